@@ -1,0 +1,1 @@
+//! One-dimensional clustering: values to codebook and codes.

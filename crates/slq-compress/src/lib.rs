@@ -1,0 +1,1 @@
+//! SLQ and its relatives: trained networks onto shared values, round by round.

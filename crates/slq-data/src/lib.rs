@@ -1,0 +1,1 @@
+//! Image datasets as deterministic iterators of batches.

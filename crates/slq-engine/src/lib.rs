@@ -1,0 +1,1 @@
+//! Runs and differentiates graphs on the CPU, with masked SGD.

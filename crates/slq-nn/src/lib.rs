@@ -1,0 +1,1 @@
+//! Makes trained neural networks small: library and command line.

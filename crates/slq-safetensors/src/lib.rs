@@ -1,0 +1,1 @@
+//! Weights, codes and codebooks in safetensors files.

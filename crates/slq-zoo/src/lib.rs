@@ -1,0 +1,1 @@
+//! Well-known architectures as graphs with fresh weights.
