@@ -6,13 +6,19 @@
 
 mod error;
 mod graph;
+pub mod infer;
 mod node;
 pub mod op;
+mod order;
 mod palette;
+mod resolve;
 mod tensor;
+mod window;
 
 pub use error::GraphError;
 pub use graph::{Graph, Metadata, Quantizable, TrainingRates, Weight};
+pub use infer::{Shapes, infer_shapes};
 pub use node::{Attribute, Dim, Node, ValueInfo};
+pub use order::execution_order;
 pub use palette::{Palette, bits_for};
 pub use tensor::{DType, Tensor, TensorData, element_count};

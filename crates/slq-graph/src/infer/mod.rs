@@ -1,0 +1,173 @@
+//! Shape inference for concrete input shapes, and the evaluation of what depends on shapes alone.
+
+mod fold;
+mod rules;
+
+use std::collections::HashMap;
+
+use indexmap::IndexMap;
+
+pub(crate) use fold::fold_node;
+
+use crate::error::GraphError;
+use crate::graph::Graph;
+use crate::node::Dim;
+use crate::op::Op;
+use crate::order::{execution_order, label, live_nodes};
+use crate::resolve::resolve_with;
+use crate::tensor::{Tensor, element_count};
+
+/// Most elements that a value may have.
+pub const LARGEST_VALUE: usize = 1 << 40;
+
+/// The shapes of all values of a graph for concrete input shapes, and its nodes as typed operators.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Shapes {
+    shapes: IndexMap<String, Vec<usize>>,
+    ops: Vec<(usize, Op)>,
+    folded: Vec<usize>,
+    constants: HashMap<String, Tensor>,
+}
+
+impl Shapes {
+    /// The shape of value `name` (input, weight, or output of a node that contributes to a graph output).
+    pub fn get(&self, name: &str) -> Option<&[usize]> {
+        self.shapes.get(name).map(Vec::as_slice)
+    }
+
+    /// All values and their shapes: inputs and weights first, then in execution order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &[usize])> {
+        self.shapes.iter().map(|(n, s)| (n.as_str(), s.as_slice()))
+    }
+
+    /// The nodes to run, in execution order: position in [`Graph::nodes`] and operator. Folded nodes and nodes
+    /// that no graph output needs are left out.
+    pub fn ops(&self) -> &[(usize, Op)] {
+        &self.ops
+    }
+
+    /// Positions of the nodes whose outputs are known before the network runs (shape arithmetic).
+    pub fn folded(&self) -> &[usize] {
+        &self.folded
+    }
+
+    /// The value of an output of a folded node.
+    pub fn constant(&self, name: &str) -> Option<&Tensor> {
+        self.constants.get(name)
+    }
+}
+
+/// Infers the shape of every value for the given input shapes, and resolves every node.
+///
+/// `input_shapes` names graph inputs; inputs whose declared shape is fully known may be left out. Integer
+/// arithmetic on shapes (`Shape`, `Gather`, `Concat`, `Mul` …) is evaluated on the way, so that targets of
+/// `Reshape` that a network computes from its input's shape are found. The nodes may be in any order.
+///
+/// # Errors
+/// All that [`Op::resolve`] reports; [`GraphError::ShapeMismatch`] for inputs that do not fit together;
+/// [`GraphError::TooLarge`] above [`LARGEST_VALUE`] elements; [`GraphError::InputShape`],
+/// [`GraphError::InputShapeNeeded`] and [`GraphError::UnknownInput`] for `input_shapes`;
+/// [`GraphError::UnknownValue`], [`GraphError::DuplicateValue`], [`GraphError::UnknownOutput`],
+/// [`GraphError::NoOutputs`] and [`GraphError::Cycle`] for a graph that is not one.
+pub fn infer_shapes(graph: &Graph, input_shapes: &[(&str, Vec<usize>)]) -> Result<Shapes, GraphError> {
+    let order = execution_order(graph)?;
+    if graph.outputs.is_empty() {
+        return Err(GraphError::NoOutputs);
+    }
+    let mut found = Shapes { shapes: start(graph, input_shapes)?, ..Shapes::default() };
+    let live = live_nodes(graph, &order);
+    for i in order.into_iter().filter(|&i| live[i]) {
+        step(graph, i, &mut found)?;
+    }
+    match graph.outputs.iter().find(|o| found.get(&o.name).is_none()) {
+        Some(output) => Err(GraphError::UnknownOutput { output: output.name.clone() }),
+        None => Ok(found),
+    }
+}
+
+/// Folds or resolves node `index` and records what it writes.
+fn step(graph: &Graph, index: usize, found: &mut Shapes) -> Result<(), GraphError> {
+    let node = &graph.nodes[index];
+    let named;
+    let node = if node.name.is_empty() {
+        named = crate::Node { name: label(graph, index), ..node.clone() };
+        &named
+    } else {
+        node
+    };
+    let shapes: Vec<Option<&[usize]>> =
+        node.inputs.iter().map(|name| found.shapes.get(name).map(Vec::as_slice)).collect();
+    if let Some(values) = fold_node(graph, &found.constants, node, &shapes)? {
+        for (name, value) in node.outputs.iter().zip(values).filter(|(n, _)| !n.is_empty()) {
+            found.shapes.insert(name.clone(), value.shape().to_vec());
+            found.constants.insert(name.clone(), value);
+        }
+        found.folded.push(index);
+        return Ok(());
+    }
+    let op = resolve_with(graph, &found.constants, node, &shapes)?;
+    let outputs = rules::output_shapes(node, &op, &shapes)?;
+    for (name, shape) in node.outputs.iter().zip(outputs).filter(|(n, _)| !n.is_empty()) {
+        found.shapes.insert(name.clone(), shape);
+    }
+    found.ops.push((index, op));
+    Ok(())
+}
+
+/// The shapes of inputs and weights.
+fn start(
+    graph: &Graph,
+    input_shapes: &[(&str, Vec<usize>)],
+) -> Result<IndexMap<String, Vec<usize>>, GraphError> {
+    let mut shapes = IndexMap::new();
+    for (name, _) in input_shapes {
+        if !graph.inputs.iter().any(|i| i.name == *name) {
+            return Err(GraphError::UnknownInput { input: name.to_string() });
+        }
+    }
+    for input in graph.inputs.iter().filter(|i| !graph.weights.contains_key(&i.name)) {
+        let given = input_shapes.iter().find(|(n, _)| *n == input.name).map(|(_, s)| s.clone());
+        let declared = input.shape.as_deref();
+        let shape = match given {
+            Some(shape) => shape,
+            None => declared
+                .and_then(known)
+                .ok_or_else(|| GraphError::InputShapeNeeded { input: input.name.clone() })?,
+        };
+        if let Some(reason) = refuse(&shape, declared) {
+            return Err(GraphError::InputShape { input: input.name.clone(), given: shape, reason });
+        }
+        shapes.insert(input.name.clone(), shape);
+    }
+    for (name, weight) in &graph.weights {
+        shapes.insert(name.clone(), weight.tensor.shape().to_vec());
+    }
+    Ok(shapes)
+}
+
+fn known(dims: &[Dim]) -> Option<Vec<usize>> {
+    dims.iter().map(|d| if let Dim::Known(n) = d { Some(*n) } else { None }).collect()
+}
+
+fn refuse(given: &[usize], declared: Option<&[Dim]>) -> Option<String> {
+    if given.contains(&0) {
+        return Some("it holds no elements".into());
+    }
+    if element_count(given).is_none_or(|n| n > LARGEST_VALUE) {
+        return Some("it holds too many elements".into());
+    }
+    let declared = declared?;
+    let fits = |(d, &g): (&Dim, &usize)| !matches!(d, Dim::Known(n) if *n != g);
+    if declared.len() != given.len() || !declared.iter().zip(given).all(fits) {
+        let dims: Vec<String> = declared
+            .iter()
+            .map(|d| match d {
+                Dim::Known(n) => n.to_string(),
+                Dim::Symbol(s) => s.clone(),
+                Dim::Unknown => "?".into(),
+            })
+            .collect();
+        return Some(format!("the graph declares [{}]", dims.join(", ")));
+    }
+    None
+}

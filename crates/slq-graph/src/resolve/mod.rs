@@ -1,0 +1,135 @@
+//! From a [`Node`] to the [`Op`] it stands for, for operator sets 7 to 25.
+
+mod context;
+mod layers;
+mod layout;
+
+use std::collections::HashMap;
+
+pub(crate) use context::Context;
+
+use crate::error::{GraphError, KMEANS_ADVICE};
+use crate::graph::Graph;
+use crate::node::Node;
+use crate::op::{BinaryOp, Op, Reduction, UnaryOp};
+use crate::tensor::Tensor;
+
+impl Op {
+    /// The typed form of `node` in `graph`, for ONNX operator sets 7 to 25 (a graph whose
+    /// [`Metadata::opset`](crate::Metadata) is 0 is read as 13).
+    ///
+    /// `input_shapes[i]` is the shape of the node's input `i` where it is known; shapes of weights need not be
+    /// given. Settings that later operator sets take as inputs (bounds of `Clip`, axes, pads …) must be
+    /// weights; [`infer_shapes`](crate::infer::infer_shapes) also follows those that are computed from shapes.
+    ///
+    /// # Errors
+    /// [`GraphError::UnsupportedOperator`] or [`GraphError::UnsupportedForm`] for what nothing here computes,
+    /// with advice; [`GraphError::InvalidAttribute`], [`GraphError::InvalidInput`],
+    /// [`GraphError::MissingInput`], [`GraphError::NotConstant`], [`GraphError::UnknownShape`] and
+    /// [`GraphError::ShapeMismatch`] for nodes that make no sense. Each names the node.
+    pub fn resolve(graph: &Graph, node: &Node, input_shapes: &[Option<&[usize]>]) -> Result<Op, GraphError> {
+        resolve_with(graph, &HashMap::new(), node, input_shapes)
+    }
+}
+
+/// [`Op::resolve`] that also knows the values in `folded`.
+pub(crate) fn resolve_with(
+    graph: &Graph,
+    folded: &HashMap<String, Tensor>,
+    node: &Node,
+    shapes: &[Option<&[usize]>],
+) -> Result<Op, GraphError> {
+    let cx = Context { graph, folded, node, shapes };
+    let standard = matches!(node.domain.as_str(), "" | "ai.onnx");
+    if standard {
+        cx.require_inputs(1)?;
+    }
+    let op = match if standard { node.op.as_str() } else { "" } {
+        "Conv" => layers::conv(&cx)?,
+        "ConvTranspose" => layers::conv_transpose(&cx)?,
+        "MaxPool" => layers::max_pool(&cx)?,
+        "AveragePool" => layers::average_pool(&cx)?,
+        "GlobalAveragePool" => Op::GlobalAveragePool,
+        "GlobalMaxPool" => Op::GlobalMaxPool,
+        "Gemm" => layers::gemm(&cx)?,
+        "MatMul" => two(&cx, Op::MatMul)?,
+        "BatchNormalization" => layers::batch_norm(&cx)?,
+        "LRN" => layers::lrn(&cx)?,
+        "Dropout" => layers::dropout(&cx)?,
+        "Softmax" => layers::softmax(&cx, false)?,
+        "LogSoftmax" => layers::softmax(&cx, true)?,
+        "Clip" => layers::clip(&cx)?,
+        "PRelu" => two(&cx, Op::PRelu)?,
+        "Add" => two(&cx, Op::Binary(BinaryOp::Add))?,
+        "Sub" => two(&cx, Op::Binary(BinaryOp::Sub))?,
+        "Mul" => two(&cx, Op::Binary(BinaryOp::Mul))?,
+        "Div" => two(&cx, Op::Binary(BinaryOp::Div))?,
+        "Pow" => two(&cx, Op::Binary(BinaryOp::Pow))?,
+        "Max" => variadic(&cx, BinaryOp::Max)?,
+        "Min" => variadic(&cx, BinaryOp::Min)?,
+        "Sum" => {
+            cx.require_inputs(node.inputs.len())?;
+            if node.inputs.len() == 1 { Op::Identity } else { Op::Sum }
+        }
+        "Relu" => Op::Unary(UnaryOp::Relu),
+        "LeakyRelu" => Op::Unary(UnaryOp::LeakyRelu { alpha: cx.float("alpha", 0.01)? }),
+        "Elu" => Op::Unary(UnaryOp::Elu { alpha: cx.float("alpha", 1.0)? }),
+        "Sigmoid" => Op::Unary(UnaryOp::Sigmoid),
+        "Tanh" => Op::Unary(UnaryOp::Tanh),
+        "HardSigmoid" => {
+            Op::Unary(UnaryOp::HardSigmoid { alpha: cx.float("alpha", 0.2)?, beta: cx.float("beta", 0.5)? })
+        }
+        "HardSwish" => Op::Unary(UnaryOp::HardSwish),
+        "Exp" => Op::Unary(UnaryOp::Exp),
+        "Log" => Op::Unary(UnaryOp::Log),
+        "Sqrt" => Op::Unary(UnaryOp::Sqrt),
+        "Abs" => Op::Unary(UnaryOp::Abs),
+        "Neg" => Op::Unary(UnaryOp::Neg),
+        "Reciprocal" => Op::Unary(UnaryOp::Reciprocal),
+        "Erf" => Op::Unary(UnaryOp::Erf),
+        "Concat" => layout::concat(&cx)?,
+        "Split" => layout::split(&cx)?,
+        "Flatten" => layout::flatten(&cx)?,
+        "Reshape" => layout::reshape(&cx)?,
+        "Squeeze" => layout::squeeze(&cx)?,
+        "Unsqueeze" => layout::unsqueeze(&cx)?,
+        "Transpose" => layout::transpose(&cx)?,
+        "Slice" => layout::slice(&cx)?,
+        "Pad" => layout::pad(&cx)?,
+        "ReduceMean" => layout::reduce(&cx, Reduction::Mean)?,
+        "ReduceSum" => layout::reduce(&cx, Reduction::Sum)?,
+        "Identity" => Op::Identity,
+        "Cast" => cast(&cx)?,
+        _ => {
+            let name = if standard { node.op.clone() } else { format!("{}.{}", node.domain, node.op) };
+            return Err(GraphError::UnsupportedOperator {
+                op: name,
+                node: node.name.clone(),
+                advice: KMEANS_ADVICE.into(),
+            });
+        }
+    };
+    Ok(op)
+}
+
+fn two(cx: &Context, op: Op) -> Result<Op, GraphError> {
+    cx.require_inputs(2)?;
+    Ok(op)
+}
+
+fn variadic(cx: &Context, op: BinaryOp) -> Result<Op, GraphError> {
+    match cx.node.inputs.len() {
+        1 => Ok(Op::Identity),
+        2 => two(cx, Op::Binary(op)),
+        n => Err(cx.unsupported(format!("the extremum of {n} tensors at once"))),
+    }
+}
+
+/// Activations are 32-bit floats throughout, so a cast to that type changes nothing.
+fn cast(cx: &Context) -> Result<Op, GraphError> {
+    const FLOAT: i64 = 1;
+    match cx.int("to", 0)? {
+        FLOAT => Ok(Op::Identity),
+        other => Err(cx.unsupported(format!("a cast of activations to element type {other}"))),
+    }
+}
