@@ -1,0 +1,126 @@
+//! One image through a transform into its place in a batch.
+
+use rand::Rng;
+
+use crate::DataError;
+use crate::order::{Purpose, below, generator};
+use crate::resize::{Pixel, resize};
+use crate::storage::{Image, Pixels};
+use crate::transform::{Plan, resized};
+
+/// Buffers that one thread reuses from image to image.
+#[derive(Debug, Default)]
+pub(crate) struct Work {
+    bytes: Buffers<u8>,
+    floats: Buffers<f32>,
+}
+
+#[derive(Debug, Default)]
+struct Buffers<T> {
+    luma: Vec<T>,
+    resized: Vec<T>,
+}
+
+/// What the random numbers of one image depend on: the seed, which epoch it is seen in, and its position in the split.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Draw {
+    pub seed: u64,
+    pub epoch: u64,
+    pub position: u32,
+}
+
+/// Writes one image, transformed, to `out` (`plan.shape` values). `name` is for messages.
+pub(crate) fn place(
+    plan: &Plan,
+    image: Image<'_>,
+    draw: Draw,
+    work: &mut Work,
+    name: impl Fn() -> String,
+    out: &mut [f32],
+) -> Result<(), DataError> {
+    match image.pixels {
+        Pixels::Bytes(pixels) => place_as(plan, pixels, image.shape, draw, &mut work.bytes, name, out),
+        Pixels::Floats(pixels) => place_as(plan, pixels, image.shape, draw, &mut work.floats, name, out),
+    }
+}
+
+fn place_as<'a, T: Pixel>(
+    plan: &Plan,
+    mut pixels: &'a [T],
+    [mut channels, height, width]: [usize; 3],
+    draw: Draw,
+    buffers: &'a mut Buffers<T>,
+    name: impl Fn() -> String,
+    out: &mut [f32],
+) -> Result<(), DataError> {
+    let [out_channels, out_height, out_width] = plan.shape;
+    if channels == 3 && out_channels == 1 {
+        let (r, rest) = pixels.split_at(height * width);
+        let (g, b) = rest.split_at(height * width);
+        buffers.luma.clear();
+        buffers.luma.extend(r.iter().zip(g).zip(b).map(|((&r, &g), &b)| T::luma(r, g, b)));
+        pixels = &buffers.luma;
+        channels = 1;
+    }
+    let mut size = [height, width];
+    if let Some(how) = plan.resize
+        && resized(how, size) != size
+    {
+        let to = resized(how, size);
+        resize(pixels, channels, size, to, &mut buffers.resized);
+        pixels = &buffers.resized;
+        size = to;
+    }
+    let room = [0, 1].map(|d| (size[d] + 2 * plan.pad).checked_sub(plan.shape[d + 1]));
+    let [Some(room_y), Some(room_x)] = room else {
+        return Err(DataError::CropTooLarge { place: name(), crop: [out_height, out_width], image: size });
+    };
+    let (top, left, mirrored) = if plan.train {
+        // All three numbers are drawn whatever is switched on, so that switching one on leaves the others as they are.
+        let mut rng = generator(draw.seed, draw.epoch, Purpose::Augment, u64::from(draw.position));
+        let (y, x) = (below(&mut rng, room_y + 1), below(&mut rng, room_x + 1));
+        (
+            y as isize - plan.pad as isize,
+            x as isize - plan.pad as isize,
+            rng.next_u64() >> 63 == 1 && plan.mirror,
+        )
+    } else {
+        ((room_y / 2) as isize, (room_x / 2) as isize, false)
+    };
+    // Columns of the output that show the image; the others show the padding.
+    let from_x = (-left).clamp(0, out_width as isize) as usize;
+    let to_x = (size[1] as isize - left).clamp(from_x as isize, out_width as isize) as usize;
+    for (c, plane) in out.chunks_exact_mut(out_height * out_width).enumerate() {
+        let (scale, mean, std) = (plan.scale, plan.mean[c], plan.std[c]);
+        let source = match (channels, plan.reverse_channels) {
+            (1, _) => 0,
+            (_, true) => channels - 1 - c,
+            (_, false) => c,
+        };
+        let source = &pixels[source * size[0] * size[1]..][..size[0] * size[1]];
+        let scale_first = |x: f32| (x * scale - mean) / std;
+        let mean_first = |x: f32| (x - mean) * scale / std;
+        let padding = if plan.mean_first { mean_first(0.0) } else { scale_first(0.0) };
+        for (y, row) in plane.chunks_exact_mut(out_width).enumerate() {
+            let source_y = y as isize + top;
+            if source_y < 0 || source_y >= size[0] as isize || from_x == to_x {
+                row.fill(padding);
+                continue;
+            }
+            let start = source_y as usize * size[1] + (from_x as isize + left) as usize;
+            let source = &source[start..][..to_x - from_x];
+            row[..from_x].fill(padding);
+            row[to_x..].fill(padding);
+            let target = row[from_x..to_x].iter_mut().zip(source);
+            if plan.mean_first {
+                target.for_each(|(out, x)| *out = mean_first(x.float()));
+            } else {
+                target.for_each(|(out, x)| *out = scale_first(x.float()));
+            }
+            if mirrored {
+                row.reverse();
+            }
+        }
+    }
+    Ok(())
+}
