@@ -1,0 +1,63 @@
+//! How often every code occurs, and how many bits that makes.
+
+use rayon::prelude::*;
+
+use crate::Code;
+
+/// How often each of the first `k` codes occurs. Codes of `k` and above are not counted.
+pub fn histogram<C: Code>(codes: &[C], k: usize) -> Vec<u64> {
+    let size = k.min(C::LIMIT);
+    let add = |mut a: Vec<u64>, b: Vec<u64>| {
+        a.iter_mut().zip(b).for_each(|(a, b)| *a += b);
+        a
+    };
+    let mut counts = codes
+        .par_chunks(1 << 20)
+        .map(|chunk| {
+            // Four tables, so that runs of one code do not wait for each other.
+            let mut tables = vec![[0u32; 4]; C::LIMIT];
+            for (i, code) in chunk.iter().enumerate() {
+                tables[code.index()][i % 4] += 1;
+            }
+            tables[..size].iter().map(|t| t.iter().map(|&c| u64::from(c)).sum()).collect::<Vec<u64>>()
+        })
+        .reduce(|| vec![0; size], add);
+    counts.resize(k, 0);
+    counts
+}
+
+/// Shannon entropy of codes that occur `counts` times, in bits per code; zero if nothing is counted.
+pub fn entropy_bits(counts: &[u64]) -> f64 {
+    let total: f64 = counts.iter().map(|&c| c as f64).sum();
+    let bits = |&c: &u64| {
+        let p = c as f64 / total;
+        -p * p.log2()
+    };
+    counts.iter().filter(|&&c| c > 0).map(bits).sum::<f64>().max(0.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_every_code_once() {
+        let codes: Vec<u8> = (0..300_000u32).map(|i| (i % 7) as u8).collect();
+        let counts = histogram(&codes, 9);
+        assert_eq!(counts.iter().sum::<u64>(), 300_000);
+        assert_eq!(counts[0], 42_858);
+        assert_eq!(counts[6], 42_857);
+        assert_eq!(counts[7..], [0, 0]);
+        assert_eq!(histogram(&[3u16, 65_535, 3], 65_536)[65_535], 1);
+        assert_eq!(histogram::<u8>(&[], 2), [0, 0]);
+    }
+
+    #[test]
+    fn entropy_of_known_distributions() {
+        assert_eq!(entropy_bits(&[]), 0.0);
+        assert_eq!(entropy_bits(&[0, 0]), 0.0);
+        assert_eq!(entropy_bits(&[9]), 0.0);
+        assert_eq!(entropy_bits(&[5, 5, 5, 5]), 2.0);
+        assert!((entropy_bits(&[1, 3]) - 0.811_278_124_459_132_8).abs() < 1e-15);
+    }
+}
