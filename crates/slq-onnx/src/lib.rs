@@ -1,1 +1,41 @@
 //! ONNX files to graphs and back, dense or palettized.
+//!
+//! [`read`] turns a model of operator set 7 or later into a [`slq_graph::Graph`]; [`write`] turns a graph into
+//! a model. A weight whose palette is fully fixed is stored as packed codes and a codebook, and rebuilt by
+//! standard operators that a runtime folds away when it loads the file; reading such a file gives the palette
+//! back. The layout is described in `docs/onnx.md`.
+//!
+//! ```no_run
+//! let mut graph = slq_onnx::read("lenet.onnx")?;
+//! // ... quantize the graph's weights ...
+//! let bytes = slq_onnx::write(&graph, "lenet-5bit.onnx", &slq_onnx::WriteOptions::default())?;
+//! # Ok::<(), slq_onnx::OnnxError>(())
+//! ```
+
+mod attribute;
+mod bits;
+mod dataflow;
+mod element;
+mod error;
+mod external;
+mod extras;
+mod palettize;
+mod proto;
+mod read;
+mod restore;
+mod value;
+mod verify;
+mod write;
+
+pub use error::OnnxError;
+pub use read::{read, read_bytes};
+pub use write::{WriteOptions, write, write_bytes};
+
+/// Operator sets of ONNX's own domain that can be read and written.
+pub const OPSETS: std::ops::RangeInclusive<i64> = 7..=28;
+
+/// Versions of the file format that can be read.
+pub const IR_VERSIONS: std::ops::RangeInclusive<i64> = 3..=14;
+
+/// Largest file that protocol buffers allow, in bytes.
+pub const MAX_FILE_BYTES: u64 = (1 << 31) - 1;

@@ -1,0 +1,67 @@
+//! Comparison of a graph with what its file gives back.
+
+use slq_graph::{Graph, TensorData, Weight};
+
+use crate::error::OnnxError;
+use crate::palettize::Entry;
+use crate::write::WriteOptions;
+
+/// Whether `back` has the nodes of `graph` and all its weights, bit for bit.
+pub fn same(graph: &Graph, back: &Graph, options: &WriteOptions) -> Result<(), OnnxError> {
+    let fail = |reason: String| Err(OnnxError::ReadBack { reason });
+    for (name, weight) in &graph.weights {
+        let Some(read) = back.weights.get(name) else {
+            return fail(format!("weight `{name}` is missing"));
+        };
+        if let Some(reason) = difference(name, weight, read, options) {
+            return fail(format!("weight `{name}` {reason}"));
+        }
+    }
+    // `Constant` nodes come back as weights.
+    let kept = |g: &'_ Graph| g.nodes.iter().filter(|n| n.op != "Constant").count();
+    let pairs = graph.nodes.iter().filter(|n| n.op != "Constant");
+    let pairs = pairs.zip(back.nodes.iter().filter(|n| n.op != "Constant"));
+    let changed = |(a, b): &(&slq_graph::Node, &slq_graph::Node)| {
+        a.op != b.op
+            || a.inputs != b.inputs
+            || a.outputs != b.outputs
+            || a.attributes.len() != b.attributes.len()
+    };
+    if let Some((node, _)) = pairs.clone().find(changed) {
+        return fail(format!("node `{}` ({}) has changed", node.name, node.op));
+    }
+    if kept(graph) != kept(back) || graph.inputs != back.inputs || graph.outputs != back.outputs {
+        return fail("nodes, inputs or outputs are not the same".into());
+    }
+    Ok(())
+}
+
+fn difference(name: &str, weight: &Weight, read: &Weight, options: &WriteOptions) -> Option<&'static str> {
+    if weight.tensor.shape() != read.tensor.shape() {
+        return Some("has another shape");
+    }
+    let equal = match (weight.tensor.data(), read.tensor.data()) {
+        // Bits, since NaN differs from itself and -0 equals 0.
+        (TensorData::F32(a), TensorData::F32(b)) => {
+            a.iter().map(|v| v.to_bits()).eq(b.iter().map(|v| v.to_bits()))
+        }
+        (a, b) => a == b,
+    };
+    if !equal {
+        return Some(if read.palette.is_some() {
+            "has values that are not those of its palette"
+        } else {
+            "has other values"
+        });
+    }
+    let stored = if options.dense { None } else { Entry::of(name, weight).and(weight.palette.as_ref()) };
+    let same = match (stored, &read.palette) {
+        (None, None) => true,
+        (Some(a), Some(b)) => {
+            let bits = |v: &[f32]| v.iter().map(|x| x.to_bits()).collect::<Vec<u32>>();
+            a.codes() == b.codes() && a.groups() == b.groups() && bits(a.codebook()) == bits(b.codebook())
+        }
+        _ => false,
+    };
+    (!same).then_some("has another palette")
+}

@@ -1,0 +1,191 @@
+//! A graph to a file.
+
+use std::collections::{HashMap, HashSet};
+use std::io::Write;
+use std::path::Path;
+
+use prost::Message;
+use prost::bytes::Bytes;
+use slq_graph::{Attribute, Graph, Node, Tensor};
+
+use crate::attribute::node_to_proto;
+use crate::error::OnnxError;
+use crate::palettize::{Entry, Index, Layout, free_prefix};
+use crate::proto::{GraphProto, KeyValue, OperatorSet};
+use crate::{MAX_FILE_BYTES, OPSETS, dataflow, element, extras, restore, value, verify};
+
+/// How a model is written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct WriteOptions {
+    /// Store every weight as floats, quantized or not. By default weights whose palette is fully fixed are
+    /// stored as codes and codebook.
+    pub dense: bool,
+}
+
+/// Writes `graph` to `path` and returns the size of the file in bytes.
+///
+/// The model keeps its operator set. The file is written beside `path`, read back, compared weight by weight
+/// (values and codes, bit for bit) and only then renamed: an existing file is replaced whole or not at all.
+/// A palette that is not fully fixed is not stored; its weight is written as floats.
+///
+/// # Errors
+/// [`OnnxError::File`] with the path and what is wrong: a graph of an unsupported operator set, with values
+/// used before they are defined, of more than 2 GiB; a failing disk; [`OnnxError::ReadBack`] where the file
+/// does not give the graph's weights, such as a weight whose values are not those of its palette.
+pub fn write(graph: &Graph, path: impl AsRef<Path>, options: &WriteOptions) -> Result<u64, OnnxError> {
+    let path = path.as_ref();
+    store(graph, path, options)
+        .map_err(|source| OnnxError::File { path: path.into(), source: Box::new(source) })
+}
+
+fn store(graph: &Graph, path: &Path, options: &WriteOptions) -> Result<u64, OnnxError> {
+    let bytes = write_bytes(graph, options)?;
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".slq-").suffix(".tmp");
+    #[cfg(unix)]
+    {
+        // The permissions of an ordinary new file; the default is readable by its owner alone.
+        use std::os::unix::fs::PermissionsExt;
+        builder.permissions(std::fs::Permissions::from_mode(0o666));
+    }
+    let mut file = builder.tempfile_in(folder)?;
+    file.write_all(&bytes)?;
+    file.as_file().sync_all()?;
+    drop(bytes);
+    let back = crate::read(file.path()).map_err(|e| OnnxError::ReadBack { reason: e.to_string() })?;
+    verify::same(graph, &back, options)?;
+    let size = file.as_file().metadata()?.len();
+    file.persist(path).map_err(|e| e.error)?;
+    Ok(size)
+}
+
+/// The bytes of the file that [`write`] makes, not read back.
+///
+/// # Errors
+/// As [`write`], without the path.
+pub fn write_bytes(graph: &Graph, options: &WriteOptions) -> Result<Vec<u8>, OnnxError> {
+    let opset = graph.metadata.opset;
+    if !OPSETS.contains(&opset) {
+        return Err(OnnxError::Opset(opset));
+    }
+    dataflow::check(graph)?;
+    let mut model = extras::restore(&graph.metadata)?;
+    let some = |s: &str| (!s.is_empty()).then(|| s.to_string());
+    model.producer_name = some(&graph.metadata.producer);
+    model.doc_string = some(&graph.metadata.doc);
+    let own = OperatorSet { domain: Some(String::new()), version: Some(opset) };
+    let others = graph
+        .metadata
+        .domains
+        .iter()
+        .map(|(domain, version)| OperatorSet { domain: Some(domain.clone()), version: Some(*version) });
+    model.opset_import = std::iter::once(own).chain(others).collect();
+
+    let mut parts = Parts::default();
+    let palettes = if options.dense { None } else { parts.palettes(graph)? };
+    let properties = graph.metadata.properties.iter();
+    let properties =
+        properties.filter(|(key, _)| *key != restore::PROPERTY && !key.starts_with(extras::PREFIX));
+    let properties = properties.map(|(k, v)| (k.clone(), v.clone()));
+    let palettes = palettes.map(|json| (restore::PROPERTY.to_string(), json));
+    model.metadata_props = properties
+        .chain(palettes)
+        .map(|(key, value)| KeyValue { key: Some(key), value: Some(value) })
+        .collect();
+
+    let mut proto: GraphProto = model.graph.take().unwrap_or_default();
+    proto.name = Some(if graph.name.is_empty() { "graph".into() } else { graph.name.clone() });
+    proto.input = graph.inputs.iter().map(value::to_proto).collect::<Result<_, _>>()?;
+    proto.output = graph.outputs.iter().map(value::to_proto).collect::<Result<_, _>>()?;
+    parts.weights(graph)?;
+    parts.nodes(graph)?;
+    (proto.initializer, proto.node) = (parts.tensors, parts.nodes);
+    model.graph = Some(proto);
+
+    let bytes = model.encoded_len() as u64;
+    if bytes > MAX_FILE_BYTES {
+        return Err(OnnxError::TooLarge { bytes });
+    }
+    Ok(model.encode_to_vec())
+}
+
+/// Encoded initializers and nodes.
+#[derive(Default)]
+struct Parts {
+    tensors: Vec<Bytes>,
+    nodes: Vec<Bytes>,
+    /// How each palettized weight is laid out.
+    layouts: HashMap<String, (Entry, Layout)>,
+}
+
+impl Parts {
+    /// Plans the palettized weights and gives the property that lists them, if there are any.
+    fn palettes(&mut self, graph: &Graph) -> Result<Option<String>, OnnxError> {
+        let prefix = free_prefix(graph);
+        let entries = graph.weights.iter().filter_map(|(name, weight)| Entry::of(name, weight));
+        let weights: Vec<Entry> = entries.filter(|e| e.count().is_some()).collect();
+        for (i, entry) in weights.iter().enumerate() {
+            let count = entry.count().unwrap_or_default();
+            let layout = Layout::new(entry, count, i, &prefix, graph.metadata.opset);
+            self.layouts.insert(entry.name.clone(), (entry.clone(), layout));
+        }
+        let index = Index { version: restore::VERSION, prefix, weights };
+        let json = serde_json::to_string(&index).map_err(OnnxError::PaletteProperty)?;
+        Ok((!index.weights.is_empty()).then_some(json))
+    }
+
+    fn tensor(&mut self, name: &str, tensor: &Tensor) -> Result<(), OnnxError> {
+        self.tensors.push(element::from_tensor(name, tensor)?.encode_to_vec().into());
+        Ok(())
+    }
+
+    fn weights(&mut self, graph: &Graph) -> Result<(), OnnxError> {
+        let mut written: HashSet<String> = HashSet::new();
+        for (name, weight) in &graph.weights {
+            let planned = self.layouts.get(name).zip(weight.palette.as_ref());
+            let Some(((entry, layout), palette)) = planned else {
+                self.tensor(name, &weight.tensor)?;
+                continue;
+            };
+            let data = layout.data(entry, palette);
+            let constants = layout.constants.clone();
+            for (name, data, shape) in data {
+                self.tensor(&name, &Tensor::new(shape, data)?)?;
+            }
+            for (name, tensor) in constants {
+                if written.insert(name.clone()) {
+                    self.tensor(&name, &tensor)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The graph's nodes, each palettized weight's nodes in front of the first that may read it.
+    fn nodes(&mut self, graph: &Graph) -> Result<(), OnnxError> {
+        let mut pending: Vec<&String> =
+            graph.weights.keys().filter(|n| self.layouts.contains_key(*n)).collect();
+        let mut nodes: Vec<Bytes> = Vec::new();
+        let mut push = |node: &Node| {
+            nodes.push(node_to_proto(node)?.encode_to_vec().into());
+            Ok::<(), OnnxError>(())
+        };
+        for node in &graph.nodes {
+            // A sub-graph, kept as bytes, may read any weight.
+            let opaque = node.attributes.values().any(|a| matches!(a, Attribute::Opaque(_)));
+            let reads = |name: &String| opaque || node.inputs.contains(name);
+            let (now, later): (Vec<_>, Vec<_>) = pending.into_iter().partition(|name| reads(name));
+            pending = later;
+            for name in now {
+                self.layouts[name].1.nodes.iter().try_for_each(&mut push)?;
+            }
+            push(node)?;
+        }
+        for name in pending {
+            self.layouts[name].1.nodes.iter().try_for_each(&mut push)?;
+        }
+        self.nodes = nodes;
+        Ok(())
+    }
+}

@@ -1,0 +1,139 @@
+//! Palettized files: size, round trip, and what onnx and onnxruntime make of them.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use slq_graph::{Graph, Palette, Weight};
+use slq_onnx::{OnnxError, WriteOptions};
+
+fn fixture(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
+}
+
+/// Puts palettes with `k` centroids on the graph's quantizable weights: nearest of `k` spread values, each
+/// group's codebook a little different.
+fn quantize(graph: &mut Graph, k: usize, groups: impl Fn(&[usize]) -> usize) {
+    for name in graph.quantizable().into_iter().map(|q| q.weight) {
+        let weight = &graph.weights[&name];
+        let shape = weight.tensor.shape().to_vec();
+        let values = weight.tensor.as_f32().unwrap();
+        let groups = groups(&shape);
+        let scale = values.iter().fold(0f32, |m, v| m.max(v.abs()));
+        let step = 2.0 * scale / k as f32;
+        let book = (0..groups * k).map(|i| {
+            let (g, c) = (i / k, i % k);
+            ((c as f32 + 0.5) * step - scale) * (1.0 + g as f32 / 64.0)
+        });
+        let code = |v: &f32| (((v + scale) / step) as usize).min(k - 1) as u8;
+        let palette =
+            Palette::fully_fixed(book.collect(), groups, values.iter().map(code).collect()).unwrap();
+        let tensor = slq_graph::Tensor::f32(shape, palette.decode()).unwrap();
+        graph.weights[&name] = Weight { palette: Some(palette), ..Weight::from(tensor) };
+    }
+}
+
+/// The interpreter that `SLQ_PYTHON` names; says so where there is none.
+fn python(test: &str) -> Option<String> {
+    let found = std::env::var("SLQ_PYTHON").ok();
+    if found.is_none() {
+        eprintln!("skipped {test}: SLQ_PYTHON names no interpreter with onnx and onnxruntime");
+    }
+    found
+}
+
+fn interop(python: &str, pairs: &[(PathBuf, PathBuf)]) {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop.py");
+    let arguments = pairs.iter().flat_map(|(a, b)| [a, b]);
+    let output = Command::new(python).arg(script).args(arguments).output().expect("python runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+const SIZES: [usize; 12] = [1, 2, 3, 4, 5, 9, 17, 32, 33, 100, 200, 256];
+
+#[test]
+fn every_width_reads_back_and_runs() {
+    let python = python("every_width_reads_back_and_runs (the part with onnxruntime)");
+    let folder = tempfile::tempdir().unwrap();
+    let mut pairs = Vec::new();
+    for opset in [7, 9, 11, 13, 17, 21] {
+        let float = slq_onnx::read(fixture(&format!("opset{opset}.onnx"))).unwrap();
+        for k in SIZES {
+            for (label, grouped) in [("tensor", false), ("channel", true)] {
+                let mut graph = float.clone();
+                quantize(&mut graph, k, |shape| if grouped { shape[0] } else { 1 });
+                let name = format!("opset{opset}-{k}-{label}");
+                let path = |kind: &str| folder.path().join(format!("{name}-{kind}.onnx"));
+                let (dense, packed) = (path("dense"), path("packed"));
+                slq_onnx::write(&graph, &dense, &WriteOptions { dense: true }).unwrap();
+                slq_onnx::write(&graph, &packed, &WriteOptions::default()).unwrap();
+                assert_eq!(slq_onnx::read(&packed).unwrap(), graph, "{name}");
+                let plain = slq_onnx::read(&dense).unwrap();
+                assert!(plain.weights.values().all(|w| w.palette.is_none()), "{name}");
+                pairs.push((dense, packed));
+            }
+        }
+    }
+    if let Some(python) = python {
+        interop(&python, &pairs);
+    }
+}
+
+#[test]
+fn the_file_is_small() {
+    for opset in [7, 9, 11, 21] {
+        let float = slq_onnx::read(fixture(&format!("opset{opset}.onnx"))).unwrap();
+        for k in SIZES {
+            for grouped in [false, true] {
+                let mut graph = float.clone();
+                quantize(&mut graph, k, |shape| if grouped { shape[0] } else { 1 });
+                let bytes = slq_onnx::write_bytes(&graph, &WriteOptions::default()).unwrap();
+                let (mut limit, mut layers) = (0, 0);
+                for weight in graph.weights.values() {
+                    match &weight.palette {
+                        Some(p) => {
+                            limit += p.packed_bytes() + p.codebook_bytes();
+                            layers += 1;
+                        }
+                        None => limit += 4 * weight.tensor.len(),
+                    }
+                }
+                let rest = bytes.len() - limit;
+                assert!(rest <= 1024 * layers, "opset {opset}, {k} centroids: {rest} for {layers} layers");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_partly_fixed_palette_is_written_as_floats() {
+    let mut graph = slq_onnx::read(fixture("opset13.onnx")).unwrap();
+    quantize(&mut graph, 5, |_| 1);
+    let weight = graph.weights.get_mut("fc.w").unwrap();
+    let p = weight.palette.take().unwrap();
+    let mut fixed = p.fixed().to_vec();
+    fixed[3] = false;
+    let partly = Palette::new(p.codebook().to_vec(), 1, p.codes().to_vec(), fixed).unwrap();
+    weight.palette = Some(partly);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("partly.onnx");
+    slq_onnx::write(&graph, &path, &WriteOptions::default()).unwrap();
+    let back = slq_onnx::read(&path).unwrap();
+    assert!(back.weights["fc.w"].palette.is_none());
+    assert!(back.weights["conv.w"].palette.is_some());
+    assert_eq!(back.weights["fc.w"].tensor, graph.weights["fc.w"].tensor);
+}
+
+#[test]
+fn values_that_are_not_the_palettes_are_not_written() {
+    let mut graph = slq_onnx::read(fixture("opset13.onnx")).unwrap();
+    quantize(&mut graph, 5, |_| 1);
+    graph.weights.get_mut("fc.w").unwrap().tensor.as_f32_mut().unwrap()[0] += 1.0;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("out.onnx");
+    std::fs::write(&path, "before").unwrap();
+    let error = slq_onnx::write(&graph, &path, &WriteOptions::default()).unwrap_err();
+    let OnnxError::File { source, .. } = &error else { panic!("{error}") };
+    assert!(matches!(**source, OnnxError::ReadBack { .. }), "{error}");
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "before", "the old file stays");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing else stays");
+}
