@@ -1,1 +1,21 @@
 //! Caffe prototxt and caffemodel files to graphs and back.
+//!
+//! [`read`] turns a prototxt and its caffemodel into a [`Graph`](slq_graph::Graph) of ONNX operators that
+//! computes the same numbers; [`read_net`] gives what the prototxt says about data and losses beside it.
+
+mod error;
+mod fill;
+mod info;
+mod phase;
+mod proto;
+mod read;
+mod text;
+mod upgrade;
+mod wire;
+
+pub use error::CaffeError;
+pub use info::{
+    Accuracy, DataKind, DataSource, Loss, LossKind, Net, NetInfo, Normalization, ReadOptions, TransformParam,
+};
+pub use phase::Phase;
+pub use read::{data_sources, read, read_mean, read_net};

@@ -1,0 +1,14 @@
+//! The message types generated from `proto/caffe.proto`, and the descriptors of the same messages.
+#![allow(missing_docs, clippy::all, clippy::doc_markdown)]
+
+use std::sync::LazyLock;
+
+use prost_reflect::DescriptorPool;
+
+include!(concat!(env!("OUT_DIR"), "/caffe.rs"));
+
+/// Descriptors of all messages.
+pub(crate) static POOL: LazyLock<DescriptorPool> = LazyLock::new(|| {
+    DescriptorPool::decode(include_bytes!(concat!(env!("OUT_DIR"), "/caffe.bin")).as_slice())
+        .expect("the descriptor set was compiled with this crate")
+});

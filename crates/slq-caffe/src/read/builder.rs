@@ -1,0 +1,406 @@
+//! The graph while it is being built: values, names, weights.
+
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+
+use slq_graph::{DType, Dim, Graph, Metadata, Node, Tensor, TrainingRates, ValueInfo, Weight, element_count};
+
+use crate::error::CaffeError;
+use crate::fill::fill;
+use crate::info::{Net, NetInfo, ReadOptions};
+use crate::proto::{FillerParameter, LayerParameter, ShareMode};
+use crate::wire::LayerBlobs;
+
+/// Values of all fresh weights together: what a caffemodel of 2 GB could hold.
+const MAX_FRESH: usize = 1 << 29;
+/// Elements of one activation, for the declared batch.
+const MAX_ELEMENTS: usize = 1 << 40;
+
+/// What a blob of the net is called in the graph, and its shape with the declared batch extent (`None` behind
+/// a layer whose output shape is not known).
+#[derive(Debug, Clone)]
+pub(super) struct Value {
+    pub name: String,
+    pub shape: Option<Vec<usize>>,
+    /// A layer that gives labels, or whatever else is no activation.
+    pub label: bool,
+}
+
+/// A weight to be: its index among the layer's blobs, its suffix, its shape and its filler.
+pub(super) struct Param<'a> {
+    pub index: usize,
+    pub name: String,
+    pub shape: Vec<usize>,
+    pub filler: Option<&'a FillerParameter>,
+    /// The value of every element where there is no filler.
+    pub default: f32,
+}
+
+pub(super) struct Builder<'a> {
+    pub path: &'a Path,
+    pub options: &'a ReadOptions,
+    pub graph: Graph,
+    pub info: NetInfo,
+    model: Option<(&'a Path, Vec<LayerBlobs>)>,
+    used: HashSet<String>,
+    values: HashMap<String, Value>,
+    /// Versions of a blob still to be written; the last one keeps the blob's name.
+    writes_left: HashMap<String, usize>,
+    names: HashSet<String>,
+    node_names: HashSet<String>,
+    /// Weights by the name that layers share them under.
+    shared: HashMap<String, String>,
+    fresh_values: usize,
+}
+
+impl<'a> Builder<'a> {
+    pub(super) fn new(
+        path: &'a Path,
+        model: Option<(&'a Path, Vec<LayerBlobs>)>,
+        options: &'a ReadOptions,
+        layers: &[LayerParameter],
+    ) -> Result<Self, CaffeError> {
+        let mut writes_left: HashMap<String, usize> = HashMap::new();
+        for top in layers.iter().flat_map(|l| &l.top) {
+            *writes_left.entry(top.clone()).or_default() += 1;
+        }
+        if let Some((file, blobs)) = &model {
+            let names: HashSet<&str> = layers.iter().map(|l| l.name()).collect();
+            let mut with_blobs = blobs.iter().filter(|l| !l.blobs.is_empty()).peekable();
+            if with_blobs.peek().is_some() && !with_blobs.any(|l| names.contains(l.name.as_str())) {
+                return Err(CaffeError::NothingInCommon { path: file.to_path_buf(), net: path.into() });
+            }
+        }
+        Ok(Self {
+            path,
+            options,
+            graph: Graph::default(),
+            info: NetInfo::default(),
+            model,
+            used: HashSet::new(),
+            values: HashMap::new(),
+            names: writes_left.keys().cloned().collect(),
+            writes_left,
+            node_names: HashSet::new(),
+            shared: HashMap::new(),
+            fresh_values: 0,
+        })
+    }
+
+    /// An error about `field` of `layer`.
+    pub(super) fn bad(&self, layer: &LayerParameter, field: &str, reason: impl Into<String>) -> CaffeError {
+        CaffeError::Layer {
+            path: self.path.into(),
+            layer: layer.name().into(),
+            field: field.into(),
+            reason: reason.into(),
+        }
+    }
+
+    /// The value that bottom `i` of `layer` stands for now.
+    pub(super) fn bottom(&self, layer: &LayerParameter, i: usize) -> Result<Value, CaffeError> {
+        let blob = layer.bottom.get(i).ok_or_else(|| {
+            self.bad(layer, "bottom", format!("a {} layer needs bottom {i}", layer.r#type()))
+        })?;
+        self.values
+            .get(blob)
+            .cloned()
+            .ok_or_else(|| self.bad(layer, "bottom", format!("no earlier layer has the top `{blob}`")))
+    }
+
+    /// Declares a graph input for a top.
+    pub(super) fn input(&mut self, top: &str, shape: Vec<usize>) {
+        if let Some(left) = self.writes_left.get_mut(top) {
+            *left = left.saturating_sub(1);
+        }
+        let mut dims: Vec<Dim> = shape.iter().map(|&d| Dim::Known(d)).collect();
+        if let Some(batch) = dims.first_mut() {
+            *batch = Dim::Symbol("N".into());
+        }
+        self.graph.inputs.push(ValueInfo { name: top.into(), dtype: DType::F32, shape: Some(dims) });
+        let value = Value { name: top.into(), shape: Some(shape), label: false };
+        self.values.insert(top.into(), value);
+    }
+
+    /// Declares a top that the graph does not compute: labels.
+    pub(super) fn label(&mut self, top: &str) {
+        if let Some(left) = self.writes_left.get_mut(top) {
+            *left = left.saturating_sub(1);
+        }
+        self.values.insert(top.into(), Value { name: top.into(), shape: None, label: true });
+    }
+
+    /// The value name for top `i` of `layer`: the blob's own name for its last version, a numbered one for a
+    /// version that a later in-place layer overwrites.
+    pub(super) fn top(
+        &mut self,
+        layer: &LayerParameter,
+        i: usize,
+        shape: Option<Vec<usize>>,
+    ) -> Result<String, CaffeError> {
+        let blob = layer
+            .top
+            .get(i)
+            .ok_or_else(|| self.bad(layer, "top", format!("a {} layer needs top {i}", layer.r#type())))?
+            .clone();
+        if let Some(shape) = &shape
+            && element_count(shape).is_none_or(|n| n > MAX_ELEMENTS || n == 0)
+        {
+            return Err(self.bad(layer, "top", format!("its shape would be {shape:?}")));
+        }
+        let left = self.writes_left.entry(blob.clone()).or_insert(1);
+        *left = left.saturating_sub(1);
+        let is_input = self.graph.inputs.iter().any(|v| v.name == blob);
+        let name = if *left == 0 && !is_input { blob.clone() } else { self.unique(&blob) };
+        self.values.insert(blob, Value { name: name.clone(), shape, label: false });
+        Ok(name)
+    }
+
+    /// A value or weight name that nothing else has, made from `base`.
+    pub(super) fn unique(&mut self, base: &str) -> String {
+        unique(&mut self.names, base)
+    }
+
+    /// Adds a node; its name is made unique.
+    pub(super) fn push(&mut self, mut node: Node) {
+        node.name = unique(&mut self.node_names, &node.name);
+        self.graph.nodes.push(node);
+    }
+
+    /// Adds a helper node `LAYER.SUFFIX` and returns its output's name.
+    pub(super) fn helper(
+        &mut self,
+        layer: &LayerParameter,
+        suffix: &str,
+        op: &str,
+        inputs: &[&str],
+    ) -> String {
+        let name = format!("{}.{suffix}", layer.name());
+        let output = self.unique(&name);
+        self.push(Node::new(&name, op, inputs, &[&output]));
+        output
+    }
+
+    /// Adds a constant that training leaves alone.
+    pub(super) fn constant(&mut self, layer: &LayerParameter, suffix: &str, tensor: Tensor) -> String {
+        let name = self.unique(&format!("{}.{suffix}", layer.name()));
+        let rates = TrainingRates { lr_mult: 0.0, decay_mult: 0.0 };
+        self.graph.weights.insert(name.clone(), Weight { tensor, palette: None, rates });
+        name
+    }
+
+    /// Adds a scalar constant.
+    pub(super) fn scalar(
+        &mut self,
+        layer: &LayerParameter,
+        suffix: &str,
+        value: f32,
+    ) -> Result<String, CaffeError> {
+        let tensor = Tensor::f32(vec![], vec![value])?;
+        Ok(self.constant(layer, suffix, tensor))
+    }
+
+    /// The shape of blob `index` of `layer` in the caffemodel.
+    pub(super) fn blob_shape(&self, layer: &LayerParameter, index: usize) -> Option<&[usize]> {
+        let (_, model) = self.model.as_ref()?;
+        let found = model.iter().rev().find(|l| l.name == layer.name() && !l.blobs.is_empty())?;
+        found.blobs.get(index).map(|b| b.shape.as_slice())
+    }
+
+    /// Input channels of the first convolution of the caffemodel, as far as its blobs tell.
+    pub(super) fn first_channels(&self) -> Option<usize> {
+        let (_, model) = self.model.as_ref()?;
+        let first = model.iter().find_map(|l| l.blobs.first())?;
+        Some(*first.shape.get(1).filter(|_| first.shape.len() == 4)?)
+    }
+
+    /// Number of blobs that the caffemodel has for `layer`.
+    pub(super) fn blob_count(&self, layer: &LayerParameter) -> Option<usize> {
+        let (_, model) = self.model.as_ref()?;
+        let found = model.iter().rev().find(|l| l.name == layer.name() && !l.blobs.is_empty())?;
+        Some(found.blobs.len())
+    }
+
+    /// Refuses a layer whose blobs in the caffemodel are not exactly `expected` in number.
+    pub(super) fn check_blobs(&self, layer: &LayerParameter, expected: usize) -> Result<(), CaffeError> {
+        match (self.blob_count(layer), &self.model) {
+            (Some(found), Some((path, _))) if found != expected => Err(CaffeError::BlobCount {
+                path: path.to_path_buf(),
+                layer: layer.name().into(),
+                expected,
+                found,
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// The values of blob `index` in the shape `expected`, if the caffemodel has the layer. The blob is moved
+    /// out of the model.
+    pub(super) fn blob(
+        &mut self,
+        layer: &LayerParameter,
+        index: usize,
+        expected: &[usize],
+    ) -> Result<Option<Vec<f32>>, CaffeError> {
+        let Some((path, model)) = self.model.as_mut() else { return Ok(None) };
+        let name = layer.name();
+        let Some(found) = model.iter_mut().rev().find(|l| l.name == name && !l.blobs.is_empty()) else {
+            return Ok(None);
+        };
+        self.used.insert(name.to_owned());
+        let count = found.blobs.len();
+        let Some(blob) = found.blobs.get_mut(index) else {
+            return Err(CaffeError::BlobCount {
+                path: path.to_path_buf(),
+                layer: name.into(),
+                expected: index + 1,
+                found: count,
+            });
+        };
+        // Older files pad shapes to four axes with leading ones.
+        let core = |shape: &[usize]| shape.iter().copied().skip_while(|&d| d == 1).collect::<Vec<_>>();
+        if core(&blob.shape) != core(expected) {
+            return Err(CaffeError::BlobShape {
+                path: path.to_path_buf(),
+                layer: name.into(),
+                blob: index,
+                expected: expected.to_vec(),
+                found: blob.shape.clone(),
+            });
+        }
+        if let Some(at) = blob.data.iter().position(|v| !v.is_finite()) {
+            return Err(CaffeError::NotFinite {
+                path: path.to_path_buf(),
+                layer: name.into(),
+                blob: index,
+                index: at,
+                value: blob.data[at],
+            });
+        }
+        // A layer of that name may occur twice in the prototxt, so the values stay where they are.
+        Ok(Some(blob.data.clone()))
+    }
+
+    /// Adds a weight from the caffemodel or by its filler and returns its name; layers that share it by name
+    /// get the first one's.
+    pub(super) fn param(&mut self, layer: &LayerParameter, param: Param) -> Result<String, CaffeError> {
+        let spec = layer.param.get(param.index);
+        let share = spec.map(|s| s.name()).filter(|n| !n.is_empty());
+        if let Some(owner) = share.and_then(|s| self.shared.get(s)) {
+            let owner = owner.clone();
+            let shape = self.graph.weights[&owner].tensor.shape();
+            if shape == param.shape {
+                return Ok(owner);
+            }
+            let mode = spec.map(|s| s.share_mode()).unwrap_or(ShareMode::Strict);
+            let hint =
+                if mode == ShareMode::Permissive { " (permissive sharing is not supported)" } else { "" };
+            let reason = format!("shares `{owner}` of shape {shape:?} but needs {:?}{hint}", param.shape);
+            return Err(self.bad(layer, "param.name", reason));
+        }
+        let rates = TrainingRates {
+            lr_mult: spec.map_or(1.0, |s| s.lr_mult()),
+            decay_mult: spec.map_or(1.0, |s| s.decay_mult()),
+        };
+        if !rates.lr_mult.is_finite() || !rates.decay_mult.is_finite() {
+            return Err(self.bad(layer, "param", "a multiplier is not finite"));
+        }
+        let values = match self.blob(layer, param.index, &param.shape)? {
+            Some(values) => values,
+            None => self.fresh(layer, &param)?,
+        };
+        let tensor = Tensor::f32(param.shape, values)?;
+        let name = self.unique(&param.name);
+        self.graph.weights.insert(name.clone(), Weight { tensor, palette: None, rates });
+        if let Some(share) = share {
+            self.shared.insert(share.to_owned(), name.clone());
+        }
+        Ok(name)
+    }
+
+    fn fresh(&mut self, layer: &LayerParameter, param: &Param) -> Result<Vec<f32>, CaffeError> {
+        if let Some((path, _)) = &self.model {
+            // A deploy net has no fillers: a layer that the caffemodel lacks is a mix-up, not a fresh start.
+            if param.index == 0 && param.filler.is_none() {
+                return Err(CaffeError::MissingBlobs {
+                    path: path.to_path_buf(),
+                    layer: layer.name().into(),
+                });
+            }
+            if self.info.fresh.last().map(String::as_str) != Some(layer.name()) {
+                self.info.fresh.push(layer.name().into());
+            }
+        }
+        let count = element_count(&param.shape).filter(|&n| n <= MAX_FRESH - self.fresh_values);
+        let Some(count) = count else {
+            return Err(CaffeError::TooManyWeights {
+                path: self.path.into(),
+                layer: layer.name().into(),
+                limit: MAX_FRESH,
+            });
+        };
+        self.fresh_values += count;
+        let Some(filler) = param.filler else { return Ok(vec![param.default; count]) };
+        fill(filler, &param.shape, self.options.seed, &param.name)
+            .map_err(|reason| self.bad(layer, "filler", reason))
+    }
+
+    /// The finished net: outputs are what losses and accuracies look at, then every other value that no node
+    /// reads.
+    pub(super) fn finish(mut self, name: String) -> Result<Net, CaffeError> {
+        let mut outputs: Vec<String> = Vec::new();
+        // The loss that counts most comes first: it belongs to the main head.
+        let mut losses: Vec<_> = self.info.losses.iter().collect();
+        losses.sort_by(|a, b| b.weight.total_cmp(&a.weight));
+        let heads = losses.iter().map(|l| &l.predictions);
+        for name in heads.chain(self.info.accuracies.iter().map(|a| &a.predictions)) {
+            if !outputs.contains(name) {
+                outputs.push(name.clone());
+            }
+        }
+        let read: HashSet<&String> = self.graph.nodes.iter().flat_map(|n| &n.inputs).collect();
+        for output in self.graph.nodes.iter().flat_map(|n| &n.outputs) {
+            if !output.is_empty() && !read.contains(output) && !outputs.contains(output) {
+                outputs.push(output.clone());
+            }
+        }
+        let shapes: HashMap<&String, &Option<Vec<usize>>> =
+            self.values.values().map(|v| (&v.name, &v.shape)).collect();
+        let value = |name: &String| {
+            let shape = shapes.get(name).and_then(|s| s.as_ref()).map(|s| {
+                let batch = std::iter::once(Dim::Symbol("N".into()));
+                batch.chain(s.iter().skip(1).map(|&d| Dim::Known(d))).collect()
+            });
+            ValueInfo { name: name.clone(), dtype: DType::F32, shape }
+        };
+        self.graph.outputs = outputs.iter().map(value).collect();
+        self.graph.inputs.retain(|i| read.contains(&i.name));
+        if self.graph.outputs.is_empty() {
+            return Err(CaffeError::Net {
+                path: self.path.into(),
+                field: "layer".into(),
+                reason: "no layer computes anything".into(),
+            });
+        }
+        if let Some((_, model)) = &self.model {
+            let unused = model.iter().filter(|l| !l.blobs.is_empty() && !self.used.contains(&l.name));
+            self.info.unused = unused.map(|l| l.name.clone()).collect();
+        }
+        self.graph.name = name;
+        self.graph.metadata = Metadata { opset: 13, producer: "Caffe".into(), ..Metadata::default() };
+        if self.graph.nodes.iter().any(|n| n.domain == "caffe") {
+            self.graph.metadata.domains.push(("caffe".into(), 1));
+        }
+        Ok(Net { graph: self.graph, info: self.info })
+    }
+}
+
+fn unique(taken: &mut HashSet<String>, base: &str) -> String {
+    let mut name = base.to_owned();
+    let mut i = 1;
+    while !taken.insert(name.clone()) {
+        i += 1;
+        name = format!("{base}_{i}");
+    }
+    name
+}
