@@ -112,9 +112,11 @@ impl Graph {
         found
     }
 
-    /// Number of float parameters, quantized or not.
+    /// Number of float parameters, quantized or not: all weights that [`stats::parameters`] names.
+    ///
+    /// [`stats::parameters`]: crate::stats::parameters
     pub fn parameter_count(&self) -> usize {
-        self.weights.values().filter(|w| w.tensor.as_f32().is_some()).map(|w| w.tensor.len()).sum()
+        crate::stats::parameters(self).into_iter().map(|name| self.weights[name].tensor.len()).sum()
     }
 
     /// The node that writes value `name`.

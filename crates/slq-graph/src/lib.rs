@@ -12,7 +12,10 @@ pub mod op;
 mod order;
 mod palette;
 mod resolve;
+pub mod rewrite;
+pub mod stats;
 mod tensor;
+pub mod validate;
 mod window;
 
 pub use error::GraphError;
@@ -22,3 +25,4 @@ pub use node::{Attribute, Dim, Node, ValueInfo};
 pub use order::execution_order;
 pub use palette::{Palette, bits_for};
 pub use tensor::{DType, Tensor, TensorData, element_count};
+pub use validate::{name_nodes, sort_topologically, validate};

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use indexmap::IndexMap;
 
 pub(crate) use fold::fold_node;
+pub(crate) use rules::output_shapes;
 
 use crate::error::GraphError;
 use crate::graph::Graph;
@@ -106,7 +107,7 @@ fn step(graph: &Graph, index: usize, found: &mut Shapes) -> Result<(), GraphErro
         return Ok(());
     }
     let op = resolve_with(graph, &found.constants, node, &shapes)?;
-    let outputs = rules::output_shapes(node, &op, &shapes)?;
+    let outputs = output_shapes(node, &op, &shapes)?;
     for (name, shape) in node.outputs.iter().zip(outputs).filter(|(n, _)| !n.is_empty()) {
         found.shapes.insert(name.clone(), shape);
     }

@@ -12,7 +12,7 @@ struct Rule<'a> {
 }
 
 /// Shapes of the node's outputs, as many as the operator has.
-pub(super) fn output_shapes(
+pub(crate) fn output_shapes(
     node: &Node,
     op: &Op,
     shapes: &[Option<&[usize]>],

@@ -1,0 +1,327 @@
+//! What a network's weights take: counts, bits, bytes; and what its layers compute.
+//!
+//! A palettized weight takes its codes at `bits` each plus its codebooks at 4 bytes a value; any other parameter
+//! takes 4 bytes. Ratios are against 4 bytes for every parameter (method.md, section 8).
+
+use std::collections::{HashMap, HashSet};
+
+use crate::error::GraphError;
+use crate::graph::{Graph, Weight};
+use crate::infer::Shapes;
+use crate::op::Op;
+use crate::tensor::{DType, Tensor, TensorData};
+
+/// Figures of one weight.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct WeightStats {
+    /// Name of the weight.
+    pub name: String,
+    /// Name of the first node that reads it; empty where none does.
+    pub node: String,
+    /// That node's operator.
+    pub op: String,
+    /// Shape.
+    pub shape: Vec<usize>,
+    /// Number of values.
+    pub count: usize,
+    /// Number of distinct values by bit pattern; -0 counts as 0.
+    pub distinct: usize,
+    /// Bits of one stored value: of a code for a fully fixed palette, else of the element type.
+    pub bits: u8,
+    /// Number of values that are 0.
+    pub zeros: usize,
+    /// Values that are fixed to their centroid, where there is a palette.
+    pub fixed: Option<usize>,
+    /// Values in one codebook, where there is a palette.
+    pub codebook_size: Option<usize>,
+    /// Bytes as 32-bit floats: 4 a value.
+    pub dense_bytes: u64,
+    /// Bytes of codes and codebooks for a fully fixed palette (with a partly fixed one a file has to hold the
+    /// floats as well, so it counts as none), else of the values.
+    pub stored_bytes: u64,
+    /// `stored_bytes` with the codes at their entropy (of each group of codes by itself).
+    pub entropy_bytes: f64,
+}
+
+/// Sums over all parameters of a network.
+#[derive(Debug, Clone, Copy, PartialEq, Default, serde::Serialize)]
+pub struct Totals {
+    /// 4 bytes for each parameter.
+    pub dense_bytes: u64,
+    /// Codes, codebooks and float parameters, in bytes.
+    pub stored_bytes: u64,
+    /// The same with codes at their entropy, rounded up.
+    pub entropy_bytes: u64,
+}
+
+/// Figures of a network.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct Summary {
+    /// Each parameter tensor, in the order of [`Graph::weights`].
+    pub layers: Vec<WeightStats>,
+    /// Number of parameters.
+    pub parameters: usize,
+    /// Sums.
+    pub total: Totals,
+}
+
+impl Totals {
+    /// `dense_bytes / stored_bytes`; 1 for a network without parameters.
+    pub fn ratio(&self) -> f64 {
+        if self.stored_bytes == 0 { 1.0 } else { self.dense_bytes as f64 / self.stored_bytes as f64 }
+    }
+}
+
+/// Names of the weights that count as parameters: all of floating-point type, except single constants that no
+/// layer owns, such as bounds of `Clip`, and tables of operators that do not compute with them (`Resize`).
+/// Running statistics of batch-norm are among them.
+pub fn parameters(graph: &Graph) -> HashSet<&str> {
+    let mut owned: HashSet<&str> = HashSet::new();
+    let mut settings: HashSet<&str> = HashSet::new();
+    for node in graph.nodes.iter() {
+        let inputs = node.inputs.iter().map(String::as_str);
+        match node.op.as_str() {
+            "Conv" | "ConvTranspose" | "Gemm" | "MatMul" | "BatchNormalization" | "PRelu" => {
+                owned.extend(inputs)
+            }
+            "Resize" | "Upsample" | "Clip" | "Pad" | "Dropout" => settings.extend(inputs.skip(1)),
+            _ => {}
+        }
+    }
+    let is_float = |t: &Tensor| matches!(t.dtype(), DType::F32 | DType::F64 | DType::F16 | DType::Bf16);
+    let counts = |(name, weight): (&String, &Weight)| {
+        let name = name.as_str();
+        is_float(&weight.tensor)
+            && (owned.contains(name) || (weight.tensor.len() != 1 && !settings.contains(name)))
+    };
+    graph.weights.iter().filter(|&w| counts(w)).map(|(n, _)| n.as_str()).collect()
+}
+
+/// Figures of each parameter tensor and of the whole network.
+pub fn summary(graph: &Graph) -> Summary {
+    let names = parameters(graph);
+    let mut readers: HashMap<&str, usize> = HashMap::new();
+    for (i, node) in graph.nodes.iter().enumerate() {
+        for input in &node.inputs {
+            readers.entry(input).or_insert(i);
+        }
+    }
+    let stats = |(name, weight): (&String, &Weight)| {
+        let node = readers.get(name.as_str()).map(|&i| &graph.nodes[i]);
+        let mut stats = weight_stats(name, weight);
+        stats.node = node.map(|n| n.name.clone()).unwrap_or_default();
+        stats.op = node.map(|n| n.op.clone()).unwrap_or_default();
+        stats
+    };
+    let layers: Vec<WeightStats> =
+        graph.weights.iter().filter(|(n, _)| names.contains(n.as_str())).map(stats).collect();
+    let total = Totals {
+        dense_bytes: layers.iter().map(|l| l.dense_bytes).sum(),
+        stored_bytes: layers.iter().map(|l| l.stored_bytes).sum(),
+        entropy_bytes: layers.iter().map(|l| l.entropy_bytes).sum::<f64>().ceil() as u64,
+    };
+    Summary { parameters: layers.iter().map(|l| l.count).sum(), layers, total }
+}
+
+/// Figures of one weight; `node` and `op` are left empty.
+pub fn weight_stats(name: &str, weight: &Weight) -> WeightStats {
+    let tensor = &weight.tensor;
+    let (patterns, zeros) = patterns(tensor);
+    let element = tensor.dtype().size();
+    let plain = (tensor.len() * element) as u64;
+    let palette = weight.palette.as_ref().filter(|p| p.is_fully_fixed());
+    let (bits, stored_bytes, entropy_bytes) = match palette {
+        None => (8 * element as u8, plain, plain as f64),
+        Some(p) => {
+            let books = p.codebook_bytes() as u64;
+            let run = (p.codes().len() / p.groups()).max(1);
+            let code_bits: f64 = p.codes().chunks(run).map(entropy_bits).sum();
+            (p.bits(), p.packed_bytes() as u64 + books, code_bits / 8.0 + books as f64)
+        }
+    };
+    WeightStats {
+        name: name.into(),
+        node: String::new(),
+        op: String::new(),
+        shape: tensor.shape().to_vec(),
+        count: tensor.len(),
+        distinct: patterns,
+        bits,
+        zeros,
+        fixed: weight.palette.as_ref().map(|p| p.fixed_count()),
+        codebook_size: weight.palette.as_ref().map(|p| p.codebook_size()),
+        dense_bytes: 4 * tensor.len() as u64,
+        stored_bytes,
+        entropy_bytes,
+    }
+}
+
+/// Number of distinct bit patterns, and number of zeros, with -0 as 0.
+fn patterns(tensor: &Tensor) -> (usize, usize) {
+    let dtype = tensor.dtype();
+    let sign = 1u64 << (8 * dtype.size() - 1);
+    let patterns: Vec<u64> = match tensor.data() {
+        TensorData::F32(v) => v.iter().map(|x| x.to_bits().into()).collect(),
+        TensorData::I64(v) => v.iter().map(|&x| x as u64).collect(),
+        TensorData::I32(v) => v.iter().map(|&x| u64::from(x as u32)).collect(),
+        TensorData::U8(v) => v.iter().map(|&x| x.into()).collect(),
+        TensorData::Bool(v) => v.iter().map(|&x| x.into()).collect(),
+        TensorData::Raw(_, bytes) => {
+            let word = |b: &[u8]| b.iter().rev().fold(0u64, |w, &b| w << 8 | u64::from(b));
+            bytes.chunks_exact(dtype.size()).map(word).collect()
+        }
+    };
+    let float = matches!(dtype, DType::F32 | DType::F64 | DType::F16 | DType::Bf16);
+    let mut patterns: Vec<u64> =
+        patterns.into_iter().map(|p| if float && p == sign { 0 } else { p }).collect();
+    let zeros = patterns.iter().filter(|&&p| p == 0).count();
+    patterns.sort_unstable();
+    patterns.dedup();
+    (patterns.len(), zeros)
+}
+
+/// count x entropy of the codes, in bits.
+fn entropy_bits(codes: &[u8]) -> f64 {
+    let mut counts = [0u64; 256];
+    codes.iter().for_each(|&c| counts[usize::from(c)] += 1);
+    let all = codes.len() as f64;
+    counts.iter().filter(|&&n| n > 0).map(|&n| n as f64 * (all / n as f64).log2()).sum()
+}
+
+/// Multiply-adds of one node.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct NodeMacs {
+    /// Name of the node.
+    pub node: String,
+    /// Its operator.
+    pub op: String,
+    /// Multiply-adds for the whole batch.
+    pub macs: u64,
+}
+
+/// Multiply-adds of every convolution, `Gemm` and `MatMul`, in execution order, for the shapes in `shapes`
+/// (infer them for a batch of 1 to get the figures usually quoted). Padding is counted like data, bias is not
+/// counted.
+///
+/// # Errors
+/// [`GraphError::UnknownShape`] where `shapes` belongs to another graph, [`GraphError::TooLarge`] where the
+/// number overflows.
+pub fn macs(graph: &Graph, shapes: &Shapes) -> Result<Vec<NodeMacs>, GraphError> {
+    let mut found = Vec::new();
+    for (index, op) in shapes.ops() {
+        let Some(node) = graph.nodes.get(*index) else { continue };
+        let shape = |name: Option<&str>| {
+            let name = name.unwrap_or_default();
+            shapes.get(name).ok_or_else(|| GraphError::UnknownShape {
+                op: node.op.clone(),
+                node: node.name.clone(),
+                value: name.into(),
+            })
+        };
+        let output = || shape(node.outputs.first().map(String::as_str));
+        // Elements on one side, and multiply-adds for each of them.
+        let (elements, each): (&[usize], Vec<usize>) = match op {
+            Op::Conv { .. } => (output()?, shape(node.input(1))?[1..].to_vec()),
+            Op::ConvTranspose { .. } => (shape(node.input(0))?, shape(node.input(1))?[1..].to_vec()),
+            Op::Gemm { trans_a, .. } => {
+                let a = shape(node.input(0))?;
+                (output()?, vec![a[usize::from(!trans_a)]])
+            }
+            Op::MatMul => (output()?, shape(node.input(0))?.last().copied().into_iter().collect()),
+            _ => continue,
+        };
+        let product = elements.iter().chain(&each).try_fold(1u64, |n, &d| n.checked_mul(d as u64));
+        let macs = product.ok_or_else(|| GraphError::TooLarge {
+            op: node.op.clone(),
+            node: node.name.clone(),
+            shape: elements.to_vec(),
+            shapes: vec![each],
+        })?;
+        found.push(NodeMacs { node: node.name.clone(), op: node.op.clone(), macs });
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Attribute, Node, Palette, ValueInfo, infer_shapes};
+
+    fn weight(shape: &[usize], values: &[f32]) -> Weight {
+        Tensor::f32(shape.to_vec(), values.to_vec()).unwrap().into()
+    }
+
+    #[test]
+    fn a_plain_weight_counts_four_bytes_a_value() {
+        let stats = weight_stats("w", &weight(&[5], &[0.0, -0.0, 1.0, -1.0, 1.0]));
+        assert_eq!((stats.distinct, stats.zeros, stats.bits), (3, 2, 32));
+        assert_eq!((stats.dense_bytes, stats.stored_bytes, stats.entropy_bytes), (20, 20, 20.0));
+    }
+
+    #[test]
+    fn a_palette_counts_codes_and_codebook() {
+        // 3 of 4 values are 0: 2 bits of information for the rare one, log2(4/3) for the others.
+        let values = [0.0, 0.0, 0.0, 1.5];
+        let palette = Palette::fully_fixed(vec![0.0, 1.5, -1.5], 1, vec![0, 0, 0, 1]).unwrap();
+        let fixed = Weight { palette: Some(palette), ..weight(&[4], &values) };
+        let stats = weight_stats("w", &fixed);
+        assert_eq!((stats.bits, stats.stored_bytes, stats.fixed), (2, 1 + 12, Some(4)));
+        let entropy = (2.0 + 3.0 * (4.0f64 / 3.0).log2()) / 8.0 + 12.0;
+        assert!((stats.entropy_bytes - entropy).abs() < 1e-12);
+        let partly = Palette::new(vec![0.0, 1.5], 1, vec![0, 0, 0, 1], vec![true, true, true, false]);
+        let stats = weight_stats("w", &Weight { palette: partly.ok(), ..weight(&[4], &values) });
+        assert_eq!((stats.bits, stats.stored_bytes, stats.fixed), (32, 16, Some(3)));
+    }
+
+    #[test]
+    fn half_floats_count_as_stored() {
+        let data = TensorData::Raw(DType::F16, vec![0, 0x80, 0, 0, 1, 0, 0, 0]);
+        let stats = weight_stats("w", &Tensor::new(vec![4], data).unwrap().into());
+        assert_eq!((stats.distinct, stats.zeros, stats.bits), (2, 3, 16));
+        assert_eq!((stats.dense_bytes, stats.stored_bytes), (16, 8));
+    }
+
+    fn sample() -> Graph {
+        let value = |n: &str| ValueInfo { name: n.into(), dtype: DType::F32, shape: None };
+        let zeros = |shape: &[usize]| weight(shape, &vec![0.0; shape.iter().product()]);
+        let list = [
+            ("w", zeros(&[4, 1, 3, 3])),
+            ("b", zeros(&[4])),
+            ("six", zeros(&[])),
+            ("u", zeros(&[1, 16])),
+            ("c", zeros(&[1])),
+            ("axes", Tensor::i64_vector(vec![0]).into()),
+        ];
+        Graph {
+            inputs: vec![value("x")],
+            outputs: vec![value("y")],
+            nodes: vec![
+                Node::new("conv", "Conv", &["x", "w", "b"], &["h"]).with("group", Attribute::Int(2)),
+                Node::new("clip", "Clip", &["h", "", "six"], &["i"]),
+                Node::new("flat", "Flatten", &["i"], &["f"]),
+                Node::new("fc", "Gemm", &["f", "u", "c"], &["y"]).with("transB", Attribute::Int(1)),
+            ],
+            weights: list.into_iter().map(|(n, w)| (n.to_string(), w)).collect(),
+            ..Graph::default()
+        }
+    }
+
+    #[test]
+    fn bounds_are_no_parameters_but_a_single_bias_is() {
+        let summary = summary(&sample());
+        let names: Vec<&str> = summary.layers.iter().map(|l| l.name.as_str()).collect();
+        assert_eq!(names, ["w", "b", "u", "c"]);
+        assert_eq!(summary.parameters, 36 + 4 + 16 + 1);
+        assert_eq!((summary.layers[0].node.as_str(), summary.layers[0].op.as_str()), ("conv", "Conv"));
+        assert_eq!(summary.total.dense_bytes, 4 * 57);
+        assert_eq!(summary.total.ratio(), 1.0);
+    }
+
+    #[test]
+    fn multiply_adds_of_a_grouped_convolution_and_a_gemm() {
+        let graph = sample();
+        let shapes = infer_shapes(&graph, &[("x", vec![5, 2, 4, 4])]).unwrap();
+        let macs: Vec<u64> = macs(&graph, &shapes).unwrap().iter().map(|m| m.macs).collect();
+        assert_eq!(macs, [5 * 4 * 2 * 2 * 9, 5 * 16]);
+    }
+}
