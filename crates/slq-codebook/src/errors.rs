@@ -95,7 +95,9 @@ pub enum ClusterError {
         k: usize,
     },
     /// The minimum cluster size leaves no solution.
-    #[error("{k} clusters of at least {size} values need more than the {count} values there are")]
+    #[error(
+        "{count} values cannot be divided into {k} clusters of at least {size} (equal values stay together)"
+    )]
     MinimumSizeTooLarge {
         /// Free clusters asked for.
         k: usize,

@@ -90,6 +90,7 @@ mod tests {
             |groups: &[Range<usize>]| cluster_groups::<u8>(&[1.0, f32::NAN], groups, &params).unwrap_err();
         assert_eq!(err(&[0..1, 1..3]), ClusterError::GroupRange { index: 1, start: 1, end: 3, count: 2 });
         assert!(matches!(err(&[0..1, 1..2]), ClusterError::Group { index: 1, .. }));
-        assert_eq!(err(&[0..0]), ClusterError::Group { index: 0, source: Box::new(ClusterError::Empty) });
+        let empty = ClusterError::Group { index: 1, source: Box::new(ClusterError::Empty) };
+        assert_eq!(err(&[0..1, 0..0]), empty);
     }
 }

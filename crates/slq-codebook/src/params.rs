@@ -183,7 +183,10 @@ impl ClusterParamsBuilder {
         self
     }
 
-    /// Smallest number of values in a cluster whose centroid is free (default 1).
+    /// Smallest number of values in a cluster whose centroid is free (default 1). Above 1 there are exactly as
+    /// many free clusters as asked for, and a code need not name the nearest centroid. The optimum is then over
+    /// clusters that are intervals: equal values stay together and no free cluster reaches across a fixed
+    /// centroid.
     pub fn min_cluster_size(mut self, size: usize) -> Self {
         self.min_cluster_size = size.max(1);
         self
