@@ -1,0 +1,401 @@
+//! The executor on the CPU.
+
+use slq_graph::{DType, Dim, Graph, Weight};
+
+use crate::error::EngineError;
+use crate::executor::Executor;
+use crate::loss;
+use crate::options::{EngineOptions, Statistics, StepSettings, Target};
+use crate::pass;
+use crate::plan::Plan;
+use crate::program::Mode;
+use crate::update::{self, Mask};
+
+/// Runs and trains a network on the CPU, on the current rayon pool.
+///
+/// All memory is planned: the first batch of each kind (evaluation, training, gradients) allocates, later ones do
+/// not. Results are the same bits on any number of threads.
+pub struct CpuExecutor {
+    /// The network without its palettes; holds the parameters' values.
+    graph: Graph,
+    options: EngineOptions,
+    batch: usize,
+    image_shape: Vec<usize>,
+    plans: Vec<(Mode, usize, Plan)>,
+    buffers: Vec<Vec<f32>>,
+    gradients: Vec<Vec<f32>>,
+    /// Whether `gradients` holds what the last backward pass found.
+    known: Vec<bool>,
+    momentum: Vec<Vec<f32>>,
+    masks: Vec<Mask>,
+    /// Counts changes of parameters, so that plans know when to fold them anew.
+    version: u64,
+    iteration: u64,
+    peak: usize,
+}
+
+impl CpuExecutor {
+    /// Plans `graph` for batches of up to `batch` images.
+    ///
+    /// # Errors
+    /// [`EngineError::Graph`] for what the graph holds that cannot be run, naming the node;
+    /// [`EngineError::InputCount`], [`EngineError::OpenShape`], [`EngineError::ElementType`] for its input;
+    /// [`EngineError::EmptyBatch`], [`EngineError::Memory`] for the batch.
+    pub fn new(graph: &Graph, batch: usize, options: &EngineOptions) -> Result<Self, EngineError> {
+        if batch == 0 {
+            return Err(EngineError::EmptyBatch);
+        }
+        let mut graph = skeleton(graph);
+        let image_shape = image_shape(&mut graph)?;
+        let count = graph.weights.len();
+        let mut executor = Self {
+            graph,
+            options: options.clone(),
+            batch,
+            image_shape,
+            plans: Vec::new(),
+            buffers: Vec::new(),
+            gradients: vec![Vec::new(); count],
+            known: vec![false; count],
+            momentum: vec![Vec::new(); count],
+            masks: (0..count).map(|_| Mask::Free).collect(),
+            version: 0,
+            iteration: 0,
+            peak: 0,
+        };
+        executor.ready(Mode::Evaluate, batch)?;
+        Ok(executor)
+    }
+
+    /// The largest batch that was planned for.
+    pub fn batch(&self) -> usize {
+        self.batch
+    }
+
+    /// Shape of one image: the input's shape without its first extent.
+    pub fn image_shape(&self) -> &[usize] {
+        &self.image_shape
+    }
+
+    fn index(&self, name: &str) -> Result<usize, EngineError> {
+        let index = self.graph.weights.get_full(name).filter(|(_, _, w)| w.tensor.as_f32().is_some());
+        index.map(|(i, _, _)| i).ok_or_else(|| EngineError::UnknownParameter { name: name.into() })
+    }
+
+    fn values_mut(&mut self, index: usize) -> &mut [f32] {
+        let weight = self.graph.weights.get_index_mut(index);
+        weight.and_then(|(_, w)| w.tensor.as_f32_mut()).unwrap_or_default()
+    }
+
+    fn frozen(&self) -> Vec<bool> {
+        let rates = self.graph.weights.values().map(|w| w.rates.lr_mult == 0.0);
+        rates.zip(&self.masks).map(|(still, mask)| still || matches!(mask, Mask::Fixed)).collect()
+    }
+
+    /// Position of the plan for `images` images, made if need be, with its buffers at hand.
+    fn ready(&mut self, mode: Mode, images: usize) -> Result<usize, EngineError> {
+        let found = self.plans.iter().position(|(m, n, _)| *m == mode && *n == images);
+        let at = match found {
+            Some(at) => at,
+            None => {
+                // Beside the planned batch, one short batch is remembered for each mode.
+                self.plans.retain(|(m, n, _)| *m != mode || *n == self.batch || images == self.batch);
+                let shape = [&[images], self.image_shape.as_slice()].concat();
+                let plan = Plan::new(&self.graph, &[shape], mode, self.options.isa, &self.frozen())?;
+                pass::grow(&mut self.buffers, &plan.slots);
+                if mode != Mode::Evaluate {
+                    self.allocate_gradients(&plan.trained);
+                }
+                self.plans.push((mode, images, plan));
+                self.peak = self.peak.max(self.bytes());
+                self.plans.len() - 1
+            }
+        };
+        let plan = &mut self.plans[at].2;
+        if plan.version != Some(self.version) {
+            plan.steps.iter_mut().for_each(|s| s.layer.refresh(&self.graph));
+            plan.version = Some(self.version);
+        }
+        Ok(at)
+    }
+
+    fn allocate_gradients(&mut self, trained: &[bool]) {
+        for (i, weight) in self.graph.weights.values().enumerate() {
+            if trained[i] {
+                self.gradients[i].resize(weight.tensor.len(), 0.0);
+            }
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        let floats = |all: &[Vec<f32>]| all.iter().map(|v| 4 * v.capacity()).sum::<usize>();
+        let weights: usize =
+            self.graph.weights.values().map(|w| w.tensor.len() * w.tensor.dtype().size()).sum();
+        let masks: usize = self.masks.iter().map(Mask::bytes).sum();
+        let plans: usize = self.plans.iter().map(|(_, _, p)| p.scratch_bytes()).sum();
+        weights + masks + plans + floats(&self.buffers) + floats(&self.gradients) + floats(&self.momentum)
+    }
+
+    /// Number of images in `images`.
+    fn count(&self, images: &[f32]) -> Result<usize, EngineError> {
+        let per_image: usize = self.image_shape.iter().product();
+        let count = images.len().checked_div(per_image).unwrap_or(0);
+        if count == 0 || count > self.batch || count * per_image != images.len() {
+            let input = self.graph.inputs.first().map(|i| i.name.clone()).unwrap_or_default();
+            return Err(EngineError::Batch { input, values: images.len(), per_image, batch: self.batch });
+        }
+        Ok(count)
+    }
+
+    /// Forward pass; returns the plan's position and the number of images.
+    fn forward(&mut self, mode: Mode, images: &[f32]) -> Result<(usize, usize), EngineError> {
+        let count = self.count(images)?;
+        let at = self.ready(mode, count)?;
+        let plan = &mut self.plans[at].2;
+        pass::set_input(&mut self.buffers, plan, 0, images);
+        let random = (self.options.seed, self.iteration);
+        pass::forward(plan, &mut self.buffers, &self.graph, self.options.isa, random);
+        Ok((at, count))
+    }
+
+    /// Forward and backward pass.
+    fn differentiate(
+        &mut self,
+        mode: Mode,
+        images: &[f32],
+        target: Target<'_>,
+    ) -> Result<(usize, Statistics), EngineError> {
+        let count = self.count(images)?;
+        let at = self.ready(mode, count)?;
+        let logits = self.plans[at].2.logits.clone()?;
+        loss::check_target(&target, count, logits.classes)?;
+        let (at, _) = self.forward(mode, images)?;
+        let statistics = loss::with_gradient(&mut self.buffers, &logits, &target, self.options.isa);
+        if mode != Mode::Gradients && !statistics.loss.is_finite() {
+            let (value, iteration) = (statistics.loss, self.iteration);
+            return Err(EngineError::Diverged { what: "loss", value, iteration });
+        }
+        let plan = &mut self.plans[at].2;
+        pass::backward(plan, &mut self.buffers, &self.graph, &mut self.gradients, self.options.isa);
+        self.known.copy_from_slice(&plan.trained);
+        Ok((at, statistics))
+    }
+
+    /// Checks that `graph` has every parameter in the right shape.
+    fn matching(&self, graph: &Graph) -> Result<(), EngineError> {
+        for (name, mine) in self.graph.weights.iter().filter(|(_, w)| w.tensor.as_f32().is_some()) {
+            let theirs = graph.weights.get(name).filter(|w| w.tensor.as_f32().is_some());
+            let theirs = theirs.ok_or_else(|| EngineError::UnknownParameter { name: name.clone() })?;
+            if theirs.tensor.shape() != mine.tensor.shape() {
+                return Err(EngineError::ParameterShape {
+                    name: name.clone(),
+                    expected: mine.tensor.shape().to_vec(),
+                    found: format!("values of shape {:?}", theirs.tensor.shape()),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn check_len(&self, name: &str, found: usize, what: &str) -> Result<usize, EngineError> {
+        let index = self.index(name)?;
+        let tensor = &self.graph.weights[index].tensor;
+        if tensor.len() == found {
+            return Ok(index);
+        }
+        let (name, expected) = (name.into(), tensor.shape().to_vec());
+        Err(EngineError::ParameterShape { name, expected, found: format!("{found} {what}") })
+    }
+}
+
+/// The graph without palettes and without inputs that are weights.
+pub(crate) fn skeleton(graph: &Graph) -> Graph {
+    let bare = |w: &Weight| Weight { tensor: w.tensor.clone(), palette: None, rates: w.rates };
+    Graph {
+        name: graph.name.clone(),
+        inputs: graph.inputs.iter().filter(|i| !graph.weights.contains_key(&i.name)).cloned().collect(),
+        outputs: graph.outputs.clone(),
+        nodes: graph.nodes.clone(),
+        weights: graph.weights.iter().map(|(name, w)| (name.clone(), bare(w))).collect(),
+        metadata: graph.metadata.clone(),
+    }
+}
+
+/// Shape of one image; frees the batch extent of the graph's input.
+fn image_shape(graph: &mut Graph) -> Result<Vec<usize>, EngineError> {
+    let count = graph.inputs.len();
+    let [input] = graph.inputs.as_mut_slice() else { return Err(EngineError::InputCount { count }) };
+    if input.dtype != DType::F32 {
+        let (place, found) = (format!("input `{}`", input.name), format!("{:?}", input.dtype));
+        return Err(EngineError::ElementType { place, found });
+    }
+    let open = |declared: String| EngineError::OpenShape { input: input.name.clone(), declared };
+    let dims = input.shape.as_mut().filter(|dims| !dims.is_empty());
+    let Some(dims) = dims else { return Err(open("of unknown rank".into())) };
+    let image: Option<Vec<usize>> =
+        dims[1..].iter().map(|d| if let Dim::Known(n) = d { Some(*n) } else { None }).collect();
+    let Some(image) = image else { return Err(open(format!("{dims:?}"))) };
+    dims[0] = Dim::Symbol("N".into());
+    Ok(image)
+}
+
+impl Executor for CpuExecutor {
+    fn load_parameters(&mut self, graph: &Graph) -> Result<(), EngineError> {
+        self.matching(graph)?;
+        for (name, mine) in &mut self.graph.weights {
+            let theirs = graph.weights.get(name).and_then(|w| w.tensor.as_f32());
+            if let (Some(mine), Some(theirs)) = (mine.tensor.as_f32_mut(), theirs) {
+                mine.copy_from_slice(theirs);
+            }
+        }
+        self.version += 1;
+        Ok(())
+    }
+
+    fn store_parameters(&self, graph: &mut Graph) -> Result<(), EngineError> {
+        self.matching(graph)?;
+        for (name, mine) in &self.graph.weights {
+            let theirs = graph.weights.get_mut(name).and_then(|w| w.tensor.as_f32_mut());
+            if let (Some(mine), Some(theirs)) = (mine.tensor.as_f32(), theirs) {
+                theirs.copy_from_slice(mine);
+            }
+        }
+        Ok(())
+    }
+
+    fn set_parameter(&mut self, name: &str, values: &[f32]) -> Result<(), EngineError> {
+        let index = self.check_len(name, values.len(), "values")?;
+        self.values_mut(index).copy_from_slice(values);
+        self.version += 1;
+        Ok(())
+    }
+
+    fn parameter(&self, name: &str) -> Result<&[f32], EngineError> {
+        let index = self.index(name)?;
+        Ok(self.graph.weights[index].tensor.as_f32().unwrap_or_default())
+    }
+
+    fn set_mask(&mut self, name: &str, fixed: Option<&[bool]>) -> Result<(), EngineError> {
+        let index = match fixed {
+            Some(fixed) => self.check_len(name, fixed.len(), "flags")?,
+            None => self.index(name)?,
+        };
+        let mask = Mask::new(fixed);
+        let whole = |m: &Mask| matches!(m, Mask::Fixed);
+        if whole(&mask) != whole(&self.masks[index]) {
+            self.plans.retain(|(mode, _, _)| !matches!(mode, Mode::Train(_)));
+        }
+        self.masks[index] = mask;
+        Ok(())
+    }
+
+    fn evaluate(&mut self, images: &[f32], target: Option<Target<'_>>) -> Result<Statistics, EngineError> {
+        let count = self.count(images)?;
+        let at = self.ready(Mode::Evaluate, count)?;
+        let logits = self.plans[at].2.logits.clone()?;
+        if let Some(target) = &target {
+            loss::check_target(target, count, logits.classes)?;
+        }
+        self.forward(Mode::Evaluate, images)?;
+        Ok(match target {
+            Some(target) => loss::value(&self.buffers, &logits, &target, self.options.isa),
+            None => Statistics { images: count, ..Statistics::default() },
+        })
+    }
+
+    fn outputs(&mut self, images: &[f32]) -> Result<Vec<Vec<f32>>, EngineError> {
+        let (at, _) = self.forward(Mode::Evaluate, images)?;
+        let outputs = self.plans[at].2.outputs.iter();
+        Ok(outputs.map(|(place, _)| pass::read(&self.buffers, &self.graph, *place).to_vec()).collect())
+    }
+
+    fn logits(&mut self, images: &[f32]) -> Result<Vec<f32>, EngineError> {
+        let (at, _) = self.forward(Mode::Evaluate, images)?;
+        let logits = self.plans[at].2.logits.clone()?;
+        Ok(pass::read(&self.buffers, &self.graph, logits.place).to_vec())
+    }
+
+    fn train_step(
+        &mut self,
+        images: &[f32],
+        target: Target<'_>,
+        settings: &StepSettings,
+    ) -> Result<Statistics, EngineError> {
+        update::check(settings)?;
+        let mode = Mode::Train(self.options.batch_norm);
+        let (at, statistics) = self.differentiate(mode, images, target)?;
+        let scale = update::clip(&self.gradients, &self.known, settings, self.options.isa);
+        let scale = scale.map_err(|value| EngineError::Diverged {
+            what: "gradient norm",
+            value,
+            iteration: self.iteration,
+        })?;
+        for i in 0..self.known.len() {
+            if !self.known[i] {
+                continue;
+            }
+            let Some((_, weight)) = self.graph.weights.get_index_mut(i) else { continue };
+            let rates = weight.rates;
+            let Some(values) = weight.tensor.as_f32_mut() else { continue };
+            let momentum = &mut self.momentum[i];
+            momentum.resize(values.len(), 0.0);
+            let (gradient, mask) = (&self.gradients[i], &self.masks[i]);
+            update::apply(values, momentum, gradient, mask, rates, settings, scale, self.options.isa);
+        }
+        let plan = &mut self.plans[at].2;
+        plan.steps.iter_mut().for_each(|s| s.layer.commit(&s.inputs, &mut self.graph));
+        self.iteration += 1;
+        self.version += 1;
+        self.peak = self.peak.max(self.bytes());
+        Ok(statistics)
+    }
+
+    fn gradients(&mut self, images: &[f32], target: Target<'_>) -> Result<Statistics, EngineError> {
+        self.differentiate(Mode::Gradients, images, target).map(|(_, statistics)| statistics)
+    }
+
+    fn gradient(&self, name: &str) -> Result<&[f32], EngineError> {
+        let index = self.index(name)?;
+        if self.known[index] {
+            Ok(&self.gradients[index])
+        } else {
+            Err(EngineError::NoGradient { name: name.into() })
+        }
+    }
+
+    fn momentum(&self) -> Vec<(String, Vec<f32>)> {
+        let named = self.graph.weights.keys().zip(&self.momentum);
+        named.filter(|(_, m)| !m.is_empty()).map(|(name, m)| (name.clone(), m.clone())).collect()
+    }
+
+    fn set_momentum(&mut self, momentum: &[(String, Vec<f32>)]) -> Result<(), EngineError> {
+        let check = |(name, values): &(String, Vec<f32>)| self.check_len(name, values.len(), "values");
+        let indices = momentum.iter().map(check).collect::<Result<Vec<usize>, EngineError>>()?;
+        self.reset_momentum();
+        for (index, (_, values)) in indices.into_iter().zip(momentum) {
+            self.momentum[index].clone_from(values);
+        }
+        Ok(())
+    }
+
+    fn reset_momentum(&mut self) {
+        self.momentum.iter_mut().for_each(Vec::clear);
+    }
+
+    fn iteration(&self) -> u64 {
+        self.iteration
+    }
+
+    fn set_iteration(&mut self, iteration: u64) {
+        self.iteration = iteration;
+    }
+
+    fn peak_bytes(&self) -> usize {
+        self.peak
+    }
+
+    fn classes(&mut self) -> Result<usize, EngineError> {
+        let at = self.ready(Mode::Evaluate, self.batch)?;
+        self.plans[at].2.logits.clone().map(|l| l.classes)
+    }
+}

@@ -1,0 +1,115 @@
+//! What every executor can do, whatever device it computes on.
+
+use slq_graph::Graph;
+
+use crate::error::EngineError;
+use crate::options::{Statistics, StepSettings, Target};
+
+/// Runs and trains one network with batches up to a planned size.
+///
+/// Images are given as N x C x H x W floats in row-major order (the shape of the graph's input), N being
+/// anything from 1 to the planned batch. A parameter is any float weight of the graph, known by its name.
+pub trait Executor {
+    /// Takes over the values of all parameters from `graph`, by name.
+    ///
+    /// # Errors
+    /// [`EngineError::UnknownParameter`] where `graph` lacks one, [`EngineError::ParameterShape`] where a shape
+    /// differs.
+    fn load_parameters(&mut self, graph: &Graph) -> Result<(), EngineError>;
+
+    /// Writes all parameters, running batch-norm statistics included, back into `graph`. Palettes are untouched.
+    ///
+    /// # Errors
+    /// As [`Executor::load_parameters`].
+    fn store_parameters(&self, graph: &mut Graph) -> Result<(), EngineError>;
+
+    /// Replaces the values of one parameter.
+    ///
+    /// # Errors
+    /// [`EngineError::UnknownParameter`]; [`EngineError::ParameterShape`] where the number of values differs.
+    fn set_parameter(&mut self, name: &str, values: &[f32]) -> Result<(), EngineError>;
+
+    /// The values of one parameter.
+    ///
+    /// # Errors
+    /// [`EngineError::UnknownParameter`].
+    fn parameter(&self, name: &str) -> Result<&[f32], EngineError>;
+
+    /// Declares which weights of a parameter are fixed (`true`) and must keep their exact bits in every step;
+    /// `None` frees all. A parameter that is fixed as a whole costs no weight gradient.
+    ///
+    /// # Errors
+    /// As [`Executor::set_parameter`].
+    fn set_mask(&mut self, name: &str, fixed: Option<&[bool]>) -> Result<(), EngineError>;
+
+    /// Runs a batch as in deployment (running statistics, no dropout) and compares it with `target`.
+    ///
+    /// # Errors
+    /// [`EngineError::Batch`], [`EngineError::TargetCount`], [`EngineError::Label`], [`EngineError::Logits`].
+    fn evaluate(&mut self, images: &[f32], target: Option<Target<'_>>) -> Result<Statistics, EngineError>;
+
+    /// Runs a batch and returns all outputs of the graph, in its order, behind a final softmax if it has one.
+    ///
+    /// # Errors
+    /// [`EngineError::Batch`].
+    fn outputs(&mut self, images: &[f32]) -> Result<Vec<Vec<f32>>, EngineError>;
+
+    /// Runs a batch and returns the class scores before a final softmax, N x classes.
+    ///
+    /// # Errors
+    /// [`EngineError::Batch`], [`EngineError::Logits`].
+    fn logits(&mut self, images: &[f32]) -> Result<Vec<f32>, EngineError>;
+
+    /// One step of masked SGD; the statistics are those of the forward pass, before the update.
+    ///
+    /// # Errors
+    /// As [`Executor::evaluate`]; [`EngineError::Setting`]; [`EngineError::Diverged`], in which case parameters
+    /// and momentum are those from before the step.
+    fn train_step(
+        &mut self,
+        images: &[f32],
+        target: Target<'_>,
+        settings: &StepSettings,
+    ) -> Result<Statistics, EngineError>;
+
+    /// Forward and backward pass without an update, with running batch-norm statistics and no dropout. Unlike in
+    /// a training step, masks and `lr_mult` are ignored: every parameter gets its gradient.
+    ///
+    /// # Errors
+    /// As [`Executor::evaluate`].
+    fn gradients(&mut self, images: &[f32], target: Target<'_>) -> Result<Statistics, EngineError>;
+
+    /// The gradient of the mean loss that the last [`gradients`](Executor::gradients) or
+    /// [`train_step`](Executor::train_step) left (before weight decay and clipping).
+    ///
+    /// # Errors
+    /// [`EngineError::UnknownParameter`], [`EngineError::NoGradient`].
+    fn gradient(&self, name: &str) -> Result<&[f32], EngineError>;
+
+    /// The momentum of every parameter that has one, by name, for a checkpoint.
+    fn momentum(&self) -> Vec<(String, Vec<f32>)>;
+
+    /// Restores the momentum from a checkpoint; parameters not named start from zero.
+    ///
+    /// # Errors
+    /// As [`Executor::set_parameter`].
+    fn set_momentum(&mut self, momentum: &[(String, Vec<f32>)]) -> Result<(), EngineError>;
+
+    /// Sets all momentum to zero.
+    fn reset_momentum(&mut self);
+
+    /// Number of training steps taken; with the seed it determines the dropout masks.
+    fn iteration(&self) -> u64;
+
+    /// Continues from `iteration`.
+    fn set_iteration(&mut self, iteration: u64);
+
+    /// Bytes held at most so far: parameters, gradients, momentum, activations, scratch.
+    fn peak_bytes(&self) -> usize;
+
+    /// Number of classes: the width of the first output.
+    ///
+    /// # Errors
+    /// [`EngineError::Logits`] where it is no table of scores.
+    fn classes(&mut self) -> Result<usize, EngineError>;
+}

@@ -1,0 +1,137 @@
+//! Convolution: forward, data gradient and weight gradient, each by the algorithm that fits its shape.
+
+mod geometry;
+mod taps;
+mod weights;
+
+pub use geometry::{ConvGeometry, ConvNeeds, Post};
+
+use super::isa::Isa;
+use taps::TapConv;
+use weights::{WeightGradient, bias_gradient};
+
+/// A convolution that has chosen its algorithms and owns their working memory.
+///
+/// # Examples
+/// ```
+/// use slq_engine::kernels::conv::{Conv, ConvGeometry, ConvNeeds, Post};
+/// use slq_engine::kernels::isa::Isa;
+///
+/// let g = ConvGeometry {
+///     n: 1, c: 1, h: 3, w: 3, out_c: 1, kh: 2, kw: 2,
+///     stride: [1, 1], pads: [0; 4], dilation: [1, 1], groups: 1,
+/// };
+/// let mut conv = Conv::new(g, Isa::detect(), ConvNeeds::default());
+/// let mut y = [0.0; 4];
+/// conv.forward(&[1.0; 9], &[1.0; 4], Some(&[-5.0]), Post::Relu, &mut y);
+/// assert_eq!(y, [0.0; 4]);
+/// ```
+pub struct Conv {
+    geometry: ConvGeometry,
+    isa: Isa,
+    forward: TapConv,
+    data: Option<Vec<TapConv>>,
+    weights: Option<WeightGradient>,
+}
+
+impl std::fmt::Debug for Conv {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Conv")
+            .field("geometry", &self.geometry)
+            .field("isa", &self.isa)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Conv {
+    /// Chooses algorithms and takes working memory for the passes that `needs` names.
+    ///
+    /// Panics when the geometry has a zero kernel, stride, dilation or group count, or groups that do not divide the
+    /// channels.
+    pub fn new(geometry: ConvGeometry, isa: Isa, needs: ConvNeeds) -> Self {
+        let g = &geometry;
+        assert!(g.kh > 0 && g.kw > 0 && g.groups > 0, "empty kernel or no group");
+        assert!(g.stride.iter().chain(&g.dilation).all(|&v| v > 0), "zero stride or dilation");
+        assert!(
+            g.c.is_multiple_of(g.groups) && g.out_c.is_multiple_of(g.groups),
+            "groups divide the channels"
+        );
+        let isa = isa.effective();
+        Conv {
+            geometry,
+            isa,
+            forward: TapConv::forward(g, isa),
+            data: needs.data_gradient.then(|| TapConv::backward(g, isa)),
+            weights: needs.weight_gradient.then(|| WeightGradient::new(g, isa)),
+        }
+    }
+
+    /// The shape.
+    pub fn geometry(&self) -> &ConvGeometry {
+        &self.geometry
+    }
+
+    /// Bytes of working memory that this object keeps; threads keep some more among all convolutions.
+    pub fn scratch_bytes(&self) -> usize {
+        self.forward.bytes()
+            + self.data.iter().flatten().map(TapConv::bytes).sum::<usize>()
+            + self.weights.as_ref().map_or(0, WeightGradient::bytes)
+    }
+
+    /// `y = post(conv(x, w) + bias)`: `x` is `[n, c, h, w]`, `w` `[out_c, c / groups, kh, kw]`, `bias` `[out_c]`, `y`
+    /// `[n, out_c, out_h, out_w]`.
+    pub fn forward(&mut self, x: &[f32], w: &[f32], bias: Option<&[f32]>, post: Post, y: &mut [f32]) {
+        let g = &self.geometry;
+        assert!(x.len() == g.in_len() && w.len() == g.weight_len() && y.len() == g.out_len(), "tensor sizes");
+        assert!(bias.is_none_or(|b| b.len() == g.out_c), "bias size");
+        if !y.is_empty() {
+            self.forward.run(x, w, bias, post, y, false);
+        }
+    }
+
+    /// Gradient of the input: `dx = conv^T(dy, w)`, added to `dx` when `accumulate`. This is also the forward pass of the
+    /// transposed convolution.
+    ///
+    /// Panics when the data gradient was not among the needs.
+    pub fn backward_data(&mut self, w: &[f32], dy: &[f32], dx: &mut [f32], accumulate: bool) {
+        let g = &self.geometry;
+        assert!(
+            dx.len() == g.in_len() && w.len() == g.weight_len() && dy.len() == g.out_len(),
+            "tensor sizes"
+        );
+        let phases = self.data.as_mut().expect("the data gradient is not among the needs");
+        if dx.is_empty() {
+            return;
+        }
+        for phase in phases {
+            phase.run(dy, w, None, Post::None, dx, accumulate);
+        }
+    }
+
+    /// Gradients of the weights and, when `db` is given, of the bias; both are added to when `accumulate`.
+    ///
+    /// Panics when the weight gradient was not among the needs.
+    pub fn backward_weights(
+        &mut self,
+        x: &[f32],
+        dy: &[f32],
+        dw: &mut [f32],
+        db: Option<&mut [f32]>,
+        accumulate: bool,
+    ) {
+        let g = &self.geometry;
+        assert!(
+            x.len() == g.in_len() && dw.len() == g.weight_len() && dy.len() == g.out_len(),
+            "tensor sizes"
+        );
+        let weights = self.weights.as_mut().expect("the weight gradient is not among the needs");
+        weights.run(x, dy, dw, accumulate);
+        if let Some(db) = db {
+            assert_eq!(db.len(), g.out_c, "bias size");
+            bias_gradient(self.isa, g, dy, db, accumulate);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,163 @@
+use super::super::testing::*;
+use super::*;
+use proptest::prelude::*;
+
+/// Calls `f(x, w, y)` with the indices of every product of the convolution.
+fn visit(g: &ConvGeometry, mut f: impl FnMut(usize, usize, usize)) {
+    let (oh, ow, cg, og) = (g.out_h(), g.out_w(), g.group_c(), g.group_out());
+    for y in 0..g.out_len() {
+        let (n, m, oy, ox) = (y / (g.out_c * oh * ow), y / (oh * ow) % g.out_c, y / ow % oh, y % ow);
+        for c in 0..cg {
+            for ky in 0..g.kh {
+                for kx in 0..g.kw {
+                    let iy = (oy * g.stride[0] + ky * g.dilation[0]) as isize - g.pads[0] as isize;
+                    let ix = (ox * g.stride[1] + kx * g.dilation[1]) as isize - g.pads[1] as isize;
+                    if iy >= 0 && ix >= 0 && iy < g.h as isize && ix < g.w as isize {
+                        let x = ((n * g.c + m / og * cg + c) * g.h + iy as usize) * g.w + ix as usize;
+                        f(x, ((m * cg + c) * g.kh + ky) * g.kw + kx, y);
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn check(g: ConvGeometry, seed: u64) {
+    let (x, w) = (values(g.in_len(), seed), values(g.weight_len(), seed + 1));
+    let (dy, bias) = (values(g.out_len(), seed + 2), values(g.out_c, seed + 3));
+    let plane = g.out_h() * g.out_w();
+    let (mut y, mut dx, mut dw) =
+        (vec![0.0f64; g.out_len()], vec![0.0f64; g.in_len()], vec![0.0f64; g.weight_len()]);
+    visit(&g, |i, j, o| {
+        y[o] += x[i] as f64 * w[j] as f64;
+        dx[i] += dy[o] as f64 * w[j] as f64;
+        dw[j] += dy[o] as f64 * x[i] as f64;
+    });
+    let with_bias: Vec<f64> =
+        y.iter().enumerate().map(|(o, v)| v + bias[o / plane % g.out_c] as f64).collect();
+    let clipped: Vec<f64> = with_bias.iter().map(|v| v.clamp(-0.5, 0.75)).collect();
+    let mut db = vec![0.0f64; g.out_c];
+    dy.iter().enumerate().for_each(|(o, &d)| db[o / plane % g.out_c] += d as f64);
+    let plus = |v: &[f64]| -> Vec<f64> { v.iter().map(|v| v + 1.0).collect() };
+    let want = [&y[..], &clipped, &dx, &plus(&dx), &dw, &plus(&dw), &db, &plus(&db)];
+    let names = ["y", "y with bias, clipped", "dx", "dx added", "dw", "dw added", "db", "db added"];
+    for (isa, got) in on_all(|isa| {
+        let mut conv = Conv::new(g, isa, ConvNeeds { data_gradient: true, weight_gradient: true });
+        let mut y = vec![f32::NAN; g.out_len()];
+        conv.forward(&x, &w, None, Post::None, &mut y);
+        let mut clipped = vec![f32::NAN; g.out_len()];
+        conv.forward(&x, &w, Some(&bias), Post::Clip(-0.5, 0.75), &mut clipped);
+        let (mut dx, mut dx1) = (vec![f32::NAN; g.in_len()], vec![1.0; g.in_len()]);
+        conv.backward_data(&w, &dy, &mut dx, false);
+        conv.backward_data(&w, &dy, &mut dx1, true);
+        let (mut dw, mut dw1) = (vec![f32::NAN; g.weight_len()], vec![1.0; g.weight_len()]);
+        let (mut db, mut db1) = (vec![f32::NAN; g.out_c], vec![1.0; g.out_c]);
+        conv.backward_weights(&x, &dy, &mut dw, Some(&mut db), false);
+        conv.backward_weights(&x, &dy, &mut dw1, Some(&mut db1), true);
+        [y, clipped, dx, dx1, dw, dw1, db, db1].concat()
+    }) {
+        let mut at = 0;
+        for (want, name) in want.iter().zip(names) {
+            assert_close(&got[at..at + want.len()], want, 2e-5, &format!("{name} {isa} {g:?}"));
+            at += want.len();
+        }
+        assert_eq!(at, got.len());
+    }
+}
+
+fn geometry() -> impl Strategy<Value = ConvGeometry> {
+    let axis = (1usize..6, 1usize..4, 1usize..3, 0usize..4, 0usize..4, 1usize..20);
+    ((1usize..4, 1usize..4, 1usize..6, 1usize..20), axis.clone(), axis).prop_filter_map(
+        "the kernel fits",
+        |((n, groups, cg, og), y, x)| {
+            let g = ConvGeometry {
+                n,
+                c: cg * groups,
+                h: y.5,
+                w: x.5,
+                out_c: og * groups,
+                kh: y.0,
+                kw: x.0,
+                stride: [y.1, x.1],
+                pads: [y.3, x.3, y.4, x.4],
+                dilation: [y.2, x.2],
+                groups,
+            };
+            (g.out_len() > 0).then_some(g)
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(50))]
+    #[test]
+    fn any_geometry(g in geometry(), seed in 0u64..1000) {
+        check(g, seed);
+    }
+}
+
+fn square(
+    n: usize,
+    c: usize,
+    side: usize,
+    out_c: usize,
+    k: usize,
+    stride: usize,
+    pad: usize,
+) -> ConvGeometry {
+    ConvGeometry {
+        n,
+        c,
+        h: side,
+        w: side,
+        out_c,
+        kh: k,
+        kw: k,
+        stride: [stride; 2],
+        pads: [pad; 4],
+        dilation: [1; 2],
+        groups: 1,
+    }
+}
+
+#[test]
+fn shapes_of_networks() {
+    check(square(3, 1, 28, 20, 5, 1, 0), 1);
+    check(square(2, 20, 12, 50, 5, 1, 0), 2);
+    check(square(2, 16, 32, 16, 3, 1, 1), 3);
+    check(square(2, 16, 32, 32, 3, 2, 1), 4);
+    check(square(3, 64, 8, 64, 3, 1, 1), 5);
+    check(square(1, 3, 47, 24, 11, 4, 0), 6);
+    check(square(2, 130, 7, 70, 3, 1, 1), 7);
+    check(square(2, 33, 14, 65, 1, 1, 0), 8);
+    check(square(2, 32, 14, 64, 1, 2, 0), 9);
+    check(ConvGeometry { groups: 2, ..square(1, 48, 13, 64, 5, 1, 2) }, 10);
+}
+
+#[test]
+fn depthwise() {
+    for (stride, side, k) in [(1, 14, 3), (2, 14, 3), (2, 15, 3), (1, 7, 5), (1, 33, 3)] {
+        check(ConvGeometry { groups: 20, ..square(2, 20, side, 20, k, stride, k / 2) }, 11);
+    }
+    check(ConvGeometry { groups: 4, ..square(2, 4, 9, 8, 3, 1, 1) }, 12);
+}
+
+#[test]
+fn nothing_and_too_large_kernels() {
+    let g = square(1, 2, 3, 2, 5, 1, 0);
+    assert_eq!((g.out_h(), g.out_len(), g.macs()), (0, 0, 0));
+    let mut conv = Conv::new(g, Isa::detect(), ConvNeeds { data_gradient: true, weight_gradient: true });
+    conv.forward(&[1.0; 18], &[1.0; 100], None, Post::None, &mut []);
+    let mut dx = [1.0; 18];
+    conv.backward_data(&[1.0; 100], &[], &mut dx, false);
+    assert_eq!(dx, [0.0; 18]);
+    let mut dw = [1.0; 100];
+    conv.backward_weights(&[1.0; 18], &[], &mut dw, None, false);
+    assert_eq!(dw, [0.0; 100]);
+}
+
+#[test]
+fn macs_of_lenet() {
+    assert_eq!(square(1, 1, 28, 20, 5, 1, 0).macs(), 288_000);
+    assert_eq!(square(1, 20, 12, 50, 5, 1, 0).macs(), 1_600_000);
+}

@@ -1,0 +1,109 @@
+//! The few vector operations that the inner loops of GEMM and convolution are written in, for each instruction set.
+
+/// A vector of `f32` of one instruction set. Everything is inlined into functions that enable it.
+pub(crate) trait Simd {
+    type V: Copy;
+    const LANES: usize;
+    /// # Safety
+    /// The instruction set must be at hand (so for all functions here).
+    unsafe fn zero() -> Self::V;
+    /// # Safety
+    /// `p` points to one readable element.
+    unsafe fn splat(p: *const f32) -> Self::V;
+    /// # Safety
+    /// `p` points to `LANES` readable elements; no alignment is needed.
+    unsafe fn load(p: *const f32) -> Self::V;
+    /// # Safety
+    /// `p` points to `LANES` writable elements; no alignment is needed.
+    unsafe fn store(p: *mut f32, v: Self::V);
+    /// `a * b + c`.
+    /// # Safety
+    /// As [`Simd::zero`].
+    unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+}
+
+/// Four lanes of plain code.
+pub(crate) struct Plain;
+
+impl Simd for Plain {
+    type V = [f32; 4];
+    const LANES: usize = 4;
+    #[inline(always)]
+    unsafe fn zero() -> [f32; 4] {
+        [0.0; 4]
+    }
+    #[inline(always)]
+    unsafe fn splat(p: *const f32) -> [f32; 4] {
+        // SAFETY: the caller's promise.
+        [unsafe { *p }; 4]
+    }
+    #[inline(always)]
+    unsafe fn load(p: *const f32) -> [f32; 4] {
+        // SAFETY: the caller's promise.
+        unsafe { p.cast::<[f32; 4]>().read_unaligned() }
+    }
+    #[inline(always)]
+    unsafe fn store(p: *mut f32, v: [f32; 4]) {
+        // SAFETY: the caller's promise.
+        unsafe { p.cast::<[f32; 4]>().write_unaligned(v) }
+    }
+    #[inline(always)]
+    unsafe fn fma(a: [f32; 4], b: [f32; 4], c: [f32; 4]) -> [f32; 4] {
+        [a[0] * b[0] + c[0], a[1] * b[1] + c[1], a[2] * b[2] + c[2], a[3] * b[3] + c[3]]
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use super::Simd;
+    use std::arch::x86_64::*;
+
+    macro_rules! implement {
+        ($(#[$meta:meta])* $name:ident, $v:ty, $lanes:literal, $zero:ident, $set1:ident, $loadu:ident, $storeu:ident, $fma:ident) => {
+            $(#[$meta])*
+            pub(crate) struct $name;
+
+            // SAFETY (of every block below): the caller promises the instruction set and the pointers.
+            impl Simd for $name {
+                type V = $v;
+                const LANES: usize = $lanes;
+                #[inline(always)]
+                unsafe fn zero() -> $v {
+                    // SAFETY: see above.
+                    unsafe { $zero() }
+                }
+                #[inline(always)]
+                unsafe fn splat(p: *const f32) -> $v {
+                    // SAFETY: see above.
+                    unsafe { $set1(*p) }
+                }
+                #[inline(always)]
+                unsafe fn load(p: *const f32) -> $v {
+                    // SAFETY: see above.
+                    unsafe { $loadu(p) }
+                }
+                #[inline(always)]
+                unsafe fn store(p: *mut f32, v: $v) {
+                    // SAFETY: see above.
+                    unsafe { $storeu(p, v) }
+                }
+                #[inline(always)]
+                unsafe fn fma(a: $v, b: $v, c: $v) -> $v {
+                    // SAFETY: see above.
+                    unsafe { $fma(a, b, c) }
+                }
+            }
+        };
+    }
+
+    implement!(
+        /// Eight lanes.
+        Avx2, __m256, 8, _mm256_setzero_ps, _mm256_set1_ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_fmadd_ps
+    );
+    implement!(
+        /// Sixteen lanes.
+        Avx512, __m512, 16, _mm512_setzero_ps, _mm512_set1_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_fmadd_ps
+    );
+}
+#[cfg(target_arch = "x86_64")]
+pub(crate) use x86::{Avx2, Avx512};

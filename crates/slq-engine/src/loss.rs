@@ -1,0 +1,146 @@
+//! Loss and hits of a batch.
+
+use crate::error::EngineError;
+use crate::kernels::isa::Isa;
+use crate::kernels::softmax::{cross_entropy, soft_cross_entropy};
+use crate::ops::Place;
+use crate::options::{Statistics, Target};
+use crate::plan::Logits;
+
+/// Checks a target against the batch before anything is computed.
+pub(crate) fn check_target(target: &Target<'_>, images: usize, classes: usize) -> Result<(), EngineError> {
+    let (found, expected) = match target {
+        Target::Labels(labels) => (labels.len(), images),
+        Target::Distribution { probabilities, .. } => (probabilities.len(), images * classes),
+    };
+    if found != expected {
+        return Err(EngineError::TargetCount { found, expected, images });
+    }
+    match target {
+        Target::Labels(labels) => match labels.iter().position(|&l| l as usize >= classes) {
+            Some(image) => Err(EngineError::Label { image, label: labels[image], classes }),
+            None => Ok(()),
+        },
+        Target::Distribution { temperature, .. } if !(*temperature > 0.0 && temperature.is_finite()) => {
+            Err(EngineError::Temperature { temperature: *temperature })
+        }
+        Target::Distribution { .. } => Ok(()),
+    }
+}
+
+/// Loss and hits.
+pub(crate) fn value(buffers: &[Vec<f32>], logits: &Logits, target: &Target<'_>, isa: Isa) -> Statistics {
+    let Place::Slot { slot, len } = logits.place else { return Statistics::default() };
+    compare(isa, logits.classes, &buffers[slot][..len], target, None)
+}
+
+/// Loss and hits; the gradient of the loss goes to its place.
+pub(crate) fn with_gradient(
+    buffers: &mut [Vec<f32>],
+    logits: &Logits,
+    target: &Target<'_>,
+    isa: Isa,
+) -> Statistics {
+    let Place::Slot { slot, len } = logits.place else { return Statistics::default() };
+    let Place::Slot { slot: gradient_slot, .. } = logits.gradient else {
+        return value(buffers, logits, target, isa);
+    };
+    let mut gradient = std::mem::take(&mut buffers[gradient_slot]);
+    let scores = &buffers[slot][..len];
+    let statistics = compare(isa, logits.classes, scores, target, Some(&mut gradient[..len]));
+    buffers[gradient_slot] = gradient;
+    statistics
+}
+
+fn compare(
+    isa: Isa,
+    classes: usize,
+    scores: &[f32],
+    target: &Target<'_>,
+    gradient: Option<&mut [f32]>,
+) -> Statistics {
+    let loss = match *target {
+        // A label out of range was refused before; the loss of one would be no number.
+        Target::Labels(labels) => cross_entropy(isa, classes, scores, labels, gradient).unwrap_or(f64::NAN),
+        Target::Distribution { probabilities, temperature } => {
+            soft_cross_entropy(isa, classes, scores, probabilities, temperature, gradient)
+        }
+    };
+    let rows = scores.chunks_exact(classes);
+    let mut statistics = Statistics { loss, top1: 0, top5: 0, images: rows.len() };
+    for (i, row) in rows.enumerate() {
+        let label = match *target {
+            Target::Labels(labels) => labels[i] as usize,
+            Target::Distribution { probabilities, .. } => {
+                first_maximum(&probabilities[i * classes..][..classes])
+            }
+        };
+        let rank = rank(row, label);
+        statistics.top1 += usize::from(rank == 0);
+        statistics.top5 += usize::from(rank < 5);
+    }
+    statistics
+}
+
+/// Position of the largest value; the first of equals.
+pub(crate) fn first_maximum(row: &[f32]) -> usize {
+    let mut best = 0;
+    for (i, &x) in row.iter().enumerate() {
+        if x > row[best] {
+            best = i;
+        }
+    }
+    best
+}
+
+/// How many classes come before `label`: those with a larger score, and earlier ones with the same. A score that
+/// is not a number comes before all.
+fn rank(row: &[f32], label: usize) -> usize {
+    let own = row[label];
+    let after = |i: usize, x: f32| x < own || (x == own && i > label);
+    row.iter().enumerate().filter(|&(i, &x)| i != label && !after(i, x)).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ties_go_to_the_first_class() {
+        assert_eq!(rank(&[1.0, 1.0, 0.0], 0), 0);
+        assert_eq!(rank(&[1.0, 1.0, 0.0], 1), 1);
+        assert_eq!(rank(&[0.0; 7], 4), 4);
+        assert_eq!(rank(&[0.0; 7], 5), 5);
+        assert_eq!(first_maximum(&[0.0, 2.0, 2.0]), 1);
+    }
+
+    #[test]
+    fn a_score_that_is_no_number_is_never_right() {
+        assert_eq!(rank(&[f32::NAN, 0.0, 1.0], 0), 2);
+        assert_eq!(rank(&[f32::NAN, 0.0, 1.0], 2), 1);
+    }
+
+    #[test]
+    fn hits_are_counted_for_labels_and_distributions() {
+        let scores = [0.1, 0.9, 0.0, 0.5, 0.2, 0.3];
+        let by_label = compare(Isa::Scalar, 3, &scores, &Target::Labels(&[1, 1]), None);
+        assert_eq!((by_label.top1, by_label.top5, by_label.images), (1, 2, 2));
+        let probabilities = [0.0, 1.0, 0.0, 0.0, 1.0, 0.0];
+        let target = Target::Distribution { probabilities: &probabilities, temperature: 1.0 };
+        let by_distribution = compare(Isa::Scalar, 3, &scores, &target, None);
+        assert_eq!(by_distribution.top1, 1);
+        assert!((by_distribution.loss - by_label.loss).abs() < 1e-6);
+    }
+
+    #[test]
+    fn bad_targets_are_refused() {
+        let short = check_target(&Target::Labels(&[0]), 2, 3);
+        assert_eq!(short, Err(EngineError::TargetCount { found: 1, expected: 2, images: 2 }));
+        let past = check_target(&Target::Labels(&[0, 3]), 2, 3);
+        assert_eq!(past, Err(EngineError::Label { image: 1, label: 3, classes: 3 }));
+        for temperature in [0.0, -1.0, f32::NAN, f32::INFINITY] {
+            let target = Target::Distribution { probabilities: &[1.0, 0.0], temperature };
+            assert!(matches!(check_target(&target, 1, 2), Err(EngineError::Temperature { .. })));
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! Functions of one element, and PReLU.
+
+use slq_graph::op::UnaryOp;
+
+use super::{Backward, Forward, Layer, Site};
+use crate::error::EngineError;
+use crate::kernels::activation::{self, Activation, Saved};
+use crate::kernels::elementwise::{self, Unary};
+use crate::program::Source;
+
+pub(super) fn unary(site: Site<'_>, op: UnaryOp) -> Result<Box<dyn Layer>, EngineError> {
+    let activation = |a: Activation| Ok(Box::new(ActivationLayer(a)) as Box<dyn Layer>);
+    let function = |f: Unary| Ok(Box::new(FunctionLayer(f)) as Box<dyn Layer>);
+    match op {
+        UnaryOp::Relu => activation(Activation::Relu),
+        UnaryOp::LeakyRelu { alpha } => activation(Activation::LeakyRelu { slope: alpha }),
+        UnaryOp::Elu { alpha } => activation(Activation::Elu { alpha }),
+        UnaryOp::Sigmoid => activation(Activation::Sigmoid),
+        UnaryOp::Tanh => activation(Activation::Tanh),
+        UnaryOp::HardSigmoid { alpha, beta } => activation(Activation::HardSigmoid { alpha, beta }),
+        UnaryOp::HardSwish => activation(Activation::HardSwish),
+        UnaryOp::Exp => function(Unary::Exp),
+        UnaryOp::Log => function(Unary::Log),
+        UnaryOp::Sqrt => function(Unary::Sqrt),
+        UnaryOp::Abs => function(Unary::Abs),
+        UnaryOp::Neg => function(Unary::Neg),
+        UnaryOp::Reciprocal => function(Unary::Reciprocal),
+        UnaryOp::Erf => Ok(Box::new(ErfLayer)),
+        other => Err(site.unsupported(format!("the engine has no kernel for {other:?}"))),
+    }
+}
+
+pub(super) fn clip(min: f32, max: f32) -> Result<Box<dyn Layer>, EngineError> {
+    Ok(Box::new(ActivationLayer(Activation::Clip { lo: min, hi: max })))
+}
+
+/// An activation in the kernels' sense.
+struct ActivationLayer(Activation);
+
+impl Layer for ActivationLayer {
+    fn reads_input(&self, _i: usize) -> bool {
+        self.0.saved() == Saved::Input
+    }
+
+    fn reads_output(&self) -> bool {
+        self.0.saved() == Saved::Output
+    }
+
+    fn in_place(&self) -> bool {
+        true
+    }
+
+    fn gradient_in_place(&self) -> bool {
+        true
+    }
+
+    fn accumulates(&self, _i: usize) -> bool {
+        true
+    }
+
+    fn forward(&mut self, pass: &mut Forward<'_>, y: &mut [f32]) {
+        if pass.in_place {
+            activation::forward_in_place(pass.isa, self.0, y);
+        } else {
+            activation::forward(pass.isa, self.0, pass.input(0), y);
+        }
+    }
+
+    fn backward(&mut self, pass: &mut Backward<'_>) {
+        let mut dy = pass.take_output_gradient();
+        let gradient = if pass.in_place { None } else { pass.take_gradient(0) };
+        let saved = if self.0.saved() == Saved::Input { pass.input(0) } else { pass.output() };
+        if pass.in_place {
+            activation::backward_in_place(pass.isa, self.0, saved, &mut dy);
+        } else if let Some(mut dx) = gradient {
+            let accumulate = dx.accumulate;
+            activation::backward(pass.isa, self.0, saved, &dy, &mut dx, accumulate);
+            pass.put_gradient(0, dx);
+        }
+        pass.put_output_gradient(dy);
+    }
+}
+
+/// A simple function whose slope follows from its input.
+struct FunctionLayer(Unary);
+
+impl Layer for FunctionLayer {
+    fn reads_input(&self, _i: usize) -> bool {
+        true
+    }
+
+    fn accumulates(&self, _i: usize) -> bool {
+        true
+    }
+
+    fn forward(&mut self, pass: &mut Forward<'_>, y: &mut [f32]) {
+        elementwise::unary_forward(pass.isa, self.0, pass.input(0), y);
+    }
+
+    fn backward(&mut self, pass: &mut Backward<'_>) {
+        let dy = pass.take_output_gradient();
+        if let Some(mut dx) = pass.take_gradient(0) {
+            let accumulate = dx.accumulate;
+            elementwise::unary_backward(pass.isa, self.0, pass.input(0), &dy, &mut dx, accumulate);
+            pass.put_gradient(0, dx);
+        }
+        pass.put_output_gradient(dy);
+    }
+}
+
+/// The error function (exact GELU is made of it).
+struct ErfLayer;
+
+/// erf(x) in double precision: the power series near zero, a continued fraction of erfc further out.
+fn erf(x: f64) -> f64 {
+    let a = x.abs();
+    if x.is_nan() || a >= 6.0 {
+        return if x.is_nan() { x } else { x.signum() };
+    }
+    let value = if a < 2.5 {
+        // erf(a) = 2/sqrt(pi) exp(-a^2) sum of a (2 a^2)^k / (1 3 5 ... (2k+1)): all terms are positive.
+        let (mut term, mut sum, mut k) = (a, a, 1.0);
+        while term > sum * 1e-17 {
+            term *= 2.0 * a * a / (2.0 * k + 1.0);
+            sum += term;
+            k += 1.0;
+        }
+        std::f64::consts::FRAC_2_SQRT_PI * (-a * a).exp() * sum
+    } else {
+        let tail = (1..=60).rev().fold(a, |d, k| a + 0.5 * f64::from(k) / d);
+        1.0 - 0.5 * std::f64::consts::FRAC_2_SQRT_PI * (-a * a).exp() / tail
+    };
+    value.copysign(x)
+}
+
+impl Layer for ErfLayer {
+    fn reads_input(&self, _i: usize) -> bool {
+        true
+    }
+
+    fn forward(&mut self, pass: &mut Forward<'_>, y: &mut [f32]) {
+        y.iter_mut().zip(pass.input(0)).for_each(|(y, &x)| *y = erf(f64::from(x)) as f32);
+    }
+
+    fn backward(&mut self, pass: &mut Backward<'_>) {
+        let dy = pass.take_output_gradient();
+        if let Some(mut dx) = pass.take_gradient(0) {
+            for ((dx, &dy), &x) in dx.iter_mut().zip(dy.iter()).zip(pass.input(0)) {
+                let x = f64::from(x);
+                *dx = (f64::from(dy) * std::f64::consts::FRAC_2_SQRT_PI * (-x * x).exp()) as f32;
+            }
+            pass.put_gradient(0, dx);
+        }
+        pass.put_output_gradient(dy);
+    }
+}
+
+/// PReLU with one slope, or one for each channel.
+struct PReluLayer {
+    inner: usize,
+}
+
+pub(super) fn prelu(site: Site<'_>) -> Result<Box<dyn Layer>, EngineError> {
+    let (data, slope) = (site.operand(0)?, site.operand(1)?);
+    let channels = data.shape.get(1).copied().unwrap_or(1);
+    // The axes of the slope stand for the last axes of the data.
+    let lead = data.shape.len().saturating_sub(slope.shape.len());
+    let per_channel =
+        slope.shape.iter().enumerate().all(|(i, &d)| d == 1 || (lead + i == 1 && d == channels));
+    if !(slope.len() == 1 || (per_channel && slope.len() == channels)) {
+        return Err(
+            site.unsupported(format!("slopes of shape {:?} are neither one nor one a channel", slope.shape))
+        );
+    }
+    if site.wants(1) && matches!(slope.source, Source::Value(_)) {
+        return Err(site.unsupported("its slope is computed".into()));
+    }
+    let inner = if slope.len() == 1 { data.len() } else { data.shape.iter().skip(2).product() };
+    Ok(Box::new(PReluLayer { inner }))
+}
+
+impl Layer for PReluLayer {
+    fn reads_input(&self, _i: usize) -> bool {
+        true
+    }
+
+    fn forward(&mut self, pass: &mut Forward<'_>, y: &mut [f32]) {
+        activation::prelu_forward(pass.isa, pass.input(1), self.inner, pass.input(0), y);
+    }
+
+    fn backward(&mut self, pass: &mut Backward<'_>) {
+        let dy = pass.take_output_gradient();
+        let (mut dx, mut dslope) = (pass.take_gradient(0), pass.take_gradient(1));
+        let (dx_values, dslope_values) = (dx.as_deref_mut(), dslope.as_deref_mut());
+        let (x, slope) = (pass.input(0), pass.input(1));
+        activation::prelu_backward(pass.isa, slope, self.inner, x, &dy, dx_values, dslope_values, false);
+        for (i, gradient) in [dx, dslope].into_iter().enumerate() {
+            if let Some(gradient) = gradient {
+                pass.put_gradient(i, gradient);
+            }
+        }
+        pass.put_output_gradient(dy);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::erf;
+
+    #[test]
+    fn erf_at_known_points() {
+        // Abramowitz and Stegun, table 7.1, and the symmetry erf(-x) = -erf(x).
+        let table = [
+            (0.0, 0.0),
+            (0.1, 0.112_462_916_018_284_9),
+            (0.5, 0.520_499_877_813_046_5),
+            (1.0, 0.842_700_792_949_714_9),
+            (2.0, 0.995_322_265_018_952_7),
+            (3.0, 0.999_977_909_503_001_4),
+        ];
+        for (x, want) in table {
+            assert!((erf(x) - want).abs() < 1e-14 && (erf(-x) + want).abs() < 1e-14, "{x}: {}", erf(x));
+        }
+        assert!((erf(2.5) - erf(2.499_999_999)).abs() < 1e-10, "the two forms meet");
+        assert!(erf(f64::NAN).is_nan() && erf(f64::INFINITY) == 1.0);
+    }
+}

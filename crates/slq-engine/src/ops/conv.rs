@@ -1,0 +1,208 @@
+//! Convolution and transposed convolution.
+
+use slq_graph::Graph;
+use slq_graph::op::Window;
+
+use super::{Backward, Forward, Layer, Site, post, weight};
+use crate::error::EngineError;
+use crate::kernels::conv::{Conv, ConvGeometry, ConvNeeds, Post};
+use crate::kernels::reduce::{self, Reduction};
+use crate::program::Source;
+
+/// Convolution, with bias and activation; in evaluation also with the batch-norm behind it.
+struct ConvLayer {
+    kernel: Conv,
+    post: Post,
+    /// Sums the output's gradient where the bias alone is trained.
+    bias_sum: Reduction,
+    folded: Option<Folded>,
+}
+
+/// Weights and bias that include a batch-norm.
+struct Folded {
+    weight: usize,
+    bias: Option<usize>,
+    /// Scale, bias, mean, variance.
+    norm: [usize; 4],
+    epsilon: f32,
+    w: Vec<f32>,
+    b: Vec<f32>,
+}
+
+pub(super) fn conv(site: Site<'_>, window: &Window, groups: usize) -> Result<Box<dyn Layer>, EngineError> {
+    let [n, c, h, w] = site.image_shape()?;
+    let out_c = site.shape(1)?[0];
+    let geometry = ConvGeometry {
+        n,
+        c,
+        h,
+        w,
+        out_c,
+        kh: window.kernel[0],
+        kw: window.kernel[1],
+        stride: window.strides,
+        pads: window.resolve_pads([h, w]),
+        dilation: window.dilations,
+        groups,
+    };
+    let needs = ConvNeeds { data_gradient: site.wants(0), weight_gradient: site.wants(1) };
+    let folded = site.step.fold.map(|(norm, epsilon)| {
+        let index = |i: usize| match site.step.operand(i)?.source {
+            Source::Weight(index) => Some(index),
+            Source::Value(_) => None,
+        };
+        Folded { weight: index(1).unwrap_or_default(), bias: index(2), norm, epsilon, w: vec![], b: vec![] }
+    });
+    Ok(Box::new(ConvLayer {
+        kernel: Conv::new(geometry, site.isa, needs),
+        post: site.step.post,
+        bias_sum: Reduction::new(&site.step.shape, &[0, 2, 3]),
+        folded,
+    }))
+}
+
+impl Layer for ConvLayer {
+    fn reads_input(&self, i: usize) -> bool {
+        i < 2
+    }
+
+    fn reads_output(&self) -> bool {
+        post::is_some(self.post)
+    }
+
+    fn accumulates(&self, i: usize) -> bool {
+        i == 0
+    }
+
+    fn refresh(&mut self, weights: &Graph) {
+        let Some(f) = &mut self.folded else { return };
+        let [scale, shift, mean, var] = f.norm.map(|i| weight(weights, i));
+        let (w, bias) = (weight(weights, f.weight), f.bias.map(|i| weight(weights, i)));
+        let fan_in = w.len() / scale.len().max(1);
+        f.w.resize(w.len(), 0.0);
+        f.b.resize(scale.len(), 0.0);
+        for c in 0..scale.len() {
+            let factor = f64::from(scale[c]) / (f64::from(var[c]) + f64::from(f.epsilon)).sqrt();
+            let (from, to) = (&w[c * fan_in..][..fan_in], &mut f.w[c * fan_in..][..fan_in]);
+            to.iter_mut().zip(from).for_each(|(to, &from)| *to = (f64::from(from) * factor) as f32);
+            let before = bias.map_or(0.0, |b| f64::from(b[c])) - f64::from(mean[c]);
+            f.b[c] = (f64::from(shift[c]) + before * factor) as f32;
+        }
+    }
+
+    fn forward(&mut self, pass: &mut Forward<'_>, y: &mut [f32]) {
+        let (w, b) = match &self.folded {
+            Some(f) => (f.w.as_slice(), Some(f.b.as_slice())),
+            None => (pass.input(1), pass.optional(2)),
+        };
+        self.kernel.forward(pass.input(0), w, b, self.post, y);
+    }
+
+    fn backward(&mut self, pass: &mut Backward<'_>) {
+        let mut dy = pass.take_output_gradient();
+        if post::is_some(self.post) {
+            post::backward(pass.isa, self.post, pass.output(), &mut dy);
+        }
+        let mut db = pass.take_gradient(2);
+        if let Some(mut dw) = pass.take_gradient(1) {
+            self.kernel.backward_weights(pass.input(0), &dy, &mut dw, db.as_deref_mut(), false);
+            pass.put_gradient(1, dw);
+        } else if let Some(db) = &mut db {
+            reduce::forward(pass.isa, &self.bias_sum, false, &dy, db);
+        }
+        if let Some(db) = db {
+            pass.put_gradient(2, db);
+        }
+        if let Some(mut dx) = pass.take_gradient(0) {
+            let accumulate = dx.accumulate;
+            self.kernel.backward_data(pass.input(1), &dy, &mut dx, accumulate);
+            pass.put_gradient(0, dx);
+        }
+        pass.put_output_gradient(dy);
+    }
+
+    fn scratch_bytes(&self) -> usize {
+        let folded = self.folded.as_ref().map_or(0, |f| 4 * (f.w.len() + f.b.len()));
+        self.kernel.scratch_bytes() + folded
+    }
+}
+
+/// The gradient of a convolution with respect to its data, as a layer; the roles of x and y are exchanged.
+struct TransposedLayer {
+    kernel: Conv,
+    /// Elements of one output plane.
+    plane: usize,
+    bias_sum: Reduction,
+}
+
+pub(super) fn transposed(
+    site: Site<'_>,
+    window: &Window,
+    groups: usize,
+) -> Result<Box<dyn Layer>, EngineError> {
+    let [n, c, h, w] = site.image_shape()?;
+    let shape = site.step.shape.as_slice();
+    let &[_, out_c, out_h, out_w] = shape else {
+        return Err(site.unsupported(format!("an output of shape {shape:?} is no N x C x H x W")));
+    };
+    // Explicit padding is taken as it is; SAME follows from the output, which the convolution here reads.
+    let pads = window.resolve_pads([out_h, out_w]);
+    let geometry = ConvGeometry {
+        n,
+        c: out_c,
+        h: out_h,
+        w: out_w,
+        out_c: c,
+        kh: window.kernel[0],
+        kw: window.kernel[1],
+        stride: window.strides,
+        pads,
+        dilation: window.dilations,
+        groups,
+    };
+    if (geometry.out_h(), geometry.out_w()) != (h, w) {
+        return Err(site.unsupported("this output padding is larger than the kernel reaches".into()));
+    }
+    let needs = ConvNeeds { data_gradient: true, weight_gradient: site.wants(1) };
+    Ok(Box::new(TransposedLayer {
+        kernel: Conv::new(geometry, site.isa, needs),
+        plane: out_h * out_w,
+        bias_sum: Reduction::new(shape, &[0, 2, 3]),
+    }))
+}
+
+impl Layer for TransposedLayer {
+    fn reads_input(&self, i: usize) -> bool {
+        i < 2
+    }
+
+    fn forward(&mut self, pass: &mut Forward<'_>, y: &mut [f32]) {
+        self.kernel.backward_data(pass.input(1), pass.input(0), y, false);
+        if let Some(bias) = pass.optional(2) {
+            for (plane, &b) in y.chunks_exact_mut(self.plane).zip(bias.iter().cycle()) {
+                plane.iter_mut().for_each(|y| *y += b);
+            }
+        }
+    }
+
+    fn backward(&mut self, pass: &mut Backward<'_>) {
+        let dy = pass.take_output_gradient();
+        if let Some(mut db) = pass.take_gradient(2) {
+            reduce::forward(pass.isa, &self.bias_sum, false, &dy, &mut db);
+            pass.put_gradient(2, db);
+        }
+        if let Some(mut dw) = pass.take_gradient(1) {
+            self.kernel.backward_weights(&dy, pass.input(0), &mut dw, None, false);
+            pass.put_gradient(1, dw);
+        }
+        if let Some(mut dx) = pass.take_gradient(0) {
+            self.kernel.forward(&dy, pass.input(1), None, Post::None, &mut dx);
+            pass.put_gradient(0, dx);
+        }
+        pass.put_output_gradient(dy);
+    }
+
+    fn scratch_bytes(&self) -> usize {
+        self.kernel.scratch_bytes()
+    }
+}

@@ -1,0 +1,195 @@
+//! Operators of two tensors, with broadcasting.
+
+use slq_graph::op::BinaryOp;
+
+use super::{Backward, Forward, Layer, Site, post};
+use crate::error::EngineError;
+use crate::kernels::conv::Post;
+use crate::kernels::elementwise::{Binary, Broadcast, binary_backward, binary_forward};
+use crate::kernels::reduce::{self, Reduction, axpy};
+
+pub(super) fn binary(site: Site<'_>, op: BinaryOp) -> Result<Box<dyn Layer>, EngineError> {
+    let (a, b) = (site.shape(0)?, site.shape(1)?);
+    let kernel = match op {
+        BinaryOp::Add => Binary::Add,
+        BinaryOp::Sub => Binary::Sub,
+        BinaryOp::Mul => Binary::Mul,
+        BinaryOp::Div => Binary::Div,
+        BinaryOp::Max | BinaryOp::Min | BinaryOp::Pow => return choice(&site, op, a, b),
+    };
+    let shapes = Broadcast::new(a, b).map_err(|e| site.unsupported(e.to_string()))?;
+    let first_is_full = a.iter().product::<usize>() == site.step.shape.iter().product();
+    let equal = first_is_full && b.iter().product::<usize>() == site.step.shape.iter().product();
+    Ok(Box::new(BinaryLayer { op: kernel, shapes, first_is_full, equal, post: site.step.post }))
+}
+
+/// Sum, difference, product or quotient.
+struct BinaryLayer {
+    op: Binary,
+    shapes: Broadcast,
+    /// Operand 0 has as many elements as the output.
+    first_is_full: bool,
+    /// Both have.
+    equal: bool,
+    post: Post,
+}
+
+impl Layer for BinaryLayer {
+    fn reads_input(&self, _i: usize) -> bool {
+        matches!(self.op, Binary::Mul | Binary::Div)
+    }
+
+    fn reads_output(&self) -> bool {
+        post::is_some(self.post)
+    }
+
+    fn in_place(&self) -> bool {
+        self.op == Binary::Add && self.equal
+    }
+
+    fn gradient_in_place(&self) -> bool {
+        matches!(self.op, Binary::Add | Binary::Sub) && self.first_is_full
+    }
+
+    fn forward(&mut self, pass: &mut Forward<'_>, y: &mut [f32]) {
+        if pass.in_place {
+            axpy(pass.isa, 1.0, pass.input(1), y);
+        } else {
+            binary_forward(pass.isa, self.op, &self.shapes, pass.input(0), pass.input(1), y);
+        }
+        post::forward(pass.isa, self.post, y);
+    }
+
+    fn backward(&mut self, pass: &mut Backward<'_>) {
+        let isa = pass.isa;
+        let mut dy = pass.take_output_gradient();
+        if post::is_some(self.post) {
+            post::backward(isa, self.post, pass.output(), &mut dy);
+        }
+        let mut da = if pass.in_place { None } else { pass.take_gradient(0) };
+        let mut db = pass.take_gradient(1);
+        if let (Some(db), Binary::Add, true) = (&mut db, self.op, self.equal) {
+            db.copy_from_slice(&dy);
+        } else if db.is_some() || da.is_some() {
+            let (a, b) = match self.op {
+                // Neither sums nor differences look at their operands, which may be gone by now.
+                Binary::Add | Binary::Sub => (&[][..], &[][..]),
+                Binary::Mul | Binary::Div => (pass.input(0), pass.input(1)),
+            };
+            let (da, db) = (da.as_deref_mut(), db.as_deref_mut());
+            binary_backward(isa, self.op, &self.shapes, a, b, &dy, da, db, false);
+        }
+        if let (Some(da), Binary::Add, true) = (&mut da, self.op, self.equal) {
+            da.copy_from_slice(&dy);
+        }
+        for (i, gradient) in [da, db].into_iter().enumerate() {
+            if let Some(gradient) = gradient {
+                pass.put_gradient(i, gradient);
+            }
+        }
+        pass.put_output_gradient(dy);
+    }
+}
+
+/// Maximum, minimum or power of two tensors.
+struct ChoiceLayer {
+    op: BinaryOp,
+    shape: Vec<usize>,
+    /// Step of each operand along each axis of the output; 0 where it repeats.
+    strides: [Vec<usize>; 2],
+    /// Sums a gradient of the output's shape to each operand.
+    sums: [Reduction; 2],
+    scratch: Vec<f32>,
+}
+
+fn choice(site: &Site<'_>, op: BinaryOp, a: &[usize], b: &[usize]) -> Result<Box<dyn Layer>, EngineError> {
+    let shape = site.step.shape.clone();
+    let strides = [a, b].map(|operand| {
+        let mut strides = vec![0; shape.len()];
+        let mut step = 1;
+        for (i, &d) in operand.iter().enumerate().rev() {
+            strides[shape.len() - operand.len() + i] = if d == 1 { 0 } else { step };
+            step *= d;
+        }
+        strides
+    });
+    let sums = [0, 1].map(|i| {
+        let axes: Vec<usize> = (0..shape.len()).filter(|&axis| strides[i][axis] == 0).collect();
+        Reduction::new(&shape, &axes)
+    });
+    let len = if site.differentiates() { shape.iter().product() } else { 0 };
+    Ok(Box::new(ChoiceLayer { op, shape, strides, sums, scratch: vec![0.0; len] }))
+}
+
+impl ChoiceLayer {
+    /// Calls `f` with each element of the output and its two operands.
+    fn each(&self, a: &[f32], b: &[f32], mut f: impl FnMut(usize, f32, f32)) {
+        let mut index = vec![0; self.shape.len()];
+        let (mut at_a, mut at_b) = (0, 0);
+        for i in 0..self.shape.iter().product() {
+            f(i, a[at_a], b[at_b]);
+            for axis in (0..self.shape.len()).rev() {
+                index[axis] += 1;
+                at_a += self.strides[0][axis];
+                at_b += self.strides[1][axis];
+                if index[axis] < self.shape[axis] {
+                    break;
+                }
+                at_a -= self.strides[0][axis] * index[axis];
+                at_b -= self.strides[1][axis] * index[axis];
+                index[axis] = 0;
+            }
+        }
+    }
+
+    /// Slope with respect to operand `which`; equal operands of a maximum share it, as in PyTorch.
+    fn slope(op: BinaryOp, which: usize, a: f32, b: f32) -> f32 {
+        match (op, which) {
+            (BinaryOp::Pow, 0) if b == 0.0 => 0.0,
+            (BinaryOp::Pow, 0) => b * a.powf(b - 1.0),
+            (BinaryOp::Pow, _) if a == 0.0 => 0.0,
+            (BinaryOp::Pow, _) => a.powf(b) * a.ln(),
+            _ if a == b => 0.5,
+            (BinaryOp::Max, 0) | (BinaryOp::Min, 1) => f32::from(u8::from(a > b)),
+            _ => f32::from(u8::from(b > a)),
+        }
+    }
+}
+
+impl Layer for ChoiceLayer {
+    fn reads_input(&self, _i: usize) -> bool {
+        true
+    }
+
+    fn forward(&mut self, pass: &mut Forward<'_>, y: &mut [f32]) {
+        let op = self.op;
+        self.each(pass.input(0), pass.input(1), |i, a, b| {
+            y[i] = match op {
+                BinaryOp::Pow if b == 2.0 => a * a,
+                BinaryOp::Pow => a.powf(b),
+                _ if a.is_nan() || b.is_nan() => f32::NAN,
+                BinaryOp::Max => a.max(b),
+                _ => a.min(b),
+            }
+        });
+    }
+
+    fn backward(&mut self, pass: &mut Backward<'_>) {
+        let dy = pass.take_output_gradient();
+        for which in 0..2 {
+            let Some(mut gradient) = pass.take_gradient(which) else { continue };
+            let mut scratch = std::mem::take(&mut self.scratch);
+            self.each(pass.input(0), pass.input(1), |i, a, b| {
+                scratch[i] = dy[i] * Self::slope(self.op, which, a, b);
+            });
+            reduce::forward(pass.isa, &self.sums[which], false, &scratch, &mut gradient);
+            self.scratch = scratch;
+            pass.put_gradient(which, gradient);
+        }
+        pass.put_output_gradient(dy);
+    }
+
+    fn scratch_bytes(&self) -> usize {
+        4 * self.scratch.len()
+    }
+}

@@ -1,0 +1,222 @@
+//! Gemm and MatMul.
+
+use super::{Backward, Forward, Gradient, Layer, Site, post};
+use crate::error::EngineError;
+use crate::kernels::conv::Post;
+use crate::kernels::gemm::gemm as multiply;
+use crate::kernels::reduce::{self, Reduction};
+
+/// alpha A' B' + beta C, with an activation.
+struct GemmLayer {
+    m: usize,
+    n: usize,
+    k: usize,
+    alpha: f32,
+    beta: f32,
+    trans_a: bool,
+    trans_b: bool,
+    /// Steps of C from row to row and from column to column; 0 where it repeats.
+    addend: Option<[usize; 2]>,
+    /// Sums the output's gradient to the shape of C.
+    addend_sum: Reduction,
+    post: Post,
+}
+
+pub(super) fn gemm(
+    site: Site<'_>,
+    alpha: f32,
+    beta: f32,
+    trans_a: bool,
+    trans_b: bool,
+) -> Result<Box<dyn Layer>, EngineError> {
+    let (&[m, n], &[a0, a1]) = (site.step.shape.as_slice(), site.shape(0)?) else {
+        return Err(site.unsupported("its operands are no matrices".into()));
+    };
+    let k = if trans_a { a0 } else { a1 };
+    let mut addend = None;
+    let mut axes = Vec::new();
+    if let Some(c) = site.step.operand(2) {
+        let rows = c.shape.iter().rev().nth(1).copied().unwrap_or(1);
+        let columns = c.shape.last().copied().unwrap_or(1);
+        addend = Some([if rows == 1 { 0 } else { columns }, usize::from(columns != 1)]);
+        axes = (0..2).filter(|&axis| [rows, columns][axis] == 1).collect();
+    }
+    let addend_sum = Reduction::new(&[m, n], &axes);
+    Ok(Box::new(GemmLayer {
+        m,
+        n,
+        k,
+        alpha,
+        beta,
+        trans_a,
+        trans_b,
+        addend,
+        addend_sum,
+        post: site.step.post,
+    }))
+}
+
+impl Layer for GemmLayer {
+    fn reads_input(&self, i: usize) -> bool {
+        i < 2
+    }
+
+    fn reads_output(&self) -> bool {
+        post::is_some(self.post)
+    }
+
+    fn accumulates(&self, i: usize) -> bool {
+        i < 2
+    }
+
+    fn forward(&mut self, pass: &mut Forward<'_>, y: &mut [f32]) {
+        let keep = match (self.addend, pass.optional(2)) {
+            (Some([row, column]), Some(c)) if self.beta != 0.0 => {
+                for (i, y) in y.chunks_exact_mut(self.n.max(1)).enumerate() {
+                    match c.get(i * row..i * row + self.n) {
+                        Some(c) if column == 1 && self.beta == 1.0 => y.copy_from_slice(c),
+                        _ => y
+                            .iter_mut()
+                            .enumerate()
+                            .for_each(|(j, y)| *y = self.beta * c[i * row + j * column]),
+                    }
+                }
+                1.0
+            }
+            _ => 0.0,
+        };
+        let (a, b) = (pass.input(0), pass.input(1));
+        multiply(pass.isa, self.trans_a, self.trans_b, self.m, self.n, self.k, self.alpha, a, b, keep, y);
+        post::forward(pass.isa, self.post, y);
+    }
+
+    fn backward(&mut self, pass: &mut Backward<'_>) {
+        let isa = pass.isa;
+        let mut dy = pass.take_output_gradient();
+        if post::is_some(self.post) {
+            post::backward(isa, self.post, pass.output(), &mut dy);
+        }
+        let (m, n, k, alpha) = (self.m, self.n, self.k, self.alpha);
+        let (ta, tb) = (self.trans_a, self.trans_b);
+        let keep = |g: &Gradient| if g.accumulate { 1.0 } else { 0.0 };
+        if let Some(mut dc) = pass.take_gradient(2) {
+            reduce::forward(isa, &self.addend_sum, false, &dy, &mut dc);
+            if self.beta != 1.0 {
+                reduce::scale(isa, self.beta, &mut dc);
+            }
+            pass.put_gradient(2, dc);
+        }
+        if let Some(mut db) = pass.take_gradient(1) {
+            let (a, keep) = (pass.input(0), keep(&db));
+            if tb {
+                multiply(isa, true, ta, n, k, m, alpha, &dy, a, keep, &mut db);
+            } else {
+                multiply(isa, !ta, false, k, n, m, alpha, a, &dy, keep, &mut db);
+            }
+            pass.put_gradient(1, db);
+        }
+        if let Some(mut da) = pass.take_gradient(0) {
+            let (b, keep) = (pass.input(1), keep(&da));
+            if ta {
+                multiply(isa, tb, true, k, m, n, alpha, b, &dy, keep, &mut da);
+            } else {
+                multiply(isa, false, !tb, m, k, n, alpha, &dy, b, keep, &mut da);
+            }
+            pass.put_gradient(0, da);
+        }
+        pass.put_output_gradient(dy);
+    }
+}
+
+/// Products of stacks of matrices, leading dimensions broadcast.
+struct MatMulLayer {
+    m: usize,
+    n: usize,
+    k: usize,
+    /// Where the operands of each product start: A, B, output.
+    products: Vec<[usize; 3]>,
+}
+
+pub(super) fn matmul(site: Site<'_>) -> Result<Box<dyn Layer>, EngineError> {
+    // A vector stands for a row on the left and for a column on the right.
+    let mut a = site.shape(0)?.to_vec();
+    let mut b = site.shape(1)?.to_vec();
+    if a.len() == 1 {
+        a.insert(0, 1);
+    }
+    if b.len() == 1 {
+        b.push(1);
+    }
+    let (ra, rb) = (a.len(), b.len());
+    if ra < 2 || rb < 2 {
+        return Err(site.unsupported("its operands are no matrices".into()));
+    }
+    let (mut m, k, n) = (a[ra - 2], a[ra - 1], b[rb - 1]);
+    let rank = ra.max(rb) - 2;
+    if rb == 2 {
+        // One matrix on the right: the stack on the left is one tall matrix.
+        m = a[..ra - 1].iter().product();
+        return Ok(Box::new(MatMulLayer { m, n, k, products: vec![[0; 3]] }));
+    }
+    let dim =
+        |shape: &[usize], axis: usize| (axis + shape.len() - 2).checked_sub(rank).map_or(1, |i| shape[i]);
+    let mut products = vec![[0; 3]];
+    for axis in 0..rank {
+        let (da, db) = (dim(&a, axis), dim(&b, axis));
+        let each = |p: &[usize; 3]| {
+            let p = *p;
+            let step = move |i: usize| {
+                let index = |p: usize, d: usize| p * d + if d == 1 { 0 } else { i };
+                [index(p[0], da), index(p[1], db), p[2] * da.max(db) + i]
+            };
+            (0..da.max(db)).map(step).collect::<Vec<_>>()
+        };
+        products = products.iter().flat_map(each).collect();
+    }
+    let products = products.into_iter().map(|[x, y, z]| [x * m * k, y * k * n, z * m * n]).collect();
+    Ok(Box::new(MatMulLayer { m, n, k, products }))
+}
+
+impl Layer for MatMulLayer {
+    fn reads_input(&self, _i: usize) -> bool {
+        true
+    }
+
+    fn accumulates(&self, _i: usize) -> bool {
+        true
+    }
+
+    fn forward(&mut self, pass: &mut Forward<'_>, y: &mut [f32]) {
+        let (m, n, k) = (self.m, self.n, self.k);
+        for &[at_a, at_b, at_y] in &self.products {
+            let (a, b) = (&pass.input(0)[at_a..][..m * k], &pass.input(1)[at_b..][..k * n]);
+            multiply(pass.isa, false, false, m, n, k, 1.0, a, b, 0.0, &mut y[at_y..][..m * n]);
+        }
+    }
+
+    fn backward(&mut self, pass: &mut Backward<'_>) {
+        let (m, n, k, isa) = (self.m, self.n, self.k, pass.isa);
+        let dy = pass.take_output_gradient();
+        if let Some(mut da) = pass.take_gradient(0) {
+            if !da.accumulate {
+                da.fill(0.0);
+            }
+            for &[at_a, at_b, at_y] in &self.products {
+                let (b, dy) = (&pass.input(1)[at_b..][..k * n], &dy[at_y..][..m * n]);
+                multiply(isa, false, true, m, k, n, 1.0, dy, b, 1.0, &mut da[at_a..][..m * k]);
+            }
+            pass.put_gradient(0, da);
+        }
+        if let Some(mut db) = pass.take_gradient(1) {
+            if !db.accumulate {
+                db.fill(0.0);
+            }
+            for &[at_a, at_b, at_y] in &self.products {
+                let (a, dy) = (&pass.input(0)[at_a..][..m * k], &dy[at_y..][..m * n]);
+                multiply(isa, true, false, k, n, m, 1.0, a, dy, 1.0, &mut db[at_b..][..k * n]);
+            }
+            pass.put_gradient(1, db);
+        }
+        pass.put_output_gradient(dy);
+    }
+}

@@ -1,0 +1,135 @@
+//! Settings of an executor and of a training step.
+
+use crate::kernels::isa::Isa;
+
+/// How batch normalisation behaves in [`train_step`](crate::Executor::train_step).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+pub enum BatchNormMode {
+    /// Batch statistics normalise, and the running ones are updated.
+    #[default]
+    Train,
+    /// Running statistics normalise and stay as they are; scale and bias are trained.
+    Frozen,
+}
+
+/// How an executor is built.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EngineOptions {
+    /// Instruction set; [`Isa::detect`] by default. Results are the same bits on any number of threads, but
+    /// may differ in the last bits between instruction sets.
+    pub isa: Isa,
+    /// Batch normalisation while training.
+    pub batch_norm: BatchNormMode,
+    /// Seed of the dropout masks; with the iteration it determines them.
+    pub seed: u64,
+}
+
+impl Default for EngineOptions {
+    fn default() -> Self {
+        Self { isa: Isa::detect(), batch_norm: BatchNormMode::Train, seed: 0 }
+    }
+}
+
+/// What the network's outputs are compared with.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Target<'a> {
+    /// One class for each image: softmax cross-entropy.
+    Labels(&'a [u32]),
+    /// A distribution over the classes for each image, as from another network: T^2 times the cross-entropy
+    /// between it and softmax(logits / T). The factor keeps the gradient's size independent of T (Hinton,
+    /// Vinyals, Dean, "Distilling the Knowledge in a Neural Network", 2015, section 2.1).
+    Distribution {
+        /// N x classes, each row summing to 1.
+        probabilities: &'a [f32],
+        /// T, the temperature at which the distribution was made; 1 for plain probabilities.
+        temperature: f32,
+    },
+}
+
+/// Arithmetic of the momentum step; g is the gradient with weight decay, m the mask (0 for fixed weights).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+pub enum UpdateRule {
+    /// v = mu v + lr g, w -= m v: the rate enters the history, as in Caffe.
+    Caffe,
+    /// v = mu v + g, w -= lr m v, as in PyTorch.
+    #[default]
+    PyTorch,
+}
+
+/// Settings of one step of stochastic gradient descent.
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct StepSettings {
+    /// Learning rate of this step (after the policy); a weight's `lr_mult` multiplies it.
+    pub learning_rate: f32,
+    /// Momentum mu.
+    pub momentum: f32,
+    /// Weight decay (L2); a weight's `decay_mult` multiplies it.
+    pub weight_decay: f32,
+    /// Nesterov's look-ahead.
+    pub nesterov: bool,
+    /// Arithmetic.
+    pub rule: UpdateRule,
+    /// Largest global norm of the gradient over all tensors that train; a larger one is scaled down to it.
+    pub clip_gradients: Option<f32>,
+}
+
+impl Default for StepSettings {
+    fn default() -> Self {
+        Self {
+            learning_rate: 0.01,
+            momentum: 0.9,
+            weight_decay: 5e-4,
+            nesterov: false,
+            rule: UpdateRule::default(),
+            clip_gradients: None,
+        }
+    }
+}
+
+/// What one batch showed.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Statistics {
+    /// Mean loss over the batch; 0 where no target was given.
+    pub loss: f64,
+    /// Images whose label (or the target distribution's first maximum) is the first maximum of the logits.
+    pub top1: usize,
+    /// Images whose label is among the five largest logits; earlier classes win ties.
+    pub top5: usize,
+    /// Images in the batch.
+    pub images: usize,
+}
+
+impl Statistics {
+    /// Adds another batch: counts add up, the loss becomes the mean over all images.
+    pub fn merge(&mut self, other: &Statistics) {
+        let images = self.images + other.images;
+        if images > 0 {
+            let total = self.loss * self.images as f64 + other.loss * other.images as f64;
+            self.loss = total / images as f64;
+        }
+        self.top1 += other.top1;
+        self.top5 += other.top5;
+        self.images = images;
+    }
+
+    /// Share of images with `top1` right; 0 for no images.
+    pub fn accuracy(&self) -> f64 {
+        if self.images == 0 { 0.0 } else { self.top1 as f64 / self.images as f64 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn merging_weights_the_loss_by_images() {
+        let mut a = Statistics { loss: 1.0, top1: 1, top5: 2, images: 3 };
+        a.merge(&Statistics { loss: 5.0, top1: 1, top5: 1, images: 1 });
+        assert_eq!(a, Statistics { loss: 2.0, top1: 2, top5: 3, images: 4 });
+        assert_eq!(a.accuracy(), 0.5);
+        let mut empty = Statistics::default();
+        empty.merge(&Statistics::default());
+        assert_eq!((empty.loss, empty.accuracy()), (0.0, 0.0));
+    }
+}

@@ -1,0 +1,79 @@
+//! Walking a plan forwards and backwards.
+
+use slq_graph::Graph;
+
+use crate::kernels::isa::Isa;
+use crate::ops::{self, Backward, Forward, Place};
+use crate::plan::Plan;
+
+/// Makes every buffer at least as long as its slot.
+pub(crate) fn grow(buffers: &mut Vec<Vec<f32>>, slots: &[usize]) {
+    if buffers.len() < slots.len() {
+        buffers.resize_with(slots.len(), Vec::new);
+    }
+    for (buffer, &len) in buffers.iter_mut().zip(slots) {
+        if buffer.len() < len {
+            buffer.clear();
+            buffer.reserve_exact(len);
+            buffer.resize(len, 0.0);
+        }
+    }
+}
+
+/// The values at `place`.
+pub(crate) fn read<'a>(buffers: &'a [Vec<f32>], weights: &'a Graph, place: Place) -> &'a [f32] {
+    ops::read(buffers, weights, place)
+}
+
+/// Copies `values` into input `i` of the plan.
+pub(crate) fn set_input(buffers: &mut [Vec<f32>], plan: &Plan, i: usize, values: &[f32]) {
+    if let Some(Place::Slot { slot, len }) = plan.inputs.get(i) {
+        buffers[*slot][..*len].copy_from_slice(values);
+    }
+}
+
+/// Runs all layers. `random` is the seed and the iteration, for dropout.
+pub(crate) fn forward(
+    plan: &mut Plan,
+    buffers: &mut [Vec<f32>],
+    weights: &Graph,
+    isa: Isa,
+    random: (u64, u64),
+) {
+    for step in &mut plan.steps {
+        let Place::Slot { slot, len } = step.output else { continue };
+        let mut output = std::mem::take(&mut buffers[slot]);
+        let (inputs, in_place) = (step.inputs.as_slice(), step.in_place);
+        let mut pass = Forward { isa, random, buffers, weights, inputs, in_place };
+        step.layer.forward(&mut pass, &mut output[..len]);
+        buffers[slot] = output;
+    }
+}
+
+/// Runs all layers backwards; the gradient of the logits is in place.
+pub(crate) fn backward(
+    plan: &mut Plan,
+    buffers: &mut [Vec<f32>],
+    weights: &Graph,
+    weight_gradients: &mut [Vec<f32>],
+    isa: Isa,
+) {
+    for step in plan.steps.iter_mut().rev() {
+        let Some(back) = &step.backward else { continue };
+        let mut pass = Backward {
+            isa,
+            buffers,
+            weights,
+            weight_gradients,
+            inputs: &step.inputs,
+            output: step.output,
+            output_gradient: back.output_gradient,
+            gradients: &back.gradients,
+            in_place: back.in_place,
+        };
+        step.layer.backward(&mut pass);
+        for i in 0..back.gradients.len() {
+            pass.finish_detour(i);
+        }
+    }
+}

@@ -1,0 +1,348 @@
+//! The static plan: steps in order, where every tensor lives, what the backward pass computes.
+
+use std::collections::HashMap;
+
+use slq_graph::Graph;
+use slq_graph::op::{BinaryOp, Op};
+
+use crate::error::EngineError;
+use crate::kernels::isa::Isa;
+use crate::memory::{self, Lifetime, Object};
+use crate::ops::{self, GradientPlace, Layer, Place};
+use crate::program::{Mode, Operand, Program, Source, Step, lower};
+
+/// The backward half of a step.
+pub(crate) struct BackwardStep {
+    pub output_gradient: Place,
+    pub gradients: Vec<Option<GradientPlace>>,
+    /// The gradient of input 0 takes the place of the output's.
+    pub in_place: bool,
+}
+
+/// One step with everything in its place.
+pub(crate) struct PlannedStep {
+    pub layer: Box<dyn Layer>,
+    pub inputs: Vec<Place>,
+    pub output: Place,
+    pub in_place: bool,
+    pub backward: Option<BackwardStep>,
+}
+
+/// The scores that a loss looks at.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Logits {
+    pub place: Place,
+    pub gradient: Place,
+    pub classes: usize,
+}
+
+/// A graph, planned for one batch size and one purpose.
+pub(crate) struct Plan {
+    pub steps: Vec<PlannedStep>,
+    /// Values that each slot holds.
+    pub slots: Vec<usize>,
+    pub inputs: Vec<Place>,
+    pub outputs: Vec<(Place, Vec<usize>)>,
+    pub logits: Result<Logits, EngineError>,
+    /// Which parameters get a gradient.
+    pub trained: Vec<bool>,
+    /// The version of the parameters that the layers have seen.
+    pub version: Option<u64>,
+}
+
+impl Plan {
+    /// Plans `graph` for the given input shapes. `frozen[i]` says that parameter i needs no gradient.
+    ///
+    /// # Errors
+    /// Whatever shape inference finds; [`EngineError::Unsupported`], [`EngineError::ElementType`],
+    /// [`EngineError::Memory`].
+    pub fn new(
+        graph: &Graph,
+        input_shapes: &[Vec<usize>],
+        mode: Mode,
+        isa: Isa,
+        frozen: &[bool],
+    ) -> Result<Plan, EngineError> {
+        let program = lower(graph, input_shapes, mode)?;
+        let batch = input_shapes.first().and_then(|s| s.first()).copied().unwrap_or(1);
+        let wants = wants(&program, graph, mode, frozen);
+        let bytes = program.lens.iter().fold(0usize, |n, &len| n.saturating_add(len.saturating_mul(4)));
+        check_memory(batch, bytes / program.lens.len().max(1))?;
+        let mut layers = Vec::with_capacity(program.steps.len());
+        for (step, wants) in program.steps.iter().zip(&wants) {
+            layers.push(ops::build(step, mode, isa, wants, graph)?);
+        }
+        Layout::new(&program, &layers, &wants, mode).finish(graph, layers, batch)
+    }
+
+    /// Bytes that the layers hold for themselves.
+    pub fn scratch_bytes(&self) -> usize {
+        self.steps.iter().map(|s| s.layer.scratch_bytes()).sum()
+    }
+}
+
+fn check_memory(batch: usize, bytes: usize) -> Result<(), EngineError> {
+    match memory::physical_bytes() {
+        Some(available) if bytes > available => Err(EngineError::Memory { batch, bytes, available }),
+        _ => Ok(()),
+    }
+}
+
+/// For every step and input: whether its gradient is needed.
+fn wants(program: &Program, graph: &Graph, mode: Mode, frozen: &[bool]) -> Vec<Vec<bool>> {
+    let mut required = vec![false; program.lens.len()];
+    let mut all = Vec::with_capacity(program.steps.len());
+    for step in &program.steps {
+        let one = |(i, operand): (usize, &Option<Operand>)| match operand {
+            None => false,
+            Some(_) if mode == Mode::Evaluate => false,
+            Some(Operand { source: Source::Value(v), .. }) => required[*v],
+            Some(Operand { source: Source::Weight(w), .. }) => {
+                (mode == Mode::Gradients || !frozen[*w]) && is_parameter(step, i, graph, *w)
+            }
+        };
+        let wants: Vec<bool> = step.inputs.iter().enumerate().map(one).collect();
+        required[step.output] = wants.iter().any(|&w| w);
+        all.push(wants);
+    }
+    all
+}
+
+/// Whether weight `w`, read as input `i` of `step`, is something to train. Running statistics are not, nor are
+/// single numbers and divisors that belong to a formula (a hard-swish spelled out, a normalisation of the input).
+fn is_parameter(step: &Step, i: usize, graph: &Graph, w: usize) -> bool {
+    let many = graph.weights.get_index(w).is_some_and(|(_, w)| w.tensor.len() > 1);
+    match step.op {
+        Op::BatchNorm { .. } => i == 1 || i == 2,
+        Op::Binary(BinaryOp::Add | BinaryOp::Mul) | Op::Sum => many,
+        Op::Binary(_) => false,
+        _ => true,
+    }
+}
+
+/// Lifetimes of values and gradients in plan time: 0 inputs, then a forward step each, the loss, and a backward
+/// step each.
+struct Layout<'a> {
+    program: &'a Program,
+    wants: &'a [Vec<bool>],
+    objects: Vec<Object>,
+    value: HashMap<usize, usize>,
+    gradient: HashMap<usize, usize>,
+    forward_in_place: Vec<bool>,
+    backward: Vec<Option<Draft>>,
+    logits_gradient: Option<usize>,
+}
+
+/// Backward step with objects instead of slots.
+struct Draft {
+    output_gradient: usize,
+    gradients: Vec<Option<DraftTarget>>,
+    in_place: bool,
+}
+
+struct DraftTarget {
+    accumulate: bool,
+    detour: Option<usize>,
+}
+
+impl<'a> Layout<'a> {
+    fn new(program: &'a Program, layers: &[Box<dyn Layer>], wants: &'a [Vec<bool>], mode: Mode) -> Self {
+        let count = program.steps.len();
+        let mut layout = Self {
+            program,
+            wants,
+            objects: Vec::new(),
+            value: HashMap::new(),
+            gradient: HashMap::new(),
+            forward_in_place: vec![false; count],
+            backward: (0..count).map(|_| None).collect(),
+            logits_gradient: None,
+        };
+        let last_use = layout.last_uses(layers, mode);
+        layout.place_values(layers, &last_use);
+        if mode != Mode::Evaluate {
+            layout.place_gradients(layers);
+        }
+        layout
+    }
+
+    fn loss_time(&self) -> usize {
+        self.program.steps.len() + 1
+    }
+
+    fn backward_time(&self, step: usize) -> usize {
+        2 * self.program.steps.len() + 1 - step
+    }
+
+    /// The last time at which each value is read.
+    fn last_uses(&self, layers: &[Box<dyn Layer>], mode: Mode) -> Vec<usize> {
+        let mut last = vec![0; self.program.lens.len()];
+        let mut note = |source: Source, time: usize| {
+            if let Source::Value(v) = source {
+                last[v] = last[v].max(time);
+            }
+        };
+        for (s, step) in self.program.steps.iter().enumerate() {
+            let backward = self.wants[s].iter().any(|&w| w);
+            note(Source::Value(step.output), s + 1);
+            for (i, operand) in step.inputs.iter().enumerate() {
+                let Some(operand) = operand else { continue };
+                note(operand.source, s + 1);
+                if backward && layers[s].reads_input(i) {
+                    note(operand.source, self.backward_time(s));
+                }
+            }
+            if backward && layers[s].reads_output() {
+                note(Source::Value(step.output), self.backward_time(s));
+            }
+        }
+        let end = if mode == Mode::Evaluate { usize::MAX } else { self.loss_time() };
+        self.program.outputs.iter().chain(&self.program.logits).for_each(|o| note(o.source, end));
+        last
+    }
+
+    fn add(&mut self, len: usize, start: usize, end: usize) -> usize {
+        self.objects.push(Object { len, life: Lifetime { start, end } });
+        self.objects.len() - 1
+    }
+
+    fn place_values(&mut self, layers: &[Box<dyn Layer>], last_use: &[usize]) {
+        for &v in &self.program.inputs {
+            let object = self.add(self.program.lens[v], 0, last_use[v]);
+            self.value.insert(v, object);
+        }
+        for (s, step) in self.program.steps.iter().enumerate() {
+            let (len, end) = (self.program.lens[step.output], last_use[step.output]);
+            let reused = match step.operand(0).map(|o| o.source) {
+                Some(Source::Value(v)) if layers[s].in_place() => {
+                    let reads = step.inputs.iter().flatten().filter(|o| o.source == Source::Value(v)).count();
+                    let free = last_use[v] == s + 1 && self.program.lens[v] == len && reads == 1;
+                    self.value.get(&v).copied().filter(|_| free)
+                }
+                _ => None,
+            };
+            self.forward_in_place[s] = reused.is_some();
+            let object = reused.unwrap_or_else(|| self.add(len, s + 1, end));
+            self.objects[object].life.end = self.objects[object].life.end.max(end);
+            self.value.insert(step.output, object);
+        }
+    }
+
+    fn place_gradients(&mut self, layers: &[Box<dyn Layer>]) {
+        let program = self.program;
+        let Some(Source::Value(logits)) = program.logits.as_ref().map(|o| o.source) else { return };
+        let object = self.add(program.lens[logits], self.loss_time(), self.loss_time());
+        self.gradient.insert(logits, object);
+        self.logits_gradient = Some(object);
+        let mut weights_written: HashMap<usize, ()> = HashMap::new();
+        for s in (0..program.steps.len()).rev() {
+            let (step, time) = (&program.steps[s], self.backward_time(s));
+            if !self.wants[s].iter().any(|&w| w) {
+                continue;
+            }
+            let Some(&output_gradient) = self.gradient.get(&step.output) else { continue };
+            self.extend(output_gradient, time);
+            let mut in_place = false;
+            let mut gradients = Vec::with_capacity(step.inputs.len());
+            let mut touched: Vec<Source> = Vec::new();
+            for (i, operand) in step.inputs.iter().enumerate() {
+                let Some(operand) = operand.as_ref().filter(|_| self.wants[s][i]) else {
+                    gradients.push(None);
+                    continue;
+                };
+                let accumulate = match operand.source {
+                    Source::Value(v) => self.gradient.contains_key(&v),
+                    Source::Weight(w) => weights_written.insert(w, ()).is_some(),
+                };
+                let again = touched.contains(&operand.source);
+                touched.push(operand.source);
+                let detoured = again || (accumulate && !layers[s].accumulates(i));
+                let detour = detoured.then(|| self.add(operand.len(), time, time));
+                if let Source::Value(v) = operand.source {
+                    let same_len = program.lens[v] == program.lens[step.output];
+                    if let Some(&object) = self.gradient.get(&v) {
+                        self.extend(object, time);
+                    } else if i == 0 && same_len && layers[s].gradient_in_place() {
+                        in_place = true;
+                        self.gradient.insert(v, output_gradient);
+                    } else {
+                        let object = self.add(program.lens[v], time, time);
+                        self.gradient.insert(v, object);
+                    }
+                }
+                gradients.push(Some(DraftTarget { accumulate, detour }));
+            }
+            self.backward[s] = Some(Draft { output_gradient, gradients, in_place });
+        }
+    }
+
+    fn extend(&mut self, object: usize, time: usize) {
+        let end = &mut self.objects[object].life.end;
+        *end = (*end).max(time);
+    }
+
+    /// Gives every object its slot.
+    fn finish(self, graph: &Graph, layers: Vec<Box<dyn Layer>>, batch: usize) -> Result<Plan, EngineError> {
+        let slots = memory::assign(&self.objects);
+        let wanted = slots.lens.iter().fold(0usize, |n, &len| n.saturating_add(len.saturating_mul(4)));
+        let own: usize = layers.iter().map(|l| l.scratch_bytes()).sum();
+        check_memory(batch, wanted.saturating_add(own))?;
+        let at = |object: usize, len: usize| Place::Slot { slot: slots.slot_of[object], len };
+        let place = |operand: &Operand| match operand.source {
+            Source::Weight(w) => Place::Weight(w),
+            Source::Value(v) => at(self.value[&v], self.program.lens[v]),
+        };
+        let mut trained = vec![false; graph.weights.len()];
+        let mut steps = Vec::with_capacity(layers.len());
+        for (s, layer) in layers.into_iter().enumerate() {
+            let step = &self.program.steps[s];
+            let backward = self.backward[s].as_ref().map(|draft| {
+                let target = |(operand, target): (&Option<Operand>, &Option<DraftTarget>)| {
+                    let (operand, target) = (operand.as_ref()?, target.as_ref()?);
+                    let place = match operand.source {
+                        Source::Weight(w) => {
+                            trained[w] = true;
+                            Place::Weight(w)
+                        }
+                        Source::Value(v) => at(self.gradient[&v], self.program.lens[v]),
+                    };
+                    let detour = target.detour.map(|object| slots.slot_of[object]);
+                    Some(GradientPlace { place, accumulate: target.accumulate, detour })
+                };
+                let gradients = step.inputs.iter().zip(&draft.gradients).map(target).collect();
+                let output_gradient = at(draft.output_gradient, self.program.lens[step.output]);
+                BackwardStep { output_gradient, gradients, in_place: draft.in_place }
+            });
+            let inputs = step.inputs.iter().map(|o| o.as_ref().map_or(Place::Absent, place)).collect();
+            let output = at(self.value[&step.output], self.program.lens[step.output]);
+            let in_place = self.forward_in_place[s];
+            steps.push(PlannedStep { layer, inputs, output, in_place, backward });
+        }
+        let program = self.program;
+        let inputs = program.inputs.iter().map(|v| at(self.value[v], program.lens[*v])).collect();
+        let outputs = program.outputs.iter().map(|o| (place(o), o.shape.clone())).collect();
+        let gradient = self
+            .logits_gradient
+            .map_or(Place::Absent, |o| at(o, program.logits.as_ref().map_or(0, Operand::len)));
+        let logits = self.logits(graph, batch).map(|(operand, classes)| Logits {
+            place: place(operand),
+            gradient,
+            classes,
+        });
+        Ok(Plan { steps, slots: slots.lens.clone(), inputs, outputs, logits, trained, version: None })
+    }
+
+    /// The first output as a table of N rows.
+    fn logits(&self, graph: &Graph, batch: usize) -> Result<(&Operand, usize), EngineError> {
+        let name = graph.outputs.first().map(|o| o.name.clone()).unwrap_or_default();
+        let operand = self.program.logits.as_ref();
+        let operand = operand.ok_or(EngineError::Logits { output: name.clone(), shape: Vec::new() })?;
+        let shape = &operand.shape;
+        let wide = shape.iter().skip(1).filter(|&&d| d != 1).count();
+        let classes: usize = shape.iter().skip(1).product();
+        if shape.len() < 2 || shape[0] != batch || wide > 1 || classes == 0 {
+            return Err(EngineError::Logits { output: name, shape: shape.clone() });
+        }
+        Ok((operand, classes))
+    }
+}

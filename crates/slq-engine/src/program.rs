@@ -1,0 +1,372 @@
+//! From a graph to a list of steps: names become numbers, views disappear, neighbours fuse.
+
+use std::collections::HashMap;
+
+use slq_graph::infer::{Shapes, infer_shapes};
+use slq_graph::op::{BinaryOp, Op, UnaryOp};
+use slq_graph::{Graph, element_count};
+
+use crate::error::EngineError;
+use crate::kernels::conv::Post;
+use crate::kernels::elementwise::Broadcast;
+use crate::options::BatchNormMode;
+
+/// What a plan is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// Forward and backward with dropout; gradients of what the masks leave free.
+    Train(BatchNormMode),
+    /// Forward and backward as in deployment; gradients of every parameter.
+    Gradients,
+    /// Forward as in deployment.
+    Evaluate,
+}
+
+impl Mode {
+    /// Whether batch-norm normalises with the batch's own statistics.
+    pub fn batch_statistics(self) -> bool {
+        self == Mode::Train(BatchNormMode::Train)
+    }
+}
+
+/// Where an operand comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Source {
+    /// An activation, by number.
+    Value(usize),
+    /// A parameter, by its position among the graph's weights.
+    Weight(usize),
+}
+
+/// A tensor as one step sees it. Two operands of one source may differ in shape (a view), never in length.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Operand {
+    pub source: Source,
+    pub shape: Vec<usize>,
+}
+
+impl Operand {
+    pub fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+}
+
+/// One operator to compute.
+#[derive(Debug, Clone)]
+pub(crate) struct Step {
+    /// Position of its node in the graph.
+    pub node: usize,
+    pub op: Op,
+    pub inputs: Vec<Option<Operand>>,
+    /// Number of the value written.
+    pub output: usize,
+    /// Its shape.
+    pub shape: Vec<usize>,
+    /// An activation that follows at once.
+    pub post: Post,
+    /// Scale, bias, mean and variance (weights by position) and epsilon of a batch-norm behind a convolution,
+    /// to be folded into its weights.
+    pub fold: Option<([usize; 4], f32)>,
+}
+
+impl Step {
+    /// Input `i`, which the operator's definition requires.
+    pub fn operand(&self, i: usize) -> Option<&Operand> {
+        self.inputs.get(i)?.as_ref()
+    }
+}
+
+/// A graph for one batch size and one purpose.
+#[derive(Debug, Default)]
+pub(crate) struct Program {
+    /// Number of elements of each value.
+    pub lens: Vec<usize>,
+    pub steps: Vec<Step>,
+    /// Value of each graph input, in the graph's order.
+    pub inputs: Vec<usize>,
+    /// The graph's outputs.
+    pub outputs: Vec<Operand>,
+    /// The first output, before a final softmax.
+    pub logits: Option<Operand>,
+}
+
+/// Lowers `graph` for the given shapes of its inputs (in the graph's order).
+pub(crate) fn lower(graph: &Graph, input_shapes: &[Vec<usize>], mode: Mode) -> Result<Program, EngineError> {
+    let mut program = trace(graph, input_shapes, mode)?;
+    program.logits = program.outputs.first().map(|first| strip_softmax(&program, first.clone()));
+    let keep: Vec<Operand> = match mode {
+        Mode::Evaluate => program.outputs.iter().chain(&program.logits).cloned().collect(),
+        Mode::Train(_) | Mode::Gradients => {
+            program.outputs.clear();
+            program.logits.iter().cloned().collect()
+        }
+    };
+    prune(&mut program, &keep);
+    if mode == Mode::Evaluate {
+        fold_batch_norm(&mut program, &keep);
+    }
+    fuse_activations(&mut program, &keep);
+    Ok(program)
+}
+
+/// Follows the nodes in order and gives every value a number; nodes that only rename or reshape disappear.
+fn trace(graph: &Graph, input_shapes: &[Vec<usize>], mode: Mode) -> Result<Program, EngineError> {
+    let given: Vec<(&str, Vec<usize>)> =
+        graph.inputs.iter().zip(input_shapes).map(|(i, s)| (i.name.as_str(), s.clone())).collect();
+    let shapes = infer_shapes(graph, &given)?;
+    let mut program = Program::default();
+    let mut known: HashMap<&str, Operand> = HashMap::new();
+    for (info, shape) in graph.inputs.iter().zip(input_shapes) {
+        let value = new_value(&mut program, shape);
+        program.inputs.push(value);
+        known.insert(&info.name, Operand { source: Source::Value(value), shape: shape.clone() });
+    }
+    for (index, (name, weight)) in graph.weights.iter().enumerate() {
+        if weight.tensor.as_f32().is_some() {
+            let operand = Operand { source: Source::Weight(index), shape: weight.tensor.shape().to_vec() };
+            known.insert(name, operand);
+        }
+    }
+    follow_views(graph, &shapes, &mut known);
+    for (node_index, op) in shapes.ops() {
+        let node = &graph.nodes[*node_index];
+        let reads = tensor_inputs(op, node.inputs.len());
+        let mut inputs = Vec::with_capacity(reads);
+        for i in 0..reads {
+            inputs.push(match node.input(i) {
+                None => None,
+                Some(name) => Some(known.get(name).cloned().ok_or_else(|| EngineError::ElementType {
+                    place: format!("input `{name}` of node `{}` ({})", node.name, node.op),
+                    found: "another type, or computed from one".into(),
+                })?),
+            });
+        }
+        let view = matches!(op, Op::Identity | Op::Flatten { .. } | Op::Reshape { .. })
+            || (matches!(op, Op::Dropout { .. }) && !matches!(mode, Mode::Train(_)))
+            || matches!(op, Op::Dropout { ratio } if *ratio == 0.0);
+        let mut start = 0;
+        for (which, name) in node.outputs.iter().enumerate() {
+            if name.is_empty() || (which > 0 && !matches!(op, Op::Split { .. })) {
+                continue;
+            }
+            let shape = shapes.get(name).unwrap_or_default().to_vec();
+            if let (true, Some(Some(input))) = (view, inputs.first()) {
+                known.insert(name, Operand { source: input.source, shape });
+                continue;
+            }
+            let op = match op {
+                Op::Split { axis, sizes } => {
+                    let size = sizes.get(which).copied().unwrap_or_default();
+                    let mut ranges: Vec<(i64, i64, i64)> = shape.iter().map(|&d| (0, d as i64, 1)).collect();
+                    if let Some(range) = ranges.get_mut(*axis) {
+                        *range = (start as i64, (start + size) as i64, 1);
+                    }
+                    start += size;
+                    Op::Slice { ranges }
+                }
+                other => other.clone(),
+            };
+            let output = match op {
+                Op::Sum => sum(&mut program, *node_index, &inputs)?,
+                op => push(&mut program, *node_index, op, inputs.clone(), &shape),
+            };
+            known.insert(name, output);
+        }
+    }
+    for info in &graph.outputs {
+        let operand = known.get(info.name.as_str()).cloned().ok_or_else(|| EngineError::ElementType {
+            place: format!("output `{}`", info.name),
+            found: "another type, or known before the network runs".into(),
+        })?;
+        program.outputs.push(operand);
+    }
+    Ok(program)
+}
+
+/// Appends a step.
+fn push(
+    program: &mut Program,
+    node: usize,
+    op: Op,
+    inputs: Vec<Option<Operand>>,
+    shape: &[usize],
+) -> Operand {
+    let output = new_value(program, shape);
+    let shape = shape.to_vec();
+    program.steps.push(Step { node, op, inputs, output, shape: shape.clone(), post: Post::None, fold: None });
+    Operand { source: Source::Value(output), shape }
+}
+
+/// Appends additions, one operand after the other.
+fn sum(program: &mut Program, node: usize, inputs: &[Option<Operand>]) -> Result<Operand, EngineError> {
+    let mut operands = inputs.iter().flatten();
+    let mut total =
+        operands.next().cloned().unwrap_or(Operand { source: Source::Value(0), shape: Vec::new() });
+    for next in operands {
+        let shape = Broadcast::new(&total.shape, &next.shape).map_err(|e| EngineError::Unsupported {
+            node: node.to_string(),
+            op: "Sum".into(),
+            reason: e.to_string(),
+        })?;
+        let inputs = vec![Some(total), Some(next.clone())];
+        total = push(program, node, Op::Binary(BinaryOp::Add), inputs, shape.shape());
+    }
+    Ok(total)
+}
+
+/// Names for what folded nodes make of a weight by renaming or reshaping it.
+fn follow_views<'a>(graph: &'a Graph, shapes: &Shapes, known: &mut HashMap<&'a str, Operand>) {
+    for &index in shapes.folded() {
+        let node = &graph.nodes[index];
+        let view = matches!(node.op.as_str(), "Identity" | "Reshape" | "Flatten" | "Squeeze" | "Unsqueeze");
+        let (Some(from), Some(to)) = (node.input(0), node.outputs.first()) else { continue };
+        if let (true, Some(operand), Some(shape)) = (view, known.get(from), shapes.get(to)) {
+            let source = operand.source;
+            known.insert(to, Operand { source, shape: shape.to_vec() });
+        }
+    }
+}
+
+fn new_value(program: &mut Program, shape: &[usize]) -> usize {
+    program.lens.push(element_count(shape).unwrap_or_default());
+    program.lens.len() - 1
+}
+
+/// How many of a node's inputs are tensors; the rest have become part of the operator.
+fn tensor_inputs(op: &Op, given: usize) -> usize {
+    let most = match op {
+        Op::Sum | Op::Concat { .. } => given,
+        Op::BatchNorm { .. } => 5,
+        Op::Conv { .. } | Op::ConvTranspose { .. } | Op::Gemm { .. } => 3,
+        Op::MatMul | Op::PRelu | Op::Binary(_) => 2,
+        _ => 1,
+    };
+    most.min(given)
+}
+
+/// The operand before a softmax over the classes that ends at `output`, or `output` itself.
+fn strip_softmax(program: &Program, output: Operand) -> Operand {
+    let step = program.steps.iter().find(|s| Source::Value(s.output) == output.source);
+    match step.map(|s| (&s.op, s)) {
+        Some((Op::Softmax { .. }, s)) if softmax_runs_over_classes(s) => {
+            s.operand(0).map_or(output.clone(), |input| Operand { source: input.source, shape: output.shape })
+        }
+        _ => output,
+    }
+}
+
+/// Whether a softmax normalises all that belongs to one image.
+fn softmax_runs_over_classes(step: &Step) -> bool {
+    let (Op::Softmax { axis, flatten, .. }, Some(input)) = (&step.op, step.operand(0)) else { return false };
+    let per_image: usize = input.shape.iter().skip(1).product();
+    let end = if *flatten { input.shape.len() } else { axis + 1 };
+    *axis >= 1 && input.shape.get(*axis..end).map(|d| d.iter().product()) == Some(per_image)
+}
+
+/// Drops steps that nothing wanted depends on.
+fn prune(program: &mut Program, keep: &[Operand]) {
+    let mut wanted = vec![false; program.lens.len()];
+    let mark = |wanted: &mut Vec<bool>, o: &Operand| {
+        if let Source::Value(v) = o.source {
+            wanted[v] = true;
+        }
+    };
+    keep.iter().for_each(|o| mark(&mut wanted, o));
+    for step in program.steps.iter().rev() {
+        if wanted[step.output] {
+            step.inputs.iter().flatten().for_each(|o| mark(&mut wanted, o));
+        }
+    }
+    program.steps.retain(|s| wanted[s.output]);
+}
+
+/// How often each value is read; values that leave the program count as read twice, so that nothing fuses
+/// across them.
+fn readers(program: &Program, keep: &[Operand]) -> Vec<usize> {
+    let mut count = vec![0; program.lens.len()];
+    for operand in program.steps.iter().flat_map(|s| s.inputs.iter().flatten()) {
+        if let Source::Value(v) = operand.source {
+            count[v] += 1;
+        }
+    }
+    for operand in keep {
+        if let Source::Value(v) = operand.source {
+            count[v] += 2;
+        }
+    }
+    count
+}
+
+/// The step, before step `at`, that writes its first input and whose output nobody else reads.
+fn sole_producer(program: &Program, readers: &[usize], at: usize) -> Option<usize> {
+    let Source::Value(value) = program.steps[at].operand(0)?.source else { return None };
+    let producer = program.steps[..at].iter().rposition(|s| s.output == value)?;
+    (readers[value] == 1).then_some(producer)
+}
+
+/// Removes the steps in `gone`; the producer of each takes over its output.
+fn splice(program: &mut Program, gone: &[bool]) {
+    let mut index = 0;
+    program.steps.retain(|_| {
+        index += 1;
+        !gone[index - 1]
+    });
+}
+
+/// Folds a batch-norm whose parameters are weights into the convolution before it.
+fn fold_batch_norm(program: &mut Program, keep: &[Operand]) {
+    let readers = readers(program, keep);
+    let mut gone = vec![false; program.steps.len()];
+    for (at, gone) in gone.iter_mut().enumerate() {
+        let Op::BatchNorm { epsilon, .. } = program.steps[at].op else { continue };
+        let parameters: Vec<usize> = (1..5)
+            .filter_map(|i| match program.steps[at].operand(i)?.source {
+                Source::Weight(w) => Some(w),
+                Source::Value(_) => None,
+            })
+            .collect();
+        let (Ok(parameters), Some(p)) =
+            (<[usize; 4]>::try_from(parameters), sole_producer(program, &readers, at))
+        else {
+            continue;
+        };
+        let conv = &program.steps[p];
+        let constant = |i: usize| conv.operand(i).is_none_or(|o| matches!(o.source, Source::Weight(_)));
+        if !matches!(conv.op, Op::Conv { .. }) || conv.fold.is_some() || !constant(1) || !constant(2) {
+            continue;
+        }
+        let output = program.steps[at].output;
+        program.steps[p].output = output;
+        program.steps[p].fold = Some((parameters, epsilon));
+        *gone = true;
+    }
+    splice(program, &gone);
+}
+
+/// Lets a ReLU or Clip be computed by the step before it.
+fn fuse_activations(program: &mut Program, keep: &[Operand]) {
+    let readers = readers(program, keep);
+    let mut gone = vec![false; program.steps.len()];
+    for (at, gone) in gone.iter_mut().enumerate() {
+        let post = match program.steps[at].op {
+            Op::Unary(UnaryOp::Relu) => Post::Relu,
+            Op::Clip { min, max } if min < max => Post::Clip(min, max),
+            _ => continue,
+        };
+        let Some(p) = sole_producer(program, &readers, at) else { continue };
+        let step = &program.steps[p];
+        let able = match step.op {
+            Op::Conv { .. } | Op::Gemm { .. } | Op::BatchNorm { .. } => true,
+            Op::Binary(BinaryOp::Add) => {
+                step.operand(0).map(|o| &o.shape) == step.operand(1).map(|o| &o.shape)
+            }
+            _ => false,
+        };
+        if able && matches!(step.post, Post::None) {
+            program.steps[p].post = post;
+            program.steps[p].output = program.steps[at].output;
+            *gone = true;
+        }
+    }
+    splice(program, &gone);
+}

@@ -1,0 +1,150 @@
+//! The optimiser's step on one parameter.
+
+use slq_graph::TrainingRates;
+
+use crate::error::EngineError;
+use crate::kernels::isa::Isa;
+use crate::kernels::sgd::{Rule, Step, masked_momentum_step, sum_of_squares};
+use crate::options::{StepSettings, UpdateRule};
+
+/// Which weights of a parameter may move.
+#[derive(Debug)]
+pub(crate) enum Mask {
+    /// All.
+    Free,
+    /// Those marked 1.
+    Partly(Vec<u8>),
+    /// None.
+    Fixed,
+}
+
+impl Mask {
+    pub fn new(fixed: Option<&[bool]>) -> Self {
+        match fixed {
+            Some(fixed) if fixed.iter().all(|&f| f) => Mask::Fixed,
+            Some(fixed) if fixed.contains(&true) => {
+                Mask::Partly(fixed.iter().map(|&f| u8::from(!f)).collect())
+            }
+            _ => Mask::Free,
+        }
+    }
+
+    pub fn bytes(&self) -> usize {
+        if let Mask::Partly(mask) = self { mask.len() } else { 0 }
+    }
+}
+
+/// Refuses settings that are no numbers or would run uphill.
+pub(crate) fn check(settings: &StepSettings) -> Result<(), EngineError> {
+    let refuse = |setting, value, expected| Err(EngineError::Setting { setting, value, expected });
+    let usable = |v: f32| v >= 0.0 && v.is_finite();
+    let s = settings;
+    if !usable(s.learning_rate) {
+        return refuse("learning rate", s.learning_rate, "it must be finite and not negative");
+    }
+    if !(usable(s.momentum) && s.momentum < 1.0) {
+        return refuse("momentum", s.momentum, "it must be at least 0 and below 1");
+    }
+    if !usable(s.weight_decay) {
+        return refuse("weight decay", s.weight_decay, "it must be finite and not negative");
+    }
+    match s.clip_gradients {
+        Some(limit) if !(limit > 0.0 && limit.is_finite()) => {
+            refuse("gradient clip", limit, "it must be finite and positive")
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The factor that brings the global norm of the gradients down to the limit; the norm itself where it is not
+/// finite.
+pub(crate) fn clip(
+    gradients: &[Vec<f32>],
+    trained: &[bool],
+    settings: &StepSettings,
+    isa: Isa,
+) -> Result<f32, f64> {
+    let Some(limit) = settings.clip_gradients else { return Ok(1.0) };
+    let squares = gradients.iter().zip(trained).filter(|(_, t)| **t).map(|(g, _)| sum_of_squares(isa, g));
+    let norm = squares.sum::<f64>().sqrt();
+    match norm {
+        n if !n.is_finite() => Err(n),
+        n if n > f64::from(limit) => Ok((f64::from(limit) / n) as f32),
+        _ => Ok(1.0),
+    }
+}
+
+/// Moves one parameter.
+#[allow(clippy::too_many_arguments)]
+pub(crate) fn apply(
+    values: &mut [f32],
+    momentum: &mut [f32],
+    gradient: &[f32],
+    mask: &Mask,
+    rates: TrainingRates,
+    settings: &StepSettings,
+    scale: f32,
+    isa: Isa,
+) {
+    let mask = match mask {
+        Mask::Free => None,
+        Mask::Partly(mask) => Some(mask.as_slice()),
+        Mask::Fixed => return,
+    };
+    let rule = match (settings.rule, settings.nesterov) {
+        (UpdateRule::Caffe, false) => Rule::Caffe,
+        (UpdateRule::Caffe, true) => Rule::CaffeNesterov,
+        (UpdateRule::PyTorch, false) => Rule::PyTorch,
+        (UpdateRule::PyTorch, true) => Rule::PyTorchNesterov,
+    };
+    let step = Step {
+        lr: settings.learning_rate * rates.lr_mult,
+        mu: settings.momentum,
+        wd: settings.weight_decay * rates.decay_mult,
+        scale,
+        rule,
+    };
+    masked_momentum_step(isa, values, momentum, gradient, mask, step);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clipping_scales_down_to_the_limit_only() {
+        let gradients = vec![vec![3.0], vec![100.0], vec![4.0]];
+        let trained = [true, false, true];
+        let at = |limit| {
+            let settings = StepSettings { clip_gradients: limit, ..StepSettings::default() };
+            clip(&gradients, &trained, &settings, Isa::Scalar)
+        };
+        assert_eq!((at(None), at(Some(10.0)), at(Some(1.0))), (Ok(1.0), Ok(1.0), Ok(0.2)));
+        let settings = StepSettings { clip_gradients: Some(1.0), ..StepSettings::default() };
+        assert!(clip(&[vec![f32::NAN]], &[true], &settings, Isa::Scalar).is_err());
+    }
+
+    #[test]
+    fn settings_out_of_range_are_refused() {
+        let good = StepSettings::default();
+        assert!(check(&good).is_ok());
+        let table = [
+            StepSettings { learning_rate: f32::NAN, ..good },
+            StepSettings { learning_rate: -0.1, ..good },
+            StepSettings { momentum: 1.0, ..good },
+            StepSettings { weight_decay: f32::INFINITY, ..good },
+            StepSettings { clip_gradients: Some(0.0), ..good },
+        ];
+        for settings in table {
+            assert!(check(&settings).is_err(), "{settings:?}");
+        }
+    }
+
+    #[test]
+    fn masks_know_the_whole_from_the_part() {
+        assert!(matches!(Mask::new(None), Mask::Free));
+        assert!(matches!(Mask::new(Some(&[false, false])), Mask::Free));
+        assert!(matches!(Mask::new(Some(&[true, true])), Mask::Fixed));
+        assert!(matches!(Mask::new(Some(&[true, false])), Mask::Partly(m) if m == [0, 1]));
+    }
+}
