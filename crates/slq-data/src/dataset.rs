@@ -1,8 +1,14 @@
 //! Datasets, and how they are found.
 
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use crate::{DataError, Split, idx};
+use serde::Serialize;
+
+use crate::tree::Tree;
+use crate::{DataError, Split, idx, layout, npz};
 
 /// Training and test images with their classes.
 #[derive(Clone, Debug)]
@@ -30,38 +36,53 @@ pub struct OpenOptions {
 const NAMES: &[&str] = &["mnist-10k", "fashion-mnist"];
 
 impl Dataset {
-    /// Opens the dataset at `path`, whichever layout it has.
+    /// Opens the dataset at `path`, whichever layout it has:
+    ///
+    /// - a folder of IDX files (`train-images-idx3-ubyte`, `t10k-labels-idx1-ubyte` ..., each gzip'd or not);
+    /// - the binary version of CIFAR-10 (`data_batch_N.bin`, `test_batch.bin`) or CIFAR-100 (`train.bin`, `test.bin`);
+    /// - an image folder, `train/CLASS/*.jpg` and `test/CLASS/*.png` (or `val`), or one without either: one split;
+    /// - a zip archive of one of these;
+    /// - an `.npz` with `x_train`, `y_train`, `x_test`, `y_test`.
+    ///
+    /// All of them may lie inside one outer folder. Where there is only one split, it stands for both
+    /// ([`one_split`](Self::one_split)). Class folders that are all named `NNNN_name` state their index; others are numbered
+    /// in sorted order, over both splits, or by [`OpenOptions::classes`].
     ///
     /// # Errors
-    /// See [`DataError`].
+    /// See [`DataError`]; every message names the file.
     pub fn open(path: &Path, options: &OpenOptions) -> Result<Dataset, DataError> {
-        let _ = options;
-        if !path.exists() {
-            return Err(DataError::NotFound { path: path.into() });
+        let io = |source: io::Error| match source.kind() {
+            io::ErrorKind::NotFound => DataError::NotFound { path: path.into() },
+            _ => DataError::Io { path: path.into(), source },
+        };
+        let metadata = std::fs::metadata(path).map_err(io)?;
+        if metadata.is_dir() {
+            return layout::open(Tree::folder(path)?, options);
         }
-        let read = |stem: &str| -> Result<Option<(String, Vec<u8>)>, DataError> {
-            for ending in ["", ".gz"] {
-                let file = path.join(format!("{stem}{ending}"));
-                if file.exists() {
-                    let bytes = std::fs::read(&file)
-                        .map_err(|source| DataError::Io { path: file.clone(), source })?;
-                    return Ok(Some((file.display().to_string(), bytes)));
-                }
+        let unrecognised = |found: &str| DataError::Unrecognised { path: path.into(), found: found.into() };
+        if !metadata.is_file() {
+            return Err(unrecognised("neither a file nor a folder"));
+        }
+        let mut start = Vec::new();
+        File::open(path).and_then(|file| file.take(8).read_to_end(&mut start)).map_err(io)?;
+        match start[..] {
+            [b'P', b'K', 3 | 5, ..] => {
+                let tree = Tree::zip(path)?;
+                let arrays = tree.files.iter().any(|entry| entry.path.ends_with(".npy"));
+                if arrays { npz::open(&tree) } else { layout::open(tree, options) }
             }
-            Ok(None)
-        };
-        let split = |stem: &str| -> Result<Split, DataError> {
-            let images = read(&format!("{stem}-images-idx3-ubyte"))?;
-            let labels = read(&format!("{stem}-labels-idx1-ubyte"))?;
-            match (images, labels) {
-                (Some(images), Some(labels)) => idx::read((&images.0, &images.1), (&labels.0, &labels.1)),
-                _ => Err(DataError::Unrecognised { path: path.into(), found: "a folder".into() }),
+            [0, 0, 8, 1 | 3, ..] => Err(unrecognised("a single IDX file; give the folder it is in")),
+            [0x1f, 0x8b, ..] => {
+                Err(unrecognised("a gzip file; give the folder of the IDX files, or unpack it"))
             }
-        };
-        Ok(Dataset::of(split("train")?, split("t10k")?))
+            [0x93, b'N', b'U', b'M', ..] => Err(unrecognised("a single array; save all of them in an .npz")),
+            [] => Err(unrecognised("an empty file")),
+            _ => Err(unrecognised("a file of another kind")),
+        }
     }
 
-    /// A dataset known by name: `mnist-10k` is built in; `fashion-mnist` is Debian's package `dataset-fashion-mnist`.
+    /// A dataset known by name: `mnist-10k` is built in; `fashion-mnist` is Debian's package `dataset-fashion-mnist`, looked
+    /// for in `fashion-mnist` below the folder that the environment variable `SLQ_DATA` names, then where Debian puts it.
     ///
     /// # Errors
     /// [`DataError::UnknownName`], [`DataError::NotInstalled`] and those of [`open`](Self::open).
@@ -69,9 +90,24 @@ impl Dataset {
         match name {
             "mnist-10k" => sample(),
             "fashion-mnist" => {
-                Dataset::open(Path::new("/usr/share/datasets/fashion-mnist"), &OpenOptions::default())
+                let own =
+                    std::env::var_os("SLQ_DATA").map(|folder| PathBuf::from(folder).join("fashion-mnist"));
+                let places: Vec<PathBuf> = own.into_iter().chain([FASHION_MNIST.into()]).collect();
+                installed(&places)
             }
             _ => Err(DataError::UnknownName { name: name.into(), known: NAMES }),
+        }
+    }
+
+    /// Opens what a user calls a dataset: one of the names, or a path. A name goes before a file that is called the same;
+    /// `./mnist-10k` is always the file.
+    ///
+    /// # Errors
+    /// Those of [`named`](Self::named) and [`open`](Self::open).
+    pub fn find(name_or_path: &str, options: &OpenOptions) -> Result<Dataset, DataError> {
+        match NAMES.contains(&name_or_path) {
+            true => Dataset::named(name_or_path),
+            false => Dataset::open(Path::new(name_or_path), options),
         }
     }
 
@@ -81,7 +117,135 @@ impl Dataset {
         let classes = highest.map_or(0, |&label| label as usize + 1);
         Dataset { train, test, classes, class_names: Vec::new(), one_split: false }
     }
+
+    /// A dataset read from `path`: both splits must have the same shape, unless their images are of many sizes.
+    pub(crate) fn new(
+        train: Split,
+        test: Split,
+        class_names: Vec<String>,
+        one_split: bool,
+        path: &Path,
+    ) -> Result<Dataset, DataError> {
+        if let (Some(a), Some(b)) = (shape(&train), shape(&test))
+            && a != b
+        {
+            return Err(DataError::SplitShapes { path: path.into(), train: a, test: b });
+        }
+        let dataset = Dataset::of(train, test);
+        Ok(Dataset { classes: dataset.classes.max(class_names.len()), class_names, one_split, ..dataset })
+    }
+
+    /// A sample of `count` training images for measuring; see [`Split::calibration`].
+    ///
+    /// # Errors
+    /// [`DataError::Portion`] if `count` is 0.
+    pub fn calibration(&self, count: usize, seed: u64) -> Result<Split, DataError> {
+        self.train.calibration(count, seed)
+    }
+
+    /// What the dataset holds, for people and for JSON.
+    pub fn summary(&self) -> Summary {
+        let of = |split: &Split| SplitSummary {
+            images: split.len(),
+            channels: split.channels(),
+            height: split.height(),
+            width: split.width(),
+        };
+        Summary {
+            train: of(&self.train),
+            test: of(&self.test),
+            classes: self.classes,
+            one_split: self.one_split,
+        }
+    }
 }
+
+fn shape(split: &Split) -> Option<[usize; 3]> {
+    Some([split.channels(), split.height()?, split.width()?])
+}
+
+/// What a [`Dataset`] holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Summary {
+    /// The training split.
+    pub train: SplitSummary,
+    /// The test split.
+    pub test: SplitSummary,
+    /// Number of classes.
+    pub classes: usize,
+    /// Both splits are the same images.
+    pub one_split: bool,
+}
+
+/// What a [`Split`] holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct SplitSummary {
+    /// Number of images.
+    pub images: usize,
+    /// Their channels.
+    pub channels: usize,
+    /// Height in pixels, if it is one.
+    pub height: Option<usize>,
+    /// Width in pixels, if it is one.
+    pub width: Option<usize>,
+}
+
+impl fmt::Display for Summary {
+    /// `8000 training and 2000 test images of 1x28x28, 10 classes`
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.one_split {
+            true => write!(f, "{} images (one split) of {}", self.train.images, self.train)?,
+            false => write!(
+                f,
+                "{} training and {} test images of {}",
+                self.train.images, self.test.images, self.train
+            )?,
+        }
+        write!(f, ", {} classes", self.classes)
+    }
+}
+
+impl fmt::Display for SplitSummary {
+    /// `3x32x32` (channels, height, width), or `3 channels in many sizes`
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.height, self.width) {
+            (Some(height), Some(width)) => write!(f, "{}x{height}x{width}", self.channels),
+            _ => write!(f, "{} channels in many sizes", self.channels),
+        }
+    }
+}
+
+/// Where Debian's package puts Fashion-MNIST.
+const FASHION_MNIST: &str = "/usr/share/datasets/fashion-mnist";
+
+fn installed(places: &[PathBuf]) -> Result<Dataset, DataError> {
+    match places.iter().find(|place| place.is_dir()) {
+        Some(place) => {
+            let mut dataset = Dataset::open(place, &OpenOptions::default())?;
+            dataset.class_names = FASHION_CLASSES.map(str::to_owned).to_vec();
+            Ok(dataset)
+        }
+        None => Err(DataError::NotInstalled {
+            name: "fashion-mnist",
+            searched: places.iter().map(|place| place.display().to_string()).collect(),
+            hint: "install Debian's package dataset-fashion-mnist (apt-get install dataset-fashion-mnist), or set SLQ_DATA to the folder that holds a folder fashion-mnist with the four IDX files",
+        }),
+    }
+}
+
+/// The labels' meanings, from the dataset's description.
+const FASHION_CLASSES: [&str; 10] = [
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+];
 
 /// The built-in sample: 8000 training and 2000 test images of MNIST (`sample/LICENCE.md`).
 fn sample() -> Result<Dataset, DataError> {

@@ -23,6 +23,12 @@ pub enum DataError {
         /// The system's answer.
         source: io::Error,
     },
+    /// A name is not in UTF-8.
+    #[error("{path:?}: the name is not in UTF-8")]
+    Name {
+        /// The file or folder.
+        path: PathBuf,
+    },
     /// The content is none of the known layouts.
     #[error(
         "{path}: not a dataset known here ({found}); expected IDX files, the CIFAR binary files, an image folder (train/CLASS/*.jpg), a zip of one, or an .npz with x_train, y_train, x_test, y_test"

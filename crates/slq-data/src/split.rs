@@ -35,31 +35,23 @@ impl Split {
         Split { index: (0..labels.len() as u32).collect(), storage: Arc::new(storage), labels: labels.into() }
     }
 
-    /// A split of 8-bit images in memory: `pixels` has the shape `[labels.len(), channels, height, width]`, with the
+    /// A split of 8-bit images in memory: `shape` is channels, height, width, and `pixels` holds `labels.len()` of them, with the
     /// channels in RGB order.
     ///
     /// # Errors
     /// [`DataError::Dimensions`] if a dimension is 0 or the lengths do not agree.
-    pub fn from_bytes(
-        pixels: Vec<u8>,
-        labels: Vec<u32>,
-        [channels, height, width]: [usize; 3],
-    ) -> Result<Split, DataError> {
-        check_lengths(pixels.len(), labels.len(), [channels, height, width])?;
-        Ok(Split::whole(Storage::bytes(pixels, [channels, height, width]), labels))
+    pub fn from_bytes(pixels: Vec<u8>, labels: Vec<u32>, shape: [usize; 3]) -> Result<Split, DataError> {
+        check_lengths(pixels.len(), labels.len(), shape)?;
+        Ok(Split::whole(Storage::Bytes { data: pixels, shape }, labels))
     }
 
-    /// A split of float images in memory: `pixels` has the shape `[labels.len(), channels, height, width]`.
+    /// A split of float images in memory: `shape` is channels, height, width, and `pixels` holds `labels.len()` of them.
     ///
     /// # Errors
     /// [`DataError::Dimensions`] if a dimension is 0 or the lengths do not agree.
-    pub fn from_floats(
-        pixels: Vec<f32>,
-        labels: Vec<u32>,
-        [channels, height, width]: [usize; 3],
-    ) -> Result<Split, DataError> {
-        check_lengths(pixels.len(), labels.len(), [channels, height, width])?;
-        Ok(Split::whole(Storage::floats(pixels, [channels, height, width]), labels))
+    pub fn from_floats(pixels: Vec<f32>, labels: Vec<u32>, shape: [usize; 3]) -> Result<Split, DataError> {
+        check_lengths(pixels.len(), labels.len(), shape)?;
+        Ok(Split::whole(Storage::Floats { data: pixels, shape }, labels))
     }
 
     /// Number of images.

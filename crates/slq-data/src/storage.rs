@@ -1,6 +1,12 @@
 //! Where the pixels of a split are kept.
 
+use std::sync::Arc;
+
+use rayon::prelude::*;
+
 use crate::DataError;
+use crate::decode::{self, Header, MAX_FILE};
+use crate::tree::Tree;
 
 /// The images behind a split.
 #[derive(Debug)]
@@ -9,6 +15,18 @@ pub(crate) enum Storage {
     Bytes { data: Vec<u8>, shape: [usize; 3] },
     /// Float images of one size, planar.
     Floats { data: Vec<f32>, shape: [usize; 3] },
+    /// Image files, decoded when they are needed.
+    Files(Files),
+}
+
+/// Image files of a tree.
+#[derive(Debug)]
+pub(crate) struct Files {
+    tree: Arc<Tree>,
+    /// Positions in the tree.
+    files: Vec<u32>,
+    channels: usize,
+    size: Option<[usize; 2]>,
 }
 
 /// One image, planar (channels, height, width).
@@ -26,24 +44,18 @@ pub(crate) enum Pixels<'a> {
 }
 
 impl Storage {
-    pub fn bytes(data: Vec<u8>, shape: [usize; 3]) -> Storage {
-        Storage::Bytes { data, shape }
-    }
-
-    pub fn floats(data: Vec<f32>, shape: [usize; 3]) -> Storage {
-        Storage::Floats { data, shape }
-    }
-
     pub fn len(&self) -> usize {
         match self {
             Storage::Bytes { data, shape } => data.len() / volume(*shape),
             Storage::Floats { data, shape } => data.len() / volume(*shape),
+            Storage::Files(files) => files.files.len(),
         }
     }
 
     pub fn channels(&self) -> usize {
         match self {
             Storage::Bytes { shape, .. } | Storage::Floats { shape, .. } => shape[0],
+            Storage::Files(files) => files.channels,
         }
     }
 
@@ -51,16 +63,20 @@ impl Storage {
     pub fn size(&self) -> Option<[usize; 2]> {
         match self {
             Storage::Bytes { shape, .. } | Storage::Floats { shape, .. } => Some([shape[1], shape[2]]),
+            Storage::Files(files) => files.size,
         }
     }
 
     /// What to call image `i` in a message.
     pub fn name(&self, i: usize) -> String {
-        format!("image {i}")
+        match self {
+            Storage::Bytes { .. } | Storage::Floats { .. } => format!("image {i}"),
+            Storage::Files(files) => files.name(i),
+        }
     }
 
     /// Image `i`; `scratch` holds the pixels where they must be decoded first.
-    pub fn image<'a>(&'a self, i: usize, _scratch: &'a mut Vec<u8>) -> Result<Image<'a>, DataError> {
+    pub fn image<'a>(&'a self, i: usize, scratch: &'a mut Vec<u8>) -> Result<Image<'a>, DataError> {
         Ok(match self {
             Storage::Bytes { data, shape } => {
                 let size = volume(*shape);
@@ -70,7 +86,91 @@ impl Storage {
                 let size = volume(*shape);
                 Image { pixels: Pixels::Floats(&data[i * size..][..size]), shape: *shape }
             }
+            Storage::Files(files) => {
+                let [height, width] = files.decode(i, scratch)?;
+                Image { pixels: Pixels::Bytes(scratch), shape: [files.channels, height, width] }
+            }
         })
+    }
+}
+
+/// Images of one size are decoded at once if one of them and all of them are not larger than this.
+const SMALL_IMAGE: usize = 3 * 128 * 128;
+const SMALL_SET: usize = 1 << 30;
+
+/// Headers that are read before asking whether to go on.
+const CHUNK: usize = 2048;
+
+impl Files {
+    /// Reads the headers of image files (at least one), until it is known whether there are colours and whether the sizes
+    /// differ.
+    pub fn survey(tree: Arc<Tree>, files: Vec<u32>) -> Result<Files, DataError> {
+        let mut first: Option<Header> = None;
+        let mut surveyed = Files { tree, files, channels: 1, size: None };
+        let mut one_size = true;
+        for start in (0..surveyed.files.len()).step_by(CHUNK) {
+            let end = (start + CHUNK).min(surveyed.files.len());
+            let headers: Vec<Result<Header, DataError>> =
+                (start..end).into_par_iter().map(|i| surveyed.header(i)).collect();
+            for header in headers {
+                let header = header?;
+                one_size &= first.get_or_insert(header).size == header.size;
+                surveyed.channels = surveyed.channels.max(if header.colour { 3 } else { 1 });
+            }
+            if !one_size && surveyed.channels == 3 {
+                break;
+            }
+        }
+        surveyed.size = first.map(|header| header.size).filter(|_| one_size);
+        Ok(surveyed)
+    }
+
+    pub fn channels(&self) -> usize {
+        self.channels
+    }
+
+    /// Loads the images into memory, with so many channels, if they are small and of one size.
+    pub fn load(mut self, channels: usize) -> Result<Storage, DataError> {
+        self.channels = channels;
+        let Some([height, width]) = self.size else { return Ok(Storage::Files(self)) };
+        let shape = [channels, height, width];
+        let size = volume(shape);
+        if size == 0 || size > SMALL_IMAGE || size.saturating_mul(self.files.len()) > SMALL_SET {
+            return Ok(Storage::Files(self));
+        }
+        let mut data = vec![0; size * self.files.len()];
+        let failed = data
+            .par_chunks_exact_mut(size)
+            .enumerate()
+            .map_init(Vec::new, |scratch, (i, out)| {
+                let found = self.decode(i, scratch)?;
+                // The header is read again: the file may have changed in between.
+                if found != [height, width] {
+                    return Err(DataError::SizesDiffer);
+                }
+                out.copy_from_slice(scratch);
+                Ok(())
+            })
+            .find_map_first(Result::err);
+        failed.map_or(Ok(Storage::Bytes { data, shape }), Err)
+    }
+
+    fn name(&self, i: usize) -> String {
+        self.tree.name(self.files[i] as usize)
+    }
+
+    fn header(&self, i: usize) -> Result<Header, DataError> {
+        let bytes = self.tree.read(self.files[i] as usize, MAX_FILE)?;
+        decode::header(&bytes).map_err(|e| self.unreadable(i, e))
+    }
+
+    fn decode(&self, i: usize, out: &mut Vec<u8>) -> Result<[usize; 2], DataError> {
+        let bytes = self.tree.read(self.files[i] as usize, MAX_FILE)?;
+        decode::decode(&bytes, self.channels, out).map_err(|e| self.unreadable(i, e))
+    }
+
+    fn unreadable(&self, i: usize, source: image::ImageError) -> DataError {
+        DataError::Image { file: self.name(i), source: Box::new(source) }
     }
 }
 

@@ -1,0 +1,223 @@
+//! Datasets in NumPy's `.npz`: arrays `x_train`, `y_train`, `x_test`, `y_test`, as Keras keeps them.
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::Path;
+
+use zip::ZipWriter;
+use zip::write::SimpleFileOptions;
+
+use crate::npy::{self, Array};
+use crate::storage::Pixels;
+use crate::tree::Tree;
+use crate::{DataError, Dataset, Split};
+
+/// The largest array that is read.
+const MAX_ARRAY: u64 = 4 << 30;
+
+/// Labels must be below this: a larger one is a garbled file.
+const MAX_CLASSES: usize = 1 << 16;
+
+/// The largest side of an image, and the most channels.
+const MAX_SIDE: u64 = 1 << 14;
+
+/// Opens the arrays of an archive.
+pub(crate) fn open(tree: &Tree) -> Result<Dataset, DataError> {
+    let find = |array: &str| tree.files.iter().position(|entry| entry.path == format!("{array}.npy"));
+    let split = |images: &str, labels: &str| -> Result<Option<Split>, DataError> {
+        match (find(images), find(labels)) {
+            (None, None) => Ok(None),
+            (Some(i), Some(l)) => read(tree, i, l).map(Some),
+            (i, _) => Err(DataError::NpzMissing {
+                path: tree.top().into(),
+                array: if i.is_some() { labels } else { images }.into(),
+                found: names(tree),
+            }),
+        }
+    };
+    let (train, test) = (split("x_train", "y_train")?, split("x_test", "y_test")?);
+    let one_split = train.is_none() || test.is_none();
+    let missing =
+        || DataError::NpzMissing { path: tree.top().into(), array: "x_train".into(), found: names(tree) };
+    let (train, test) = match (train, test) {
+        (Some(train), Some(test)) => (train, test),
+        (train, test) => {
+            let only = train.or(test).ok_or_else(missing)?;
+            (only.clone(), only)
+        }
+    };
+    Dataset::new(train, test, Vec::new(), one_split, tree.top())
+}
+
+fn names(tree: &Tree) -> Vec<String> {
+    let named = tree.files.iter().filter_map(|entry| entry.path.strip_suffix(".npy"));
+    named.take(20).map(str::to_owned).collect()
+}
+
+fn read(tree: &Tree, images: usize, labels: usize) -> Result<Split, DataError> {
+    let (images_name, labels_name) = (tree.name(images), tree.name(labels));
+    let labels = tree.read(labels, MAX_ARRAY)?;
+    let labels = npy::parse(&labels_name, &labels)?;
+    let images = tree.read(images, MAX_ARRAY)?;
+    let images = npy::parse(&images_name, &images)?;
+    let (shape, last) = image_shape(&images_name, &images.shape)?;
+    let (count, label_count) = (images.shape[0], read_label_count(&labels_name, &labels)?);
+    if count != label_count {
+        return Err(DataError::CountMismatch {
+            images_file: images_name,
+            images: count,
+            labels_file: labels_name,
+            labels: label_count,
+        });
+    }
+    if count == 0 {
+        return Err(DataError::Empty { place: images_name });
+    }
+    let labels = read_labels(&labels_name, &labels)?;
+    if images.is_bytes() {
+        let pixels = if last { to_planes(images.data, shape) } else { images.data.to_vec() };
+        return Split::from_bytes(pixels, labels, shape);
+    }
+    let Some(mut pixels) = images.floats() else {
+        return Err(DataError::NpyType {
+            array: images_name,
+            dtype: images.dtype,
+            expected: "uint8, float32 or float64",
+        });
+    };
+    if let Some(index) = pixels.iter().position(|value| !value.is_finite()) {
+        return Err(DataError::NotFinite { array: images_name, index });
+    }
+    if last {
+        pixels = to_planes(&pixels, shape);
+    }
+    Split::from_floats(pixels, labels, shape)
+}
+
+/// Channels, height and width of an array of images, and whether the channels come last.
+///
+/// Four dimensions are NCHW if the second is 1 or 3, else NHWC if the last is, else the smaller of the two counts the
+/// channels.
+fn image_shape(name: &str, shape: &[u64]) -> Result<([usize; 3], bool), DataError> {
+    if shape.iter().skip(1).any(|dim| !(1..=MAX_SIDE).contains(dim)) {
+        return Err(DataError::Dimensions { file: name.into(), dims: shape.to_vec() });
+    }
+    let few = |channels: u64| channels == 1 || channels == 3;
+    match *shape {
+        [_, h, w] => Ok(([1, h as usize, w as usize], false)),
+        [_, c, h, w] if few(c) || (!few(w) && c < w) => Ok(([c as usize, h as usize, w as usize], false)),
+        [_, h, w, c] if few(c) || c < h => Ok(([c as usize, h as usize, w as usize], true)),
+        _ => Err(DataError::NpyShape {
+            array: name.into(),
+            shape: shape.to_vec(),
+            expected: "NHW, NHWC or NCHW with 1 or 3 channels",
+        }),
+    }
+}
+
+fn to_planes<T: Copy + Default>(pixels: &[T], [channels, height, width]: [usize; 3]) -> Vec<T> {
+    let mut planes = vec![T::default(); pixels.len()];
+    let area = height * width;
+    for (image, out) in pixels.chunks_exact(channels * area).zip(planes.chunks_exact_mut(channels * area)) {
+        for (i, pixel) in image.chunks_exact(channels).enumerate() {
+            for (c, &value) in pixel.iter().enumerate() {
+                out[c * area + i] = value;
+            }
+        }
+    }
+    planes
+}
+
+fn read_label_count(name: &str, labels: &Array<'_>) -> Result<u64, DataError> {
+    match *labels.shape {
+        [count] | [count, 1] => Ok(count),
+        _ => Err(DataError::NpyShape {
+            array: name.into(),
+            shape: labels.shape.clone(),
+            expected: "one dimension",
+        }),
+    }
+}
+
+fn read_labels(name: &str, labels: &Array<'_>) -> Result<Vec<u32>, DataError> {
+    let Some(values) = labels.integers() else {
+        return Err(DataError::NpyType {
+            array: name.into(),
+            dtype: labels.dtype.clone(),
+            expected: "an integer",
+        });
+    };
+    let label = |(index, &value): (usize, &i64)| match u32::try_from(value) {
+        Ok(label) if (label as usize) < MAX_CLASSES => Ok(label),
+        _ => Err(DataError::LabelRange { place: name.into(), index, label: value, classes: MAX_CLASSES }),
+    };
+    values.iter().enumerate().map(label).collect()
+}
+
+/// Writes a dataset as `.npz`, compressed, for NumPy and for [`Dataset::open`].
+///
+/// `x_train` and `x_test` are uint8 (float32 for float images) of shape `[N, H, W]` if the images have one channel, else
+/// `[N, C, H, W]`; `y_train` and `y_test` are int64. A dataset of [one split](Dataset::one_split) gets `x_train` and
+/// `y_train` alone. The file appears whole, by rename, or not at all.
+///
+/// # Errors
+/// [`DataError::SizesDiffer`] if the images do not have one size; [`DataError::Io`] or [`DataError::Zip`] if the file cannot
+/// be written; those of decoding.
+pub fn write_npz(dataset: &Dataset, path: &Path) -> Result<(), DataError> {
+    let folder = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let io = |source| DataError::Io { path: path.into(), source };
+    let temporary =
+        tempfile::Builder::new().prefix(".slq-").suffix(".npz").tempfile_in(folder).map_err(io)?;
+    let mut archive = ZipWriter::new(BufWriter::new(temporary.as_file()));
+    write_split(&mut archive, path, &dataset.train, "train")?;
+    if !dataset.one_split {
+        write_split(&mut archive, path, &dataset.test, "test")?;
+    }
+    let zip = |source| DataError::Zip { path: path.display().to_string(), source: Box::new(source) };
+    archive.finish().map_err(zip)?.flush().map_err(io)?;
+    temporary.as_file().sync_all().map_err(io)?;
+    temporary.persist(path).map_err(|error| io(error.error))?;
+    Ok(())
+}
+
+type Archive<'a> = ZipWriter<BufWriter<&'a File>>;
+
+fn write_split(archive: &mut Archive<'_>, path: &Path, split: &Split, name: &str) -> Result<(), DataError> {
+    let io = |source| DataError::Io { path: path.into(), source };
+    let start = |archive: &mut Archive<'_>, array: String| {
+        // The time of writing is left out, so that the same data gives the same file.
+        let options =
+            SimpleFileOptions::default().large_file(true).last_modified_time(zip::DateTime::default());
+        archive
+            .start_file(array, options)
+            .map_err(|source| DataError::Zip { path: path.display().to_string(), source: Box::new(source) })
+    };
+    let size = split.storage.size().ok_or(DataError::SizesDiffer)?;
+    let mut shape = vec![split.len()];
+    shape.extend((split.channels() != 1).then_some(split.channels()));
+    shape.extend(size);
+    start(archive, format!("x_{name}.npy"))?;
+    let dtype = if split.is_float() { "<f4" } else { "|u1" };
+    archive.write_all(&npy::header(dtype, &shape)).map_err(io)?;
+    let mut scratch = Vec::new();
+    for &i in split.index.iter() {
+        let image = split.storage.image(i as usize, &mut scratch)?;
+        if image.shape[1..] != size {
+            return Err(DataError::SizesDiffer);
+        }
+        match image.pixels {
+            Pixels::Bytes(pixels) => archive.write_all(pixels).map_err(io)?,
+            Pixels::Floats(pixels) => {
+                let bytes: Vec<u8> = pixels.iter().flat_map(|value| value.to_le_bytes()).collect();
+                archive.write_all(&bytes).map_err(io)?;
+            }
+        }
+    }
+    start(archive, format!("y_{name}.npy"))?;
+    archive.write_all(&npy::header("<i8", &[split.len()])).map_err(io)?;
+    let labels: Vec<u8> = split.labels.iter().flat_map(|&label| i64::from(label).to_le_bytes()).collect();
+    archive.write_all(&labels).map_err(io)
+}
