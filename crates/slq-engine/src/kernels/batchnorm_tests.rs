@@ -211,9 +211,9 @@ fn variance_survives_a_large_mean() {
             &mut inv,
             None,
         );
-        for c in 0..2 {
-            let want = 1.0 / (stats.1[c] + 1e-5).sqrt();
-            assert!((inv[c] as f64 / want - 1.0).abs() < 1e-5, "{} not {want}", inv[c]);
+        for (&inv, var) in inv.iter().zip(&stats.1) {
+            let want = 1.0 / (var + 1e-5).sqrt();
+            assert!((inv as f64 / want - 1.0).abs() < 1e-5, "{inv} not {want}");
         }
     }
 }

@@ -41,7 +41,7 @@ pub(crate) fn sigmoid<const FMA: bool>(x: f32) -> f32 {
 pub(crate) fn tanh<const FMA: bool>(x: f32) -> f32 {
     // Odd polynomial near zero, where 1 - 2/(e^2x + 1) would cancel.
     let x2 = x * x;
-    let mut p = 2.186_948_9e-2_f32;
+    let mut p = 2.186_949e-2;
     p = madd::<FMA>(p, x2, -5.396_825_4e-2);
     p = madd::<FMA>(p, x2, 1.333_333_3e-1);
     p = madd::<FMA>(p, x2, -3.333_333_3e-1);
