@@ -32,6 +32,13 @@ pub struct Weight {
     pub rates: TrainingRates,
 }
 
+impl Weight {
+    /// Whether this is a float tensor of two or more dimensions.
+    fn is_float_matrix(&self) -> bool {
+        self.tensor.shape().len() >= 2 && self.tensor.as_f32().is_some()
+    }
+}
+
 impl From<Tensor> for Weight {
     fn from(tensor: Tensor) -> Self {
         Self { tensor, palette: None, rates: TrainingRates::default() }
@@ -72,7 +79,7 @@ pub struct Graph {
 
 /// A weight that the methods may move onto a codebook: the second input of a `Conv`, `ConvTranspose`, `Gemm`
 /// or `MatMul` node.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Quantizable {
     /// Name of the weight.
     pub weight: String,
@@ -86,8 +93,15 @@ pub struct Quantizable {
 
 impl Graph {
     /// The weights that the methods may quantize, in execution order, each once. Biases, batch-norm and scale
-    /// parameters are not among them (method.md, section 1).
+    /// parameters are not among them (method.md, section 1). Of weights without a network (no nodes), all float
+    /// tensors of two or more dimensions.
     pub fn quantizable(&self) -> Vec<Quantizable> {
+        if self.nodes.is_empty() {
+            let matrices = self.weights.iter().filter(|(_, w)| w.is_float_matrix());
+            return matrices
+                .map(|(name, _)| Quantizable { weight: name.clone(), ..Quantizable::default() })
+                .collect();
+        }
         let mut found: Vec<Quantizable> = Vec::new();
         for node in self.nodes.iter().filter(|n| n.domain.is_empty()) {
             let channel_axis = match node.op.as_str() {
@@ -99,8 +113,7 @@ impl Graph {
             };
             let Some(name) = node.input(1) else { continue };
             let Some(weight) = self.weights.get(name) else { continue };
-            let matrix = weight.tensor.shape().len() >= 2 && weight.tensor.as_f32().is_some();
-            if matrix && !found.iter().any(|q| q.weight == name) {
+            if weight.is_float_matrix() && !found.iter().any(|q| q.weight == name) {
                 found.push(Quantizable {
                     weight: name.into(),
                     node: node.name.clone(),

@@ -126,7 +126,7 @@ pub fn summary(graph: &Graph) -> Summary {
 /// Figures of one weight; `node` and `op` are left empty.
 pub fn weight_stats(name: &str, weight: &Weight) -> WeightStats {
     let tensor = &weight.tensor;
-    let (patterns, zeros) = patterns(tensor);
+    let (distinct, zeros) = patterns(tensor);
     let element = tensor.dtype().size();
     let plain = (tensor.len() * element) as u64;
     let palette = weight.palette.as_ref().filter(|p| p.is_fully_fixed());
@@ -145,7 +145,7 @@ pub fn weight_stats(name: &str, weight: &Weight) -> WeightStats {
         op: String::new(),
         shape: tensor.shape().to_vec(),
         count: tensor.len(),
-        distinct: patterns,
+        distinct,
         bits,
         zeros,
         fixed: weight.palette.as_ref().map(|p| p.fixed_count()),
@@ -158,26 +158,37 @@ pub fn weight_stats(name: &str, weight: &Weight) -> WeightStats {
 
 /// Number of distinct bit patterns, and number of zeros, with -0 as 0.
 fn patterns(tensor: &Tensor) -> (usize, usize) {
-    let dtype = tensor.dtype();
-    let sign = 1u64 << (8 * dtype.size() - 1);
-    let patterns: Vec<u64> = match tensor.data() {
-        TensorData::F32(v) => v.iter().map(|x| x.to_bits().into()).collect(),
-        TensorData::I64(v) => v.iter().map(|&x| x as u64).collect(),
-        TensorData::I32(v) => v.iter().map(|&x| u64::from(x as u32)).collect(),
-        TensorData::U8(v) => v.iter().map(|&x| x.into()).collect(),
-        TensorData::Bool(v) => v.iter().map(|&x| x.into()).collect(),
-        TensorData::Raw(_, bytes) => {
-            let word = |b: &[u8]| b.iter().rev().fold(0u64, |w, &b| w << 8 | u64::from(b));
-            bytes.chunks_exact(dtype.size()).map(word).collect()
+    let word = |b: &[u8]| b.iter().rev().fold(0u64, |w, &b| w << 8 | u64::from(b));
+    match tensor.data() {
+        TensorData::F32(v) => distinct(v.iter().map(|x| if *x == 0.0 { 0 } else { x.to_bits() })),
+        TensorData::I64(v) => distinct(v.iter().map(|&x| x as u64)),
+        TensorData::I32(v) => distinct(v.iter().map(|&x| x as u32)),
+        TensorData::U8(v) => distinct(v.iter().copied()),
+        TensorData::Bool(v) => distinct(v.iter().copied()),
+        TensorData::Raw(dtype, bytes) => {
+            let float = matches!(dtype, DType::F64 | DType::F16 | DType::Bf16);
+            let negative_zero = 1u64 << (8 * dtype.size() - 1);
+            let words = bytes.chunks_exact(dtype.size()).map(word);
+            distinct(words.map(|w| if float && w == negative_zero { 0 } else { w }))
         }
-    };
-    let float = matches!(dtype, DType::F32 | DType::F64 | DType::F16 | DType::Bf16);
-    let mut patterns: Vec<u64> =
-        patterns.into_iter().map(|p| if float && p == sign { 0 } else { p }).collect();
-    let zeros = patterns.iter().filter(|&&p| p == 0).count();
-    patterns.sort_unstable();
-    patterns.dedup();
-    (patterns.len(), zeros)
+    }
+}
+
+/// Number of distinct values and of zeros (the type's default).
+fn distinct<T: Copy + Ord + Default + std::hash::Hash>(
+    values: impl ExactSizeIterator<Item = T> + Clone,
+) -> (usize, usize) {
+    let zeros = values.clone().filter(|v| *v == T::default()).count();
+    // A palettized tensor has few values: no copy of it is needed then.
+    const FEW: usize = 1 << 12;
+    let mut seen = HashSet::new();
+    if values.clone().all(|v| (seen.insert(v), seen.len() <= FEW).1) {
+        return (seen.len(), zeros);
+    }
+    let mut sorted: Vec<T> = values.collect();
+    sorted.sort_unstable();
+    sorted.dedup();
+    (sorted.len(), zeros)
 }
 
 /// count x entropy of the codes, in bits.
@@ -256,6 +267,13 @@ mod tests {
         let stats = weight_stats("w", &weight(&[5], &[0.0, -0.0, 1.0, -1.0, 1.0]));
         assert_eq!((stats.distinct, stats.zeros, stats.bits), (3, 2, 32));
         assert_eq!((stats.dense_bytes, stats.stored_bytes, stats.entropy_bytes), (20, 20, 20.0));
+    }
+
+    #[test]
+    fn many_distinct_values_are_counted_too() {
+        let values: Vec<f32> = (0..20_000).map(|i| (i % 10_000) as f32).collect();
+        let stats = weight_stats("w", &weight(&[20_000], &values));
+        assert_eq!((stats.distinct, stats.zeros), (10_000, 2));
     }
 
     #[test]
