@@ -1,5 +1,5 @@
 //! The message types generated from `proto/caffe.proto`, and the descriptors of the same messages.
-#![allow(missing_docs, clippy::all, clippy::doc_markdown)]
+#![allow(missing_docs, dead_code, clippy::all)]
 
 use std::sync::LazyLock;
 

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use prost_reflect::{DynamicMessage, ReflectMessage as _};
+use prost_reflect::DynamicMessage;
 
 use crate::error::CaffeError;
 use crate::proto::POOL;

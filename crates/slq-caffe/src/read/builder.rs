@@ -31,6 +31,8 @@ pub(super) struct Param<'a> {
     pub index: usize,
     pub name: String,
     pub shape: Vec<usize>,
+    /// The shape it has in the graph, where that differs by axes of extent 1.
+    pub stored: Option<Vec<usize>>,
     pub filler: Option<&'a FillerParameter>,
     /// The value of every element where there is no filler.
     pub default: f32,
@@ -97,8 +99,18 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// The value that bottom `i` of `layer` stands for now.
+    /// The activation that bottom `i` of `layer` stands for now.
     pub(super) fn bottom(&self, layer: &LayerParameter, i: usize) -> Result<Value, CaffeError> {
+        let value = self.any_bottom(layer, i)?;
+        if value.label {
+            let reason = format!("`{}` holds labels or a loss, which the graph leaves out", value.name);
+            return Err(self.bad(layer, "bottom", reason));
+        }
+        Ok(value)
+    }
+
+    /// What bottom `i` of `layer` stands for now: an activation, or labels.
+    pub(super) fn any_bottom(&self, layer: &LayerParameter, i: usize) -> Result<Value, CaffeError> {
         let blob = layer.bottom.get(i).ok_or_else(|| {
             self.bad(layer, "bottom", format!("a {} layer needs bottom {i}", layer.r#type()))
         })?;
@@ -154,6 +166,13 @@ impl<'a> Builder<'a> {
         let name = if *left == 0 && !is_input { blob.clone() } else { self.unique(&blob) };
         self.values.insert(blob, Value { name: name.clone(), shape, label: false });
         Ok(name)
+    }
+
+    /// Passes over the output of a layer that is fused with a later one.
+    pub(super) fn skip_write(&mut self, layer: &LayerParameter) {
+        if let Some(left) = layer.top.first().and_then(|top| self.writes_left.get_mut(top)) {
+            *left = left.saturating_sub(1);
+        }
     }
 
     /// A value or weight name that nothing else has, made from `base`.
@@ -288,8 +307,9 @@ impl<'a> Builder<'a> {
         let share = spec.map(|s| s.name()).filter(|n| !n.is_empty());
         if let Some(owner) = share.and_then(|s| self.shared.get(s)) {
             let owner = owner.clone();
+            self.used.insert(layer.name().to_owned());
             let shape = self.graph.weights[&owner].tensor.shape();
-            if shape == param.shape {
+            if shape == param.stored.as_ref().unwrap_or(&param.shape) {
                 return Ok(owner);
             }
             let mode = spec.map(|s| s.share_mode()).unwrap_or(ShareMode::Strict);
@@ -309,12 +329,39 @@ impl<'a> Builder<'a> {
             Some(values) => values,
             None => self.fresh(layer, &param)?,
         };
-        let tensor = Tensor::f32(param.shape, values)?;
+        let tensor = Tensor::f32(param.stored.unwrap_or(param.shape), values)?;
         let name = self.unique(&param.name);
         self.graph.weights.insert(name.clone(), Weight { tensor, palette: None, rates });
         if let Some(share) = share {
             self.shared.insert(share.to_owned(), name.clone());
         }
+        Ok(name)
+    }
+
+    /// Refuses a layer that the caffemodel lacks.
+    pub(super) fn require_blobs(&self, layer: &LayerParameter) -> Result<(), CaffeError> {
+        match &self.model {
+            Some((path, _)) if self.blob_count(layer).is_none() => {
+                Err(CaffeError::MissingBlobs { path: path.to_path_buf(), layer: layer.name().into() })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Remembers a layer that starts fresh although there is a caffemodel.
+    pub(super) fn note_fresh(&mut self, layer: &LayerParameter) {
+        if self.model.is_some() && self.info.fresh.last().map(String::as_str) != Some(layer.name()) {
+            self.info.fresh.push(layer.name().into());
+        }
+    }
+
+    /// Adds blob `index` of a layer as it stands in the caffemodel.
+    pub(super) fn raw_blob(&mut self, layer: &LayerParameter, index: usize) -> Result<String, CaffeError> {
+        let shape = self.blob_shape(layer, index).unwrap_or_default().to_vec();
+        let values = self.blob(layer, index, &shape)?.unwrap_or_default();
+        let name = self.unique(&format!("{}.blob{index}", layer.name()));
+        let tensor = Tensor::f32(shape, values)?;
+        self.graph.weights.insert(name.clone(), Weight::from(tensor));
         Ok(name)
     }
 

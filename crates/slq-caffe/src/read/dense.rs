@@ -49,6 +49,7 @@ pub(super) fn add(b: &mut Builder, layer: &LayerParameter) -> Result<Mapped, Caf
             index: 0,
             name: format!("{}.weight", layer.name()),
             shape,
+            stored: None,
             filler: p.weight_filler.as_ref(),
             default: 0.0,
         },
@@ -58,6 +59,7 @@ pub(super) fn add(b: &mut Builder, layer: &LayerParameter) -> Result<Mapped, Caf
             index: 1,
             name: format!("{}.bias", layer.name()),
             shape: vec![outputs],
+            stored: None,
             filler: p.bias_filler.as_ref(),
             default: 0.0,
         };

@@ -4,8 +4,12 @@ mod builder;
 mod conv;
 mod data;
 mod dense;
+mod heads;
 mod layers;
+mod norm;
+mod opaque;
 mod pool;
+mod shape;
 mod simple;
 
 use std::path::Path;
