@@ -63,19 +63,11 @@ pub enum OnnxError {
         /// How many.
         count: usize,
     },
-    /// Two definitions of one value.
-    #[error("value `{name}` is defined twice")]
-    DuplicateValue {
-        /// The value.
+    /// Two weights of one name.
+    #[error("weight `{name}` is defined twice")]
+    DuplicateWeight {
+        /// The weight.
         name: String,
-    },
-    /// A value is read that no earlier node, input or weight defines (a cycle shows itself this way too).
-    #[error("node `{node}` reads `{value}`, which nothing before it defines")]
-    UndefinedInput {
-        /// The node.
-        node: String,
-        /// The value.
-        value: String,
     },
     /// A graph output that nothing writes.
     #[error("output `{name}` is written by no node")]
@@ -244,7 +236,7 @@ pub enum OnnxError {
         /// The property.
         key: String,
     },
-    /// A graph that cannot be represented.
+    /// A graph that does not hold together: values that nothing defines or that are defined twice, cycles.
     #[error(transparent)]
     Graph(#[from] GraphError),
     /// What was written does not read back as the graph.

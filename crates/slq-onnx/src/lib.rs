@@ -14,7 +14,6 @@
 
 mod attribute;
 mod bits;
-mod dataflow;
 mod element;
 mod error;
 mod external;
@@ -23,6 +22,8 @@ mod palettize;
 mod proto;
 mod read;
 mod restore;
+#[cfg(test)]
+mod tests;
 mod value;
 mod verify;
 mod write;

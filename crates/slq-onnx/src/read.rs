@@ -10,17 +10,18 @@ use crate::attribute::{decode, node_from_proto, opaque_constant};
 use crate::error::OnnxError;
 use crate::external::External;
 use crate::proto::{GraphProto, KeyValue, Model, NodeProto, OperatorSet, TensorProto};
-use crate::{IR_VERSIONS, MAX_FILE_BYTES, OPSETS, dataflow, element, extras, restore, value};
+use crate::{IR_VERSIONS, MAX_FILE_BYTES, OPSETS, element, extras, restore, value};
 
 /// Reads the model at `path`, with external data beside it.
 ///
 /// Weights may be initializers (listed as inputs too or not) or `Constant` nodes, in typed fields, raw bytes or
 /// external files. Palettes that [`write`](crate::write) stored are restored. Operators are not looked at:
-/// unknown ones, and sub-graphs, are kept as they are. Nodes without a name get one.
+/// unknown ones, and sub-graphs, are kept as they are. Nodes without a name get one, and nodes out of order are
+/// sorted. What is known of a graph after this is that it holds together; `slq_graph::validate` checks more.
 ///
 /// # Errors
 /// [`OnnxError::File`] with the path and what is wrong: not a model, an unsupported version or element type,
-/// lengths that disagree, values used before they are defined, external data out of bounds, a property
+/// lengths that disagree, values that nothing defines, cycles, external data out of bounds, a property
 /// `slq.palettes` that does not describe the file. Lengths are checked before memory is taken.
 pub fn read(path: impl AsRef<Path>) -> Result<Graph, OnnxError> {
     let path = path.as_ref();
@@ -92,9 +93,17 @@ fn to_graph(bytes: Bytes, mut external: External) -> Result<Graph, OnnxError> {
     if let Some(json) = palettes {
         restore::palettes(&mut graph, &json)?;
     }
-    dataflow::check(&graph)?;
-    dataflow::name_nodes(&mut graph);
-    Ok(graph)
+    slq_graph::sort_topologically(&mut graph)?;
+    slq_graph::name_nodes(&mut graph);
+    let written = |name: &String| {
+        graph.weights.contains_key(name)
+            || graph.inputs.iter().any(|i| i.name == *name)
+            || graph.producer_of(name).is_some()
+    };
+    match graph.outputs.iter().find(|o| !written(&o.name)) {
+        Some(output) => Err(OnnxError::UndefinedOutput { name: output.name.clone() }),
+        None => Ok(graph),
+    }
 }
 
 /// Version of ONNX's own operators, and the other domains.
@@ -162,7 +171,7 @@ fn constant(node: &Node) -> Option<(String, Tensor)> {
 
 fn add_weight(graph: &mut Graph, name: String, tensor: Tensor) -> Result<(), OnnxError> {
     match graph.weights.insert(name.clone(), Weight::from(tensor)) {
-        Some(_) => Err(OnnxError::DuplicateValue { name }),
+        Some(_) => Err(OnnxError::DuplicateWeight { name }),
         None => Ok(()),
     }
 }

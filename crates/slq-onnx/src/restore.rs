@@ -39,10 +39,10 @@ pub fn palettes(graph: &mut Graph, json: &str) -> Result<(), OnnxError> {
     for (name, weight) in std::mem::take(&mut graph.weights) {
         if let Some((name, weight)) = weights.remove(&name) {
             if graph.weights.insert(name.clone(), weight).is_some() {
-                return Err(OnnxError::DuplicateValue { name });
+                return Err(OnnxError::DuplicateWeight { name });
             }
         } else if !gone.contains(&name) && graph.weights.insert(name.clone(), weight).is_some() {
-            return Err(OnnxError::DuplicateValue { name });
+            return Err(OnnxError::DuplicateWeight { name });
         }
     }
     Ok(())

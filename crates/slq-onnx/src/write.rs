@@ -12,7 +12,7 @@ use crate::attribute::node_to_proto;
 use crate::error::OnnxError;
 use crate::palettize::{Entry, Index, Layout, free_prefix};
 use crate::proto::{GraphProto, KeyValue, OperatorSet};
-use crate::{MAX_FILE_BYTES, OPSETS, dataflow, element, extras, restore, value, verify};
+use crate::{MAX_FILE_BYTES, OPSETS, element, extras, restore, value, verify};
 
 /// How a model is written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -29,8 +29,8 @@ pub struct WriteOptions {
 /// A palette that is not fully fixed is not stored; its weight is written as floats.
 ///
 /// # Errors
-/// [`OnnxError::File`] with the path and what is wrong: a graph of an unsupported operator set, with values
-/// used before they are defined, of more than 2 GiB; a failing disk; [`OnnxError::ReadBack`] where the file
+/// [`OnnxError::File`] with the path and what is wrong: a graph of an unsupported operator set, with cycles or
+/// values that nothing defines, of more than 2 GiB; a failing disk; [`OnnxError::ReadBack`] where the file
 /// does not give the graph's weights, such as a weight whose values are not those of its palette.
 pub fn write(graph: &Graph, path: impl AsRef<Path>, options: &WriteOptions) -> Result<u64, OnnxError> {
     let path = path.as_ref();
@@ -69,7 +69,6 @@ pub fn write_bytes(graph: &Graph, options: &WriteOptions) -> Result<Vec<u8>, Onn
     if !OPSETS.contains(&opset) {
         return Err(OnnxError::Opset(opset));
     }
-    dataflow::check(graph)?;
     let mut model = extras::restore(&graph.metadata)?;
     let some = |s: &str| (!s.is_empty()).then(|| s.to_string());
     model.producer_name = some(&graph.metadata.producer);
@@ -96,7 +95,8 @@ pub fn write_bytes(graph: &Graph, options: &WriteOptions) -> Result<Vec<u8>, Onn
 
     let mut proto: GraphProto = model.graph.take().unwrap_or_default();
     proto.name = Some(if graph.name.is_empty() { "graph".into() } else { graph.name.clone() });
-    proto.input = graph.inputs.iter().map(value::to_proto).collect::<Result<_, _>>()?;
+    let inputs = graph.inputs.iter().filter(|i| !graph.weights.contains_key(&i.name));
+    proto.input = inputs.map(value::to_proto).collect::<Result<_, _>>()?;
     proto.output = graph.outputs.iter().map(value::to_proto).collect::<Result<_, _>>()?;
     parts.weights(graph)?;
     parts.nodes(graph)?;
@@ -171,7 +171,7 @@ impl Parts {
             nodes.push(node_to_proto(node)?.encode_to_vec().into());
             Ok::<(), OnnxError>(())
         };
-        for node in &graph.nodes {
+        for node in slq_graph::execution_order(graph)?.into_iter().map(|i| &graph.nodes[i]) {
             // A sub-graph, kept as bytes, may read any weight.
             let opaque = node.attributes.values().any(|a| matches!(a, Attribute::Opaque(_)));
             let reads = |name: &String| opaque || node.inputs.contains(name);

@@ -79,6 +79,62 @@ fn every_width_reads_back_and_runs() {
 }
 
 #[test]
+fn models_of_torch_and_real_networks_run() {
+    let test = "models_of_torch_and_real_networks_run";
+    let folder = tempfile::tempdir().unwrap();
+    let mut sources: Vec<PathBuf> =
+        ["script_17", "dynamo_18", "dynamo_20"].iter().map(|n| fixture(&format!("torch_{n}.onnx"))).collect();
+    let data = std::env::var("SLQ_DATA").map(PathBuf::from);
+    let data = data.unwrap_or_else(|_| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared"));
+    for name in ["resnet20_cifar10", "mobilenet_v2"] {
+        let path = data.join("models").join(format!("{name}.onnx"));
+        if path.exists() {
+            sources.push(path);
+        } else {
+            eprintln!("skipped {test} ({name}): no {}", path.display());
+        }
+    }
+    let mut pairs = Vec::new();
+    for source in sources {
+        let name = source.file_stem().unwrap().to_string_lossy().into_owned();
+        let mut graph = slq_onnx::read(&source).unwrap();
+        quantize(&mut graph, 17, |_| 1);
+        let [dense, packed] = ["dense", "packed"].map(|k| folder.path().join(format!("{name}-{k}.onnx")));
+        slq_onnx::write(&graph, &dense, &WriteOptions { dense: true }).unwrap();
+        let size = slq_onnx::write(&graph, &packed, &WriteOptions::default()).unwrap();
+        assert_eq!(slq_onnx::read(&packed).unwrap(), graph, "{name}");
+        let (size, limit) = (usize::try_from(size).unwrap(), allowance(&graph));
+        let float = std::fs::metadata(&dense).unwrap().len() as usize;
+        let saved: usize =
+            quantized(&graph).map(|(n, p)| 4 * n - p.packed_bytes() - p.codebook_bytes()).sum();
+        let overhead = (size + saved - float) / quantized(&graph).count();
+        eprintln!("{name}: {float} -> {size} bytes (limit {limit}), {overhead} beside the codes of a weight");
+        assert!(overhead <= 600, "{name}: {overhead} bytes for each weight");
+        // The small ones consist of names for the most part.
+        assert!(size <= limit || float < 10_000, "{name}: {size} bytes of {limit}");
+        pairs.push((dense, packed));
+    }
+    if let Some(python) = python(test) {
+        interop(&python, &pairs);
+    }
+}
+
+/// Number of values and palette of each quantized weight.
+fn quantized(graph: &Graph) -> impl Iterator<Item = (usize, &Palette)> {
+    graph.weights.values().filter_map(|w| Some((w.tensor.len(), w.palette.as_ref()?)))
+}
+
+/// Bytes that a palettized file may have: packed codes, codebooks, the other floats and 1 KiB for each
+/// quantized weight.
+fn allowance(graph: &Graph) -> usize {
+    let bytes = |weight: &Weight| match &weight.palette {
+        Some(p) => p.packed_bytes() + p.codebook_bytes() + 1024,
+        None => 4 * weight.tensor.len(),
+    };
+    graph.weights.values().map(bytes).sum()
+}
+
+#[test]
 fn the_file_is_small() {
     for opset in [7, 9, 11, 21] {
         let float = slq_onnx::read(fixture(&format!("opset{opset}.onnx"))).unwrap();
@@ -87,18 +143,8 @@ fn the_file_is_small() {
                 let mut graph = float.clone();
                 quantize(&mut graph, k, |shape| if grouped { shape[0] } else { 1 });
                 let bytes = slq_onnx::write_bytes(&graph, &WriteOptions::default()).unwrap();
-                let (mut limit, mut layers) = (0, 0);
-                for weight in graph.weights.values() {
-                    match &weight.palette {
-                        Some(p) => {
-                            limit += p.packed_bytes() + p.codebook_bytes();
-                            layers += 1;
-                        }
-                        None => limit += 4 * weight.tensor.len(),
-                    }
-                }
-                let rest = bytes.len() - limit;
-                assert!(rest <= 1024 * layers, "opset {opset}, {k} centroids: {rest} for {layers} layers");
+                let limit = allowance(&graph);
+                assert!(bytes.len() <= limit, "opset {opset}, {k} centroids: {} of {limit}", bytes.len());
             }
         }
     }

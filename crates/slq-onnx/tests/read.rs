@@ -55,6 +55,19 @@ fn what_the_file_says_about_itself_is_kept() {
 }
 
 #[test]
+fn models_of_both_torch_exporters_read() {
+    for (name, opset) in [("script_17", 17), ("script_20", 20), ("dynamo_18", 18), ("dynamo_20", 20)] {
+        let graph = read(&format!("torch_{name}.onnx"));
+        assert_eq!((graph.metadata.opset, graph.metadata.producer.as_str()), (opset, "pytorch"), "{name}");
+        let shapes: Vec<_> =
+            graph.quantizable().iter().map(|q| graph.weights[&q.weight].tensor.shape().to_vec()).collect();
+        let expected: [&[usize]; 3] = [&[4, 2, 3, 3], &[4, 1, 3, 3], &[5, 16]];
+        assert_eq!(shapes, expected, "{name}");
+        slq_graph::validate(&graph).unwrap_or_else(|e| panic!("{name}: {e}"));
+    }
+}
+
+#[test]
 fn constants_of_every_kind_become_weights() {
     let graph = read("constant_kinds.onnx");
     let data = |name: &str| graph.weights[name].tensor.data().clone();
