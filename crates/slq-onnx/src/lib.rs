@@ -1,6 +1,6 @@
 //! ONNX files to graphs and back, dense or palettized.
 //!
-//! [`read`] turns a model of operator set 7 or later into a [`slq_graph::Graph`]; [`write`] turns a graph into
+//! [`read`] turns a model of operator set 7 or later into a [`slq_graph::Graph`]; [`write()`] turns a graph into
 //! a model. A weight whose palette is fully fixed is stored as packed codes and a codebook, and rebuilt by
 //! standard operators that a runtime folds away when it loads the file; reading such a file gives the palette
 //! back. The layout is described in `docs/onnx.md`.

@@ -15,7 +15,7 @@ use crate::{IR_VERSIONS, MAX_FILE_BYTES, OPSETS, element, extras, restore, value
 /// Reads the model at `path`, with external data beside it.
 ///
 /// Weights may be initializers (listed as inputs too or not) or `Constant` nodes, in typed fields, raw bytes or
-/// external files. Palettes that [`write`](crate::write) stored are restored. Operators are not looked at:
+/// external files. Palettes that [`write`](crate::write()) stored are restored. Operators are not looked at:
 /// unknown ones, and sub-graphs, are kept as they are. Nodes without a name get one, and nodes out of order are
 /// sorted. What is known of a graph after this is that it holds together; `slq_graph::validate` checks more.
 ///

@@ -1,4 +1,4 @@
-//! Palettes back from a file that [`write`](crate::write) made.
+//! Palettes back from a file that [`write`](crate::write()) made.
 
 use std::collections::{HashMap, HashSet};
 
@@ -70,6 +70,9 @@ impl Found {
     /// Recognises weight number `i`, or says why not.
     fn weight(&mut self, graph: &Graph, entry: &Entry, i: usize, prefix: &str) -> Result<(), String> {
         let count = entry.count().ok_or("bits, codebooks and shape do not fit together")?;
+        if graph.inputs.iter().any(|input| input.name == entry.name) {
+            return Err("it is an input of the graph".into());
+        }
         // The lengths in the file bound everything that is built below.
         let tensor = |name: &str| {
             let weight = graph.weights.get(name).ok_or_else(|| format!("`{name}` is missing"))?;

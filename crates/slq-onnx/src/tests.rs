@@ -233,7 +233,7 @@ fn a_property_that_disagrees_with_the_file_is_refused() {
         assert!(property.contains(from), "{property}");
         *property = property.replace(from, to);
     }
-    let cases: [(&str, Damage, &str); 16] = [
+    let cases: [(&str, Damage, &str); 17] = [
         ("not JSON", |m| property(m).truncate(9), "cannot be understood"),
         ("version", |m| text(m, "\"version\":1", "\"version\":2"), "has version 2"),
         ("bits", |m| text(m, "\"bits\":2", "\"bits\":3"), "do not fit together"),
@@ -245,6 +245,7 @@ fn a_property_that_disagrees_with_the_file_is_refused() {
         ("same count", |m| text(m, "[4,5]", "[5,4]"), "constant `slq.0t` has another value"),
         ("overflow", |m| text(m, "[4,5]", "[4294967296,4294967296,2]"), "do not fit together"),
         ("name", |m| text(m, "\"w\"", "\"v\""), "no node writes `v`"),
+        ("input", |m| text(m, "\"w\"", "\"x\""), "it is an input of the graph"),
         ("prefix", |m| text(m, "\"slq\"", "\"other\""), "`other.0` is missing"),
         (
             "matrix",

@@ -5,6 +5,7 @@ use slq_graph::{Graph, TensorData, Weight};
 use crate::error::OnnxError;
 use crate::palettize::Entry;
 use crate::write::WriteOptions;
+use crate::{extras, restore};
 
 /// Whether `back` has the nodes of `graph` and all its weights, bit for bit.
 pub fn same(graph: &Graph, back: &Graph, options: &WriteOptions) -> Result<(), OnnxError> {
@@ -34,6 +35,15 @@ pub fn same(graph: &Graph, back: &Graph, options: &WriteOptions) -> Result<(), O
     let inputs = graph.inputs.iter().filter(|i| !graph.weights.contains_key(&i.name));
     if kept(graph) != kept(back) || !inputs.eq(&back.inputs) || graph.outputs != back.outputs {
         return fail("nodes, inputs or outputs are not the same".into());
+    }
+    let own = |key: &str| key == restore::PROPERTY || key.starts_with(extras::PREFIX);
+    let properties = |g: &Graph| {
+        let kept = g.metadata.properties.iter().filter(|(k, _)| !own(k));
+        kept.map(|(k, v)| (k.clone(), v.clone())).collect::<Vec<_>>()
+    };
+    let (meta, read) = (&graph.metadata, &back.metadata);
+    if properties(graph) != properties(back) || meta.opset != read.opset || meta.domains != read.domains {
+        return fail("properties or operator sets are not the same".into());
     }
     Ok(())
 }

@@ -60,10 +60,10 @@ fn store(graph: &Graph, path: &Path, options: &WriteOptions) -> Result<u64, Onnx
     Ok(size)
 }
 
-/// The bytes of the file that [`write`] makes, not read back.
+/// The bytes of the file that [`write()`] makes, not read back.
 ///
 /// # Errors
-/// As [`write`], without the path.
+/// As [`write()`], without the path.
 pub fn write_bytes(graph: &Graph, options: &WriteOptions) -> Result<Vec<u8>, OnnxError> {
     let opset = graph.metadata.opset;
     if !OPSETS.contains(&opset) {
