@@ -19,6 +19,10 @@ impl Shared {
         Shared(data.as_mut_ptr(), data.len())
     }
 
+    pub(crate) fn ptr(self) -> *mut f32 {
+        self.0
+    }
+
     /// What begins `start` elements further on.
     pub(crate) fn offset(self, start: usize) -> Self {
         assert!(start <= self.1);

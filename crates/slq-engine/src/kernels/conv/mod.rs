@@ -1,5 +1,6 @@
 //! Convolution: forward, data gradient and weight gradient, each by the algorithm that fits its shape.
 
+mod gather;
 mod geometry;
 mod taps;
 mod weights;
