@@ -21,7 +21,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "published" => Algorithm::Published,
         other => return Err(format!("{other} is not an algorithm").into()),
     };
-    let params = ClusterParams::builder(k.parse()?).algorithm(algorithm).build()?;
+    let params = ClusterParams::builder(k.parse()?).algorithm(algorithm).tolerance(1.0).build()?;
     rayon::ThreadPoolBuilder::new().num_threads(threads.parse()?).build_global()?;
     let mut total = 0.0;
     for file in files {

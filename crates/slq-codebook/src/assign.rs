@@ -2,6 +2,7 @@
 
 use rayon::prelude::*;
 
+use crate::kernels::{self, BLOCK, Isa, LANES};
 use crate::thresholds::Thresholds;
 use crate::{ClusterError, Code, PackError, sorted};
 
@@ -83,9 +84,13 @@ pub fn squared_error<C: Code>(
 }
 
 fn assign_chunk<C: Code>(values: &[f32], thresholds: &Thresholds, codes: &mut [C]) {
-    for (code, &x) in codes.iter_mut().zip(values) {
-        let p = thresholds.cuts.partition_point(|&cut| cut <= x);
-        *code = C::from_index(usize::from(thresholds.codes[p]));
+    let mut found = [0u16; BLOCK];
+    for (codes, values) in codes.chunks_mut(BLOCK).zip(values.chunks(BLOCK)) {
+        let found = &mut found[..values.len()];
+        kernels::codes_of(Isa::best(), values, &thresholds.cuts, &thresholds.codes, found);
+        for (code, &found) in codes.iter_mut().zip(found.iter()) {
+            *code = C::from_index(found.into());
+        }
     }
 }
 
@@ -95,21 +100,18 @@ fn squared_error_chunk<C: Code>(
     codes: &[C],
     codebook: &[f32],
 ) -> f64 {
-    // Eight running sums: a fixed order that still leaves room for vector registers.
-    let mut sums = [0.0f64; 8];
-    match weights {
-        None => {
-            for (i, (&x, &code)) in values.iter().zip(codes).enumerate() {
-                let d = f64::from(x) - f64::from(codebook[code.index()]);
-                sums[i % 8] += d * d;
-            }
+    let mut wide = [0u16; BLOCK];
+    let mut centroids = [0.0f32; BLOCK];
+    let mut sums = [0.0; LANES];
+    for (b, (codes, values)) in codes.chunks(BLOCK).zip(values.chunks(BLOCK)).enumerate() {
+        let wide = &mut wide[..values.len()];
+        let centroids = &mut centroids[..values.len()];
+        for (wide, code) in wide.iter_mut().zip(codes) {
+            *wide = code.index() as u16;
         }
-        Some(weights) => {
-            for (i, ((&x, &code), &w)) in values.iter().zip(codes).zip(weights).enumerate() {
-                let d = f64::from(x) - f64::from(codebook[code.index()]);
-                sums[i % 8] += f64::from(w) * d * d;
-            }
-        }
+        let weights = weights.map(|w| &w[b * BLOCK..b * BLOCK + values.len()]);
+        kernels::look_up(Isa::best(), wide, codebook, centroids);
+        kernels::add_errors(Isa::best(), values, centroids, weights, &mut sums);
     }
     sums.iter().sum()
 }
@@ -134,8 +136,13 @@ pub fn decode_into<C: Code>(codes: &[C], codebook: &[f32], values: &mut [f32]) -
     }
     check_codes(codes, codebook.len())?;
     values.par_chunks_mut(CHUNK).zip(codes.par_chunks(CHUNK)).for_each(|(values, codes)| {
-        for (value, &code) in values.iter_mut().zip(codes) {
-            *value = codebook[code.index()];
+        let mut wide = [0u16; BLOCK];
+        for (values, codes) in values.chunks_mut(BLOCK).zip(codes.chunks(BLOCK)) {
+            let wide = &mut wide[..codes.len()];
+            for (wide, code) in wide.iter_mut().zip(codes) {
+                *wide = code.index() as u16;
+            }
+            kernels::look_up(Isa::best(), wide, codebook, values);
         }
     });
     Ok(())

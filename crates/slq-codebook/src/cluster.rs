@@ -5,7 +5,7 @@ use crate::exact::{self, Constraints, Solution};
 use crate::init::ladder_from_max;
 use crate::params::{Algorithm, ClusterParams, Init};
 use crate::thresholds::Thresholds;
-use crate::{ClusterError, Code, SortedValues, sorted};
+use crate::{ClusterError, Code, SortedValues, fast, sorted};
 
 /// A codebook, the code of every value, and how good they are.
 #[derive(Debug, Clone, PartialEq)]
@@ -116,7 +116,11 @@ pub(crate) fn run<C: Code>(
         return Err(ClusterError::TooManyClusters { k: params.k, count: values.len() });
     }
     match params.algorithm {
-        Algorithm::Exact | Algorithm::Fast => run_exact(values, weights, params),
+        Algorithm::Exact => run_exact(values, weights, params),
+        Algorithm::Fast => match run_fast(values, weights, params) {
+            Some(clustering) if clustering.gap() <= params.tolerance => Ok(clustering),
+            _ => run_exact(values, weights, params),
+        },
         Algorithm::Lloyd | Algorithm::Published => {
             let sorted = SortedValues::build(values, weights)?;
             let (first, last) = (sorted.values()[0], sorted.values()[sorted.len() - 1]);
@@ -163,15 +167,36 @@ fn lloyd_on<C: Code>(
     Ok(clustering)
 }
 
+fn run_fast<C: Code>(
+    values: &[f32],
+    weights: Option<&[f32]>,
+    params: &ClusterParams,
+) -> Option<Clustering<C>> {
+    let solution = if params.symmetric {
+        let (folded, fixed) = fold(values, params);
+        let constraints = Constraints { k: params.k.div_ceil(2), fixed: &fixed, min_size: 1 };
+        mirror(fast::solve(&folded, weights, constraints)?)
+    } else {
+        let min_size = params.min_cluster_size;
+        fast::solve(values, weights, Constraints { k: params.k, fixed: &params.fixed, min_size })?
+    };
+    let thresholds = Thresholds::nearest(&solution.codebook).ok()?;
+    Some(finish(values, weights, &thresholds, solution.codebook, solution.fixed, solution.lower_bound))
+}
+
+/// Magnitudes and the fixed centroids that are not negative: a symmetric codebook serves x and -x alike.
+fn fold(values: &[f32], params: &ClusterParams) -> (Vec<f32>, Vec<f32>) {
+    let fixed = params.fixed.iter().copied().filter(|&f| f >= 0.0).collect();
+    (values.iter().map(|v| v.abs()).collect(), fixed)
+}
+
 fn run_exact<C: Code>(
     values: &[f32],
     weights: Option<&[f32]>,
     params: &ClusterParams,
 ) -> Result<Clustering<C>, ClusterError> {
     let solution = if params.symmetric {
-        // A symmetric codebook serves x and -x alike, so the magnitudes are clustered.
-        let folded: Vec<f32> = values.iter().map(|v| v.abs()).collect();
-        let fixed: Vec<f32> = params.fixed.iter().copied().filter(|&f| f >= 0.0).collect();
+        let (folded, fixed) = fold(values, params);
         let sorted = SortedValues::build(&folded, weights)?;
         let constraints = Constraints { k: params.k.div_ceil(2), fixed: &fixed, min_size: 1 };
         mirror(exact::solve(&sorted, constraints)?)

@@ -33,7 +33,7 @@ pub enum Init {
 /// Settings that have been checked; made by [`ClusterParams::builder`].
 ///
 /// Defaults: exact algorithm, no constraint, k-means++ with seed 0, at most 300 Lloyd iterations (10 for
-/// [`Algorithm::Published`]), tolerance 1e-3, the threads of the current rayon pool.
+/// [`Algorithm::Published`]), tolerance 1e-2, the threads of the current rayon pool.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ClusterParams {
     pub(crate) k: usize,
@@ -61,7 +61,7 @@ impl ClusterParams {
             min_cluster_size: 1,
             seed: 0,
             max_iterations: None,
-            tolerance: 1e-3,
+            tolerance: 1e-2,
             threads: 0,
         }
     }

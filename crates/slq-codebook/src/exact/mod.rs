@@ -8,6 +8,7 @@
 pub(crate) mod layered;
 pub(crate) mod path;
 pub(crate) mod penalty;
+pub(crate) mod points;
 pub(crate) mod problem;
 pub(crate) mod search;
 

@@ -1,0 +1,199 @@
+//! The inner loops, one for each instruction set; all give the same bits.
+
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod portable;
+
+use std::sync::OnceLock;
+
+/// Values handled at a time, so that what passes between two loops stays in the first-level cache.
+pub(crate) const BLOCK: usize = 2048;
+
+/// Running sums of the squared error; value `i` of a block goes to sum `i % LANES`.
+pub(crate) const LANES: usize = 16;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Isa {
+    Portable,
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+}
+
+impl Isa {
+    /// The best this machine has.
+    pub fn best() -> Self {
+        static BEST: OnceLock<Isa> = OnceLock::new();
+        *BEST.get_or_init(|| Self::all().pop().unwrap_or(Self::Portable))
+    }
+
+    /// Everything this machine has, the best last.
+    pub fn all() -> Vec<Self> {
+        let mut all = vec![Self::Portable];
+        #[cfg(target_arch = "x86_64")]
+        {
+            if is_x86_feature_detected!("avx2") {
+                all.push(Self::Avx2);
+            }
+            if is_x86_feature_detected!("avx512f") {
+                all.push(Self::Avx512);
+            }
+        }
+        all
+    }
+}
+
+/// `codes[p]` for every value, `p` being the number of `cuts` that are not above it. Cuts ascend; there is one
+/// code more than there are cuts.
+pub(crate) fn codes_of(isa: Isa, values: &[f32], cuts: &[f32], codes: &[u16], out: &mut [u16]) {
+    match isa {
+        Isa::Portable => portable::codes_of(values, cuts, codes, out),
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: `Isa::Avx2` is only ever made after the processor was asked for it.
+        Isa::Avx2 => unsafe { codes_of_avx2(values, cuts, codes, out) },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: `Isa::Avx512` is only ever made after the processor was asked for it.
+        Isa::Avx512 => unsafe { avx512::codes_of(values, cuts, codes, out) },
+    }
+}
+
+/// `table[code]` for every code; codes without an entry give zero.
+pub(crate) fn look_up(isa: Isa, codes: &[u16], table: &[f32], out: &mut [f32]) {
+    match isa {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: `Isa::Avx512` is only ever made after the processor was asked for it.
+        Isa::Avx512 => unsafe { avx512::look_up(codes, table, out) },
+        _ => portable::look_up(codes, table, out),
+    }
+}
+
+/// Adds squared differences, times weights if there are any, to the running sums.
+pub(crate) fn add_errors(
+    isa: Isa,
+    values: &[f32],
+    centroids: &[f32],
+    weights: Option<&[f32]>,
+    sums: &mut [f64; LANES],
+) {
+    match isa {
+        Isa::Portable => portable::add_errors(values, centroids, weights, sums),
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: `Isa::Avx2` is only ever made after the processor was asked for it.
+        Isa::Avx2 => unsafe { add_errors_avx2(values, centroids, weights, sums) },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: `Isa::Avx512` is only ever made after the processor was asked for it.
+        Isa::Avx512 => unsafe { avx512::add_errors(values, centroids, weights, sums) },
+    }
+}
+
+/// How values are spread over bins: evenly in `1 - s / (|x - pivot| + s)` on either side of the pivot, which is
+/// fine near the pivot and reaches any distance. Every step rounds monotonically, so bins are intervals.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Spread {
+    pub pivot: f32,
+    pub s: f32,
+}
+
+/// Bins on one side of the pivot.
+pub(crate) const SIDE: i32 = 1 << 15;
+
+/// The bin of every value, below `2 * SIDE`.
+pub(crate) fn bins_of(isa: Isa, values: &[f32], spread: Spread, out: &mut [u16]) {
+    match isa {
+        Isa::Portable => portable::bins_of(values, spread, out),
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: `Isa::Avx2` is only ever made after the processor was asked for it.
+        Isa::Avx2 => unsafe { bins_of_avx2(values, spread, out) },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: `Isa::Avx512` is only ever made after the processor was asked for it.
+        Isa::Avx512 => unsafe { avx512::bins_of(values, spread, out) },
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn bins_of_avx2(values: &[f32], spread: Spread, out: &mut [u16]) {
+    portable::bins_of(values, spread, out);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn codes_of_avx2(values: &[f32], cuts: &[f32], codes: &[u16], out: &mut [u16]) {
+    portable::codes_of(values, cuts, codes, out);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn add_errors_avx2(values: &[f32], centroids: &[f32], weights: Option<&[f32]>, sums: &mut [f64; LANES]) {
+    portable::add_errors(values, centroids, weights, sums);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn numbers(n: u32, seed: u32) -> Vec<f32> {
+        (0..n)
+            .map(|i| ((i ^ seed).wrapping_mul(2_654_435_761) >> 8) as f32 / (1 << 22) as f32 - 2.0)
+            .collect()
+    }
+
+    #[test]
+    fn bins_ascend_and_agree() {
+        for spread in [Spread { pivot: 0.0, s: 1.0 }, Spread { pivot: 0.3, s: 0.01 }] {
+            let mut values = numbers(5000, 3);
+            values.extend([f32::MIN, f32::MAX, 0.0, -0.0, 0.3, 1e-45, 1e10]);
+            values.sort_by(f32::total_cmp);
+            let mut found: Vec<Vec<u16>> = Vec::new();
+            for isa in Isa::all() {
+                let mut out = vec![0; values.len()];
+                bins_of(isa, &values, spread, &mut out);
+                assert!(out.is_sorted());
+                found.push(out);
+            }
+            assert!(found.iter().all(|f| f == &found[0]));
+            assert!(found[0].windows(2).filter(|p| p[0] != p[1]).count() > 1000);
+        }
+    }
+
+    #[test]
+    fn every_instruction_set_gives_the_same_bits() {
+        for n in [0, 1, 15, 16, 17, 63, 64, 100, 2048] {
+            let mut values = numbers(n, 1);
+            for cut_count in [0usize, 1, 2, 15, 16, 17, 31, 32, 33, 100, 255, 256, 1000] {
+                let mut cuts = numbers(cut_count as u32, 7);
+                cuts.sort_by(f32::total_cmp);
+                // Values that lie exactly on a cut.
+                for (v, c) in values.iter_mut().step_by(3).zip(&cuts) {
+                    *v = *c;
+                }
+                let codes: Vec<u16> = (0..=cut_count).map(|i| ((i * 7) % (cut_count + 1)) as u16).collect();
+                let table = numbers(cut_count as u32 + 1, 9);
+                let weights = numbers(n, 11);
+                let expected: Vec<u16> =
+                    values.iter().map(|x| codes[cuts.iter().filter(|c| *c <= x).count()]).collect();
+                let mut sums = Vec::new();
+                for isa in Isa::all() {
+                    let mut out = vec![0; values.len()];
+                    codes_of(isa, &values, &cuts, &codes, &mut out);
+                    assert_eq!(out, expected, "{isa:?}, {n} values, {cut_count} cuts");
+                    let mut centroids = vec![0.0; values.len()];
+                    look_up(isa, &out, &table, &mut centroids);
+                    assert!(
+                        centroids.iter().zip(&out).all(|(c, &code)| *c == table[usize::from(code)]),
+                        "{isa:?}"
+                    );
+                    for weights in [None, Some(&weights[..])] {
+                        let mut lanes = [0.5; LANES];
+                        add_errors(isa, &values, &centroids, weights, &mut lanes);
+                        sums.push((weights.is_some(), lanes.map(f64::to_bits)));
+                    }
+                }
+                for (weighted, lanes) in &sums {
+                    assert_eq!(lanes, &sums[usize::from(*weighted)].1, "{n} values, weighted: {weighted}");
+                }
+            }
+        }
+    }
+}
