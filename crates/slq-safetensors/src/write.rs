@@ -1,0 +1,198 @@
+//! From a graph's weights to a file.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashSet};
+use std::io::{BufWriter, Write};
+use std::path::Path;
+
+use slq_graph::{Graph, Palette, TensorData, Weight};
+
+use crate::error::SafetensorsError;
+use crate::manifest::{self, Entry, PaletteEntry};
+use crate::{container, dtype, read};
+
+/// Where a tensor's bytes come from; they are made when they are written, one tensor at a time.
+enum Bytes<'a> {
+    Values(&'a TensorData),
+    Codebook(&'a [f32]),
+    Packed(Vec<u8>),
+}
+
+impl Bytes<'_> {
+    fn get(&self) -> Cow<'_, [u8]> {
+        match self {
+            Bytes::Values(data) => dtype::to_bytes(data),
+            Bytes::Codebook(values) => {
+                values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>().into()
+            }
+            Bytes::Packed(bytes) => bytes.as_slice().into(),
+        }
+    }
+}
+
+struct Stored<'a> {
+    name: String,
+    dtype: slq_graph::DType,
+    shape: Vec<usize>,
+    bytes: Bytes<'a>,
+}
+
+/// Writes all weights of `graph`, with their palettes, and the graph's properties.
+///
+/// The file is written under a temporary name in the same folder, read back, compared weight by weight, and then
+/// renamed: `path` holds all of it or what it held before. The same graph gives the same bytes.
+///
+/// # Errors
+/// [`SafetensorsError::Io`]; [`SafetensorsError::NameClash`] for weights that are called like the codes of
+/// another; [`SafetensorsError::ReadBack`].
+pub fn write(graph: &Graph, path: &Path) -> Result<(), SafetensorsError> {
+    let mut entries = Vec::new();
+    let mut stored = Vec::new();
+    for (name, weight) in &graph.weights {
+        entries.push(lay_out(path, name, weight, &mut stored)?);
+    }
+    let mut names = HashSet::new();
+    for tensor in &stored {
+        if tensor.name == "__metadata__" || !names.insert(tensor.name.as_str()) {
+            return Err(SafetensorsError::NameClash { path: path.into(), tensor: tensor.name.clone() });
+        }
+    }
+    // Wide elements first, so that every tensor is aligned to its element; the list keeps the weights' order.
+    stored.sort_by_key(|t| std::cmp::Reverse(t.dtype.size()));
+    let properties = properties(graph, &entries)
+        .map_err(|source| SafetensorsError::Manifest { path: path.into(), source })?;
+    let io = |source| SafetensorsError::Io { path: path.into(), source };
+    let file = temporary_beside(path).map_err(io)?;
+    write_tensors(file.as_file(), &properties, &stored).map_err(io)?;
+    read_back(graph, file.path(), path)?;
+    file.persist(path).map_err(|e| io(e.error))?;
+    Ok(())
+}
+
+fn lay_out<'a>(
+    path: &Path,
+    name: &str,
+    weight: &'a Weight,
+    stored: &mut Vec<Stored<'a>>,
+) -> Result<Entry, SafetensorsError> {
+    let tensor = &weight.tensor;
+    let palette = weight.palette.as_ref();
+    if !palette.is_some_and(Palette::is_fully_fixed) {
+        stored.push(Stored {
+            name: name.into(),
+            dtype: tensor.dtype(),
+            shape: tensor.shape().to_vec(),
+            bytes: Bytes::Values(tensor.data()),
+        });
+    }
+    let mut entry = Entry { name: name.into(), shape: tensor.shape().to_vec(), palette: None };
+    let Some(palette) = palette else { return Ok(entry) };
+    let packed = |name: String, values: &[u8], bits: u8| {
+        let bytes = slq_codebook::pack(values, bits.into());
+        let bytes = bytes.map_err(|source| SafetensorsError::Codes {
+            path: path.into(),
+            weight: entry.name.clone(),
+            source,
+        })?;
+        Ok(Stored {
+            name,
+            dtype: slq_graph::DType::U8,
+            shape: vec![bytes.len()],
+            bytes: Bytes::Packed(bytes),
+        })
+    };
+    stored.push(packed(manifest::codes(name), palette.codes(), palette.bits())?);
+    if !palette.is_fully_fixed() {
+        let flags: Vec<u8> = palette.fixed().iter().map(|&f| f.into()).collect();
+        stored.push(packed(manifest::fixed(name), &flags, 1)?);
+    }
+    let (groups, size) = (palette.groups(), palette.codebook_size());
+    stored.push(Stored {
+        name: manifest::codebook(name),
+        dtype: slq_graph::DType::F32,
+        shape: vec![groups, size],
+        bytes: Bytes::Codebook(palette.codebook()),
+    });
+    entry.palette =
+        Some(PaletteEntry { bits: palette.bits(), groups, size, fixed: palette.is_fully_fixed() });
+    Ok(entry)
+}
+
+fn properties(graph: &Graph, entries: &[Entry]) -> Result<BTreeMap<String, String>, serde_json::Error> {
+    let own = graph.metadata.properties.iter().map(|(k, v)| (k.clone(), v.clone()));
+    let mut properties: BTreeMap<String, String> = own.collect();
+    properties.insert(manifest::VERSION_KEY.into(), manifest::VERSION.into());
+    properties.insert(manifest::WEIGHTS_KEY.into(), serde_json::to_string(entries)?);
+    Ok(properties)
+}
+
+/// A new file in the folder of `path`, removed unless it is renamed in the end.
+fn temporary_beside(path: &Path) -> std::io::Result<tempfile::NamedTempFile> {
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".slq-").suffix(".tmp");
+    #[cfg(unix)]
+    {
+        // What the user's mask allows, as for any other new file.
+        use std::os::unix::fs::PermissionsExt;
+        builder.permissions(std::fs::Permissions::from_mode(0o666));
+    }
+    builder.tempfile_in(folder)
+}
+
+fn write_tensors(
+    file: &std::fs::File,
+    properties: &BTreeMap<String, String>,
+    stored: &[Stored],
+) -> std::io::Result<()> {
+    let size = |t: &Stored| t.shape.iter().product::<usize>() * t.dtype.size();
+    let infos: Vec<_> =
+        stored.iter().map(|t| (t.name.clone(), dtype::name(t.dtype), t.shape.clone(), size(t))).collect();
+    let header = container::header(properties, &infos)?;
+    let mut out = BufWriter::with_capacity(1 << 20, file);
+    out.write_all(&(header.len() as u64).to_le_bytes())?;
+    out.write_all(&header)?;
+    for tensor in stored {
+        out.write_all(&tensor.bytes.get())?;
+    }
+    out.flush()?;
+    drop(out);
+    file.sync_all()
+}
+
+fn read_back(graph: &Graph, written: &Path, path: &Path) -> Result<(), SafetensorsError> {
+    let differs = |weight: &str| SafetensorsError::ReadBack { path: path.into(), weight: weight.into() };
+    let contents = read::read_with(written, &read::ReadOptions::default())?;
+    if contents.weights.len() != graph.weights.len() {
+        return Err(differs("(their number)"));
+    }
+    for ((name, weight), (found_name, found)) in graph.weights.iter().zip(&contents.weights) {
+        let palettes =
+            [weight, found].map(|w| w.palette.as_ref().map(|p| (p.codes(), p.fixed(), p.groups())));
+        let books = [weight, found].map(|w| w.palette.as_ref().map(|p| bits(p.codebook())));
+        let same = name == found_name
+            && palettes[0] == palettes[1]
+            && books[0] == books[1]
+            && weight.tensor.shape() == found.tensor.shape()
+            && weight.tensor.dtype() == found.tensor.dtype()
+            && same_values(weight.tensor.data(), found.tensor.data());
+        if !same {
+            return Err(differs(name));
+        }
+    }
+    Ok(())
+}
+
+fn bits(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|v| v.to_bits()).collect()
+}
+
+/// Bit for bit: NaN equals itself, 0 is not -0.
+fn same_values(a: &TensorData, b: &TensorData) -> bool {
+    match (a, b) {
+        (TensorData::F32(a), TensorData::F32(b)) => {
+            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.to_bits() == b.to_bits())
+        }
+        _ => a == b,
+    }
+}
