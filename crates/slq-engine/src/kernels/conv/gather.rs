@@ -55,12 +55,13 @@ impl Place {
             }
         }
         #[cfg(target_arch = "x86_64")]
-        if c.isa == Isa::Avx512 && c.spread[1] == 1 {
+        if c.isa == Isa::Avx512 && c.spread[1] <= 2 {
             self.out.clear();
             let plane = c.target[0] * c.target[1];
             for r in &self.runs[..self.count] {
-                let row = (c.first[0] + r.y * c.spread[0]) * c.target[1] + c.first[1] + r.x;
-                self.out.add(r.lane, r.lane + r.len, (r.image * c.groups * c.rows * plane + row) as isize, 1);
+                let row = (c.first[0] + r.y * c.spread[0]) * c.target[1] + c.first[1] + r.x * c.spread[1];
+                let at = (r.image * c.groups * c.rows * plane + row) as isize;
+                self.out.add(r.lane, r.lane + r.len, at, c.spread[1] as isize);
             }
         }
     }
@@ -94,10 +95,10 @@ impl Place {
         out: par::Shared,
     ) {
         #[cfg(target_arch = "x86_64")]
-        if c.isa == Isa::Avx512 && c.spread[1] == 1 {
+        if c.isa == Isa::Avx512 && c.spread[1] <= 2 {
             let plane = c.target[0] * c.target[1];
             // SAFETY: `TapConv` keeps an effective instruction set; tiles of different items hold different pixels.
-            return unsafe { wide::write(plane, e, &self.out, tile, bias, out) };
+            return unsafe { wide::write(plane, c.spread[1], e, &self.out, tile, bias, out) };
         }
         write_run(c.isa, c, e, &self.runs[..self.count], tile, bias, out);
     }
@@ -248,6 +249,9 @@ mod wide {
         }
     }
 
+    /// Pieces of all taps of a tile at most, so that they fit on the stack.
+    const FLAT: usize = 64;
+
     /// # Safety
     /// AVX-512 is at hand.
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
@@ -259,11 +263,78 @@ mod wide {
         to: &mut [f32],
     ) {
         let plane = c.source[0] * c.source[1];
+        let step = c.step[1] as isize;
+        let base = |r: &Run| ((r.image * c.groups + g) * c.channels + c0) * plane;
+        for (block, taps) in c.taps.chunks(FLAT / 2).enumerate() {
+            // Level by level: the first piece of each half of each tap, then the second ...
+            let mut levels = [[(0u16, 0isize); FLAT]; 4];
+            let mut depth = 0;
+            let mut pieces = Pieces::default();
+            let mut deep = false;
+            for (t, &(dy, dx, _)) in taps.iter().enumerate() {
+                pieces.clear();
+                for r in runs {
+                    let (lo, hi, first) = r.inside(c, dy, dx);
+                    if lo < hi {
+                        pieces.add(r.lane + lo, r.lane + hi, (base(r) + first) as isize, step);
+                    }
+                }
+                for half in 0..2 {
+                    let count = pieces.count[half];
+                    deep |= count > levels.len();
+                    depth = depth.max(count);
+                    for (level, &piece) in levels.iter_mut().zip(&pieces.list[half][..count]) {
+                        level[2 * t + half] = piece;
+                    }
+                }
+            }
+            let at = block * FLAT / 2;
+            if deep || step != 1 {
+                // SAFETY: passed on.
+                unsafe { tap_by_tap(c, [g, c0, c1], at..at + taps.len(), runs, x, to) };
+                continue;
+            }
+            let vectors = 2 * taps.len();
+            for ch in 0..c1 - c0 {
+                let from = x.as_ptr().wrapping_add(ch * plane);
+                let out = to[(ch * c.taps.len() + at) * 32..][..vectors * 16].as_mut_ptr();
+                for i in 0..vectors {
+                    // SAFETY: lanes in a mask lie inside the plane (see `Run::inside`), others are not touched; `out`
+                    // was sliced to `vectors` vectors.
+                    unsafe {
+                        let (mask, at) = levels[0][i];
+                        let mut v = _mm512_maskz_loadu_ps(mask, from.wrapping_offset(at));
+                        for level in &levels[1..depth.max(1)] {
+                            let (mask, at) = level[i];
+                            v = _mm512_mask_loadu_ps(v, mask, from.wrapping_offset(at));
+                        }
+                        _mm512_storeu_ps(out.add(16 * i), v);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The same one tap after the other, for rows of few pixels and for stride 2.
+    ///
+    /// # Safety
+    /// AVX-512 is at hand.
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+    unsafe fn tap_by_tap(
+        c: &TapConv,
+        [g, c0, c1]: [usize; 3],
+        range: std::ops::Range<usize>,
+        runs: &[Run],
+        x: &[f32],
+        to: &mut [f32],
+    ) {
+        let plane = c.source[0] * c.source[1];
         let taps = c.taps.len();
         let mut pieces = Pieces::default();
         let evens = _mm512_set_epi32(30, 28, 26, 24, 22, 20, 18, 16, 14, 12, 10, 8, 6, 4, 2, 0);
         let step = c.step[1] as isize;
-        for (t, &(dy, dx, _)) in c.taps.iter().enumerate() {
+        for t in range {
+            let (dy, dx, _) = c.taps[t];
             pieces.clear();
             for r in runs {
                 let (lo, hi, first) = r.inside(c, dy, dx);
@@ -314,6 +385,7 @@ mod wide {
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
     pub(super) unsafe fn write(
         plane: usize,
+        step: usize,
         e: Epilogue,
         pieces: &Pieces,
         tile: &[f32],
@@ -322,6 +394,9 @@ mod wide {
     ) {
         let (lo, hi) = (_mm512_set1_ps(e.lo), _mm512_set1_ps(e.hi));
         let tile = &tile[..e.rows * 32];
+        // Lane i to element 2 i: of the lower eight lanes, then the upper.
+        let lower = _mm512_set_epi32(7, 7, 6, 6, 5, 5, 4, 4, 3, 3, 2, 2, 1, 1, 0, 0);
+        let upper = _mm512_set_epi32(15, 15, 14, 14, 13, 13, 12, 12, 11, 11, 10, 10, 9, 9, 8, 8);
         for r in 0..e.rows {
             let b = _mm512_set1_ps(bias.map_or(0.0, |b| b[e.channel + r]));
             // Only the lanes of the mask are touched, which lie inside the output.
@@ -332,6 +407,19 @@ mod wide {
                     let sum = _mm512_add_ps(_mm512_loadu_ps(tile.as_ptr().add(r * 32 + 16 * half)), b);
                     for &(mask, at) in &pieces.list[half][..pieces.count[half]] {
                         let to = base.wrapping_offset(at);
+                        if step == 2 {
+                            for (index, mask, to) in [
+                                (lower, spread(mask as u8), to),
+                                (upper, spread((mask >> 8) as u8), to.wrapping_add(16)),
+                            ] {
+                                let mut v = _mm512_permutexvar_ps(index, sum);
+                                if e.add {
+                                    v = _mm512_add_ps(_mm512_maskz_loadu_ps(mask, to), v);
+                                }
+                                _mm512_mask_storeu_ps(to, mask, _mm512_min_ps(hi, _mm512_max_ps(lo, v)));
+                            }
+                            continue;
+                        }
                         let mut v = sum;
                         if e.add {
                             v = _mm512_add_ps(_mm512_maskz_loadu_ps(mask, to), v);
