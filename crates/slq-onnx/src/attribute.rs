@@ -112,7 +112,7 @@ pub fn node_to_proto(node: &Node) -> Result<NodeProto, OnnxError> {
         output: node.outputs.clone(),
         name: some(&node.name),
         op_type: Some(node.op.clone()),
-        domain: some(&node.domain),
+        domain: some(&node.domain).filter(|d| d != "ai.onnx"),
         overload: None,
         attribute: node.attributes.iter().map(attribute).collect::<Result<_, _>>()?,
     })

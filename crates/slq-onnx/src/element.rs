@@ -123,13 +123,19 @@ fn from_fields(proto: &TensorProto, dtype: DType, name: &str) -> Result<TensorDa
     })
 }
 
+fn to_raw<T: Copy, const N: usize>(values: &[T], bytes: impl Fn(T) -> [u8; N]) -> Vec<u8> {
+    let mut raw = Vec::with_capacity(values.len() * N);
+    values.iter().for_each(|&v| raw.extend_from_slice(&bytes(v)));
+    raw
+}
+
 /// The message of a tensor, data as raw bytes.
 pub fn from_tensor(name: &str, tensor: &Tensor) -> Result<TensorProto, OnnxError> {
     let unsupported = || OnnxError::ElementType { tensor: name.into(), code: 0 };
     let raw: Vec<u8> = match tensor.data() {
-        TensorData::F32(v) => v.iter().flat_map(|x| x.to_le_bytes()).collect(),
-        TensorData::I64(v) => v.iter().flat_map(|x| x.to_le_bytes()).collect(),
-        TensorData::I32(v) => v.iter().flat_map(|x| x.to_le_bytes()).collect(),
+        TensorData::F32(v) => to_raw(v, |x| x.to_le_bytes()),
+        TensorData::I64(v) => to_raw(v, |x| x.to_le_bytes()),
+        TensorData::I32(v) => to_raw(v, |x| x.to_le_bytes()),
         TensorData::U8(v) => v.clone(),
         TensorData::Bool(v) => v.iter().map(|&x| x.into()).collect(),
         TensorData::Raw(_, v) => v.clone(),

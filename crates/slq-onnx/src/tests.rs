@@ -278,6 +278,18 @@ fn an_altered_node_is_refused() {
 }
 
 #[test]
+fn a_graph_may_spell_out_onnxs_own_domain_and_hold_nan() {
+    let mut graph = read_bytes(&with_model(|_| ()).encode_to_vec()).unwrap();
+    graph.nodes[0].domain = "ai.onnx".into();
+    graph.nodes[0].attributes.insert("a".into(), slq_graph::Attribute::Float(f32::NAN));
+    graph.weights["w"].tensor.as_f32_mut().unwrap()[1] = f32::NAN;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.onnx");
+    crate::write(&graph, &path, &WriteOptions::default()).unwrap();
+    assert!(crate::read(&path).unwrap().nodes[0].domain.is_empty());
+}
+
+#[test]
 fn names_in_use_are_avoided() {
     let tensors = [floats("slq.0", &[1, 2], &[1.0, 1.0]), floats("slq1.m1", &[], &[1.0])];
     let nodes = [node("MatMul", &["x", "slq.0"], "slq2.a"), node("Relu", &["slq2.a"], "y")];

@@ -1,9 +1,12 @@
 //! Comparison of a graph with what its file gives back.
 
-use slq_graph::{Graph, TensorData, Weight};
+use prost::Message;
+use slq_graph::{Graph, Node, TensorData, Weight};
 
+use crate::attribute::node_to_proto;
 use crate::error::OnnxError;
 use crate::palettize::Entry;
+use crate::proto::NodeProto;
 use crate::write::WriteOptions;
 use crate::{extras, restore};
 
@@ -23,12 +26,7 @@ pub fn same(graph: &Graph, back: &Graph, options: &WriteOptions) -> Result<(), O
     let order = slq_graph::execution_order(graph)?;
     let pairs = order.into_iter().map(|i| &graph.nodes[i]).filter(|n| n.op != "Constant");
     let pairs = pairs.zip(back.nodes.iter().filter(|n| n.op != "Constant"));
-    let changed = |(a, b): &(&slq_graph::Node, &slq_graph::Node)| {
-        a.op != b.op
-            || a.inputs != b.inputs
-            || a.outputs != b.outputs
-            || a.attributes.len() != b.attributes.len()
-    };
+    let changed = |(a, b): &(&Node, &Node)| encoded(a) != encoded(b);
     if let Some((node, _)) = pairs.into_iter().find(changed) {
         return fail(format!("node `{}` ({}) has changed", node.name, node.op));
     }
@@ -46,6 +44,12 @@ pub fn same(graph: &Graph, back: &Graph, options: &WriteOptions) -> Result<(), O
         return fail("properties or operator sets are not the same".into());
     }
     Ok(())
+}
+
+/// A node without its name, which the reader may have given. Encoded, since NaN differs from itself.
+fn encoded(node: &Node) -> Option<Vec<u8>> {
+    let proto = node_to_proto(node).ok()?;
+    Some(NodeProto { name: None, ..proto }.encode_to_vec())
 }
 
 fn difference(name: &str, weight: &Weight, read: &Weight, options: &WriteOptions) -> Option<&'static str> {

@@ -1,5 +1,6 @@
 //! Palettized files: size, round trip, and what onnx and onnxruntime make of them.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -32,11 +33,16 @@ fn quantize(graph: &mut Graph, k: usize, groups: impl Fn(&[usize]) -> usize) {
     }
 }
 
+/// Tells of a part that was left out; written to standard error itself, which the test harness does not hide.
+fn skipped(test: &str, why: &str) {
+    writeln!(std::io::stderr(), "skipped {test}: {why}").expect("standard error is there");
+}
+
 /// The interpreter that `SLQ_PYTHON` names; says so where there is none.
 fn python(test: &str) -> Option<String> {
     let found = std::env::var("SLQ_PYTHON").ok();
     if found.is_none() {
-        eprintln!("skipped {test}: SLQ_PYTHON names no interpreter with onnx and onnxruntime");
+        skipped(test, "SLQ_PYTHON names no interpreter with onnx and onnxruntime");
     }
     found
 }
@@ -109,7 +115,7 @@ fn models_of_torch_and_real_networks_run() {
         if path.exists() {
             sources.push(path);
         } else {
-            eprintln!("skipped {test} ({name}): no {}", path.display());
+            skipped(test, &format!("no {}", path.display()));
         }
     }
     let mut pairs = Vec::new();
