@@ -4,6 +4,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use proptest::prelude::*;
 use slq_graph::{Graph, Palette, Weight};
 use slq_onnx::{OnnxError, WriteOptions};
 
@@ -54,6 +55,9 @@ fn interop(python: &str, pairs: &[(PathBuf, PathBuf)]) {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
+/// Number of codebooks for a weight of a shape.
+type Groups = fn(&[usize]) -> usize;
+
 const SIZES: [usize; 12] = [1, 2, 3, 4, 5, 9, 17, 32, 33, 100, 200, 256];
 
 #[test]
@@ -66,9 +70,14 @@ fn every_width_reads_back_and_runs() {
         let mut float = float.unwrap();
         float.metadata.opset = opset;
         for k in SIZES {
-            for (label, grouped) in [("tensor", false), ("channel", true)] {
+            let kinds: [(&str, Groups); 3] = [
+                ("tensor", |_| 1),
+                ("channel", |shape| shape[0]),
+                ("run", |shape| shape.iter().product::<usize>() / 6), // not along any axis
+            ];
+            for (label, groups) in kinds {
                 let mut graph = float.clone();
-                quantize(&mut graph, k, |shape| if grouped { shape[0] } else { 1 });
+                quantize(&mut graph, k, groups);
                 let name = format!("opset{opset}-{k}-{label}");
                 let path = |kind: &str| folder.path().join(format!("{name}-{kind}.onnx"));
                 let (dense, packed) = (path("dense"), path("packed"));
@@ -171,6 +180,29 @@ fn the_file_is_small() {
                 assert!(bytes.len() <= limit, "opset {opset}, {k} centroids: {} of {limit}", bytes.len());
             }
         }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_palette_reads_back(
+        (shape, groups) in (1usize..7, 1usize..7, 1usize..5)
+            .prop_flat_map(|(a, b, c)| (Just(vec![a, b * c]), prop::sample::select(vec![1, a, a * b]))),
+        book in prop::collection::vec(-1e3f32..1e3, 1..=256),
+        seed in prop::collection::vec(any::<u8>(), 120),
+        opset in slq_onnx::OPSETS,
+    ) {
+        let count = shape[0] * shape[1];
+        let codes = seed[..count].iter().map(|&c| (usize::from(c) % book.len()) as u8).collect();
+        let palette = Palette::fully_fixed(book.repeat(groups), groups, codes).unwrap();
+        let tensor = slq_graph::Tensor::f32(shape, palette.decode()).unwrap();
+        let mut graph = slq_onnx::read(fixture("opset13.onnx")).unwrap();
+        graph.metadata.opset = opset;
+        graph.weights["fc.w"] = Weight { palette: Some(palette), ..Weight::from(tensor) };
+        let bytes = slq_onnx::write_bytes(&graph, &WriteOptions::default()).unwrap();
+        prop_assert_eq!(slq_onnx::read_bytes(&bytes).unwrap(), graph);
     }
 }
 
