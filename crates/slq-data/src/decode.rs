@@ -63,3 +63,93 @@ pub(crate) fn decode(bytes: &[u8], channels: usize, out: &mut Vec<u8>) -> ImageR
     }
     Ok(size)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture;
+    use proptest::prelude::*;
+
+    fn photo() -> Vec<u8> {
+        std::fs::read(fixture::folder().join("photo.jpg")).unwrap()
+    }
+
+    fn png(width: u32, height: u32, colour: image::ExtendedColorType, pixels: &[u8]) -> Vec<u8> {
+        use image::ImageEncoder;
+        let mut bytes = Vec::new();
+        image::codecs::png::PngEncoder::new(&mut bytes).write_image(pixels, width, height, colour).unwrap();
+        bytes
+    }
+
+    /// Decoders may differ in the last bit of the transform.
+    #[test]
+    fn a_jpeg_is_decoded_as_pillow_does() {
+        let (expected, [channels, height, width]) = fixture::planes("jpeg");
+        assert_eq!(header(&photo()).unwrap(), Header { colour: true, size: [height, width] });
+        let mut out = Vec::new();
+        assert_eq!(decode(&photo(), channels, &mut out).unwrap(), [height, width]);
+        assert_eq!(out.len(), expected.len());
+        let far = out.iter().zip(&expected).filter(|(a, b)| a.abs_diff(**b) > 2).count();
+        assert_eq!(far, 0);
+    }
+
+    #[test]
+    fn grey_and_transparent_images_become_planes() {
+        use image::ExtendedColorType::{L8, La8, Rgba8};
+        let mut out = Vec::new();
+        let grey = png(2, 1, L8, &[10, 20]);
+        assert!(!header(&grey).unwrap().colour);
+        assert_eq!((decode(&grey, 1, &mut out).unwrap(), &out[..]), ([1, 2], &[10, 20][..]));
+        decode(&grey, 3, &mut out).unwrap();
+        assert_eq!(out, [10, 20, 10, 20, 10, 20]);
+        decode(&png(1, 1, La8, &[7, 0]), 1, &mut out).unwrap();
+        assert_eq!(out, [7]);
+        let colour = png(1, 2, Rgba8, &[1, 2, 3, 0, 4, 5, 6, 255]);
+        assert!(header(&colour).unwrap().colour);
+        decode(&colour, 3, &mut out).unwrap();
+        assert_eq!(out, [1, 4, 2, 5, 3, 6]);
+    }
+
+    /// A PNG header that announces 65 000 x 65 000 pixels, and one of 16 000 x 16 000 that passes the limit on sides.
+    #[test]
+    fn absurd_dimensions_are_refused_before_allocation() {
+        for side in [65_000u32, 16_000] {
+            let mut bytes = png(1, 1, image::ExtendedColorType::Rgb8, &[0, 0, 0]);
+            bytes[16..20].copy_from_slice(&side.to_be_bytes());
+            bytes[20..24].copy_from_slice(&side.to_be_bytes());
+            let crc = crc32(&bytes[12..29]).to_be_bytes();
+            bytes[29..33].copy_from_slice(&crc);
+            let error = decode(&bytes, 3, &mut Vec::new()).unwrap_err();
+            assert!(matches!(error, ImageError::Limits(_)), "{side}: {error:?}");
+        }
+    }
+
+    fn crc32(bytes: &[u8]) -> u32 {
+        let mut crc = flate2::Crc::new();
+        crc.update(bytes);
+        crc.sum()
+    }
+
+    #[test]
+    fn images_are_told_by_their_ending() {
+        for name in ["a.jpg", "a.b.JPEG", "x/y.Png", "a.webp", "a.ppm"] {
+            assert!(is_image(name), "{name}");
+        }
+        for name in ["jpg", "a.txt", "a.jpg.txt", "a.", ""] {
+            assert!(!is_image(name), "{name}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(128))]
+        #[test]
+        fn garbled_images_are_errors_or_images(cut in 0usize..3000, at in 0usize..3000, value: u8) {
+            let mut bytes = photo();
+            let len = bytes.len();
+            bytes[at % len] = value;
+            bytes.truncate(cut % len + 1);
+            let _ = decode(&bytes, 3, &mut Vec::new());
+            let _ = header(&bytes);
+        }
+    }
+}

@@ -327,8 +327,8 @@ pub enum DataError {
         /// Images there are.
         len: usize,
     },
-    /// A batch must hold at least one image.
-    #[error("the batch size must be at least 1")]
+    /// A batch must hold at least one image, and a stream's not absurdly many.
+    #[error("the batch size must be at least 1 (and at most 1048576 in training)")]
     BatchSize,
     /// A setting of a [`Transform`](crate::Transform) makes no sense.
     #[error("transform: {field} {problem}")]
@@ -350,6 +350,16 @@ pub enum DataError {
         crop: [usize; 2],
         /// Height and width of the image.
         image: [usize; 2],
+    },
+    /// An image would become absurdly large.
+    #[error("{place}: resizing {image:?} to {resized:?} (height, width) makes too many pixels")]
+    ResizeTooLarge {
+        /// The image.
+        place: String,
+        /// Height and width of the image.
+        image: [usize; 2],
+        /// Height and width after the resize.
+        resized: [usize; 2],
     },
     /// Images cannot be converted to the number of channels asked for.
     #[error("images of {from} channels cannot be made into {to} channels")]

@@ -1,4 +1,30 @@
 //! Image datasets as deterministic iterators of batches.
+//!
+//! [`Dataset::open`] recognises what lies at a path (IDX files, CIFAR's binary files, an image folder, a zip archive of one
+//! of these, an `.npz`) and gives two [`Split`]s, for training and for test. Parts for choices and for measuring come from the
+//! training split ([`Split::split_off_validation`], [`Split::calibration`]). A [`Transform`] says how pixels become a
+//! network's input; [`Split::batches`] makes one pass, [`Split::stream`] goes on for ever and can be resumed at any sample.
+//!
+//! Whatever is random depends on a seed, the epoch and the image alone. Batches are therefore the same on any number of
+//! threads, and with or without [`Prefetch`].
+//!
+//! ```
+//! use slq_data::{Dataset, Mode, Portion, Transform};
+//!
+//! let data = Dataset::named("mnist-10k")?;
+//! println!("{}", data.summary()); // 8000 training and 2000 test images of 1x28x28, 10 classes
+//! let (train, validation) = data.train.split_off_validation(Portion::Fraction(0.1), 0)?;
+//!
+//! let transform = Transform { mean: vec![0.1307], std: vec![0.3081], ..Transform::default() };
+//! for batch in train.batches(64, &transform, Mode::Train { seed: 0, epoch: 0 }, true)?.take(3) {
+//!     let batch = batch?;
+//!     assert_eq!(batch.shape, [64, 1, 28, 28]);
+//! }
+//! assert_eq!(validation.batches(100, &transform, Mode::Eval, false)?.len(), 8);
+//! # Ok::<(), slq_data::DataError>(())
+//! ```
+//!
+//! The layouts, and what is refused, are described in `docs/datasets.md`.
 
 mod batches;
 mod cifar;
@@ -6,6 +32,8 @@ mod classes;
 mod dataset;
 mod decode;
 mod error;
+#[cfg(test)]
+mod fixture;
 mod gzip;
 mod idx;
 mod layout;
@@ -13,6 +41,7 @@ mod npy;
 mod npz;
 mod order;
 mod place;
+mod prefetch;
 mod resize;
 mod split;
 mod storage;
@@ -24,6 +53,7 @@ pub use batches::{Batch, BatchSource, Batches, Mode};
 pub use dataset::{Dataset, OpenOptions, SplitSummary, Summary};
 pub use error::DataError;
 pub use npz::write_npz;
+pub use prefetch::Prefetch;
 pub use split::{Portion, Split};
 pub use stream::Stream;
 pub use transform::{ChannelOrder, Resize, Transform};

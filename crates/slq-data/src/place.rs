@@ -8,6 +8,9 @@ use crate::resize::{Pixel, resize};
 use crate::storage::{Image, Pixels};
 use crate::transform::{Plan, resized};
 
+/// The most pixels an image may have after a resize.
+const MAX_RESIZED: usize = 1 << 26;
+
 /// Buffers that one thread reuses from image to image.
 #[derive(Debug, Default)]
 pub(crate) struct Work {
@@ -67,6 +70,10 @@ fn place_as<'a, T: Pixel>(
         && resized(how, size) != size
     {
         let to = resized(how, size);
+        // A short side of an image that is one pixel high can mean millions of columns.
+        if to[0].saturating_mul(to[1]) > MAX_RESIZED {
+            return Err(DataError::ResizeTooLarge { place: name(), image: size, resized: to });
+        }
         resize(pixels, channels, size, to, &mut buffers.resized);
         pixels = &buffers.resized;
         size = to;
@@ -124,3 +131,7 @@ fn place_as<'a, T: Pixel>(
     }
     Ok(())
 }
+
+#[cfg(test)]
+#[path = "place_tests.rs"]
+mod tests;

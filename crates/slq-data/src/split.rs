@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use sha2::{Digest, Sha256};
+
 use crate::DataError;
 use crate::order::{Purpose, generator, shuffle};
 use crate::storage::Storage;
@@ -120,6 +122,21 @@ impl Split {
                 classes: outputs,
             }),
         }
+    }
+
+    /// A SHA-256 that tells whether a split is the same as in an earlier run: its labels in their order, the shape, and the
+    /// pixels (of image files that are decoded on demand, the paths and sizes). Shuffled and other parts differ from the
+    /// whole.
+    pub fn fingerprint(&self) -> [u8; 32] {
+        let mut hash = Sha256::new();
+        for number in [self.len(), self.channels(), self.height().unwrap_or(0), self.width().unwrap_or(0)] {
+            Digest::update(&mut hash, (number as u64).to_le_bytes());
+        }
+        for (&label, &i) in self.labels.iter().zip(self.index.iter()) {
+            Digest::update(&mut hash, label.to_le_bytes());
+            self.storage.identify(i as usize, &mut hash);
+        }
+        hash.finalize().into()
     }
 
     /// The images at these positions, in this order.
@@ -327,6 +344,21 @@ mod tests {
         {
             assert!(split.split_off_validation(bad, 0).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn the_fingerprint_sees_pixels_labels_and_order() {
+        let print = |pixels: &[u8], labels: &[u32], shape| {
+            Split::from_bytes(pixels.to_vec(), labels.to_vec(), shape).unwrap().fingerprint()
+        };
+        let base = print(&[1, 2, 3, 4], &[0, 1], [1, 1, 2]);
+        assert_eq!(base, print(&[1, 2, 3, 4], &[0, 1], [1, 1, 2]));
+        assert_ne!(base, print(&[1, 2, 3, 5], &[0, 1], [1, 1, 2]), "pixels");
+        assert_ne!(base, print(&[1, 2, 3, 4], &[0, 2], [1, 1, 2]), "labels");
+        assert_ne!(base, print(&[1, 2, 3, 4], &[0, 1], [1, 2, 1]), "shape");
+        assert_ne!(base, print(&[3, 4, 1, 2], &[1, 0], [1, 1, 2]), "order");
+        let floats = |value: f32| Split::from_floats(vec![value], vec![0], [1, 1, 1]).unwrap().fingerprint();
+        assert_ne!(floats(1.0), floats(-1.0));
     }
 
     #[test]

@@ -1,15 +1,16 @@
 //! Where the pixels of a split are kept.
 
+use std::fmt;
 use std::sync::Arc;
 
 use rayon::prelude::*;
+use sha2::digest::Update;
 
 use crate::DataError;
 use crate::decode::{self, Header, MAX_FILE};
 use crate::tree::Tree;
 
 /// The images behind a split.
-#[derive(Debug)]
 pub(crate) enum Storage {
     /// 8-bit images of one size, planar.
     Bytes { data: Vec<u8>, shape: [usize; 3] },
@@ -27,6 +28,18 @@ pub(crate) struct Files {
     files: Vec<u32>,
     channels: usize,
     size: Option<[usize; 2]>,
+}
+
+// Without the pixels, which would fill a screen or a log.
+impl fmt::Debug for Storage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match self {
+            Storage::Bytes { .. } => "bytes",
+            Storage::Floats { .. } => "floats",
+            Storage::Files(_) => "files",
+        };
+        write!(f, "{} {kind} of {} channels, size {:?}", self.len(), self.channels(), self.size())
+    }
 }
 
 /// One image, planar (channels, height, width).
@@ -64,6 +77,23 @@ impl Storage {
         match self {
             Storage::Bytes { shape, .. } | Storage::Floats { shape, .. } => Some([shape[1], shape[2]]),
             Storage::Files(files) => files.size,
+        }
+    }
+
+    /// Feeds what identifies image `i` to a hash: its pixels, or the name and size of its file.
+    pub fn identify(&self, i: usize, hash: &mut impl Update) {
+        match self {
+            Storage::Bytes { data, shape } => hash.update(&data[i * volume(*shape)..][..volume(*shape)]),
+            Storage::Floats { data, shape } => {
+                let image = &data[i * volume(*shape)..][..volume(*shape)];
+                image.iter().for_each(|value| hash.update(&value.to_le_bytes()));
+            }
+            Storage::Files(files) => {
+                let entry = &files.tree.files[files.files[i] as usize];
+                hash.update(&(entry.path.len() as u64).to_le_bytes());
+                hash.update(entry.path.as_bytes());
+                hash.update(&entry.size.to_le_bytes());
+            }
         }
     }
 

@@ -85,6 +85,10 @@ impl Tree {
             let entry = archive.by_index_data(slot).map_err(|e| zip_error(top.display(), e))?;
             let raw = || String::from_utf8_lossy(entry.name_raw()).into_owned();
             let escapes = || DataError::ZipPath { path: top.into(), entry: raw() };
+            // The zip crate turns absolute names into relative ones; here they are as suspect as those with "..".
+            if entry.name_raw().starts_with(b"/") || entry.name_raw().starts_with(b"\\") {
+                return Err(escapes());
+            }
             let safe = entry.enclosed_name().filter(|_| !entry.is_symlink()).ok_or_else(escapes)?;
             let mut parts = Vec::new();
             for part in safe.components() {
