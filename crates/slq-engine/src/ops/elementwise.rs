@@ -20,13 +20,23 @@ pub(super) fn binary(site: Site<'_>, op: BinaryOp) -> Result<Box<dyn Layer>, Eng
     let shapes = Broadcast::new(a, b).map_err(|e| site.unsupported(e.to_string()))?;
     let first_is_full = a.iter().product::<usize>() == site.step.shape.iter().product();
     let equal = first_is_full && b.iter().product::<usize>() == site.step.shape.iter().product();
-    Ok(Box::new(BinaryLayer { op: kernel, shapes, first_is_full, equal, post: site.step.post }))
+    let sums = [a, b].map(|operand| sum_to(operand, &site.step.shape));
+    Ok(Box::new(BinaryLayer { op: kernel, shapes, sums, first_is_full, equal, post: site.step.post }))
+}
+
+/// The reduction of a tensor of `shape` to an operand that was broadcast to it.
+fn sum_to(operand: &[usize], shape: &[usize]) -> Reduction {
+    let lead = shape.len() - operand.len();
+    let repeats = |&axis: &usize| axis < lead || (operand[axis - lead] == 1 && shape[axis] != 1);
+    Reduction::new(shape, &(0..shape.len()).filter(repeats).collect::<Vec<_>>())
 }
 
 /// Sum, difference, product or quotient.
 struct BinaryLayer {
     op: Binary,
     shapes: Broadcast,
+    /// Sums a gradient of the output's shape to each operand.
+    sums: [Reduction; 2],
     /// Operand 0 has as many elements as the output.
     first_is_full: bool,
     /// Both have.
@@ -68,19 +78,21 @@ impl Layer for BinaryLayer {
         }
         let mut da = if pass.in_place { None } else { pass.take_gradient(0) };
         let mut db = pass.take_gradient(1);
-        if let (Some(db), Binary::Add, true) = (&mut db, self.op, self.equal) {
-            db.copy_from_slice(&dy);
-        } else if db.is_some() || da.is_some() {
-            let (a, b) = match self.op {
-                // Neither sums nor differences look at their operands, which may be gone by now.
-                Binary::Add | Binary::Sub => (&[][..], &[][..]),
-                Binary::Mul | Binary::Div => (pass.input(0), pass.input(1)),
-            };
+        if matches!(self.op, Binary::Add | Binary::Sub) {
+            // Neither looks at its operands, which may be gone by now.
+            for (sum, gradient) in self.sums.iter().zip([&mut da, &mut db]) {
+                match gradient {
+                    Some(gradient) if gradient.len() == dy.len() => gradient.copy_from_slice(&dy),
+                    Some(gradient) => reduce::forward(isa, sum, false, &dy, gradient),
+                    None => {}
+                }
+            }
+            if let (Some(db), Binary::Sub) = (&mut db, self.op) {
+                reduce::scale(isa, -1.0, db);
+            }
+        } else {
             let (da, db) = (da.as_deref_mut(), db.as_deref_mut());
-            binary_backward(isa, self.op, &self.shapes, a, b, &dy, da, db, false);
-        }
-        if let (Some(da), Binary::Add, true) = (&mut da, self.op, self.equal) {
-            da.copy_from_slice(&dy);
+            binary_backward(isa, self.op, &self.shapes, pass.input(0), pass.input(1), &dy, da, db, false);
         }
         for (i, gradient) in [da, db].into_iter().enumerate() {
             if let Some(gradient) = gradient {
@@ -113,10 +125,7 @@ fn choice(site: &Site<'_>, op: BinaryOp, a: &[usize], b: &[usize]) -> Result<Box
         }
         strides
     });
-    let sums = [0, 1].map(|i| {
-        let axes: Vec<usize> = (0..shape.len()).filter(|&axis| strides[i][axis] == 0).collect();
-        Reduction::new(&shape, &axes)
-    });
+    let sums = [a, b].map(|operand| sum_to(operand, &shape));
     let len = if site.differentiates() { shape.iter().product() } else { 0 };
     Ok(Box::new(ChoiceLayer { op, shape, strides, sums, scratch: vec![0.0; len] }))
 }
