@@ -23,8 +23,7 @@ pub struct Clustering<C> {
     /// Weighted squared error of codebook and codes on all the values, in f64.
     pub sse: f64,
     /// No codebook that keeps the same constraints has a smaller squared error than this (up to f64 rounding,
-    /// about 1e-13 of the sum of squares about the middle value). Zero, which always holds, where no bound was
-    /// worked out.
+    /// about 1e-13 of the sum of squares about the middle value). Zero, which always holds, from [`lloyd_from`].
     pub lower_bound: f64,
     /// Lloyd iterations made; zero for [`Algorithm::Exact`].
     pub iterations: usize,
@@ -145,7 +144,14 @@ pub(crate) fn run<C: Code>(
                 let flags = init.iter().map(|c| params.fixed.contains(c)).collect();
                 (init, flags)
             };
-            lloyd_on(values, weights, &sorted, &init, &fixed, params.max_iterations)
+            let mut clustering = lloyd_on(values, weights, &sorted, &init, &fixed, params.max_iterations)?;
+            let constraints = Constraints { k: params.k, fixed: &params.fixed, min_size: 1 };
+            let solution = match fast::solve(values, weights, constraints) {
+                Some(solution) => solution,
+                None => exact::solve(&sorted, constraints)?,
+            };
+            clustering.lower_bound = solution.lower_bound.min(clustering.sse);
+            Ok(clustering)
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Least-significant-digit radix sort of floats by their order-preserving integer keys.
 
+use rayon::prelude::*;
+
 /// Integer that sorts like the float: sign flipped for positives, all bits for negatives.
 /// Both zeros get the key of +0.
 #[inline(always)]
@@ -43,35 +45,72 @@ fn digit(key: u32, shift: u32) -> usize {
     (key >> shift) as usize & (BUCKETS - 1)
 }
 
-/// Sorts by key; equal keys keep their order.
+/// Fewest items a thread is started for.
+const SHARE: usize = 1 << 17;
+
+/// Sorts by key; equal keys keep their order, so the result does not depend on the number of threads.
 pub(crate) fn sort<T: Item>(items: &mut Vec<T>) {
+    let parts = (items.len() / SHARE).clamp(1, rayon::current_num_threads());
+    sort_in_parts(items, parts);
+}
+
+fn sort_in_parts<T: Item>(items: &mut Vec<T>, parts: usize) {
     if items.len() < 1024 {
         items.sort_by_key(|item| item.key());
         return;
     }
-    let mut counts = [[0usize; BUCKETS]; 3];
-    for item in items.iter() {
-        let key = item.key();
-        for (count, shift) in counts.iter_mut().zip(SHIFTS) {
-            count[digit(key, shift)] += 1;
-        }
-    }
+    let share = items.len().div_ceil(parts);
     let mut scratch = vec![T::default(); items.len()];
-    for (count, shift) in counts.iter_mut().zip(SHIFTS) {
+    for shift in SHIFTS {
+        let mut counts: Vec<Vec<usize>> = items.par_chunks(share).map(|part| count(part, shift)).collect();
         // A digit that all keys share moves nothing.
-        if count[digit(items[0].key(), shift)] == items.len() {
+        let first = digit(items[0].key(), shift);
+        if counts.iter().map(|c| c[first]).sum::<usize>() == items.len() {
             continue;
         }
+        // Where each part puts its items: digit by digit, and within a digit part by part.
         let mut offset = 0;
-        for slot in count.iter_mut() {
-            offset += std::mem::replace(slot, offset);
+        for bucket in 0..BUCKETS {
+            for count in counts.iter_mut() {
+                offset += std::mem::replace(&mut count[bucket], offset);
+            }
         }
-        for &item in items.iter() {
-            let slot = &mut count[digit(item.key(), shift)];
-            scratch[*slot] = item;
-            *slot += 1;
-        }
+        let target = Target(scratch.as_mut_ptr());
+        items.par_chunks(share).zip(counts).for_each(|(part, mut slots)| {
+            for &item in part {
+                let slot = &mut slots[digit(item.key(), shift)];
+                // SAFETY: the slots of part and digit start at the number of items that belong before them and
+                // are as many as were counted in this very part, so over all parts every index below the
+                // length of `scratch` is written exactly once.
+                unsafe { target.put(*slot, item) };
+                *slot += 1;
+            }
+        });
         std::mem::swap(items, &mut scratch);
+    }
+}
+
+fn count<T: Item>(items: &[T], shift: u32) -> Vec<usize> {
+    let mut counts = vec![0; BUCKETS];
+    for item in items {
+        counts[digit(item.key(), shift)] += 1;
+    }
+    counts
+}
+
+/// Memory that several threads write to, each in places of its own.
+struct Target<T>(*mut T);
+
+// SAFETY: `put` is the only access, and its callers keep to distinct places.
+unsafe impl<T: Send> Sync for Target<T> {}
+
+impl<T> Target<T> {
+    /// # Safety
+    /// `index` must lie inside the memory, and no other thread may use that place meanwhile.
+    #[inline(always)]
+    unsafe fn put(&self, index: usize, item: T) {
+        // SAFETY: the caller keeps the index inside and to itself.
+        unsafe { self.0.add(index).write(item) }
     }
 }
 
@@ -94,7 +133,7 @@ mod tests {
     fn sorts_short_and_long_inputs_stably() {
         for n in [0, 1, 5, 1023, 1024, 5000] {
             let mut state = 1u64;
-            let mut items: Vec<u64> = (0..n)
+            let items: Vec<u64> = (0..n)
                 .map(|i| {
                     state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
                     ((state >> 40) % 700) << 50 | i
@@ -102,8 +141,11 @@ mod tests {
                 .collect();
             let mut expected = items.clone();
             expected.sort_by_key(|v| v >> 32);
-            sort(&mut items);
-            assert_eq!(items, expected, "n = {n}");
+            for parts in [1, 2, 5] {
+                let mut sorted = items.clone();
+                sort_in_parts(&mut sorted, parts);
+                assert_eq!(sorted, expected, "n = {n}, parts = {parts}");
+            }
         }
     }
 }

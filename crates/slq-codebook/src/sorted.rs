@@ -1,5 +1,7 @@
 //! Values in order with prefix sums: what every solver here works on.
 
+use rayon::prelude::*;
+
 use crate::{ClusterError, radix};
 
 /// Positions between two stored prefix sums; those in between are added up when asked for.
@@ -26,7 +28,7 @@ impl SortedValues {
     /// No values, or one that is not finite.
     pub fn new(values: &[f32]) -> Result<Self, ClusterError> {
         check_values(values)?;
-        let mut keys: Vec<u32> = values.iter().map(|&v| radix::key_of(v)).collect();
+        let mut keys: Vec<u32> = values.par_iter().map(|&v| radix::key_of(v)).collect();
         radix::sort(&mut keys);
         let values = keys.into_iter().map(radix::value_of).collect();
         Ok(Self::from_sorted(values, None))

@@ -121,12 +121,15 @@ fn published_starts_at_the_ladder_and_pins_zero() {
     assert_eq!(published.iterations, 10);
     let ladder = published_ladder(&values, 17);
     // Ladder order is kept: signs alternate, magnitudes of one sign fall.
-    for i in 1..17 {
-        assert_eq!(published.codebook[i] > 0.0, ladder[i] > 0.0, "entry {i}");
-        assert!(i < 3 || published.codebook[i].abs() <= published.codebook[i - 2].abs(), "entry {i}");
+    for (i, (got, rung)) in published.codebook.iter().zip(&ladder).enumerate().skip(1) {
+        assert_eq!(*got > 0.0, *rung > 0.0, "entry {i}");
+        assert!(i < 3 || got.abs() <= published.codebook[i - 2].abs(), "entry {i}");
     }
     let optimum = run(&values, 17, Algorithm::Exact);
     assert!(published.sse > optimum.sse);
+    let pinned: Clustering<u8> =
+        cluster(&values, &ClusterParams::builder(17).pin_zero(true).build().unwrap()).unwrap();
+    assert_eq!(published.lower_bound, pinned.lower_bound);
     let lloyd = run(&values, 17, Algorithm::Lloyd);
     assert!(lloyd.converged && lloyd.sse >= optimum.sse * (1.0 - 1e-12) && lloyd.sse < optimum.sse * 2.0);
 }
