@@ -28,8 +28,8 @@ fn kernel_of(cx: &Context, weight: bool) -> Result<[usize; 2], GraphError> {
         two_spatial_axes(cx, shape.len())?;
         let kernel = [shape[2], shape[3]];
         if declared.is_some_and(|d| d != kernel) {
-            let reason = format!("is {declared:?}, the weight's kernel is {kernel:?}");
-            return Err(cx.bad_attribute("kernel_shape", reason.replace("Some(", "").replace(")", "")));
+            let reason = format!("differs from the weight's kernel {kernel:?}");
+            return Err(cx.bad_attribute("kernel_shape", reason));
         }
         for extent in kernel {
             cx.setting("kernel_shape", extent as i64, 1)?;
@@ -88,7 +88,7 @@ pub(super) fn conv_transpose(cx: &Context) -> Result<Op, GraphError> {
     Ok(Op::ConvTranspose { window, groups, output_padding })
 }
 
-/// Padding that makes a transposed convolution's output as large as wanted (default: input * stride).
+/// Padding that makes a transposed convolution's output as large as wanted (default: at most input * stride).
 fn transposed_padding(
     cx: &Context,
     window: &Window,
@@ -108,7 +108,11 @@ fn transposed_padding(
         let full =
             extent.saturating_sub(1).checked_mul(stride).and_then(|n| n.checked_add(window.reach()[i]));
         let full = full.and_then(|n| n.checked_add(output_padding[i])).ok_or_else(too_large)?;
-        let total = full.checked_sub(target).ok_or_else(too_large)?;
+        // Where the stride exceeds the kernel, `SAME_*` cannot reach input * stride; nothing is padded then.
+        let total = match wanted {
+            Some(_) => full.checked_sub(target).ok_or_else(too_large)?,
+            None => full.saturating_sub(target),
+        };
         let (small, large) = (total / 2, total - total / 2);
         (pads[i], pads[i + 2]) =
             if window.padding == Padding::SameUpper { (small, large) } else { (large, small) };
