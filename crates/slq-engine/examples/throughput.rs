@@ -214,11 +214,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     if let Some(threads) = arguments.get(2) {
         rayon::ThreadPoolBuilder::new().num_threads(threads.parse()?).build_global()?;
     }
-    let networks: [(&str, fn() -> Graph, usize); 2] = [("lenet", lenet, 64), ("resnet20", resnet20, 128)];
-    for (name, build, batch) in networks {
+    for (name, graph, batch) in [("lenet", lenet(), 64), ("resnet20", resnet20(), 128)] {
         if arguments.first().is_none_or(|wanted| wanted == name) {
             let batch = arguments.get(1).map_or(Ok(batch), |b| b.parse())?;
-            measure(name, &build(), batch)?;
+            measure(name, &graph, batch)?;
         }
     }
     Ok(())

@@ -18,8 +18,8 @@ pub(super) fn binary(site: Site<'_>, op: BinaryOp) -> Result<Box<dyn Layer>, Eng
         BinaryOp::Max | BinaryOp::Min | BinaryOp::Pow => return choice(&site, op, a, b),
     };
     let shapes = Broadcast::new(a, b).map_err(|e| site.unsupported(e.to_string()))?;
-    let first_is_full = a.iter().product::<usize>() == site.step.shape.iter().product();
-    let equal = first_is_full && b.iter().product::<usize>() == site.step.shape.iter().product();
+    let first_is_full = a.iter().product::<usize>() == site.step.shape.iter().product::<usize>();
+    let equal = first_is_full && b.iter().product::<usize>() == site.step.shape.iter().product::<usize>();
     let sums = [a, b].map(|operand| sum_to(operand, &site.step.shape));
     Ok(Box::new(BinaryLayer { op: kernel, shapes, sums, first_is_full, equal, post: site.step.post }))
 }
