@@ -278,6 +278,30 @@ mod tests {
     }
 
     #[test]
+    fn a_dataset_that_is_not_installed_says_how_to_get_it() {
+        let places = ["no/such/a", "no/such/b"].map(PathBuf::from);
+        let message = installed(&places).unwrap_err().to_string();
+        assert!(message.starts_with("the files of fashion-mnist were not found (no/such/a, no/such/b); "));
+        assert!(message.contains("apt-get install dataset-fashion-mnist"), "{message}");
+    }
+
+    #[test]
+    fn installed_files_get_their_class_names() {
+        let folder = tempfile::tempdir().unwrap();
+        let files: [(&str, &[u8]); 4] = [
+            ("train-images-idx3-ubyte.gz", include_bytes!("../sample/train-images-idx3-ubyte.gz")),
+            ("train-labels-idx1-ubyte.gz", include_bytes!("../sample/train-labels-idx1-ubyte.gz")),
+            ("t10k-images-idx3-ubyte.gz", include_bytes!("../sample/t10k-images-idx3-ubyte.gz")),
+            ("t10k-labels-idx1-ubyte.gz", include_bytes!("../sample/t10k-labels-idx1-ubyte.gz")),
+        ];
+        for (name, bytes) in files {
+            std::fs::write(folder.path().join(name), bytes).unwrap();
+        }
+        let data = installed(&["no/such".into(), folder.path().into()]).unwrap();
+        assert_eq!((data.train.len(), data.class_names[9].as_str()), (8000, "Ankle boot"));
+    }
+
+    #[test]
     fn a_resumed_stream_goes_on_with_the_same_samples() {
         let train = Dataset::named("mnist-10k").unwrap().train.subset(":100").unwrap();
         let transform = Transform { pad_crop: Some(2), mirror: true, ..Transform::default() };

@@ -169,8 +169,11 @@ pub fn write_npz(dataset: &Dataset, path: &Path) -> Result<(), DataError> {
         _ => Path::new("."),
     };
     let io = |source| DataError::Io { path: path.into(), source };
-    let temporary =
-        tempfile::Builder::new().prefix(".slq-").suffix(".npz").tempfile_in(folder).map_err(io)?;
+    let mut builder = tempfile::Builder::new();
+    // Temporary files are private; the result must have the permissions of any new file.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    let temporary = builder.prefix(".slq-").suffix(".npz").tempfile_in(folder).map_err(io)?;
     let mut archive = ZipWriter::new(BufWriter::new(temporary.as_file()));
     write_split(&mut archive, path, &dataset.train, "train")?;
     if !dataset.one_split {

@@ -8,7 +8,8 @@ use crate::{Batch, BatchSource, DataError};
 ///
 /// It runs through one shuffled epoch after the other; a batch at the end of an epoch is filled up from the next one. Sample
 /// number `n` of the sequence depends on the split, the transform, the seed and `n` alone, so that
-/// [`seek`](Self::seek) to the [`position`](Self::position) of an interrupted run goes on with the very same samples.
+/// [`seek`](Self::seek) to the [`position`](Self::position) of an interrupted run goes on with the very same samples. (Behind
+/// a [`Prefetch`](crate::Prefetch) the position is the number of batches taken times the batch size.)
 #[derive(Clone, Debug)]
 pub struct Stream {
     loader: Loader,
@@ -28,6 +29,11 @@ impl Stream {
     /// The shape of one image: channels, height, width.
     pub fn image_shape(&self) -> [usize; 3] {
         self.loader.plan.shape
+    }
+
+    /// Images in a batch.
+    pub fn batch_size(&self) -> usize {
+        self.batch_size
     }
 
     /// Samples delivered so far: the number of the next one.

@@ -193,6 +193,16 @@ fn a_link_to_a_folder_above_ends() {
     assert!(matches!(open(&path), Err(DataError::TooDeep { .. })));
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn a_name_that_is_not_text_is_named() {
+    use std::os::unix::ffi::OsStrExt;
+    let (_folder, path) = folder(|top| {
+        put(&top.join("train/cat").join(std::ffi::OsStr::from_bytes(b"\xff.png")), &png(1, 1, [0; 3]));
+    });
+    assert!(matches!(open(&path), Err(DataError::Name { .. })));
+}
+
 #[test]
 fn an_image_that_breaks_later_is_named() {
     let (_folder, path) = folder(|top| {
@@ -256,6 +266,31 @@ fn archives() {
         (case, folder, path, expected)
     });
     check(cases.collect());
+}
+
+/// A 64-bit directory that announces 2^39 entries, at a place and of a size far beyond the file.
+#[test]
+fn an_archive_of_absurdly_many_entries() {
+    let (entries, size, start) = (1u64 << 39, 1u64 << 45, 1u64 << 40);
+    let good = zip(&[("train/a/1.png", &png(1, 1, [0; 3]))]);
+    for (size, start) in [(size, start), (1 << 45, 0), (u64::MAX, u64::MAX), (46, 4)] {
+        let mut bytes = good[..good.len() - 22].to_vec();
+        let record = bytes.len() as u64;
+        bytes.extend(b"PK\x06\x06");
+        bytes.extend(44u64.to_le_bytes());
+        bytes.extend([45, 0, 45, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+        for number in [entries, entries, size, start] {
+            bytes.extend(number.to_le_bytes());
+        }
+        bytes.extend(b"PK\x06\x07\0\0\0\0");
+        bytes.extend(record.to_le_bytes());
+        bytes.extend(1u32.to_le_bytes());
+        bytes.extend(b"PK\x05\x06\0\0\0\0");
+        bytes.extend([0xff; 12]);
+        bytes.extend([0, 0]);
+        let (_folder, path) = file("x.zip", &bytes);
+        assert!(matches!(open(&path), Err(DataError::Zip { .. })), "{size} {start}");
+    }
 }
 
 /// An array of `.npy` with this type and shape.

@@ -203,6 +203,19 @@ fn an_npz_written_is_read_back() {
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file stays behind");
 }
 
+#[cfg(unix)]
+#[test]
+fn a_written_npz_has_the_permissions_of_any_file() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempdir().unwrap();
+    let (path, other) = (folder.path().join("x.npz"), folder.path().join("y"));
+    let split = splits()[0].clone();
+    write_npz(&Dataset::of(split.clone(), split), &path).unwrap();
+    put(&other, b"");
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode();
+    assert_eq!(mode(&path), mode(&other));
+}
+
 #[test]
 fn images_in_many_sizes_do_not_replace_an_npz() {
     let folder = tempdir().unwrap();
