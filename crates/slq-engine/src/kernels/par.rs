@@ -57,6 +57,13 @@ pub(crate) fn planes(out: &mut [f32], plane: usize, f: impl Fn(usize, &mut [f32]
     out.par_chunks_mut(plane).with_min_len((CHUNK / plane).max(1)).enumerate().for_each(|(i, p)| f(i, p));
 }
 
+/// Cuts `out` into chunks of `len` elements, each of them an item of its own.
+pub(crate) fn each_chunk(out: &mut [f32], len: usize, f: impl Fn(usize, &mut [f32]) + Sync + Send) {
+    if len > 0 {
+        out.par_chunks_mut(len).with_max_len(1).enumerate().for_each(|(i, c)| f(i, c));
+    }
+}
+
 /// Element-wise `f(y, x)` over chunks.
 pub(crate) fn map1(x: &[f32], y: &mut [f32], f: impl Fn(&[f32], &mut [f32]) + Sync + Send) {
     assert_eq!(x.len(), y.len());

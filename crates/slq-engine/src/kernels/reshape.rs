@@ -243,7 +243,10 @@ impl Pad {
 
     /// `y` = padded `x`.
     pub fn forward(&self, x: &[f32], y: &mut [f32]) {
-        assert!(x.len() == self.in_shape.iter().product::<usize>() && y.len() == self.out_shape.iter().product::<usize>());
+        assert!(
+            x.len() == self.in_shape.iter().product::<usize>()
+                && y.len() == self.out_shape.iter().product::<usize>()
+        );
         let fill = match self.mode {
             PadMode::Constant(v) => v,
             _ => 0.0,
@@ -256,7 +259,10 @@ impl Pad {
 
     /// Gradient of [`Pad::forward`]: each input gets the sum over the outputs it was copied to.
     pub fn backward(&self, dy: &[f32], dx: &mut [f32], accumulate: bool) {
-        assert!(dx.len() == self.in_shape.iter().product::<usize>() && dy.len() == self.out_shape.iter().product::<usize>());
+        assert!(
+            dx.len() == self.in_shape.iter().product::<usize>()
+                && dy.len() == self.out_shape.iter().product::<usize>()
+        );
         if !accumulate {
             dx.fill(0.0);
         }

@@ -298,6 +298,10 @@ mod wide {
             for ch in 0..c1 - c0 {
                 let from = x.as_ptr().wrapping_add(ch * plane);
                 let out = to[(ch * c.taps.len() + at) * 32..][..vectors * 16].as_mut_ptr();
+                // What the next tile will see for the first time: a hint only, no access.
+                let ahead = from.wrapping_offset(levels[0][vectors - 1].1 + 32);
+                _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
+                _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_sub(16).cast());
                 for i in 0..vectors {
                     // SAFETY: lanes in a mask lie inside the plane (see `Run::inside`), others are not touched; `out`
                     // was sliced to `vectors` vectors.

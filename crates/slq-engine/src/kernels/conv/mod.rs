@@ -1,5 +1,6 @@
 //! Convolution: forward, data gradient and weight gradient, each by the algorithm that fits its shape.
 
+mod columns;
 mod gather;
 mod geometry;
 mod taps;
@@ -8,8 +9,31 @@ mod weights;
 pub use geometry::{ConvGeometry, ConvNeeds, Post};
 
 use super::isa::Isa;
+use columns::ColumnConv;
 use taps::TapConv;
 use weights::{WeightGradient, bias_gradient};
+
+/// The algorithms of the data gradient.
+enum DataGradient {
+    Taps(Vec<TapConv>),
+    Columns(ColumnConv),
+}
+
+impl DataGradient {
+    fn new(g: &ConvGeometry, isa: Isa) -> Self {
+        if ColumnConv::suits(g) {
+            return DataGradient::Columns(ColumnConv::new(g, isa));
+        }
+        DataGradient::Taps(TapConv::backward(g, isa))
+    }
+
+    fn bytes(&self) -> usize {
+        match self {
+            DataGradient::Taps(phases) => phases.iter().map(TapConv::bytes).sum(),
+            DataGradient::Columns(_) => 0,
+        }
+    }
+}
 
 /// A convolution that has chosen its algorithms and owns their working memory.
 ///
@@ -31,7 +55,7 @@ pub struct Conv {
     geometry: ConvGeometry,
     isa: Isa,
     forward: TapConv,
-    data: Option<Vec<TapConv>>,
+    data: Option<DataGradient>,
     weights: Option<WeightGradient>,
 }
 
@@ -62,7 +86,7 @@ impl Conv {
             geometry,
             isa,
             forward: TapConv::forward(g, isa),
-            data: needs.data_gradient.then(|| TapConv::backward(g, isa)),
+            data: needs.data_gradient.then(|| DataGradient::new(g, isa)),
             weights: needs.weight_gradient.then(|| WeightGradient::new(g, isa)),
         }
     }
@@ -75,7 +99,7 @@ impl Conv {
     /// Bytes of working memory that this object keeps; threads keep some more among all convolutions.
     pub fn scratch_bytes(&self) -> usize {
         self.forward.bytes()
-            + self.data.iter().flatten().map(TapConv::bytes).sum::<usize>()
+            + self.data.as_ref().map_or(0, DataGradient::bytes)
             + self.weights.as_ref().map_or(0, WeightGradient::bytes)
     }
 
@@ -100,12 +124,17 @@ impl Conv {
             dx.len() == g.in_len() && w.len() == g.weight_len() && dy.len() == g.out_len(),
             "tensor sizes"
         );
-        let phases = self.data.as_mut().expect("the data gradient is not among the needs");
+        let data = self.data.as_mut().expect("the data gradient is not among the needs");
         if dx.is_empty() {
             return;
         }
-        for phase in phases {
-            phase.run(dy, w, None, Post::None, dx, accumulate);
+        match data {
+            DataGradient::Taps(phases) => {
+                for phase in phases {
+                    phase.run(dy, w, None, Post::None, dx, accumulate);
+                }
+            }
+            DataGradient::Columns(columns) => columns.run(w, dy, dx, accumulate),
         }
     }
 

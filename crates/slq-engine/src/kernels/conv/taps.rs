@@ -91,7 +91,9 @@ impl TapConv {
         // Taps that reach input pixels of this phase, as (kernel index, offset in the output).
         let reach = |axis: usize, phase: usize| -> Vec<(usize, isize)> {
             let stride = g.stride[axis] as isize;
+            // Downwards, so that offsets rise: then a tile reads what it shares with the one before first.
             (0..kernel[axis])
+                .rev()
                 .filter_map(|k| {
                     let d = (phase + g.pads[axis]) as isize - (k * g.dilation[axis]) as isize;
                     (d.rem_euclid(stride) == 0).then(|| (k, d.div_euclid(stride)))

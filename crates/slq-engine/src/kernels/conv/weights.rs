@@ -148,6 +148,27 @@ fn pad_body<const FMA: bool>(g: &ConvGeometry, padded: [usize; 2], x: &[f32], to
     }
 }
 
+/// Copies the middle of padded planes out, or adds it.
+pub(crate) fn pad_inner(
+    g: &ConvGeometry,
+    padded: [usize; 2],
+    from: &[f32],
+    to: &mut [f32],
+    accumulate: bool,
+) {
+    let [top, left, _, _] = g.pads;
+    for (from, to) in from.chunks_exact(padded[0] * padded[1]).zip(to.chunks_exact_mut(g.h * g.w)) {
+        for (from, to) in from[top * padded[1]..].chunks_exact(padded[1]).zip(to.chunks_exact_mut(g.w)) {
+            let from = &from[left..left + g.w];
+            if accumulate {
+                to.iter_mut().zip(from).for_each(|(to, &v)| *to += v);
+            } else {
+                to.copy_from_slice(from);
+            }
+        }
+    }
+}
+
 /// Sum of each plane, in `f64`.
 #[inline(always)]
 fn sum_body<const FMA: bool>(x: &[f32]) -> f64 {
