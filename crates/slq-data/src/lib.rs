@@ -56,4 +56,4 @@ pub use npz::write_npz;
 pub use prefetch::Prefetch;
 pub use split::{Portion, Split};
 pub use stream::Stream;
-pub use transform::{ChannelOrder, Resize, Transform};
+pub use transform::{ChannelOrder, MeanImage, Resize, Transform};

@@ -119,10 +119,16 @@ fn place_as<'a, T: Pixel>(
             row[..from_x].fill(padding);
             row[to_x..].fill(padding);
             let target = row[from_x..to_x].iter_mut().zip(source);
-            if plan.mean_first {
-                target.for_each(|(out, x)| *out = mean_first(x.float()));
-            } else {
-                target.for_each(|(out, x)| *out = scale_first(x.float()));
+            match &plan.mean_image {
+                Some(mean) => {
+                    let mean = &mean[c * size[0] * size[1] + start..][..to_x - from_x];
+                    let values = target.zip(mean).map(|((out, x), mean)| (out, x.float() - mean));
+                    values.for_each(|(out, x)| {
+                        *out = if plan.mean_first { mean_first(x) } else { scale_first(x) }
+                    });
+                }
+                None if plan.mean_first => target.for_each(|(out, x)| *out = mean_first(x.float())),
+                None => target.for_each(|(out, x)| *out = scale_first(x.float())),
             }
             if mirrored {
                 row.reverse();

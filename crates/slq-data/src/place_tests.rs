@@ -1,5 +1,5 @@
 use super::*;
-use crate::{Batch, ChannelOrder, Mode, Resize, Split, Transform, fixture};
+use crate::{Batch, ChannelOrder, MeanImage, Mode, Resize, Split, Transform, fixture};
 
 const TRAIN: Mode = Mode::Train { seed: 1, epoch: 0 };
 
@@ -53,6 +53,27 @@ fn caffe_subtracts_before_it_scales_and_wants_bgr() {
     assert_eq!(all(&split, &transform, Mode::Eval).images, [14.5, 9.0, 3.5], "blue first");
     let scaled = Transform { mean_first: false, std: vec![2.0], ..transform };
     assert_eq!(all(&split, &scaled, Mode::Eval).images, [7.0, 4.0, 1.0]);
+}
+
+#[test]
+fn a_mean_image_is_subtracted_where_the_crop_is() {
+    let values: Vec<f32> = (0..60).map(|v| (v * v) as f32).collect();
+    let mean = MeanImage { shape: [3, 4, 5], values: values.clone() };
+    let transform = Transform { mean_image: Some(mean), crop: Some((2, 3)), ..Transform::caffe(0.5, vec![]) };
+    let mut expected = Vec::new();
+    for (c, y, x) in (0..3).flat_map(|c| (1..3).flat_map(move |y| (1..4).map(move |x| (c, y, x)))) {
+        // Blue, green, red of an image whose red plane is 0..20, and means that are in this order already.
+        let pixel = ((2 - c) * 20 + y * 5 + x) as f32;
+        expected.push((pixel - values[c * 20 + y * 5 + x]) * 0.5);
+    }
+    assert_eq!(all(&counting(3), &transform, Mode::Eval).images, expected);
+    // In training every crop, mirrored or not, takes its own part of the means: image and mean that are equal cancel.
+    let same = MeanImage { shape: [1, 4, 5], values: (0..20).map(|v| v as f32).collect() };
+    let same = Transform { mean_image: Some(same), crop: Some((3, 3)), mirror: true, ..plain() };
+    let copies = Split::from_bytes((0..50).flat_map(|_| 0..20).collect(), vec![0; 50], [1, 4, 5]).unwrap();
+    assert_eq!(all(&copies, &same, TRAIN).images, vec![0.0; 450]);
+    let json = serde_json::to_string(&same).unwrap();
+    assert_eq!(serde_json::from_str::<Transform>(&json).unwrap(), same);
 }
 
 #[test]
@@ -142,7 +163,11 @@ fn a_thin_image_is_not_blown_up() {
 
 #[test]
 fn settings_without_sense_are_refused() {
+    let means = |shape, values| Transform { mean_image: Some(MeanImage { shape, values }), ..plain() };
     let cases = [
+        (means([1, 4, 5], vec![0.0; 20]), "mean_image is of [1, 4, 5], but the images are of [3, 4, 5]"),
+        (means([3, 4, 5], vec![0.0; 20]), "mean_image has 20 values for [3, 4, 5]"),
+        (means([3, 4, 5], vec![f32::NAN; 60]), "mean_image holds NaN; it must be finite"),
         (Transform { scale: Some(0.0), ..plain() }, "scale is 0; it must be finite and not 0"),
         (Transform { scale: Some(f32::NAN), ..plain() }, "scale is NaN; it must be finite and not 0"),
         (Transform { mean: vec![1.0, 2.0], ..plain() }, "mean has 2 values for 3 channels"),

@@ -1,5 +1,7 @@
 //! The settings that turn stored pixels into a network's input.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{DataError, Split};
@@ -7,6 +9,7 @@ use crate::{DataError, Split};
 /// Preprocessing and augmentation.
 ///
 /// The steps, in this order: conversion to [`channels`](Self::channels), [`resize`](Self::resize),
+/// [`mean_image`](Self::mean_image),
 /// [`pad_crop`](Self::pad_crop) and [`crop`](Self::crop), [`mirror`](Self::mirror), and for each value
 /// `out = (pixel * scale - mean) / std` (or `(pixel - mean) * scale / std`, see [`mean_first`](Self::mean_first)).
 /// Random choices are made in training only; evaluation crops the centre and neither pads nor mirrors.
@@ -22,6 +25,8 @@ pub struct Transform {
     /// [`mean_first`](Self::mean_first)); empty means 0. In the order of the output channels: B, G, R with
     /// [`ChannelOrder::Bgr`].
     pub mean: Vec<f32>,
+    /// A mean for each pixel, subtracted after the resize and before everything else (Caffe's `mean_file`).
+    pub mean_image: Option<MeanImage>,
     /// Standard deviation of each output channel, or one for all, in scaled units; empty means 1.
     pub std: Vec<f32>,
     /// Subtract the mean before scaling, as Caffe does.
@@ -39,6 +44,15 @@ pub struct Transform {
     pub channels: Option<usize>,
     /// Order of the three output channels.
     pub channel_order: ChannelOrder,
+}
+
+/// The mean of each pixel over a set of images.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MeanImage {
+    /// Channels, height and width: those of the images after conversion and resize, before the crop.
+    pub shape: [usize; 3],
+    /// The means in pixel units, of this shape, with the channels in the order of the output (blue first for Caffe).
+    pub values: Vec<f32>,
 }
 
 /// How to resize (bilinear, with antialiasing when shrinking, as Pillow does).
@@ -94,6 +108,8 @@ pub(crate) struct Plan {
     pub scale: f32,
     pub mean: Vec<f32>,
     pub std: Vec<f32>,
+    /// Of the size that every image has before the crop.
+    pub mean_image: Option<Arc<[f32]>>,
     pub mean_first: bool,
     pub resize: Option<Resize>,
     pub mirror: bool,
@@ -145,6 +161,11 @@ impl Plan {
             scale,
             mean: per_channel("mean", &transform.mean, 0.0, channels)?,
             std,
+            mean_image: transform
+                .mean_image
+                .as_ref()
+                .map(|mean| check_mean(mean, channels, base))
+                .transpose()?,
             mean_first: transform.mean_first,
             // A resize to the size that the images have anyway is skipped.
             resize: transform.resize.filter(|_| base.is_none() || base != stored_size),
@@ -162,6 +183,23 @@ pub(crate) fn resized(resize: Resize, [height, width]: [usize; 2]) -> [usize; 2]
         Resize::Exact(h, w) => [h, w],
         Resize::ShortSide(short) if height <= width => [short, (short * width / height).max(1)],
         Resize::ShortSide(short) => [(short * height / width).max(1), short],
+    }
+}
+
+fn check_mean(mean: &MeanImage, channels: usize, base: Option<[usize; 2]>) -> Result<Arc<[f32]>, DataError> {
+    let Some([height, width]) = base else {
+        return Err(bad("mean_image", "needs images of one size, or a resize to one size".into()));
+    };
+    let shape = [channels, height, width];
+    if mean.shape != shape {
+        return Err(bad("mean_image", format!("is of {:?}, but the images are of {shape:?}", mean.shape)));
+    }
+    if mean.values.len() != shape.iter().product::<usize>() {
+        return Err(bad("mean_image", format!("has {} values for {shape:?}", mean.values.len())));
+    }
+    match mean.values.iter().find(|value| !value.is_finite()) {
+        Some(value) => Err(bad("mean_image", format!("holds {value}; it must be finite"))),
+        None => Ok(mean.values.as_slice().into()),
     }
 }
 
