@@ -59,7 +59,7 @@ impl SortedValues {
             let layers = divide_layers(&coarse, last + 1);
             rough = layers.iter().map(|ends| division_cost(&coarse, ends)).collect();
         }
-        let segment = Segment { prefix: fine, counts: &[], left: None, right: None, min_size: 1 };
+        let segment = Segment { prefix: fine, wide: &[], counts: &[], left: None, right: None, min_size: 1 };
         let solve = |k: usize| -> Result<f64, ClusterError> {
             let between = k.checked_sub(2).and_then(|i| Some((rough.get(i)? - rough.get(k)?) * 0.5));
             let guess = between.filter(|&penalty| penalty > 0.0);

@@ -88,6 +88,27 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
     #[test]
+    fn any_magnitudes(
+        parts in proptest::collection::vec((-30i32..30, -9i32..10), 1..=8), k in 1usize..4, pin in any::<bool>(),
+    ) {
+        prop_assume!(k <= parts.len());
+        let values: Vec<f32> = parts.iter().map(|&(power, digit)| digit as f32 * 10f32.powi(power)).collect();
+        let ones = vec![1.0; values.len()];
+        let fixed: &[f32] = if pin { &[0.0] } else { &[] };
+        let best = brute_force(&values, &ones, k, fixed, 1).unwrap();
+        let params = ClusterParams::builder(k).pin_zero(pin).build().unwrap();
+        let clustering: Clustering<u8> = cluster(&values, &params).unwrap();
+        // Beside the optimum itself only the rounding of every centroid to f32.
+        let rounding: f64 = clustering
+            .codes
+            .iter()
+            .map(|&c| (f64::from(clustering.codebook[usize::from(c)]) * f64::from(f32::EPSILON)).powi(2))
+            .sum();
+        prop_assert!(clustering.sse <= best * (1.0 + 1e-9) + rounding, "sse {} optimum {}", clustering.sse, best);
+        prop_assert!(clustering.lower_bound <= best * (1.0 + 1e-9), "bound {} optimum {}", clustering.lower_bound, best);
+    }
+
+    #[test]
     fn unconstrained(values in values(8), k in 1usize..4) {
         prop_assume!(k <= values.len());
         let ones = vec![1.0; values.len()];

@@ -11,5 +11,6 @@ pub(crate) mod penalty;
 pub(crate) mod points;
 pub(crate) mod problem;
 pub(crate) mod search;
+pub(crate) mod wide;
 
 pub(crate) use problem::{Constraints, Solution, solve};

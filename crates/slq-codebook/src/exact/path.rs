@@ -37,7 +37,8 @@ mod tests {
     #[test]
     fn joins_at_the_right_offset() {
         let prefix: Vec<[f64; 2]> = (0..=12).map(|i| [f64::from(i), f64::from(i * (i - 1)) / 2.0]).collect();
-        let segment = Segment { prefix: &prefix, counts: &[], left: None, right: None, min_size: 1 };
+        let segment =
+            Segment { prefix: &prefix, wide: &[], counts: &[], left: None, right: None, min_size: 1 };
         let division = |nodes: &[u32]| Division { nodes: nodes.to_vec(), cost: segment.cost(nodes) };
         let few = division(&[0, 6, 12]);
         let many = division(&[0, 2, 4, 6, 8, 10, 12]);

@@ -5,6 +5,8 @@
 //! queue, each with the first end at which it wins (Galil and Park, "Dynamic programming with convexity,
 //! concavity and sparsity", 1992). That first end is close to its neighbour's, and is galloped for from there.
 
+use super::wide::WideSums;
+
 /// Where a path comes from when its first cluster belongs to the fixed centroid on the left.
 const FROM_LEFT: u32 = u32::MAX;
 
@@ -13,6 +15,9 @@ const FROM_LEFT: u32 = u32::MAX;
 pub(crate) struct Segment<'a> {
     /// Weight and value sum before each of the distinct values, and after the last.
     pub prefix: &'a [[f64; 2]],
+    /// The same in twice the precision and with squares; empty if that is not needed. Centroids are then about
+    /// zero and costs are squared errors in full.
+    pub wide: &'a [WideSums],
     /// Number of values before each of the distinct ones; empty if there is no minimum size.
     pub counts: &'a [u64],
     /// Fixed centroid at the left end, about the pivot.
@@ -49,7 +54,10 @@ impl Segment<'_> {
     }
 
     #[inline(always)]
-    fn interval(&self, i: usize, j: usize) -> f64 {
+    fn interval<const WIDE: bool>(&self, i: usize, j: usize) -> f64 {
+        if WIDE {
+            return WideSums::error(&self.wide[i], &self.wide[j]);
+        }
         let (a, b) = (self.prefix[i], self.prefix[j]);
         let sum = b[1] - a[1];
         -(sum * sum) / (b[0] - a[0])
@@ -57,6 +65,9 @@ impl Segment<'_> {
 
     /// Cost of values `i..j` in the cluster of a fixed centroid.
     fn fixed(&self, centroid: f64, i: usize, j: usize) -> f64 {
+        if !self.wide.is_empty() {
+            return WideSums::error_about(&self.wide[i], &self.wide[j], centroid);
+        }
         let (a, b) = (self.prefix[i], self.prefix[j]);
         centroid * (centroid * (b[0] - a[0]) - 2.0 * (b[1] - a[1]))
     }
@@ -65,7 +76,12 @@ impl Segment<'_> {
     pub fn cost(&self, nodes: &[u32]) -> f64 {
         let n = self.len();
         let (first, last) = (nodes[0] as usize, nodes[nodes.len() - 1] as usize);
-        let free: f64 = nodes.windows(2).map(|p| self.interval(p[0] as usize, p[1] as usize)).sum();
+        let ends = nodes.windows(2).map(|p| (p[0] as usize, p[1] as usize));
+        let free: f64 = if self.wide.is_empty() {
+            ends.map(|(i, j)| self.interval::<false>(i, j)).sum()
+        } else {
+            ends.map(|(i, j)| self.interval::<true>(i, j)).sum()
+        };
         let left = self.left.map_or(0.0, |c| self.fixed(c, 0, first));
         let right = self.right.map_or(0.0, |c| self.fixed(c, last, n));
         free + left + right
@@ -83,10 +99,11 @@ impl Segment<'_> {
         work.from.resize(n + 1, FROM_LEFT);
         work.queue.clear();
         work.best[0] = 0.0;
-        if self.min_size > 1 {
-            self.fill::<true>(penalty, work)
-        } else {
-            self.fill::<false>(penalty, work)
+        match (self.min_size > 1, !self.wide.is_empty()) {
+            (false, false) => self.fill::<false, false>(penalty, work),
+            (false, true) => self.fill::<false, true>(penalty, work),
+            (true, false) => self.fill::<true, false>(penalty, work),
+            (true, true) => self.fill::<true, true>(penalty, work),
         }
         let mut end = n;
         if let Some(centroid) = self.right {
@@ -112,7 +129,7 @@ impl Segment<'_> {
         Some(Division { nodes, cost })
     }
 
-    fn fill<const SIZED: bool>(&self, penalty: f64, work: &mut Workspace) {
+    fn fill<const SIZED: bool, const WIDE: bool>(&self, penalty: f64, work: &mut Workspace) {
         let n = self.len();
         let Workspace { best, from, queue } = work;
         let mut head = 0;
@@ -121,7 +138,7 @@ impl Segment<'_> {
             // A start can end here once its cluster is large enough.
             while next < j && (!SIZED || self.counts[j] - self.counts[next] >= self.min_size) {
                 if best[next] < f64::INFINITY {
-                    self.insert(best, queue, head, next, j);
+                    self.insert::<WIDE>(best, queue, head, next, j);
                 }
                 next += 1;
             }
@@ -132,7 +149,7 @@ impl Segment<'_> {
                 && first as usize <= j
             {
                 let i = start as usize;
-                best[j] = best[i] + self.interval(i, j) + penalty;
+                best[j] = best[i] + self.interval::<WIDE>(i, j) + penalty;
                 from[j] = start;
             }
             if let Some(centroid) = self.left {
@@ -147,10 +164,18 @@ impl Segment<'_> {
 
     /// Puts start `i` into the queue, which serves ends from `now` on.
     #[inline(always)]
-    fn insert(&self, best: &[f64], queue: &mut Vec<(u32, u32)>, head: usize, i: usize, now: usize) {
+    fn insert<const WIDE: bool>(
+        &self,
+        best: &[f64],
+        queue: &mut Vec<(u32, u32)>,
+        head: usize,
+        i: usize,
+        now: usize,
+    ) {
         let n = self.len();
         let beats = |other: u32, end: usize| {
-            best[i] + self.interval(i, end) <= best[other as usize] + self.interval(other as usize, end)
+            best[i] + self.interval::<WIDE>(i, end)
+                <= best[other as usize] + self.interval::<WIDE>(other as usize, end)
         };
         // First end from which `i` is known to win over all that were dropped.
         let mut known = n + 1;

@@ -3,6 +3,7 @@
 use super::penalty::{Division, Segment};
 use super::problem::Solution;
 use super::search::Optimum;
+use super::wide::WideSums;
 use crate::SortedValues;
 use crate::kernels::{self, BLOCK, Isa, SIDE, Spread};
 
@@ -12,6 +13,8 @@ pub(crate) struct Points {
     /// Weight and value sum about the pivot before each value and after the last.
     pub prefix: Vec<[f64; 2]>,
     counts: Vec<u64>,
+    /// Sums in twice the precision, once asked for.
+    wide: Vec<WideSums>,
     pivot: f64,
     total_square: f64,
 }
@@ -39,7 +42,13 @@ impl Points {
         if with_counts {
             counts.push(sorted.len() as u64);
         }
-        Self { values, prefix, counts, pivot, total_square: sorted.total_square() }
+        Self { values, prefix, counts, wide: Vec::new(), pivot, total_square: sorted.total_square() }
+    }
+
+    /// Has segments use sums in twice the precision from now on.
+    pub fn widen(&mut self, sorted: &SortedValues) {
+        self.wide = WideSums::prefix(sorted);
+        self.pivot = 0.0;
     }
 
     /// The line cut at the fixed centroids; a value equal to one goes to its right.
@@ -51,8 +60,10 @@ impl Points {
                 let right = fixed.get(s).copied();
                 let end = right.map_or(self.values.len(), |f| self.values.partition_point(|&v| v < f));
                 let counts = if min_size > 1 { &self.counts[start..=end] } else { &[] };
+                let wide = if self.wide.is_empty() { &[] } else { &self.wide[start..=end] };
                 let segment = Segment {
                     prefix: &self.prefix[start..=end],
+                    wide,
                     counts,
                     left: s.checked_sub(1).map(|l| relative(fixed[l])),
                     right: right.map(relative),
@@ -80,12 +91,17 @@ impl Points {
         let first_value = |point: usize| self.values.get(point).copied().unwrap_or(f32::INFINITY);
         for (s, (segment, Division { nodes, .. })) in segments.iter().zip(&optimum.divisions).enumerate() {
             for pair in nodes.windows(2) {
-                let (a, b) = (segment.prefix[pair[0] as usize], segment.prefix[pair[1] as usize]);
-                let mean = (self.pivot + (b[1] - a[1]) / (b[0] - a[0])) as f32;
+                let (i, j) = (pair[0] as usize, pair[1] as usize);
+                let (a, b) = (segment.prefix[i], segment.prefix[j]);
+                let mean = if segment.wide.is_empty() {
+                    self.pivot + (b[1] - a[1]) / (b[0] - a[0])
+                } else {
+                    WideSums::mean(&segment.wide[i], &segment.wide[j])
+                };
                 if !solution.codebook.is_empty() {
                     solution.cuts.push(first_value(offset + pair[0] as usize));
                 }
-                solution.codebook.push(mean);
+                solution.codebook.push(mean as f32);
                 solution.fixed.push(false);
             }
             if let Some(&centroid) = fixed.get(s) {
@@ -97,7 +113,8 @@ impl Points {
             }
             offset += segment.len();
         }
-        solution.lower_bound = (self.total_square + optimum.bound).max(0.0);
+        let square = if self.wide.is_empty() { self.total_square } else { 0.0 };
+        solution.lower_bound = (square + optimum.bound).max(0.0);
         solution
     }
 

@@ -3,6 +3,7 @@
 use super::penalty::Segment;
 use super::points::Points;
 use super::search::search;
+use super::wide::WideSums;
 use crate::{ClusterError, SortedValues};
 
 /// What the codebook must keep to.
@@ -34,9 +35,12 @@ const FINE: usize = 1 << 16;
 /// Groups above which that in turn is begun on fewer.
 const COARSE: usize = 1 << 13;
 
+/// Part of the sum of squares below which an error is too near to rounding (1e-16 of it for every sum).
+const NARROW: f64 = 1e-7;
+
 /// Solves to the optimum. The codebook has fewer than `k` entries if there are fewer distinct values.
 pub(crate) fn solve(sorted: &SortedValues, constraints: Constraints) -> Result<Solution, ClusterError> {
-    let points = Points::new(sorted, constraints.min_size > 1);
+    let mut points = Points::new(sorted, constraints.min_size > 1);
     let free = constraints.k - constraints.fixed.len();
     let apart = points.values.iter().filter(|v| !constraints.fixed.contains(v));
     if constraints.min_size <= 1 && apart.clone().count() <= free {
@@ -44,19 +48,20 @@ pub(crate) fn solve(sorted: &SortedValues, constraints: Constraints) -> Result<S
     }
     let segments = points.segments(constraints.fixed, constraints.min_size);
     let scale = sorted.total_square() + fixed_scale(sorted, constraints.fixed);
-    let mut guess = None;
-    if constraints.min_size <= 1 {
-        for limit in [COARSE, FINE] {
-            if points.values.len() > 2 * limit {
-                guess = coarse_penalty(&points, &segments, limit, free, scale, guess);
-            }
-        }
+    let guess = begin(&points, &segments, free, scale, constraints.min_size);
+    let unsolved =
+        ClusterError::MinimumSizeTooLarge { k: free, size: constraints.min_size, count: sorted.len() };
+    let optimum = search(&segments, free, scale, guess).ok_or(unsolved.clone())?;
+    let error = sorted.total_square() + optimum.divisions.iter().map(|d| d.cost).sum::<f64>();
+    if error > NARROW * scale {
+        return Ok(points.solution(&segments, optimum, constraints.fixed));
     }
-    let optimum = search(&segments, free, scale, guess).ok_or(ClusterError::MinimumSizeTooLarge {
-        k: free,
-        size: constraints.min_size,
-        count: sorted.len(),
-    })?;
+    // What is left is of the size of rounding: begin again in twice the precision.
+    drop(segments);
+    points.widen(sorted);
+    let segments = points.segments(constraints.fixed, constraints.min_size);
+    let guess = begin(&points, &segments, free, scale, constraints.min_size);
+    let optimum = search(&segments, free, scale, guess).ok_or(unsolved)?;
     Ok(points.solution(&segments, optimum, constraints.fixed))
 }
 
@@ -70,6 +75,19 @@ fn fixed_scale(sorted: &SortedValues, fixed: &[f32]) -> f64 {
     fixed.iter().map(|&c| about(c)).fold(0.0, f64::max)
 }
 
+/// A penalty to begin with, from the problem with neighbouring values taken together.
+fn begin(points: &Points, segments: &[Segment], free: usize, scale: f64, min_size: usize) -> Option<f64> {
+    let mut guess = None;
+    if min_size <= 1 {
+        for limit in [COARSE, FINE] {
+            if points.values.len() > 2 * limit {
+                guess = coarse_penalty(points, segments, limit, free, scale, guess);
+            }
+        }
+    }
+    guess
+}
+
 /// The penalty of the problem with neighbouring values taken together into about `limit` groups.
 fn coarse_penalty(
     points: &Points,
@@ -81,22 +99,25 @@ fn coarse_penalty(
 ) -> Option<f64> {
     let starts = points.groups(limit);
     let mut offset = 0;
-    let coarse: Vec<Vec<[f64; 2]>> = segments
+    let coarse: Vec<_> = segments
         .iter()
         .map(|segment| {
-            let range = starts.partition_point(|&s| s < offset)
-                ..starts.partition_point(|&s| s < offset + segment.len());
-            let inner = starts[range].iter().map(|&start| segment.prefix[start - offset]);
-            let mut prefix = vec![segment.prefix[0]];
-            prefix.extend(inner.filter(|p| p[0] > segment.prefix[0][0]));
+            // Borders of the groups inside the segment, and its ends.
+            let end = offset + segment.len();
+            let above = starts.partition_point(|&s| s < end);
+            let inside = starts.partition_point(|&s| s <= offset).min(above)..above;
+            let mut kept = vec![0];
+            kept.extend(starts[inside].iter().map(|start| start - offset));
             if segment.len() > 0 {
-                prefix.push(segment.prefix[segment.len()]);
+                kept.push(segment.len());
             }
-            offset += segment.len();
-            prefix
+            offset = end;
+            let prefix: Vec<[f64; 2]> = kept.iter().map(|&i| segment.prefix[i]).collect();
+            let wide: Vec<WideSums> = kept.iter().filter_map(|&i| segment.wide.get(i).copied()).collect();
+            (prefix, wide)
         })
         .collect();
     let coarse: Vec<Segment> =
-        segments.iter().zip(&coarse).map(|(s, prefix)| Segment { prefix, ..*s }).collect();
+        segments.iter().zip(&coarse).map(|(s, (prefix, wide))| Segment { prefix, wide, ..*s }).collect();
     search(&coarse, free, scale, guess).map(|optimum| optimum.penalty)
 }

@@ -51,6 +51,8 @@ pub(crate) fn search(segments: &[Segment], k: usize, scale: f64, guess: Option<f
     // The cost falls about as 1 / k^2, so the gain of one more cluster about as 1 / k^3.
     let mut penalty = guess.unwrap_or(5.0 * scale / (k as f64 + 0.5).powi(3));
     let mut last_chord = false;
+    // Steps to one side grow, for errors that fall by many powers of ten from one number to the next.
+    let mut stride = 1;
     for pass in 0..MAX_PASSES {
         let vertex = solve(penalty)?;
         if vertex.clusters == k {
@@ -84,11 +86,14 @@ pub(crate) fn search(segments: &[Segment], k: usize, scale: f64, guess: Option<f
                     chord
                 }
             }
-            (Some(f), None) if pass < 40 && f.penalty > 0.0 => {
-                f.penalty * ((f.clusters as f64 + 0.5) / target).powi(3).min(0.9)
+            (Some(f), None) if pass < 24 && f.penalty > 0.0 => {
+                stride *= 2;
+                f.penalty * ((f.clusters as f64 + 0.5) / target).powi(3).min(0.9).powi(stride / 2)
             }
-            (None, Some(m)) if pass < 40 && m.penalty < extreme => {
-                (m.penalty * ((m.clusters as f64 + 0.5) / target).powi(3).max(1.1)).min(extreme)
+            (None, Some(m)) if pass < 24 && m.penalty < extreme => {
+                stride *= 2;
+                (m.penalty * ((m.clusters as f64 + 0.5) / target).powi(3).max(1.1).powi(stride / 2))
+                    .min(extreme)
             }
             (Some(_), None) => -extreme,
             _ => extreme,

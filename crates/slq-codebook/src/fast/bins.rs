@@ -197,6 +197,7 @@ impl Bins {
                 let end = right.map_or(self.len(), |f| self.first_not_below(f)).max(start);
                 let segment = Segment {
                     prefix: &self.prefix[start..=end],
+                    wide: &[],
                     counts: &[],
                     left: s.checked_sub(1).map(|l| self.relative(fixed[l])),
                     right: right.map(|f| self.relative(f)),
