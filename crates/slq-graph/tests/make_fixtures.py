@@ -343,13 +343,36 @@ def computed():
             {"one": one},
         ),
     ]
+    # padding in the order of PyTorch's: the last axis first
+    views.append(
+        (
+            [
+                ("ConstantOfShape", ["four"], ["z"], {}),
+                ("Cast", ["z"], ["zi"], {"to": 7}),
+                ("Concat", ["given", "zi"], ["all"], {"axis": 0}),
+                ("Reshape", ["all", "pairs"], ["p"], {}),
+                ("Slice", ["p", "minus", "low", "zero", "minus"], ["r"], {}),
+                ("Transpose", ["r"], ["t"], {"perm": [1, 0]}),
+                ("Reshape", ["t", "minus"], ["pads"], {}),
+                ("Pad", ["x", "pads"], ["y"], {"mode": "constant"}),
+            ],
+            {
+                "four": {"ints": [4]},
+                "given": {"ints": [1, 2, 3, 0]},
+                "pairs": {"ints": [-1, 2]},
+                "minus": {"ints": [-1]},
+                "low": {"ints": [-(1 << 60)]},
+                "zero": {"ints": [0]},
+            },
+        )
+    )
     nodes, weights = rng.choice(views)
     return case(15, {"x": x}, nodes, weights)
 
 
 for count, draw in [
     (60, conv), (40, conv_transpose), (90, pool), (40, slices), (25, pads), (25, reduces), (25, reshapes),
-    (25, squeezes), (20, splits), (25, binaries), (25, products), (40, others), (12, computed),
+    (25, squeezes), (20, splits), (25, binaries), (25, products), (40, others), (16, computed),
 ]:  # fmt: skip
     some(count, draw)
 folder = pathlib.Path(__file__).parent / "fixtures"

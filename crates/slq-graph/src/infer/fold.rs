@@ -27,7 +27,9 @@ struct Small {
 
 impl Small {
     fn of(tensor: &Tensor) -> Option<Self> {
-        if tensor.len() > LARGEST_FOLD {
+        // An empty tensor may still have extents whose product overflows.
+        let extents: Vec<usize> = tensor.shape().iter().copied().filter(|&d| d != 0).collect();
+        if element_count(&extents).is_none_or(|n| n > LARGEST_FOLD) {
             return None;
         }
         let values = match tensor.as_f32() {
@@ -152,6 +154,7 @@ fn evaluate(cx: &Context, inputs: &Inputs) -> Result<Option<Vec<Small>>, GraphEr
             Some(Small { shape, ..first })
         }
         ("Slice", _) => slice(cx, &first)?,
+        ("Transpose", _) => transpose(cx, &first)?,
         ("ConstantOfShape", _) => constant_of_shape(cx, &first)?,
         ("Range", Some(limit)) => range(&first, limit, inputs.get(2).and_then(Option::as_ref)),
         ("ReduceProd", _) => product(cx, &first)?,
@@ -231,15 +234,35 @@ fn concat(cx: &Context, inputs: &Inputs) -> Result<Option<Small>, GraphError> {
 
 fn slice(cx: &Context, data: &Small) -> Result<Option<Small>, GraphError> {
     let op = crate::resolve::resolve_with(cx.graph, cx.folded, cx.node, cx.shapes)?;
-    let (crate::op::Op::Slice { ranges }, [_]) = (op, data.shape.as_slice()) else { return Ok(None) };
-    let (start, end, step) = ranges[0];
-    let mut positions = Vec::new();
-    let mut at = start;
-    while if step > 0 { at < end } else { at > end } {
-        positions.extend(usize::try_from(at));
-        at = at.saturating_add(step);
+    let crate::op::Op::Slice { ranges } = op else { return Ok(None) };
+    let list = |(start, end, step): (i64, i64, i64)| {
+        let mut positions = Vec::new();
+        let mut at = start;
+        while if step > 0 { at < end } else { at > end } {
+            positions.extend(usize::try_from(at));
+            at = at.saturating_add(step);
+        }
+        positions
+    };
+    let axes: Vec<usize> = (0..data.shape.len()).collect();
+    Ok(rearrange(data, &axes, &ranges.into_iter().map(list).collect::<Vec<_>>()))
+}
+
+fn transpose(cx: &Context, data: &Small) -> Result<Option<Small>, GraphError> {
+    let op = crate::resolve::resolve_with(cx.graph, cx.folded, cx.node, cx.shapes)?;
+    let crate::op::Op::Transpose { perm } = op else { return Ok(None) };
+    let lists: Vec<Vec<usize>> = perm.iter().map(|&axis| (0..data.shape[axis]).collect()).collect();
+    Ok(rearrange(data, &perm, &lists))
+}
+
+/// The tensor whose axis i runs over the positions `lists[i]` of axis `axes[i]` of `data`.
+fn rearrange(data: &Small, axes: &[usize], lists: &[Vec<usize>]) -> Option<Small> {
+    let mut positions = vec![0usize];
+    for (&axis, list) in axes.iter().zip(lists) {
+        let stride: usize = data.shape[axis + 1..].iter().product();
+        positions = positions.iter().flat_map(|&p| list.iter().map(move |&i| p + i * stride)).collect();
     }
-    Ok(data.pick(vec![positions.len()], &positions))
+    data.pick(lists.iter().map(Vec::len).collect(), &positions)
 }
 
 fn constant_of_shape(cx: &Context, dims: &Small) -> Result<Option<Small>, GraphError> {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use crate::graph::{Graph, Weight};
 use crate::node::{Attribute, Node};
-use crate::tensor::Tensor;
+use crate::tensor::{Tensor, element_count};
 
 /// Folds each `BatchNormalization` with constant statistics into the `Conv`, `ConvTranspose` or `Gemm` whose
 /// output it alone reads: weights and biases are scaled, the node goes. Returns how many.
@@ -128,7 +128,7 @@ impl Change {
 
 /// The output channel that each element of the layer's weight belongs to.
 fn channel_of(node: &Node, shape: &[usize]) -> Option<Box<dyn Fn(usize) -> usize>> {
-    let rest = |axes: usize| shape[axes..].iter().product::<usize>().max(1);
+    let rest = |axes: usize| element_count(&shape[axes..]).unwrap_or(usize::MAX).max(1);
     match (node.op.as_str(), shape) {
         ("Conv", [_, _, _, ..]) => {
             let run = rest(1);

@@ -75,6 +75,9 @@ fn moved(graph: &Graph, node: &Node, shapes: &[Option<&[usize]>]) -> Result<Opti
 
 /// The elements of a tensor of `shape` in the order of its permuted axes.
 fn transpose(values: &[f32], shape: &[usize], perm: &[usize]) -> Vec<f32> {
+    if values.is_empty() {
+        return Vec::new(); // its extents may overflow
+    }
     let mut strides = vec![1usize; shape.len()];
     for axis in (1..shape.len()).rev() {
         strides[axis - 1] = strides[axis] * shape[axis];
