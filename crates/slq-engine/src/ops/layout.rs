@@ -1,5 +1,6 @@
 //! Operators that only move elements: Concat, Transpose, Slice (and Split), Pad.
 
+use rayon::prelude::*;
 use slq_graph::op::PadMode as GraphPadMode;
 
 use super::{Backward, Forward, Layer, Site};
@@ -85,7 +86,7 @@ impl Layer for ViewLayer {
     }
 }
 
-/// Padding, or cropping where it is negative.
+/// Padding by reflection or repetition, or cropping where it is negative.
 struct PadLayer(Pad);
 
 pub(super) fn pad(
@@ -109,7 +110,94 @@ pub(super) fn pad(
     if pads.len() != shape.len() || !shape.iter().zip(&pads).all(fits) {
         return Err(site.unsupported(format!("the pads {pads:?} do not fit the shape {shape:?}")));
     }
-    Ok(Box::new(PadLayer(Pad::new(shape, &pads, mode))))
+    Ok(match mode {
+        PadMode::Constant(value) if pads.iter().all(|&(b, a)| b >= 0 && a >= 0) => {
+            Box::new(FillLayer::new(shape, before, &site.step.shape, value))
+        }
+        mode => Box::new(PadLayer(Pad::new(shape, &pads, mode))),
+    })
+}
+
+/// Padding by a constant, row by row: a row ends with the last axis that is padded.
+struct FillLayer {
+    value: f32,
+    /// Elements of a row of the input and of the output, and where in the latter the former begins.
+    from: usize,
+    to: usize,
+    start: usize,
+    /// The row of the input in each row of the output.
+    sources: Vec<Option<usize>>,
+    /// The row of the output that holds each row of the input.
+    targets: Vec<usize>,
+}
+
+impl FillLayer {
+    fn new(shape: &[usize], before: &[i64], padded: &[usize], value: f32) -> Self {
+        let last = (0..shape.len()).rposition(|i| shape[i] != padded[i]).unwrap_or(0);
+        let inner: usize = shape[last + 1..].iter().product();
+        let mut sources = vec![Some(0)];
+        for axis in 0..last {
+            let first = before[axis] as usize;
+            let within = |i: usize| i.checked_sub(first).filter(|&i| i < shape[axis]);
+            let row = |source: &Option<usize>| {
+                let source = *source;
+                let at = move |i: usize| Some(source? * shape[axis] + within(i)?);
+                (0..padded[axis]).map(at).collect::<Vec<_>>()
+            };
+            sources = sources.iter().flat_map(row).collect();
+        }
+        let targets = (0..sources.len()).filter(|&i| sources[i].is_some()).collect();
+        let start = before[last] as usize * inner;
+        Self { value, from: shape[last] * inner, to: padded[last] * inner, start, sources, targets }
+    }
+
+    /// Rows that make a work item worth its while.
+    fn rows(row: usize) -> usize {
+        (8192 / row.max(1)).max(1)
+    }
+}
+
+impl Layer for FillLayer {
+    fn accumulates(&self, _i: usize) -> bool {
+        true
+    }
+
+    fn forward(&mut self, pass: &mut Forward<'_>, y: &mut [f32]) {
+        let x = pass.input(0);
+        let rows = y.par_chunks_mut(self.to).zip(&self.sources).with_min_len(Self::rows(self.to));
+        rows.for_each(|(row, source)| match source {
+            None => row.fill(self.value),
+            Some(source) => {
+                let (head, rest) = row.split_at_mut(self.start);
+                let (body, tail) = rest.split_at_mut(self.from);
+                head.fill(self.value);
+                body.copy_from_slice(&x[source * self.from..][..self.from]);
+                tail.fill(self.value);
+            }
+        });
+    }
+
+    fn backward(&mut self, pass: &mut Backward<'_>) {
+        let dy = pass.take_output_gradient();
+        if let Some(mut dx) = pass.take_gradient(0) {
+            let accumulate = dx.accumulate;
+            let rows = dx.par_chunks_mut(self.from).zip(&self.targets).with_min_len(Self::rows(self.from));
+            rows.for_each(|(row, target)| {
+                let from = &dy[target * self.to + self.start..][..self.from];
+                if accumulate {
+                    row.iter_mut().zip(from).for_each(|(x, y)| *x += y);
+                } else {
+                    row.copy_from_slice(from);
+                }
+            });
+            pass.put_gradient(0, dx);
+        }
+        pass.put_output_gradient(dy);
+    }
+
+    fn scratch_bytes(&self) -> usize {
+        size_of::<usize>() * (2 * self.sources.len() + self.targets.len())
+    }
 }
 
 impl Layer for PadLayer {

@@ -2,14 +2,14 @@
 
 use slq_graph::Graph;
 
-use super::{Backward, Forward, Layer, Place, Site, post};
+use super::{Backward, Forward, Gradient, Layer, Place, Site, post};
 use crate::error::EngineError;
 use crate::kernels::batchnorm::{self, BatchNormGeometry, BatchNormGradients, Running, Statistics};
 use crate::kernels::conv::Post;
 use crate::kernels::lrn::{self, Lrn};
 use crate::program::Source;
 
-/// Batch normalisation with an activation.
+/// Batch normalisation with a residual branch (input 5) and an activation.
 struct BatchNormLayer {
     geometry: BatchNormGeometry,
     statistics: Statistics,
@@ -69,7 +69,7 @@ impl Layer for BatchNormLayer {
 
     fn forward(&mut self, pass: &mut Forward<'_>, y: &mut [f32]) {
         let (x, gamma, beta) = (pass.input(0), pass.input(1), pass.input(2));
-        let (isa, g) = (pass.isa, &self.geometry);
+        let (isa, g, add) = (pass.isa, &self.geometry, pass.optional(5));
         if self.statistics == Statistics::Batch {
             self.running_mean.copy_from_slice(pass.input(3));
             self.running_var.copy_from_slice(pass.input(4));
@@ -87,7 +87,7 @@ impl Layer for BatchNormLayer {
                 gamma,
                 beta,
                 self.epsilon,
-                None,
+                add,
                 self.post,
                 y,
                 mean,
@@ -97,19 +97,23 @@ impl Layer for BatchNormLayer {
         } else {
             batchnorm::inverse_std(pass.input(4), self.epsilon, &mut self.inv_std);
             self.mean.copy_from_slice(pass.input(3));
-            batchnorm::frozen_forward(isa, g, x, gamma, beta, &self.mean, &self.inv_std, None, self.post, y);
+            batchnorm::frozen_forward(isa, g, x, gamma, beta, &self.mean, &self.inv_std, add, self.post, y);
         }
     }
 
     fn backward(&mut self, pass: &mut Backward<'_>) {
         let dy = pass.take_output_gradient();
-        let (mut dx, mut dgamma, mut dbeta) =
-            (pass.take_gradient(0), pass.take_gradient(1), pass.take_gradient(2));
+        let [mut dx, mut dgamma, mut dbeta, mut dadd] = [0, 1, 2, 5].map(|i| pass.take_gradient(i));
+        fn target(gradient: &mut Option<Gradient>) -> Option<(&mut [f32], bool)> {
+            let gradient = gradient.as_mut()?;
+            let accumulate = gradient.accumulate;
+            Some((gradient, accumulate))
+        }
         let out = BatchNormGradients {
-            dx: dx.as_mut().map(|g| (g.accumulate, g)).map(|(a, g)| (&mut **g, a)),
-            dadd: None,
-            dgamma: dgamma.as_mut().map(|g| (g.accumulate, g)).map(|(a, g)| (&mut **g, a)),
-            dbeta: dbeta.as_mut().map(|g| (g.accumulate, g)).map(|(a, g)| (&mut **g, a)),
+            dx: target(&mut dx),
+            dadd: target(&mut dadd),
+            dgamma: target(&mut dgamma),
+            dbeta: target(&mut dbeta),
         };
         let y = post::is_some(self.post).then(|| pass.output());
         batchnorm::backward(
@@ -125,7 +129,7 @@ impl Layer for BatchNormLayer {
             &self.inv_std,
             out,
         );
-        for (i, gradient) in [dx, dgamma, dbeta].into_iter().enumerate() {
+        for (i, gradient) in [(0, dx), (1, dgamma), (2, dbeta), (5, dadd)] {
             if let Some(gradient) = gradient {
                 pass.put_gradient(i, gradient);
             }

@@ -11,8 +11,12 @@ use crate::kernels::isa::{Isa, multiversion};
 use crate::kernels::scratch::Aligned;
 use crate::kernels::{par, scratch};
 
-/// Floats of partial sums at most, beyond two chunks.
+/// Floats of partial sums at most, beyond one chunk.
 const PARTIAL: usize = 1 << 20;
+/// Work items wanted.
+const ITEMS: usize = 16;
+/// Floats of inputs and output gradients that are worked on together.
+const HOLD: usize = 160 * 1024;
 
 pub(crate) struct WeightGradient {
     g: ConvGeometry,
@@ -20,10 +24,15 @@ pub(crate) struct WeightGradient {
     chunks: usize,
     /// Output channels of a group, rounded up to whole vectors.
     lanes: usize,
+    /// Parts into which the blocks of lanes are cut.
+    parts: usize,
+    /// Images that are summed up in registers before the partial sum is touched.
+    images: usize,
     /// Size of a padded input plane.
     padded: [usize; 2],
     /// Place of each row (channel, tap) in the padded planes of a group.
     offsets: Vec<usize>,
+    /// For each chunk, group and block of lanes: rows, then lanes.
     partial: Aligned,
 }
 
@@ -40,12 +49,16 @@ impl WeightGradient {
             })
             .collect();
         let size = g.groups * rows * lanes;
-        let chunks = (PARTIAL / size.max(1)).clamp(2, 16).min(g.n.max(1));
+        let chunks = (PARTIAL / size.max(1)).clamp(1, ITEMS).min(g.n.max(1));
+        let parts = ITEMS.div_ceil(chunks * g.groups).min(lanes.div_ceil(kernels.cols));
+        let image = g.group_c() * padded[0] * padded[1] + g.out_h() * g.out_w() * lanes.div_ceil(parts);
         WeightGradient {
             g: *g,
             isa,
             chunks,
             lanes,
+            parts,
+            images: (HOLD / image.max(1)).clamp(1, g.n.div_ceil(chunks).max(1)),
             padded,
             offsets,
             partial: Aligned::with_len(chunks * size),
@@ -57,75 +70,121 @@ impl WeightGradient {
     }
 
     pub(crate) fn run(&mut self, x: &[f32], dy: &[f32], dw: &mut [f32], accumulate: bool) {
-        let g = self.g;
-        let rows = self.offsets.len();
-        let size = g.groups * rows * self.lanes;
-        let len = self.chunks * size;
-        let partial = par::Shared::new(self.partial.get(len));
-        let this = &*self;
-        par::each(this.chunks * g.groups, |item| {
-            let (chunk, group) = (item / g.groups, item % g.groups);
+        let mut partial = std::mem::take(&mut self.partial);
+        let len = self.chunks * self.g.groups * self.offsets.len() * self.lanes;
+        self.sums(x, dy, dw, accumulate, partial.get(len));
+        self.partial = partial;
+    }
+
+    fn sums(&self, x: &[f32], dy: &[f32], dw: &mut [f32], accumulate: bool, partial: &mut [f32]) {
+        let (g, rows) = (&self.g, self.offsets.len());
+        let cols = Kernels::of(self.isa).cols;
+        let group_size = rows * self.lanes;
+        let blocks = self.lanes.div_ceil(cols);
+        let shared = par::Shared::new(partial);
+        par::each(self.chunks * g.groups * self.parts, |item| {
+            let (group, part) = (item / self.parts, item % self.parts);
+            let lane = |i| (cut(blocks, self.parts, i) * cols).min(self.lanes);
+            let (l0, l1) = (lane(part), lane(part + 1));
             // SAFETY: each item owns its partial sums.
-            let sums = unsafe { partial.slice(chunk * size + group * rows * this.lanes, rows * this.lanes) };
-            this.chunk(chunk, group, x, dy, sums);
+            let sums = unsafe { shared.slice(group * group_size + rows * l0, rows * (l1 - l0)) };
+            self.chunk(group / g.groups, group % g.groups, [l0, l1], x, dy, sums);
         });
-        // SAFETY: all items are done; from here on the partial sums are only read.
-        let sums: &[f32] = unsafe { partial.slice(0, len) };
-        par::planes(dw, rows, |m, dw| {
-            let (group, lane) = (m / g.group_out(), m % g.group_out());
-            for (r, dw) in dw.iter_mut().enumerate() {
-                let at = (group * rows + r) * this.lanes + lane;
-                let mut sum = 0.0f32;
-                for chunk in 0..this.chunks {
-                    sum += sums[chunk * size + at];
+        let partial: &[f32] = partial;
+        let out = par::Shared::new(dw);
+        // Partial sums are added in the order of their chunks, and turned to lie as the weights do.
+        const STEP: usize = 64;
+        let steps = rows.div_ceil(STEP);
+        par::each(g.groups * blocks * steps, |item| {
+            let (group, block, step) = (item / steps / blocks, item / steps % blocks, item % steps);
+            let (l0, r0) = (block * cols, step * STEP);
+            let (width, height) = (cols.min(self.lanes - l0), STEP.min(rows - r0));
+            scratch::with(STEP * cols, |sum| {
+                let sum = &mut sum[..height * width];
+                for chunk in 0..self.chunks {
+                    let at = (chunk * g.groups + group) * group_size + rows * l0 + r0 * width;
+                    let from = &partial[at..at + sum.len()];
+                    if chunk == 0 {
+                        sum.copy_from_slice(from);
+                    } else {
+                        sum.iter_mut().zip(from).for_each(|(s, &v)| *s += v);
+                    }
                 }
-                *dw = if accumulate { *dw + sum } else { sum };
-            }
+                for l in 0..width.min(g.group_out() - l0) {
+                    // SAFETY: each item owns its rows of its output channels.
+                    let dw = unsafe { out.slice((group * g.group_out() + l0 + l) * rows + r0, height) };
+                    for (dw, s) in dw.iter_mut().zip(sum[l..].iter().step_by(width)) {
+                        *dw = if accumulate { *dw + s } else { *s };
+                    }
+                }
+            });
         });
     }
 
-    fn chunk(&self, chunk: usize, group: usize, x: &[f32], dy: &[f32], sums: &mut [f32]) {
+    /// Sums of one chunk of images for lanes `l0..l1` of a group.
+    fn chunk(
+        &self,
+        chunk: usize,
+        group: usize,
+        [l0, l1]: [usize; 2],
+        x: &[f32],
+        dy: &[f32],
+        sums: &mut [f32],
+    ) {
         let g = &self.g;
         let kernels = Kernels::of(self.isa);
-        let (oh, ow) = (g.out_h(), g.out_w());
+        let pixels = g.out_h() * g.out_w();
         let (n0, n1) = (cut(g.n, self.chunks, chunk), cut(g.n, self.chunks, chunk + 1));
-        let plane = self.padded[0] * self.padded[1];
-        let padded_len = g.group_c() * plane;
+        let planes = g.group_c() * self.padded[0] * self.padded[1];
         let rows = self.offsets.len();
-        let shape = SumShape { oh, ow, row: g.stride[0] * self.padded[1], col: g.stride[1], ldb: self.lanes };
         let panels = kernels.panels(rows);
         sums.fill(0.0);
-        scratch::with(padded_len.next_multiple_of(16) + oh * ow * self.lanes, |buffer| {
-            let (input, across) = buffer.split_at_mut(padded_len.next_multiple_of(16));
-            for n in n0..n1 {
-                let x = &x[(n * g.c + group * g.group_c()) * g.h * g.w..][..g.group_c() * g.h * g.w];
-                pad_run(self.isa, g, self.padded, x, &mut input[..padded_len]);
-                let from = (n * g.out_c + group * g.group_out()) * oh * ow;
-                pack::columns(self.isa, dy, from, (1, oh * ow), oh * ow, g.group_out(), self.lanes, across);
-                for p in 0..panels {
-                    let (r0, r1) = (cut(rows, panels, p), cut(rows, panels, p + 1));
-                    let offsets = &self.offsets[r0..r1];
-                    let mut lane = 0;
-                    while lane < self.lanes {
-                        let vectors = ((self.lanes - lane) / kernels.lanes).min(2);
-                        let width = vectors * kernels.lanes;
+        let input_len = (self.images * planes).next_multiple_of(16);
+        scratch::with(input_len + self.images * pixels * (l1 - l0), |buffer| {
+            let (input, across) = buffer.split_at_mut(input_len);
+            for first in (n0..n1).step_by(self.images) {
+                let images = self.images.min(n1 - first);
+                for i in 0..images {
+                    let from = ((first + i) * g.c + group * g.group_c()) * g.h * g.w;
+                    let x = &x[from..from + g.group_c() * g.h * g.w];
+                    pad_run(self.isa, g, self.padded, x, &mut input[i * planes..(i + 1) * planes]);
+                }
+                for lane in (l0..l1).step_by(kernels.cols) {
+                    let width = kernels.cols.min(l1 - lane);
+                    // Pixels of all images one after the other, the channels of a pixel together.
+                    let across = &mut across[(lane - l0) * images * pixels..][..width * images * pixels];
+                    let used = width.min(g.group_out() - lane);
+                    for (i, to) in across.chunks_exact_mut((pixels * width).max(1)).enumerate() {
+                        let from = ((first + i) * g.out_c + group * g.group_out() + lane) * pixels;
+                        pack::columns(self.isa, dy, from, (1, pixels), pixels, used, width, to);
+                    }
+                    let shape = SumShape {
+                        images,
+                        image: planes,
+                        oh: g.out_h(),
+                        ow: g.out_w(),
+                        row: g.stride[0] * self.padded[1],
+                        col: g.stride[1],
+                        ldb: width,
+                    };
+                    let kernel = &kernels.sums[width / kernels.lanes - 1];
+                    let sums = &mut sums[rows * (lane - l0)..][..rows * width];
+                    for p in 0..panels {
+                        let (r0, r1) = (cut(rows, panels, p), cut(rows, panels, p + 1));
                         let mut tile = [0.0f32; MAX_ROWS * MAX_COLS];
-                        // SAFETY: the last place read is that of the last tap at the last pixel, which is inside the
-                        // padded planes by the definition of the output size; `across` holds all pixels and lanes.
+                        // SAFETY: the last place read is that of the last tap at the last pixel of the last image,
+                        // inside the padded planes by the definition of the output size; `across` holds all pixels.
                         unsafe {
-                            kernels.sums[vectors - 1][r1 - r0 - 1](
+                            kernel[r1 - r0 - 1](
                                 &shape,
                                 input.as_ptr(),
-                                offsets.as_ptr(),
-                                across.as_ptr().add(lane),
+                                self.offsets[r0..r1].as_ptr(),
+                                across.as_ptr(),
                                 tile.as_mut_ptr(),
                             );
                         }
-                        for (r, tile) in tile.chunks_exact(width).take(r1 - r0).enumerate() {
-                            let to = &mut sums[(r0 + r) * self.lanes + lane..][..width];
-                            to.iter_mut().zip(tile).for_each(|(to, &t)| *to += t);
-                        }
-                        lane += width;
+                        let to = &mut sums[r0 * width..r1 * width];
+                        to.iter_mut().zip(&tile).for_each(|(to, &t)| *to += t);
                     }
                 }
             }

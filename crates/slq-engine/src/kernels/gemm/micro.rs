@@ -18,8 +18,8 @@ pub(crate) const MAX_COLS: usize = 32;
 pub(crate) type Micro =
     unsafe fn(k: usize, a: *const f32, rs: usize, cs: usize, b: *const f32, tile: *mut f32);
 
-/// Sums over output pixels for a weight gradient: `tile[r][..] = sum over y < oh, x < ow of
-/// a[offsets[r] + y * row + x * col] * b[(y * ow + x) * ldb + ..]`.
+/// Sums over images and output pixels for a weight gradient: `tile[r][..] = sum over i < images, y < oh, x < ow of
+/// a[offsets[r] + i * image + y * row + x * col] * b[((i * oh + y) * ow + x) * ldb + ..]`.
 ///
 /// # Safety
 /// As [`Micro`], for these places.
@@ -29,6 +29,9 @@ pub(crate) type MicroSum =
 /// The loops of [`MicroSum`].
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SumShape {
+    /// Images, and the distance from one to the next in `a`; in `b` their pixels follow each other.
+    pub images: usize,
+    pub image: usize,
     pub oh: usize,
     pub ow: usize,
     pub row: usize,
@@ -91,23 +94,25 @@ unsafe fn sum_body<S: Simd, const ROWS: usize, const VECS: usize>(
     // SAFETY: the caller's promise covers every place that is touched.
     unsafe {
         let mut acc = [[S::zero(); VECS]; ROWS];
-        let mut from: [*const f32; ROWS] = std::array::from_fn(|r| a.add(*offsets.add(r)));
         let mut b = b;
-        for _ in 0..s.oh {
-            let mut at = 0;
-            for _ in 0..s.ow {
-                let bv: [S::V; VECS] = std::array::from_fn(|v| S::load(b.add(v * S::LANES)));
-                for (r, acc) in acc.iter_mut().enumerate() {
-                    let v = S::splat(from[r].add(at));
-                    for (acc, &bv) in acc.iter_mut().zip(&bv) {
-                        *acc = S::fma(v, bv, *acc);
+        for i in 0..s.images {
+            let mut from: [*const f32; ROWS] = std::array::from_fn(|r| a.add(*offsets.add(r) + i * s.image));
+            for _ in 0..s.oh {
+                let mut at = 0;
+                for _ in 0..s.ow {
+                    let bv: [S::V; VECS] = std::array::from_fn(|v| S::load(b.add(v * S::LANES)));
+                    for (r, acc) in acc.iter_mut().enumerate() {
+                        let v = S::splat(from[r].add(at));
+                        for (acc, &bv) in acc.iter_mut().zip(&bv) {
+                            *acc = S::fma(v, bv, *acc);
+                        }
                     }
+                    at += s.col;
+                    b = b.add(s.ldb);
                 }
-                at += s.col;
-                b = b.add(s.ldb);
-            }
-            for p in &mut from {
-                *p = p.wrapping_add(s.row);
+                for p in &mut from {
+                    *p = p.wrapping_add(s.row);
+                }
             }
         }
         for (r, acc) in acc.iter().enumerate() {
