@@ -199,3 +199,14 @@ impl ReadOptions {
         Self { phase, level: 0, stages: Vec::new(), seed: 0, input_shape: None }
     }
 }
+
+/// The files that a net was read from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Source {
+    /// The prototxt.
+    pub prototxt: PathBuf,
+    /// The caffemodel, if there was one.
+    pub caffemodel: Option<PathBuf>,
+    /// How they were read.
+    pub options: ReadOptions,
+}

@@ -12,10 +12,13 @@ mod read;
 mod text;
 mod upgrade;
 mod wire;
+mod write;
 
 pub use error::CaffeError;
 pub use info::{
-    Accuracy, DataKind, DataSource, Loss, LossKind, Net, NetInfo, Normalization, ReadOptions, TransformParam,
+    Accuracy, DataKind, DataSource, Loss, LossKind, Net, NetInfo, Normalization, ReadOptions, Source,
+    TransformParam,
 };
 pub use phase::Phase;
 pub use read::{data_sources, read, read_mean, read_net};
+pub use write::{WriteOptions, write};

@@ -1,21 +1,10 @@
 //! The LeNet that Caffe itself trained.
 
-use std::path::PathBuf;
+mod common;
 
+use common::shared;
 use slq_caffe::{Phase, read};
 use slq_graph::{Dim, Graph};
-
-/// A file of the shared test data, or `None` with a message that names the test skipped.
-fn shared(test: &str, file: &str) -> Option<PathBuf> {
-    let root = std::env::var_os("SLQ_DATA").map(PathBuf::from);
-    let root = root.unwrap_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared")));
-    let path = root.join(file);
-    if path.exists() {
-        return Some(path);
-    }
-    eprintln!("skipped {test}: {} is missing", path.display());
-    None
-}
 
 fn lenet(test: &str, which: &str) -> Option<Graph> {
     let net = shared(test, "models/lenet_mnist_deploy.prototxt")?;

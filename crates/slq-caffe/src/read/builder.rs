@@ -38,7 +38,24 @@ pub(super) struct Param<'a> {
     pub default: f32,
 }
 
+/// Which weight of the graph a blob of a layer is.
+#[derive(Debug, Clone)]
+pub(crate) struct BlobSource {
+    /// Index of the layer among the active ones.
+    pub layer: usize,
+    /// Name of the weight.
+    pub weight: String,
+    /// A fixed value instead of a weight.
+    pub constant: Option<f32>,
+    /// The blob's shape.
+    pub shape: Vec<usize>,
+}
+
 pub(super) struct Builder<'a> {
+    /// Index of the layer that is being added.
+    pub current: usize,
+    /// Where the blobs went, layer by layer in order.
+    pub sources: Vec<BlobSource>,
     pub path: &'a Path,
     pub options: &'a ReadOptions,
     pub graph: Graph,
@@ -50,6 +67,8 @@ pub(super) struct Builder<'a> {
     writes_left: HashMap<String, usize>,
     names: HashSet<String>,
     node_names: HashSet<String>,
+    /// Values that a `Silence` layer keeps from being outputs.
+    pub silenced: HashSet<String>,
     /// Weights by the name that layers share them under.
     shared: HashMap<String, String>,
     fresh_values: usize,
@@ -74,6 +93,8 @@ impl<'a> Builder<'a> {
             }
         }
         Ok(Self {
+            current: 0,
+            sources: Vec::new(),
             path,
             options,
             graph: Graph::default(),
@@ -84,6 +105,7 @@ impl<'a> Builder<'a> {
             names: writes_left.keys().cloned().collect(),
             writes_left,
             node_names: HashSet::new(),
+            silenced: HashSet::new(),
             shared: HashMap::new(),
             fresh_values: 0,
         })
@@ -300,9 +322,22 @@ impl<'a> Builder<'a> {
         Ok(Some(blob.data.clone()))
     }
 
+    /// Remembers that the next blob of the current layer is `weight`.
+    pub(super) fn source(&mut self, weight: &str, shape: Vec<usize>) {
+        let (layer, weight) = (self.current, weight.to_owned());
+        self.sources.push(BlobSource { layer, weight, constant: None, shape });
+    }
+
     /// Adds a weight from the caffemodel or by its filler and returns its name; layers that share it by name
     /// get the first one's.
     pub(super) fn param(&mut self, layer: &LayerParameter, param: Param) -> Result<String, CaffeError> {
+        let shape = param.shape.clone();
+        let name = self.shared_or_new(layer, param)?;
+        self.source(&name, shape);
+        Ok(name)
+    }
+
+    fn shared_or_new(&mut self, layer: &LayerParameter, param: Param) -> Result<String, CaffeError> {
         let spec = layer.param.get(param.index);
         let share = spec.map(|s| s.name()).filter(|n| !n.is_empty());
         if let Some(owner) = share.and_then(|s| self.shared.get(s)) {
@@ -360,6 +395,7 @@ impl<'a> Builder<'a> {
         let shape = self.blob_shape(layer, index).unwrap_or_default().to_vec();
         let values = self.blob(layer, index, &shape)?.unwrap_or_default();
         let name = self.unique(&format!("{}.blob{index}", layer.name()));
+        self.source(&name, shape.clone());
         let tensor = Tensor::f32(shape, values)?;
         self.graph.weights.insert(name.clone(), Weight::from(tensor));
         Ok(name)
@@ -407,7 +443,8 @@ impl<'a> Builder<'a> {
         }
         let read: HashSet<&String> = self.graph.nodes.iter().flat_map(|n| &n.inputs).collect();
         for output in self.graph.nodes.iter().flat_map(|n| &n.outputs) {
-            if !output.is_empty() && !read.contains(output) && !outputs.contains(output) {
+            let idle = output.is_empty() || read.contains(output) || self.silenced.contains(output);
+            if !idle && !outputs.contains(output) {
                 outputs.push(output.clone());
             }
         }

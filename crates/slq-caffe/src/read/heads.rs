@@ -20,7 +20,13 @@ pub(super) fn add(b: &mut Builder, layer: &LayerParameter) -> Result<bool, Caffe
             accuracy(b, layer)?;
             return Ok(true);
         }
-        "Silence" => return Ok(true),
+        "Silence" => {
+            for i in 0..layer.bottom.len() {
+                let value = b.any_bottom(layer, i)?;
+                b.silenced.insert(value.name);
+            }
+            return Ok(true);
+        }
         "ContrastiveLoss" | "InfogainLoss" => {
             return Err(b.bad(layer, "type", format!("the loss `{}` is not supported", layer.r#type())));
         }

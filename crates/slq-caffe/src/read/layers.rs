@@ -21,6 +21,7 @@ pub(super) fn add_all(b: &mut Builder, layers: &[LayerParameter]) -> Result<(), 
     let scales: HashMap<usize, usize> = pairs.iter().map(|(&norm, &scale)| (scale, norm)).collect();
     let mut pending = HashMap::new();
     for (i, layer) in layers.iter().enumerate() {
+        b.current = i;
         if data::add(b, layer)? || heads::add(b, layer)? {
             continue;
         }

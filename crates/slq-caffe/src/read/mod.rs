@@ -17,12 +17,18 @@ use std::path::Path;
 use slq_graph::Graph;
 
 use crate::error::CaffeError;
-use crate::info::{DataSource, Net, ReadOptions};
+use crate::info::{DataSource, Net, ReadOptions, Source};
 use crate::phase::{Phase, State};
 use crate::proto::{LayerParameter, NetParameter};
 use crate::{text, upgrade, wire};
 
+pub(crate) use builder::BlobSource;
 use builder::Builder;
+
+/// Output extent of Caffe's pooling along one axis.
+pub(crate) fn pool_extent(size: usize, kernel: usize, stride: usize, pad: usize) -> Option<usize> {
+    pool::extent_of(size, kernel, stride, pad)
+}
 
 /// The net of a prototxt with the weights of a caffemodel, as a graph of ONNX operators (opset 13).
 ///
@@ -61,6 +67,22 @@ pub fn read_net(
     let mut builder = Builder::new(prototxt, blobs, options, &layers)?;
     layers::add_all(&mut builder, &layers)?;
     builder.finish(name)
+}
+
+/// The active layers of a net (blobs left out), and which weight of its graph each blob is.
+pub(crate) fn layers_and_blobs(
+    source: &Source,
+) -> Result<(Vec<LayerParameter>, Vec<BlobSource>), CaffeError> {
+    let prototxt = source.prototxt.as_path();
+    let (_, mut layers) = active_layers(prototxt, &source.options)?;
+    let blobs = match &source.caffemodel {
+        Some(path) => Some((path.as_path(), wire::read_model(path)?)),
+        None => None,
+    };
+    let mut builder = Builder::new(prototxt, blobs, &source.options, &layers)?;
+    layers::add_all(&mut builder, &layers)?;
+    layers.iter_mut().for_each(|l| l.blobs.clear());
+    Ok((layers, builder.sources))
 }
 
 /// The data layers of a prototxt in the given state, without building the net.

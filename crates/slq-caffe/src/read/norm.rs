@@ -2,7 +2,7 @@
 
 use slq_graph::{Attribute, Node, Tensor};
 
-use super::builder::{Builder, Param, Value};
+use super::builder::{BlobSource, Builder, Param, Value};
 use super::layers::{Mapped, axis};
 use crate::error::CaffeError;
 use crate::phase::Phase;
@@ -57,31 +57,33 @@ pub(super) fn lrn(b: &mut Builder, layer: &LayerParameter) -> Result<Mapped, Caf
 /// A `BatchNorm` that waits for the `Scale` layer it is fused with.
 pub(super) struct Pending {
     layer: LayerParameter,
+    index: usize,
     input: Value,
 }
 
 /// `BatchNorm` alone: a `BatchNormalization` with scale 1 and bias 0, which training leaves alone.
 pub(super) fn batch_norm(b: &mut Builder, layer: &LayerParameter) -> Result<Mapped, CaffeError> {
     let input = b.bottom(layer, 0)?;
-    add_batch_norm(b, layer, input, None)
+    add_batch_norm(b, layer, b.current, input, None)
 }
 
 /// The first half of a fused pair: remembers the input.
 pub(super) fn defer(b: &mut Builder, layer: &LayerParameter) -> Result<Pending, CaffeError> {
     let input = b.bottom(layer, 0)?;
     b.skip_write(layer);
-    Ok(Pending { layer: layer.clone(), input })
+    Ok(Pending { layer: layer.clone(), index: b.current, input })
 }
 
 /// `BatchNorm` and the `Scale` behind it as one `BatchNormalization`.
 pub(super) fn fused(b: &mut Builder, norm: Pending, scale: &LayerParameter) -> Result<Mapped, CaffeError> {
-    add_batch_norm(b, &norm.layer, norm.input, Some(scale))
+    add_batch_norm(b, &norm.layer, norm.index, norm.input, Some(scale))
 }
 
 /// Caffe keeps sums that are to be divided by the third blob; the running statistics here are the quotients.
 fn add_batch_norm(
     b: &mut Builder,
     layer: &LayerParameter,
+    index: usize,
     input: Value,
     scale: Option<&LayerParameter>,
 ) -> Result<Mapped, CaffeError> {
@@ -119,6 +121,11 @@ fn add_batch_norm(
     };
     let mean = b.constant(layer, "mean", Tensor::f32(vec![channels], mean)?);
     let var = b.constant(layer, "var", Tensor::f32(vec![channels], var)?);
+    let here = std::mem::replace(&mut b.current, index);
+    b.source(&mean, vec![channels]);
+    b.source(&var, vec![channels]);
+    b.sources.push(BlobSource { layer: index, weight: String::new(), constant: Some(1.0), shape: vec![1] });
+    b.current = here;
     let (weight, bias, last) = match scale {
         Some(scale) => {
             let s = scale.scale_param.clone().unwrap_or_default();

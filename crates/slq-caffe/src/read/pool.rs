@@ -35,6 +35,11 @@ pub(crate) fn extent(size: usize, kernel: usize, stride: usize, pad: usize, floo
     Some(Axis { out, end: if symmetric { pad } else { needed } })
 }
 
+/// Output extent by Caffe's rule.
+pub(crate) fn extent_of(size: usize, kernel: usize, stride: usize, pad: usize) -> Option<usize> {
+    extent(size, kernel, stride, pad, false).map(|a| a.out)
+}
+
 fn extents(h: Option<u32>, w: Option<u32>, both: Option<u32>, default: Option<u32>) -> Option<[usize; 2]> {
     let h = h.or(both).or(default)?;
     let w = w.or(both).or(default)?;
