@@ -1,5 +1,7 @@
 //! The graph: nodes in execution order, weights by name, metadata.
 
+use std::collections::HashSet;
+
 use indexmap::IndexMap;
 
 use crate::node::{Node, ValueInfo};
@@ -30,13 +32,6 @@ pub struct Weight {
     pub palette: Option<Palette>,
     /// Multipliers of the solver's rates.
     pub rates: TrainingRates,
-}
-
-impl Weight {
-    /// Whether this is a float tensor of two or more dimensions.
-    fn is_float_matrix(&self) -> bool {
-        self.tensor.shape().len() >= 2 && self.tensor.as_f32().is_some()
-    }
 }
 
 impl From<Tensor> for Weight {
@@ -93,16 +88,26 @@ pub struct Quantizable {
 
 impl Graph {
     /// The weights that the methods may quantize, in execution order, each once. Biases, batch-norm and scale
-    /// parameters are not among them (method.md, section 1). Of weights without a network (no nodes), all float
-    /// tensors of two or more dimensions.
+    /// parameters are not among them (method.md, section 1).
+    ///
+    /// Of a graph without nodes (the weights of a bare safetensors file) these are all float weights of two axes and
+    /// more; the first axis is taken for the channels, and the weight's name without `.weight` for the node's.
     pub fn quantizable(&self) -> Vec<Quantizable> {
+        let matrix = |name: &str| {
+            let tensor = self.weights.get(name).map(|w| &w.tensor);
+            tensor.is_some_and(|t| t.shape().len() >= 2 && t.as_f32().is_some())
+        };
         if self.nodes.is_empty() {
-            let matrices = self.weights.iter().filter(|(_, w)| w.is_float_matrix());
-            return matrices
-                .map(|(name, _)| Quantizable { weight: name.clone(), ..Quantizable::default() })
-                .collect();
+            let names = self.weights.keys().filter(|name| matrix(name));
+            let bare = |name: &String| Quantizable {
+                weight: name.clone(),
+                node: name.strip_suffix(".weight").unwrap_or(name).into(),
+                op: String::new(),
+                channel_axis: 0,
+            };
+            return names.map(bare).collect();
         }
-        let mut found: Vec<Quantizable> = Vec::new();
+        let (mut found, mut seen) = (Vec::new(), HashSet::new());
         for node in self.nodes.iter().filter(|n| n.domain.is_empty()) {
             let channel_axis = match node.op.as_str() {
                 "Conv" => 0,
@@ -111,9 +116,8 @@ impl Graph {
                 "Gemm" | "MatMul" => 1,
                 _ => continue,
             };
-            let Some(name) = node.input(1) else { continue };
-            let Some(weight) = self.weights.get(name) else { continue };
-            if weight.is_float_matrix() && !found.iter().any(|q| q.weight == name) {
+            let Some(name) = node.input(1).filter(|name| matrix(name)) else { continue };
+            if seen.insert(name) {
                 found.push(Quantizable {
                     weight: name.into(),
                     node: node.name.clone(),
@@ -140,5 +144,32 @@ impl Graph {
     /// The nodes that read value `name`.
     pub fn consumers_of<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Node> {
         self.nodes.iter().filter(move |n| n.inputs.iter().any(|i| i == name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Attribute;
+
+    #[test]
+    fn matrices_of_layers_can_be_quantized_each_once() {
+        let mut graph = Graph::default();
+        for (name, shape) in [("w", &[2, 2][..]), ("v", &[2, 2, 1, 1]), ("b", &[2]), ("e.weight", &[3, 2])] {
+            let tensor = Tensor::f32(shape.to_vec(), vec![0.0; shape.iter().product()]).unwrap();
+            graph.weights.insert(name.into(), tensor.into());
+        }
+        let names = |g: &Graph| g.quantizable().into_iter().map(|q| (q.weight, q.node, q.channel_axis));
+        let bare: Vec<_> = names(&graph).collect();
+        let entry = |w: &str, n: &str, axis| (w.to_string(), n.to_string(), axis);
+        assert_eq!(bare, [entry("w", "w", 0), entry("v", "v", 0), entry("e.weight", "e", 0)]);
+        graph.nodes = vec![
+            Node::new("fc", "Gemm", &["x", "w", "b"], &["h"]).with("transB", Attribute::Int(1)),
+            Node::new("again", "MatMul", &["h", "w"], &["i"]),
+            Node::new("up", "ConvTranspose", &["i", "v"], &["j"]),
+            Node::new("look-up", "Gather", &["e.weight", "j"], &["y"]),
+        ];
+        let found: Vec<_> = names(&graph).collect();
+        assert_eq!(found, [entry("w", "fc", 0), entry("v", "up", 1)]);
     }
 }

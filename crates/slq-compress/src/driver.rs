@@ -1,0 +1,298 @@
+//! Runs a method: baseline, rounds of sharing and re-training, a checkpoint after each, figures at the end.
+
+use std::path::Path;
+use std::time::Instant;
+
+use slq_data::Portion;
+use slq_engine::{CpuExecutor, EngineOptions, Executor, Isa};
+use slq_graph::Graph;
+
+use crate::calibration::Calibration;
+use crate::checkpoint::{RunDir, RunState};
+use crate::error::CompressError;
+use crate::kmeans;
+use crate::layers::{Layer, select_layers};
+use crate::method::{Method, Stage};
+use crate::observer::{Event, Observer};
+use crate::report::{Accuracy, Report, RoundReport, Size};
+use crate::settings::{MethodName, Settings};
+use crate::slq::Slq;
+use crate::training::{Span, TrainingData, check_fit, evaluate, retrain};
+
+/// Where and how a run works, beside its settings.
+#[derive(Debug, Clone, Copy)]
+pub struct RunOptions<'a> {
+    /// Where checkpoints go; `None` keeps none.
+    pub run_dir: Option<&'a Path>,
+    /// Go on from the directory's last checkpoint.
+    pub resume: bool,
+    /// Instruction set.
+    pub isa: Isa,
+}
+
+impl Default for RunOptions<'_> {
+    fn default() -> Self {
+        Self { run_dir: None, resume: false, isa: Isa::detect() }
+    }
+}
+
+/// What a run gives back.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// The compressed network: every selected weight has a fully fixed palette.
+    pub graph: Graph,
+    /// The run's figures.
+    pub report: Report,
+}
+
+/// Compresses `graph`.
+///
+/// Methods that re-train need `data`; k-means uses it, where given, to report accuracies.
+///
+/// # Errors
+/// Any [`CompressError`]; the run directory then holds the last complete round.
+pub fn compress(
+    graph: Graph,
+    data: Option<&TrainingData>,
+    settings: &Settings,
+    options: RunOptions<'_>,
+    observer: &mut dyn Observer,
+) -> Result<Outcome, CompressError> {
+    settings.check()?;
+    let layers = select_layers(&graph, settings)?;
+    match (settings.method, data) {
+        (MethodName::Kmeans, _) => compress_once(graph, data, settings, &layers, options, observer),
+        (_, None) => Err(CompressError::NoData),
+        (MethodName::Slq, Some(data)) => {
+            let method = Slq::new(settings, layers.clone())?;
+            Run::prepare(graph, data, settings, layers, options)?.finish(method, observer)
+        }
+    }
+}
+
+/// Methods of a single step that need neither data nor re-training.
+fn compress_once(
+    mut graph: Graph,
+    data: Option<&TrainingData>,
+    settings: &Settings,
+    layers: &[Layer],
+    options: RunOptions<'_>,
+    observer: &mut dyn Observer,
+) -> Result<Outcome, CompressError> {
+    let began = Instant::now();
+    let (mut baseline, mut final_accuracy) = (None, None);
+    if let Some(data) = data {
+        let mut executor = executor(&graph, settings, options.isa)?;
+        let accuracy = test_accuracy(&mut executor, data, settings)?;
+        observer.on(&Event::Baseline(accuracy));
+        baseline = Some(accuracy);
+        kmeans::share(&mut graph, layers)?;
+        executor.load_parameters(&graph)?;
+        let accuracy = test_accuracy(&mut executor, data, settings)?;
+        observer.on(&Event::Final(accuracy));
+        final_accuracy = Some(accuracy);
+    } else {
+        kmeans::share(&mut graph, layers)?;
+    }
+    let report =
+        report(&graph, settings, baseline, final_accuracy, Vec::new(), began.elapsed().as_secs_f64());
+    Ok(Outcome { graph, report })
+}
+
+fn executor(graph: &Graph, settings: &Settings, isa: Isa) -> Result<CpuExecutor, CompressError> {
+    let training = &settings.training;
+    let options = EngineOptions { isa, batch_norm: training.batch_norm, seed: settings.seed };
+    Ok(CpuExecutor::new(graph, training.batch, &options)?)
+}
+
+fn test_accuracy(
+    executor: &mut dyn Executor,
+    data: &TrainingData,
+    settings: &Settings,
+) -> Result<Accuracy, CompressError> {
+    evaluate(executor, &data.test, &data.transform, settings.training.batch)
+}
+
+fn report(
+    graph: &Graph,
+    settings: &Settings,
+    baseline: Option<Accuracy>,
+    final_accuracy: Option<Accuracy>,
+    rounds: Vec<RoundReport>,
+    seconds: f64,
+) -> Report {
+    Report {
+        method: method_text(settings.method).into(),
+        bits: settings.bits,
+        codebook_size: settings.codebook_size(settings.bits),
+        baseline,
+        final_accuracy,
+        rounds,
+        size: Size::of(graph),
+        seconds,
+    }
+}
+
+/// The method's name as the command line writes it.
+pub fn method_text(method: MethodName) -> &'static str {
+    match method {
+        MethodName::Slq => "slq",
+        MethodName::Kmeans => "kmeans",
+    }
+}
+
+/// A run of a method that re-trains.
+struct Run<'a> {
+    graph: Graph,
+    data: &'a TrainingData,
+    settings: &'a Settings,
+    layers: Vec<Layer>,
+    dir: Option<RunDir>,
+    state: RunState,
+    executor: CpuExecutor,
+    teacher: Option<CpuExecutor>,
+    train: slq_data::Split,
+    calibration: Option<Calibration>,
+    resumed: bool,
+}
+
+impl<'a> Run<'a> {
+    fn prepare(
+        mut graph: Graph,
+        data: &'a TrainingData,
+        settings: &'a Settings,
+        layers: Vec<Layer>,
+        options: RunOptions<'_>,
+    ) -> Result<Self, CompressError> {
+        let training = &settings.training;
+        let mut teacher = training.distill.map(|_| executor(&graph, settings, options.isa)).transpose()?;
+        let (train, calibration) = if settings.measures() {
+            let portion = Portion::Count(settings.calibration);
+            let (train, held_out) = data.train.split_off_validation(portion, settings.seed)?;
+            let mut calibration = Calibration::new(&held_out, &data.transform, training.batch)?;
+            if let (Some(teacher), Some(temperature)) = (&mut teacher, training.distill) {
+                calibration.distil(teacher, temperature)?;
+            }
+            (train, Some(calibration))
+        } else {
+            (data.train.clone(), None)
+        };
+        let mut state = RunState::new(settings, &graph, data);
+        let dir = options.run_dir.map(RunDir::create).transpose()?;
+        let mut resumed = false;
+        if let Some(dir) = &dir {
+            match (dir.state()?, options.resume) {
+                (Some(found), true) => {
+                    found.check_same_job(&state, dir.path())?;
+                    dir.load(&found, &mut graph)?;
+                    (state, resumed) = (found, true);
+                }
+                (Some(_), false) => {
+                    let reason = "it already holds a run: resume it, or name another directory".into();
+                    return Err(CompressError::RunDir { path: dir.path().into(), reason });
+                }
+                // Killed before the first state was written: the run begins again.
+                (None, _) => {}
+            }
+        }
+        let mut executor = executor(&graph, settings, options.isa)?;
+        check_fit(&mut executor, data, training.batch)?;
+        Ok(Self { graph, data, settings, layers, dir, state, executor, teacher, train, calibration, resumed })
+    }
+
+    fn finish(
+        mut self,
+        mut method: impl Method,
+        observer: &mut dyn Observer,
+    ) -> Result<Outcome, CompressError> {
+        let began = Instant::now();
+        let before_this_sitting = self.state.seconds;
+        if self.resumed {
+            observer.on(&Event::Resumed(&self.state.rounds));
+        }
+        if self.state.baseline.is_none() {
+            let accuracy = self.test_accuracy()?;
+            observer.on(&Event::Baseline(accuracy));
+            self.state.baseline = Some(accuracy);
+            if let Some(dir) = &self.dir {
+                dir.save(&self.state, &self.graph)?;
+            }
+        }
+        let rounds = method.rounds();
+        for round in self.state.rounds.len()..rounds {
+            observer.on(&Event::RoundStarted { round, rounds });
+            let report = self.round(&mut method, round, observer)?;
+            self.state.iterations += report.iterations;
+            self.state.rounds.push(report);
+            self.state.seconds = before_this_sitting + began.elapsed().as_secs_f64();
+            if let Some(dir) = &self.dir {
+                dir.save(&self.state, &self.graph)?;
+            }
+            observer.on(&Event::RoundEnded(&self.state.rounds[round]));
+        }
+        let last = self.state.rounds.last().and_then(|r| r.after);
+        if let Some(accuracy) = last {
+            observer.on(&Event::Final(accuracy));
+        }
+        let Self { graph, settings, state, .. } = self;
+        let report = report(&graph, settings, state.baseline, last, state.rounds, state.seconds);
+        Ok(Outcome { graph, report })
+    }
+
+    fn round(
+        &mut self,
+        method: &mut impl Method,
+        round: usize,
+        observer: &mut dyn Observer,
+    ) -> Result<RoundReport, CompressError> {
+        let began = Instant::now();
+        let mut stage = Stage {
+            graph: &mut self.graph,
+            executor: &mut self.executor,
+            calibration: self.calibration.as_ref(),
+            observer,
+        };
+        method.share(round, &mut stage)?;
+        let fixed = self.apply_palettes()?;
+        let share_seconds = began.elapsed().as_secs_f64();
+        let total: usize = self.layers.iter().map(|l| l.count).sum();
+        let fixed_fraction = fixed as f64 / total.max(1) as f64;
+        let before = self.test_accuracy()?;
+        observer.on(&Event::Shared { fixed_fraction, before: Some(before) });
+        let training = &self.settings.training;
+        let iterations = training.duration.iterations(self.train.len(), training.batch);
+        let span = Span { done: self.state.iterations, iterations, seed: self.settings.seed };
+        let teacher = self.teacher.as_mut().map(|t| t as &mut dyn Executor);
+        let transform = &self.data.transform;
+        let retrain_seconds =
+            retrain(&mut self.executor, teacher, &self.train, transform, training, span, observer)?;
+        self.executor.store_parameters(&mut self.graph)?;
+        let after = self.test_accuracy()?;
+        Ok(RoundReport {
+            fixed_fraction,
+            before: Some(before),
+            after: Some(after),
+            iterations,
+            share_seconds,
+            retrain_seconds,
+            seconds: began.elapsed().as_secs_f64(),
+        })
+    }
+
+    /// Gives the executor the shared values and the masks; counts the fixed weights.
+    fn apply_palettes(&mut self) -> Result<usize, CompressError> {
+        let mut fixed = 0;
+        for layer in &self.layers {
+            let weight = &self.graph.weights[&layer.weight];
+            let Some(palette) = &weight.palette else { continue };
+            self.executor.set_parameter(&layer.weight, weight.tensor.as_f32().unwrap_or_default())?;
+            self.executor.set_mask(&layer.weight, Some(palette.fixed()))?;
+            fixed += palette.fixed_count();
+        }
+        Ok(fixed)
+    }
+
+    fn test_accuracy(&mut self) -> Result<Accuracy, CompressError> {
+        test_accuracy(&mut self.executor, self.data, self.settings)
+    }
+}

@@ -1,0 +1,103 @@
+//! What can go wrong while compressing.
+
+use std::path::PathBuf;
+
+/// A compression or training that could not be done.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CompressError {
+    /// A setting that cannot be.
+    #[error("setting '{name}': {reason}")]
+    Setting {
+        /// The setting, as the command line calls it.
+        name: &'static str,
+        /// Why it cannot be.
+        reason: String,
+    },
+    /// A schedule that does not lead from none to all clusters.
+    #[error("schedule {schedule:?}: {reason}")]
+    Schedule {
+        /// The schedule given.
+        schedule: Vec<usize>,
+        /// Why it does not.
+        reason: String,
+    },
+    /// A layer pattern that is not one, or matches nothing.
+    #[error("layer pattern '{pattern}': {reason}; the layers are {layers}")]
+    Pattern {
+        /// The pattern.
+        pattern: String,
+        /// What is wrong with it.
+        reason: String,
+        /// Names of the layers there are.
+        layers: String,
+    },
+    /// Nothing to quantize.
+    #[error("the network has no layer to quantize: no Conv, Gemm or MatMul with constant float weights")]
+    NoLayers,
+    /// A weight that is not a number.
+    #[error("weight '{weight}' holds {value} at position {position}; repair the model before compressing it")]
+    NonFinite {
+        /// The weight.
+        weight: String,
+        /// First offending position, row-major.
+        position: usize,
+        /// What stands there.
+        value: f32,
+    },
+    /// A method that re-trains was given no data.
+    #[error("this method re-trains and needs a dataset; without data use the method 'kmeans'")]
+    NoData,
+    /// A split too small for what is asked of it.
+    #[error("{images} training images are too few: {reason}")]
+    TooFewImages {
+        /// Images there are.
+        images: usize,
+        /// What they do not suffice for.
+        reason: String,
+    },
+    /// The data does not fit the network.
+    #[error("the data does not fit the network: {reason}")]
+    DataMismatch {
+        /// What disagrees.
+        reason: String,
+    },
+    /// A run directory that cannot be used.
+    #[error("run directory '{path}': {reason}")]
+    RunDir {
+        /// The directory or a file in it.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A run directory belongs to another job.
+    #[error(
+        "run directory '{path}' was begun with {what} that differ; give another directory or the same inputs"
+    )]
+    Fingerprint {
+        /// The directory.
+        path: PathBuf,
+        /// What differs: model, data or settings.
+        what: &'static str,
+    },
+    /// Clustering failed.
+    #[error("layer '{layer}': {source}")]
+    Cluster {
+        /// The layer's weight.
+        layer: String,
+        /// What the clustering says.
+        source: slq_codebook::ClusterError,
+    },
+    /// The graph does not allow what was asked.
+    #[error(transparent)]
+    Graph(#[from] slq_graph::GraphError),
+    /// The engine failed.
+    #[error(transparent)]
+    Engine(#[from] slq_engine::EngineError),
+    /// The data could not be read.
+    #[error(transparent)]
+    Data(#[from] slq_data::DataError),
+    /// A checkpoint could not be written or read.
+    #[error(transparent)]
+    Checkpoint(#[from] slq_safetensors::SafetensorsError),
+}

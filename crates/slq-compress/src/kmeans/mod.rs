@@ -1,0 +1,72 @@
+//! Plain weight sharing: the optimal 1-D k-means codebook of every layer, no data, no re-training.
+
+use slq_codebook::{ClusterParams, Clustering, cluster_groups, even_groups};
+use slq_graph::{Graph, Palette};
+
+use crate::error::CompressError;
+use crate::layers::Layer;
+use crate::method::store_palette;
+
+/// Moves the weights of `layers` onto their optimal codebooks.
+///
+/// # Errors
+/// [`CompressError::Cluster`] naming the layer whose weights cannot be clustered.
+pub(crate) fn share(graph: &mut Graph, layers: &[Layer]) -> Result<(), CompressError> {
+    let shared: &Graph = graph;
+    let palettes = layers.iter().map(|layer| palette(shared, layer)).collect::<Result<Vec<_>, _>>()?;
+    for (layer, palette) in layers.iter().zip(palettes) {
+        store_palette(graph, &layer.weight, palette);
+    }
+    Ok(())
+}
+
+fn palette(graph: &Graph, layer: &Layer) -> Result<Palette, CompressError> {
+    let values = graph.weights[&layer.weight].tensor.as_f32().unwrap_or_default();
+    let named = |source| CompressError::Cluster { layer: layer.weight.clone(), source };
+    let params = ClusterParams::new(layer.size).map_err(named)?;
+    let groups = even_groups(values.len(), values.len() / layer.groups);
+    let found: Vec<Clustering<u8>> = cluster_groups(values, &groups, &params).map_err(named)?;
+    let mut codebook = Vec::with_capacity(layer.groups * layer.size);
+    for group in &found {
+        // Fewer distinct values than centroids: repeat the last one, all codebooks are equally long.
+        let last = group.codebook.last().copied().unwrap_or_default();
+        codebook.extend((0..layer.size).map(|i| group.codebook.get(i).copied().unwrap_or(last)));
+    }
+    let codes = found.into_iter().flat_map(|g| g.codes).collect();
+    Ok(Palette::fully_fixed(codebook, layer.groups, codes)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layers::select_layers;
+    use crate::settings::{Granularity, MethodName, Settings};
+
+    #[test]
+    fn every_weight_takes_the_nearest_of_its_codebook() {
+        for granularity in [Granularity::Tensor, Granularity::Channel] {
+            let settings =
+                Settings { method: MethodName::Kmeans, bits: 2, granularity, ..Settings::default() };
+            let before = slq_zoo::build("lenet", 3).unwrap();
+            let mut graph = before.clone();
+            let layers = select_layers(&graph, &settings).unwrap();
+            share(&mut graph, &layers).unwrap();
+            for layer in &layers {
+                let weight = &graph.weights[&layer.weight];
+                let palette = weight.palette.as_ref().unwrap();
+                let (now, old) =
+                    (weight.tensor.as_f32().unwrap(), before.weights[&layer.weight].tensor.as_f32().unwrap());
+                assert_eq!(now, palette.decode());
+                let run = layer.count / layer.groups;
+                for (i, (&n, &o)) in now.iter().zip(old).enumerate() {
+                    let book = &palette.codebook()[i / run * layer.size..][..layer.size];
+                    let nearest = book.iter().map(|c| (c - o).abs()).fold(f32::INFINITY, f32::min);
+                    assert!(
+                        (n - o).abs() <= nearest * (1.0 + 1e-5) + 1e-7,
+                        "{granularity:?}: {o} became {n}"
+                    );
+                }
+            }
+        }
+    }
+}

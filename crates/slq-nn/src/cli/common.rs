@@ -1,0 +1,113 @@
+//! Flags that every subcommand has, and how models are named.
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use slq::{Isa, Model, ModelName};
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Common {
+    /// Print one JSON object on stdout; progress goes to stderr
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Threads to compute on [default: one for each core]
+    #[arg(long, global = true, value_name = "N")]
+    threads: Option<usize>,
+    /// Seed of every random choice
+    #[arg(long, global = true, value_name = "N", default_value_t = 0)]
+    pub(crate) seed: u64,
+    /// Instruction set [default: the best this machine has]
+    #[arg(long, global = true, value_name = "ISA")]
+    isa: Option<IsaName>,
+    /// No progress
+    #[arg(long, global = true)]
+    pub(crate) quiet: bool,
+}
+
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+enum IsaName {
+    Scalar,
+    Avx2,
+    Avx512,
+}
+
+impl Common {
+    /// Starts the thread pool and checks the instruction set.
+    pub(crate) fn start_threads(&self) -> Result<(), String> {
+        let wanted = self.isa();
+        if wanted > Isa::detect() {
+            return Err(format!(
+                "--isa {wanted}: this machine has no such instructions, its best is {}",
+                Isa::detect()
+            ));
+        }
+        let threads = self.threads.unwrap_or(0);
+        if self.threads == Some(0) || threads > 1024 {
+            return Err(format!("--threads {threads}: give a number from 1 to 1024"));
+        }
+        rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build_global()
+            .map_err(|e| format!("--threads: {e}"))
+    }
+
+    pub(crate) fn isa(&self) -> Isa {
+        match self.isa {
+            None => Isa::detect(),
+            Some(IsaName::Scalar) => Isa::Scalar,
+            Some(IsaName::Avx2) => Isa::Avx2,
+            Some(IsaName::Avx512) => Isa::Avx512,
+        }
+    }
+
+    /// Whether progress bars make sense: a person looks at stderr.
+    pub(crate) fn bars(&self) -> bool {
+        !self.quiet && std::io::stderr().is_terminal()
+    }
+
+    /// Prints the result: JSON where asked for, the text otherwise.
+    pub(crate) fn print(&self, json: &serde_json::Value, text: impl std::fmt::Display) {
+        if self.json { println!("{json}") } else { println!("{text}") }
+    }
+
+    /// Says something on the way, unless told to be quiet.
+    pub(crate) fn note(&self, text: impl std::fmt::Display) {
+        if !self.quiet {
+            eprintln!("{text}");
+        }
+    }
+}
+
+/// How a model is named.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ModelArgs {
+    /// x.onnx, x.prototxt (with --weights), x.safetensors (with --graph), or zoo:NAME
+    pub(crate) model: String,
+    /// Weights of a Caffe network
+    #[arg(long, value_name = "CAFFEMODEL")]
+    pub(crate) weights: Option<PathBuf>,
+    /// Network of a safetensors file
+    #[arg(long, value_name = "ONNX")]
+    pub(crate) graph: Option<PathBuf>,
+}
+
+impl ModelArgs {
+    pub(crate) fn open(&self, seed: u64) -> Result<Model, slq::Error> {
+        slq::open(ModelName {
+            name: self.model.clone(),
+            weights: self.weights.clone(),
+            graph: self.graph.clone(),
+            seed,
+        })
+    }
+}
+
+/// The smallest of `base`, `base-2`, `base-3` … that does not exist.
+pub(crate) fn free_path(base: PathBuf) -> PathBuf {
+    let name = base.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    std::iter::once(base.clone())
+        .chain((2..).map(|n| base.with_file_name(format!("{name}-{n}"))))
+        .find(|p| !p.exists())
+        .unwrap_or(base)
+}

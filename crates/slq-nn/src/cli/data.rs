@@ -1,0 +1,148 @@
+//! Dataset and preprocessing flags.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde::{Deserialize, Serialize};
+use slq::{Dataset, Model, OpenOptions, Resize, TrainingData, Transform};
+
+/// The flags of docs/cli.md, "Models and data".
+#[derive(Args, Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct DataArgs {
+    /// Dataset: a folder of IDX files, CIFAR binary files, an image folder or a zip of one, an .npz, mnist-10k,
+    /// fashion-mnist
+    #[arg(long, value_name = "PATH")]
+    pub(crate) data: Option<PathBuf>,
+    /// Class names, one a line, in the order of the network's outputs
+    #[arg(long, value_name = "FILE")]
+    classes: Option<PathBuf>,
+    /// Part of the training images, START:END:STEP
+    #[arg(long, value_name = "A:B:S", allow_hyphen_values = true)]
+    train_subset: Option<String>,
+    /// Part of the test images, START:END:STEP
+    #[arg(long, value_name = "A:B:S", allow_hyphen_values = true)]
+    test_subset: Option<String>,
+    /// Factor on pixel values [default: 1/255, for Caffe models 1]
+    #[arg(long, value_name = "X")]
+    scale: Option<f32>,
+    /// Subtracted after scaling, one value or one for each channel: 0.485,0.456,0.406
+    #[arg(long, value_name = "X,..", value_delimiter = ',', allow_hyphen_values = true)]
+    mean: Vec<f32>,
+    /// Divides after the mean is subtracted
+    #[arg(long, value_name = "X,..", value_delimiter = ',')]
+    std: Vec<f32>,
+    /// Resize: N for the short side, HxW exactly
+    #[arg(long, value_name = "N|HxW")]
+    resize: Option<String>,
+    /// Crop: N or HxW; random in training, central in evaluation
+    #[arg(long, value_name = "N|HxW")]
+    crop: Option<String>,
+    /// Mirror training images at random
+    #[arg(long)]
+    mirror: bool,
+    /// Pad training images by N on all sides and crop at random
+    #[arg(long, value_name = "N")]
+    pad_crop: Option<usize>,
+}
+
+impl DataArgs {
+    /// Opens the data, if any was named, with the preprocessing of flags, model file or defaults (in this order).
+    pub(crate) fn open(&self, model: &Model) -> Result<Option<TrainingData>, slq::Error> {
+        let Some(path) = &self.data else { return Ok(None) };
+        let dataset = open_dataset(path, self.classes.clone())?;
+        let part = |split: slq::Split, subset: &Option<String>| match subset {
+            Some(slice) => split.subset(slice),
+            None => Ok(split),
+        };
+        Ok(Some(TrainingData {
+            train: part(dataset.train, &self.train_subset)?,
+            test: part(dataset.test, &self.test_subset)?,
+            transform: self.transform(model)?,
+        }))
+    }
+
+    /// The same, where data cannot be done without.
+    pub(crate) fn require(&self, model: &Model) -> Result<TrainingData, slq::Error> {
+        self.open(model)?
+            .ok_or_else(|| slq::Error::Argument("no data: name a dataset with --data PATH".into()))
+    }
+
+    /// Preprocessing: what the model's file says, with the given flags on top.
+    pub(crate) fn transform(&self, model: &Model) -> Result<Transform, slq::Error> {
+        let mut transform = model.transform.clone().unwrap_or_default();
+        if model.transform.is_none() && model.is_caffe {
+            // Caffe computes (pixel - mean) * scale on BGR images, and scales by 1 unless it is told otherwise.
+            transform = Transform::caffe(1.0, Vec::new());
+        }
+        if self.scale.is_some() {
+            transform.scale = self.scale;
+        }
+        if !self.mean.is_empty() {
+            transform.mean = self.mean.clone();
+            transform.mean_first = false;
+        }
+        if !self.std.is_empty() {
+            transform.std = self.std.clone();
+        }
+        if let Some(text) = &self.resize {
+            transform.resize = Some(match sides("resize", text)? {
+                (short, None) => Resize::ShortSide(short),
+                (height, Some(width)) => Resize::Exact(height, width),
+            });
+        }
+        if let Some(text) = &self.crop {
+            let (height, width) = sides("crop", text)?;
+            transform.crop = Some((height, width.unwrap_or(height)));
+        }
+        transform.mirror |= self.mirror;
+        if self.pad_crop.is_some() {
+            transform.pad_crop = self.pad_crop;
+        }
+        Ok(transform)
+    }
+}
+
+/// A dataset by name or path.
+pub(crate) fn open_dataset(path: &std::path::Path, classes: Option<PathBuf>) -> Result<Dataset, slq::Error> {
+    match path.to_str() {
+        Some(name @ ("mnist-10k" | "fashion-mnist")) if !path.exists() => Ok(Dataset::named(name)?),
+        _ => Ok(Dataset::open(path, &OpenOptions { classes })?),
+    }
+}
+
+fn sides(flag: &str, text: &str) -> Result<(usize, Option<usize>), slq::Error> {
+    let bad = || slq::Error::Argument(format!("--{flag} {text}: give N or HxW, in pixels"));
+    let number = |s: &str| s.parse::<usize>().map_err(|_| bad());
+    match text.split_once('x') {
+        Some((h, w)) => Ok((number(h)?, Some(number(w)?))),
+        None => Ok((number(text)?, None)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn model(transform: Option<Transform>, is_caffe: bool) -> Model {
+        Model { graph: Default::default(), transform, is_caffe }
+    }
+
+    #[test]
+    fn flags_win_over_the_file_and_the_file_over_defaults() {
+        let stored = Transform { scale: Some(0.5), mirror: true, mean: vec![1.0], ..Default::default() };
+        let none = DataArgs::default();
+        assert_eq!(none.transform(&model(Some(stored.clone()), false)).unwrap(), stored);
+        let flags = DataArgs { mean: vec![2.0], crop: Some("24".into()), ..Default::default() };
+        let both = flags.transform(&model(Some(stored), false)).unwrap();
+        assert_eq!((both.scale, both.mean, both.crop), (Some(0.5), vec![2.0], Some((24, 24))));
+        assert_eq!(none.transform(&model(None, true)).unwrap().scale, Some(1.0));
+        assert_eq!(none.transform(&model(None, false)).unwrap().scale, None);
+    }
+
+    #[test]
+    fn sides_are_one_number_or_two() {
+        assert_eq!(sides("crop", "224").unwrap(), (224, None));
+        assert_eq!(sides("crop", "24x32").unwrap(), (24, Some(32)));
+        assert!(sides("crop", "24x").is_err() && sides("crop", "x").is_err());
+    }
+}

@@ -1,0 +1,65 @@
+//! `slq eval`.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use clap::ValueEnum;
+use serde_json::json;
+
+use super::common::{Common, ModelArgs};
+use super::data::DataArgs;
+use super::progress::percent;
+
+/// Accuracy and loss; never changes a weight.
+#[derive(clap::Args)]
+#[command(after_help = "Example:\n  slq eval small.onnx --data mnist-10k")]
+pub(crate) struct Args {
+    #[command(flatten)]
+    model: ModelArgs,
+    #[command(flatten)]
+    data: DataArgs,
+    /// Which images
+    #[arg(long, value_enum, default_value_t = Part::Test)]
+    split: Part,
+    /// Images in a batch
+    #[arg(long, default_value_t = 100)]
+    batch: usize,
+    /// Write each image's largest output as a NumPy array of int64
+    #[arg(long, value_name = "NPY")]
+    predictions: Option<PathBuf>,
+}
+
+#[derive(ValueEnum, Clone, Copy)]
+enum Part {
+    Test,
+    Train,
+}
+
+pub(crate) fn run(args: Args, common: &Common) -> super::Outcome {
+    let model = args.model.open(common.seed)?;
+    let data = args.data.require(&model)?;
+    let split = match args.split {
+        Part::Test => &data.test,
+        Part::Train => &data.train,
+    };
+    let began = Instant::now();
+    let accuracy = slq::evaluate_model(&model.graph, split, &data.transform, args.batch, common.isa())?;
+    let seconds = began.elapsed().as_secs_f64();
+    if let Some(path) = &args.predictions {
+        let predictions = slq::predict(&model.graph, split, &data.transform, args.batch, common.isa())?;
+        slq::arrays::write_i64(path, &[predictions.len()], &predictions)?;
+    }
+    let json = json!({
+        "top1": accuracy.top1, "top5": accuracy.top5, "loss": accuracy.loss,
+        "images": accuracy.images, "seconds": seconds,
+    });
+    let top5 = accuracy.top5.map(|t| format!(", top-5 {:.2} %", 100.0 * t)).unwrap_or_default();
+    let text = format!(
+        "top-1 {}{top5}, loss {:.4}, {} images, {seconds:.2} s",
+        percent(&accuracy),
+        accuracy.loss,
+        accuracy.images
+    );
+    common.print(&json, text);
+    Ok(())
+}

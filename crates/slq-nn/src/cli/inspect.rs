@@ -1,0 +1,37 @@
+//! `slq inspect`.
+
+use serde_json::json;
+
+use super::common::{Common, ModelArgs};
+use super::table;
+
+/// What a network is made of.
+#[derive(clap::Args)]
+#[command(after_help = "Example:\n  slq inspect small.onnx")]
+pub(crate) struct Args {
+    #[command(flatten)]
+    model: ModelArgs,
+}
+
+pub(crate) fn run(args: Args, common: &Common) -> super::Outcome {
+    let model = args.model.open(common.seed)?;
+    let summary = slq::summarize(&model.graph);
+    let total = &summary.total;
+    let json = json!({
+        "layers": summary.layers,
+        "parameters": summary.parameters,
+        "total": {
+            "dense_bytes": total.dense_bytes, "stored_bytes": total.stored_bytes, "entropy_bytes": total.entropy_bytes,
+        },
+    });
+    let text = format!(
+        "{}\n\n{} parameters: {} bytes dense, {} stored, {} at the entropy of the codes",
+        table::layers(&summary.layers),
+        table::thousands(summary.parameters as u64),
+        table::thousands(total.dense_bytes),
+        table::thousands(total.stored_bytes),
+        table::thousands(total.entropy_bytes),
+    );
+    common.print(&json, text);
+    Ok(())
+}

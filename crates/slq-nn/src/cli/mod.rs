@@ -1,0 +1,98 @@
+//! The command line: arguments in, library calls, a table or JSON out.
+
+mod bench;
+mod cluster;
+mod common;
+mod compress;
+mod convert;
+mod data;
+mod demo;
+mod eval;
+mod inspect;
+mod progress;
+mod run;
+mod table;
+mod train;
+mod training;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use common::Common;
+
+/// Makes trained neural networks small: moves their weights onto a few shared values, round by round,
+/// re-training what is still free, so that accuracy stays.
+#[derive(Parser)]
+#[command(name = "slq", version, max_term_width = 110)]
+struct Cli {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// The main job on the built-in sample: a pretrained LeNet in, a 5-bit network out
+    Demo(demo::Args),
+    /// Train or fine-tune at full precision
+    Train(train::Args),
+    /// The main job: share the weights of a trained network, round by round
+    Compress(Box<compress::Args>),
+    /// Low-rank decomposition (not available in this version)
+    Decompose(NotYet),
+    /// Accuracy and loss on the test split
+    Eval(eval::Args),
+    /// Run the network on given inputs
+    Run(run::Args),
+    /// Layers, shapes, parameters, bits, bytes
+    Inspect(inspect::Args),
+    /// Convert between model formats and between dataset formats
+    Convert(convert::Args),
+    /// One-dimensional clustering alone
+    Cluster(cluster::Args),
+    /// Speed of forward pass and training step
+    Bench(bench::Args),
+}
+
+/// Arguments of a command that is planned: any.
+#[derive(clap::Args)]
+struct NotYet {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
+    _anything: Vec<String>,
+}
+
+/// What a command can fail with: the library's errors, or a missing output.
+type Outcome = Result<(), slq::Error>;
+
+/// Parses the arguments, runs the command, and says in one sentence what failed.
+///
+/// Status 0: done; 1: the work failed; 2: wrong usage.
+pub(crate) fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let common = cli.common;
+    if let Err(message) = common.start_threads() {
+        eprintln!("error: {message}");
+        return ExitCode::FAILURE;
+    }
+    let outcome = match cli.command {
+        Command::Demo(args) => demo::run(args, &common),
+        Command::Train(args) => train::run(args, &common),
+        Command::Compress(args) => compress::run(*args, &common),
+        Command::Decompose(_) => Err(slq::Error::NotYet("decompose (low-rank decomposition)")),
+        Command::Eval(args) => eval::run(args, &common),
+        Command::Run(args) => run::run(args, &common),
+        Command::Inspect(args) => inspect::run(args, &common),
+        Command::Convert(args) => convert::run(args, &common),
+        Command::Cluster(args) => cluster::run(args, &common),
+        Command::Bench(args) => bench::run(args, &common),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

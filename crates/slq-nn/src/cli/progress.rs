@@ -1,0 +1,136 @@
+//! Progress of a run: bars on a terminal, one line a round elsewhere, nothing when told to be quiet.
+
+use std::time::Instant;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use slq::{Accuracy, Event, Observer};
+
+use super::common::Common;
+
+/// Shows events as they come.
+pub(crate) struct Progress {
+    quiet: bool,
+    bars: bool,
+    bar: Option<ProgressBar>,
+    title: String,
+    images: u64,
+    loss: f64,
+    correct: f64,
+    began: Instant,
+}
+
+impl Progress {
+    pub(crate) fn new(common: &Common) -> Self {
+        Self {
+            quiet: common.quiet,
+            bars: common.bars(),
+            bar: None,
+            title: "training".into(),
+            images: 0,
+            loss: 0.0,
+            correct: 0.0,
+            began: Instant::now(),
+        }
+    }
+
+    fn line(&self, text: &str) {
+        if !self.quiet {
+            eprintln!("{text}");
+        }
+    }
+
+    fn finish_bar(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+    }
+
+    fn bar(&mut self, length: u64, template: &str) -> Option<&ProgressBar> {
+        if !self.bars {
+            return None;
+        }
+        if self.bar.is_none() {
+            let style =
+                ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+            let bar = ProgressBar::new(length).with_style(style);
+            bar.set_prefix(self.title.clone());
+            self.bar = Some(bar);
+        }
+        self.bar.as_ref()
+    }
+}
+
+pub(crate) fn percent(accuracy: &Accuracy) -> String {
+    format!("{:.2} %", 100.0 * accuracy.top1)
+}
+
+impl Observer for Progress {
+    fn on(&mut self, event: &Event<'_>) {
+        match event {
+            Event::Baseline(a) => {
+                self.line(&format!("float: {} top-1, loss {:.4}, {} images", percent(a), a.loss, a.images))
+            }
+            Event::Resumed(rounds) => self.line(&format!("going on after round {}", rounds.len())),
+            Event::RoundStarted { round, rounds } => {
+                self.title = format!("round {}/{rounds}", round + 1);
+                (self.images, self.began) = (0, Instant::now());
+            }
+            Event::Measuring { done, of } => {
+                let (done, of) = (*done as u64, *of as u64);
+                if let Some(bar) = self.bar(of, "{prefix} measuring clusters {bar:30} {pos}/{len} {eta} left")
+                {
+                    bar.set_position(done);
+                }
+                if done == of {
+                    self.finish_bar();
+                }
+            }
+            Event::Shared { fixed_fraction, before } => {
+                let before = before.as_ref().map(percent).unwrap_or_else(|| "-".into());
+                self.line(&format!(
+                    "{}: {:.1} % fixed, {before} before re-training",
+                    self.title,
+                    100.0 * fixed_fraction
+                ));
+                (self.images, self.began) = (0, Instant::now());
+            }
+            Event::Step { iteration, iterations, loss, learning_rate, images, correct } => {
+                if self.images == 0 {
+                    (self.loss, self.correct, self.began) =
+                        (*loss, *correct as f64 / (*images).max(1) as f64, Instant::now());
+                }
+                self.images += *images as u64;
+                // A running mean over some fifty batches: steady to look at.
+                self.loss += (loss - self.loss) / 50.0;
+                self.correct += (*correct as f64 / (*images).max(1) as f64 - self.correct) / 50.0;
+                let rate = self.images as f64 / self.began.elapsed().as_secs_f64().max(1e-9);
+                let message = format!(
+                    "loss {:.4} top-1 {:.2} % lr {learning_rate:.2e} {rate:.0} images/s",
+                    self.loss,
+                    100.0 * self.correct
+                );
+                if let Some(bar) = self.bar(*iterations, "{prefix} {bar:30} {pos}/{len} {msg} {eta} left") {
+                    bar.set_position(*iteration);
+                    bar.set_message(message);
+                }
+                if iteration == iterations {
+                    self.finish_bar();
+                }
+            }
+            Event::RoundEnded(round) => {
+                if let Some(after) = &round.after {
+                    let speed = self.images as f64 / round.retrain_seconds.max(1e-9);
+                    self.line(&format!(
+                        "{}: {} after {} steps ({:.1} s, {speed:.0} images/s)",
+                        self.title,
+                        percent(after),
+                        round.iterations,
+                        round.seconds
+                    ));
+                }
+            }
+            Event::Final(a) => self.line(&format!("compressed: {} top-1, loss {:.4}", percent(a), a.loss)),
+            _ => {}
+        }
+    }
+}

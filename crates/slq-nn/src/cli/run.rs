@@ -1,0 +1,69 @@
+//! `slq run`.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+use slq::Error;
+
+use super::common::{Common, ModelArgs};
+use super::data::DataArgs;
+
+/// Run a network on inputs and write its outputs.
+#[derive(clap::Args)]
+#[command(after_help = "Example:\n  slq run small.onnx --input digits.npy -o outputs.npy")]
+pub(crate) struct Args {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// An .npy array or an image; NAME=FILE where the network has several inputs
+    #[arg(long, value_name = "[NAME=]FILE", required = true)]
+    input: Vec<String>,
+    /// Where the first output goes; further ones go beside it, as STEM.NAME.npy
+    #[arg(short, long, value_name = "NPY")]
+    output: PathBuf,
+    #[command(flatten)]
+    data: DataArgs,
+}
+
+pub(crate) fn run(args: Args, common: &Common) -> super::Outcome {
+    let model = args.model.open(common.seed)?;
+    let names: Vec<String> = model.graph.inputs.iter().map(|i| i.name.clone()).collect();
+    let mut inputs = Vec::new();
+    for (place, given) in args.input.iter().enumerate() {
+        let (name, file) = match given.split_once('=') {
+            Some((name, file)) if names.iter().any(|n| n == name) => (name.to_string(), file),
+            _ => {
+                let name = names.get(place).ok_or_else(|| {
+                    Error::Argument(format!(
+                        "{} inputs given, the network has {}",
+                        args.input.len(),
+                        names.len()
+                    ))
+                })?;
+                (name.clone(), given.as_str())
+            }
+        };
+        let tensor = match Path::new(file).extension().and_then(|e| e.to_str()) {
+            Some("npy") => slq::arrays::read(Path::new(file))?,
+            _ => slq::image_tensor(Path::new(file), &args.data.transform(&model)?)?,
+        };
+        inputs.push((name, tensor));
+    }
+    if let Some(missing) = names.iter().find(|n| !inputs.iter().any(|(m, _)| m == *n)) {
+        return Err(Error::Argument(format!("input '{missing}' is missing: give --input {missing}=FILE")));
+    }
+    let outputs = slq::run_model(&model.graph, &inputs, common.isa())?;
+    let mut written = Vec::new();
+    for (place, (name, tensor)) in outputs.iter().enumerate() {
+        let path = if place == 0 {
+            args.output.clone()
+        } else {
+            args.output.with_extension(format!("{}.npy", name.replace(['/', '\\'], "_")))
+        };
+        slq::arrays::write(&path, tensor)?;
+        written.push(json!({ "name": name, "path": path, "shape": tensor.shape() }));
+    }
+    let text: Vec<String> =
+        written.iter().map(|w| format!("{} {} -> {}", w["name"], w["shape"], w["path"])).collect();
+    common.print(&json!({ "outputs": written }), text.join("\n"));
+    Ok(())
+}

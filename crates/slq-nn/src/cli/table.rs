@@ -1,0 +1,83 @@
+//! Tables of results.
+
+use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+use slq::{Report, WeightStats};
+
+use super::progress::percent;
+
+/// A plain table whose columns after the first `left` are right-aligned.
+pub(crate) fn table(header: &[&str], left: usize, rows: impl IntoIterator<Item = Vec<String>>) -> Table {
+    let mut table = Table::new();
+    table
+        .load_style(presets::ASCII_MARKDOWN)
+        .set_content_arrangement(ContentArrangement::Disabled)
+        .set_header(header.to_vec());
+    table.add_rows(rows);
+    for column in table.column_iter_mut().skip(left) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table
+}
+
+/// 1 234 567 as people read it.
+pub(crate) fn thousands(n: u64) -> String {
+    let digits = n.to_string();
+    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
+    for (i, c) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i) % 3 == 0 {
+            out.push(' ');
+        }
+        out.push(c);
+    }
+    out
+}
+
+/// Layer by layer: what `slq inspect` and the end of `slq compress` show.
+pub(crate) fn layers(layers: &[WeightStats]) -> Table {
+    let header =
+        ["layer", "op", "shape", "weights", "values", "bits", "zeros", "bytes before", "stored", "entropy"];
+    let rows = layers.iter().map(|l| {
+        let shape: Vec<String> = l.shape.iter().map(usize::to_string).collect();
+        vec![
+            l.name.clone(),
+            l.op.clone(),
+            shape.join("x"),
+            thousands(l.count as u64),
+            thousands(l.distinct as u64),
+            l.bits.to_string(),
+            format!("{:.1} %", 100.0 * l.zeros as f64 / l.count.max(1) as f64),
+            thousands(l.dense_bytes),
+            thousands(l.stored_bytes),
+            thousands(l.entropy_bytes.ceil() as u64),
+        ]
+    });
+    table(&header, 3, rows)
+}
+
+/// Round by round.
+pub(crate) fn rounds(report: &Report) -> Table {
+    let header = ["round", "fixed", "before re-training", "after", "seconds"];
+    let rows = report.rounds.iter().enumerate().map(|(i, r)| {
+        vec![
+            (i + 1).to_string(),
+            format!("{:.1} %", 100.0 * r.fixed_fraction),
+            r.before.as_ref().map(percent).unwrap_or_default(),
+            r.after.as_ref().map(percent).unwrap_or_default(),
+            format!("{:.1}", r.seconds),
+        ]
+    });
+    table(&header, 1, rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digits_in_threes() {
+        assert_eq!(thousands(7), "7");
+        assert_eq!(thousands(1000), "1 000");
+        assert_eq!(thousands(431_080), "431 080");
+        assert_eq!(thousands(60_965_224), "60 965 224");
+    }
+}

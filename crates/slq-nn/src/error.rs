@@ -1,0 +1,62 @@
+//! One error for everything the facade does.
+
+use std::path::PathBuf;
+
+/// What went wrong, in the words of the room where it did.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A model name whose ending says nothing.
+    #[error("'{0}' is not a model: expected .onnx, .prototxt (with --weights), .safetensors or zoo:NAME")]
+    UnknownModel(String),
+    /// An output name whose ending says nothing.
+    #[error("cannot tell the format of '{0}' from its ending: use .onnx, .caffemodel or .safetensors")]
+    UnknownOutput(PathBuf),
+    /// Something that is planned, named so that nobody searches for a typing error.
+    #[error("{0} is not available in this version")]
+    NotYet(&'static str),
+    /// A safetensors file alone cannot be run.
+    #[error("'{0}' holds weights without a network: give the network with --graph model.onnx")]
+    NeedsGraph(PathBuf),
+    /// Stored preprocessing that cannot be understood.
+    #[error("the preprocessing stored in the model (property 'slq.preprocessing') cannot be read: {0}")]
+    Preprocessing(String),
+    /// Input or output files of `run` and `cluster`.
+    #[error("'{path}': {reason}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Arguments that contradict each other or the model.
+    #[error("{0}")]
+    Argument(String),
+    /// ONNX files.
+    #[error(transparent)]
+    Onnx(#[from] slq_onnx::OnnxError),
+    /// Caffe files.
+    #[error(transparent)]
+    Caffe(#[from] slq_caffe::CaffeError),
+    /// safetensors files.
+    #[error(transparent)]
+    Safetensors(#[from] slq_safetensors::SafetensorsError),
+    /// Graphs.
+    #[error(transparent)]
+    Graph(#[from] slq_graph::GraphError),
+    /// Built-in architectures.
+    #[error(transparent)]
+    Zoo(#[from] slq_zoo::ZooError),
+    /// Data.
+    #[error(transparent)]
+    Data(#[from] slq_data::DataError),
+    /// The engine.
+    #[error(transparent)]
+    Engine(#[from] slq_engine::EngineError),
+    /// Compression and training.
+    #[error(transparent)]
+    Compress(#[from] slq_compress::CompressError),
+    /// Clustering.
+    #[error(transparent)]
+    Cluster(#[from] slq_codebook::ClusterError),
+}

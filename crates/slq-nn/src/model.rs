@@ -1,0 +1,208 @@
+//! Models by name: which file, which format, read and written.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+use slq_graph::Graph;
+
+use crate::Error;
+
+/// How a user names a model (docs/cli.md): `x.onnx`, `x.prototxt` with weights, `x.safetensors` with a graph, or
+/// `zoo:NAME`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ModelName {
+    /// The file or `zoo:NAME`.
+    pub name: String,
+    /// Caffe's weights.
+    pub weights: Option<PathBuf>,
+    /// The network of a safetensors file.
+    pub graph: Option<PathBuf>,
+    /// Seed of fresh weights.
+    pub seed: u64,
+}
+
+impl From<&str> for ModelName {
+    fn from(name: &str) -> Self {
+        Self { name: name.into(), ..Self::default() }
+    }
+}
+
+/// A network and what its files say beside it.
+#[derive(Debug, Clone)]
+pub struct Model {
+    /// The network.
+    pub graph: Graph,
+    /// Preprocessing that the files name, if any.
+    pub transform: Option<slq_data::Transform>,
+    /// Whether it came from Caffe's files (whose images are not scaled unless they say so).
+    pub is_caffe: bool,
+}
+
+/// Opens a model.
+///
+/// # Errors
+/// [`Error::UnknownModel`] for an unknown ending, otherwise what the format's reader reports.
+pub fn open(name: impl Into<ModelName>) -> Result<Model, Error> {
+    let name = name.into();
+    let graph = match zoo_or_ending(&name.name)? {
+        Source::Zoo(zoo) => slq_zoo::build(zoo, name.seed)?,
+        Source::Onnx => slq_onnx::read(Path::new(&name.name))?,
+        Source::Prototxt => {
+            let options = slq_caffe::ReadOptions::new(slq_caffe::Phase::Test);
+            let net = slq_caffe::read_net(Path::new(&name.name), name.weights.as_deref(), &options)?;
+            let transform = net.info.data.first().map(|d| caffe_transform(&d.transform)).transpose()?;
+            return Ok(Model { transform, graph: net.graph, is_caffe: true });
+        }
+        Source::Safetensors => match &name.graph {
+            Some(path) => {
+                let mut graph = slq_onnx::read(path)?;
+                slq_safetensors::read_into(&mut graph, Path::new(&name.name))?;
+                graph
+            }
+            None => weights_alone(Path::new(&name.name))?,
+        },
+    };
+    Ok(Model { transform: crate::preprocessing::stored(&graph)?, graph, is_caffe: false })
+}
+
+/// A data layer's `transform_param`.
+fn caffe_transform(param: &slq_caffe::TransformParam) -> Result<slq_data::Transform, Error> {
+    if param.mean_file.is_some() {
+        return Err(Error::NotYet("a mean image (mean_file in transform_param)"));
+    }
+    Ok(slq_data::Transform {
+        crop: param.crop_size.map(|side| (side, side)),
+        mirror: param.mirror,
+        ..slq_data::Transform::caffe(param.scale, param.mean_value.clone())
+    })
+}
+
+enum Source<'a> {
+    Zoo(&'a str),
+    Onnx,
+    Prototxt,
+    Safetensors,
+}
+
+fn zoo_or_ending(name: &str) -> Result<Source<'_>, Error> {
+    if let Some(zoo) = name.strip_prefix("zoo:") {
+        return Ok(Source::Zoo(zoo));
+    }
+    match Path::new(name).extension().and_then(OsStr::to_str) {
+        Some("onnx") => Ok(Source::Onnx),
+        Some("prototxt") => Ok(Source::Prototxt),
+        Some("safetensors") => Ok(Source::Safetensors),
+        Some("slq") => Err(Error::NotYet("the .slq container")),
+        _ => Err(Error::UnknownModel(name.into())),
+    }
+}
+
+/// A graph without nodes around the weights of a safetensors file. Matrices count as quantizable.
+fn weights_alone(path: &Path) -> Result<Graph, Error> {
+    let mut graph = Graph { name: path.display().to_string(), ..Graph::default() };
+    graph.weights = slq_safetensors::read(path)?;
+    Ok(graph)
+}
+
+/// A file that was written.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Saved {
+    /// Where.
+    pub path: PathBuf,
+    /// How large it is.
+    pub file_bytes: u64,
+}
+
+/// Writes `graph` in the format that the ending of `path` names; `dense` keeps ONNX weights as float32.
+/// The file is read back and compared before it takes the place of what was there.
+///
+/// # Errors
+/// [`Error::UnknownOutput`] for an unknown ending, otherwise what the format's writer reports.
+pub fn save(graph: &Graph, path: &Path, dense: bool) -> Result<Saved, Error> {
+    match path.extension().and_then(OsStr::to_str) {
+        Some("onnx") => {
+            drop(slq_onnx::write(graph, path, &slq_onnx::WriteOptions { dense, ..Default::default() })?)
+        }
+        Some("caffemodel") => {
+            let prototxt = Some(path.with_extension("prototxt"));
+            slq_caffe::write(graph, path, &slq_caffe::WriteOptions { prototxt, ..Default::default() })?
+        }
+        Some("safetensors") => slq_safetensors::write(graph, path)?,
+        Some("slq") => return Err(Error::NotYet("the .slq container")),
+        _ => return Err(Error::UnknownOutput(path.into())),
+    };
+    measure(path)
+}
+
+/// Writes a dataset as an `.npz` with `x_train`, `y_train`, `x_test`, `y_test`.
+///
+/// # Errors
+/// [`Error::Data`] for images that cannot be read or a disk that refuses.
+pub fn write_npz(dataset: &slq_data::Dataset, path: &Path) -> Result<Saved, Error> {
+    slq_data::write_npz(dataset, path)?;
+    measure(path)
+}
+
+fn measure(path: &Path) -> Result<Saved, Error> {
+    let found =
+        std::fs::metadata(path).map_err(|e| Error::File { path: path.into(), reason: e.to_string() })?;
+    Ok(Saved { path: path.into(), file_bytes: found.len() })
+}
+
+/// Whether [`save`] knows the ending of `path`; asked before hours of training.
+///
+/// # Errors
+/// As [`save`]; also [`Error::File`] where the folder does not exist.
+pub fn check_output(path: &Path) -> Result<(), Error> {
+    match path.extension().and_then(OsStr::to_str) {
+        Some("onnx" | "caffemodel" | "safetensors") => {}
+        Some("slq") => return Err(Error::NotYet("the .slq container")),
+        _ => return Err(Error::UnknownOutput(path.into())),
+    }
+    match path.parent().filter(|p| !p.as_os_str().is_empty()) {
+        Some(folder) if !folder.is_dir() => {
+            Err(Error::File { path: path.into(), reason: "its folder does not exist".into() })
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_are_not_models_are_refused() {
+        assert!(matches!(open("lenet.h5"), Err(Error::UnknownModel(_))));
+        assert!(matches!(open("lenet"), Err(Error::UnknownModel(_))));
+        assert!(matches!(open("lenet.slq"), Err(Error::NotYet(_))));
+        assert!(matches!(open("zoo:nothing"), Err(Error::Zoo(_))));
+        assert!(matches!(open("missing.onnx"), Err(Error::Onnx(_))));
+    }
+
+    #[test]
+    fn outputs_are_checked_before_the_work() {
+        assert!(matches!(check_output(Path::new("x.h5")), Err(Error::UnknownOutput(_))));
+        assert!(matches!(check_output(Path::new("no/such/folder/x.onnx")), Err(Error::File { .. })));
+        assert!(check_output(Path::new("x.onnx")).is_ok());
+    }
+
+    #[test]
+    fn a_network_survives_every_format() {
+        let dir = tempfile::tempdir().unwrap();
+        let graph = open("zoo:lenet").unwrap().graph;
+        for file in ["a.onnx", "a.caffemodel", "a.safetensors"] {
+            let path = dir.path().join(file);
+            let saved = save(&graph, &path, true).unwrap();
+            assert!(saved.file_bytes > 4 * 431_080, "{file}");
+        }
+        let name = ModelName {
+            name: dir.path().join("a.prototxt").display().to_string(),
+            weights: Some(dir.path().join("a.caffemodel")),
+            ..ModelName::default()
+        };
+        for model in [open(dir.path().join("a.onnx").to_str().unwrap()).unwrap(), open(name).unwrap()] {
+            assert_eq!(model.graph.parameter_count(), 431_080);
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! Broken inputs: one sentence, exit status 1 (or 2 for wrong usage), no panic, nothing overwritten.
+
+mod common;
+
+use common::{fails, path, run, sample_model};
+
+#[test]
+fn wrong_usage_is_status_two() {
+    for args in [
+        &["compress"][..],
+        &["nonsense"],
+        &["eval"],
+        &["compress", "a.onnx", "-o", "b.onnx", "--bits", "many"],
+        &["compress", "a.onnx", "-o", "b.onnx", "--layers", "conv1"],
+        &["compress", "a.onnx", "-o", "b.onnx", "--resume", "dir"],
+        &["train", "zoo:lenet", "-o", "a.onnx"],
+        &["cluster", "x.npy"],
+    ] {
+        fails(args, 2);
+    }
+}
+
+#[test]
+fn missing_things_are_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let (model, out) = (sample_model(), path(&dir, "out.onnx"));
+    let table: &[(&[&str], &str)] = &[
+        (&["eval", "missing.onnx", "--data", "mnist-10k"], "missing.onnx"),
+        (&["eval", "model.h5", "--data", "mnist-10k"], "model.h5"),
+        (&["eval", &model], "--data"),
+        (&["eval", &model, "--data", "no/such/place"], "no/such/place"),
+        (&["eval", "zoo:nothing", "--data", "mnist-10k"], "nothing"),
+        (&["compress", &model, "-o", &out], "kmeans"),
+        (&["compress", &model, "--data", "mnist-10k", "-o", "x.h5"], "x.h5"),
+        (&["compress", &model, "--data", "mnist-10k", "-o", "no/such/folder/x.onnx"], "no/such/folder"),
+        (&["compress", &model, "--method", "kmeans", "--bits", "9", "-o", &out], "bits"),
+        (&["compress", &model, "--data", "mnist-10k", "--schedule", "5,9", "-o", &out], "17"),
+        (&["compress", &model, "--method", "kmeans", "--layers", "nowhere=4", "-o", &out], "nowhere"),
+        (&["compress", &model, "--max-drop", "0.5", "-o", &out], "--max-drop"),
+        (&["compress", &model, "--target-size", "20x", "-o", &out], "--target-size"),
+        (&["compress", &model, "--method", "mlq", "-o", &out], "mlq"),
+        (&["compress", "--resume", "no/such/run"], "no/such/run"),
+        (&["compress", &model, "--method", "kmeans", "-o", "a.slq"], ".slq"),
+        (&["decompose", &model, "--scheme", "channel"], "decompose"),
+        (&["train", "zoo:lenet", "--data", "mnist-10k", "--epochs", "1", "--lr", "-1", "-o", &out], "lr"),
+        (&["cluster", "missing.npy", "--k", "3"], "missing.npy"),
+        (&["run", &model, "--input", "missing.npy", "-o", &out], "missing.npy"),
+    ];
+    let failures: Vec<String> = table
+        .iter()
+        .filter_map(|(args, word)| {
+            let said = fails(args, 1);
+            (!said.contains(word)).then(|| format!("{args:?} does not mention {word}: {said}"))
+        })
+        .collect();
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+    assert!(!std::path::Path::new(&out).exists());
+}
+
+#[test]
+fn damaged_models_leave_outputs_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let (bad, out) = (path(&dir, "bad.onnx"), path(&dir, "out.onnx"));
+    std::fs::write(&out, b"precious").unwrap();
+    let whole = std::fs::read(sample_model()).unwrap();
+    let mut garbled = whole.clone();
+    garbled.iter_mut().step_by(97).for_each(|b| *b = b.wrapping_mul(31).wrapping_add(7));
+    for (name, bytes) in [
+        ("empty", &[][..]),
+        ("truncated", &whole[..whole.len() / 2]),
+        ("text", b"hello"),
+        ("garbled", &garbled),
+    ] {
+        std::fs::write(&bad, bytes).unwrap();
+        let said = fails(&["compress", &bad, "--method", "kmeans", "-o", &out], 1);
+        assert!(said.contains("bad.onnx") || said.contains("weight"), "{name}: {said}");
+        assert_eq!(std::fs::read(&out).unwrap(), b"precious", "{name}");
+    }
+}
+
+#[test]
+fn labels_beyond_the_outputs_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = path(&dir, "data.npz");
+    run(&["convert", "mnist-10k", &data]);
+    let model = path(&dir, "two.onnx");
+    // A network of ten classes on labels up to nine is fine; the classes file of an image folder is tested in slq-data.
+    run(&["convert", "zoo:lenet", &model]);
+    run(&["eval", &model, "--data", &data, "--test-subset", ":20"]);
+    let said = fails(&["eval", "zoo:resnet20", "--data", &data, "--test-subset", ":20"], 1);
+    assert!(said.contains('3') && said.contains("28"), "shapes should be named: {said}");
+}
+
+#[test]
+fn a_second_run_does_not_overwrite_the_first() {
+    let dir = tempfile::tempdir().unwrap();
+    let (run_dir, out, model) = (path(&dir, "run"), path(&dir, "o.onnx"), sample_model());
+    let args = ["compress", &model, "--data", "mnist-10k", "--bits", "2", "--iterations-per-round", "1"];
+    let args = [&args[..], &["--run-dir", &run_dir, "-o", &out]].concat();
+    run(&args);
+    let said = fails(&args, 1);
+    assert!(said.contains("resume"), "{said}");
+}
+
+#[test]
+fn a_diverging_run_gives_advice() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = path(&dir, "o.onnx");
+    let said =
+        fails(&["train", "zoo:lenet", "--data", "mnist-10k", "--epochs", "1", "--lr", "1e6", "-o", &out], 1);
+    assert!(said.contains("learning rate"), "{said}");
+    assert!(!std::path::Path::new(&out).exists());
+}

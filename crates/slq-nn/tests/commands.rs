@@ -1,0 +1,95 @@
+//! The smaller commands.
+
+mod common;
+
+use common::{json, path, run, sample_model};
+
+#[test]
+fn every_command_has_help_with_an_example() {
+    for command in ["demo", "train", "compress", "eval", "run", "inspect", "convert", "cluster", "bench"] {
+        let output = run(&[command, "--help"]);
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(text.contains("Example") && text.contains(&format!("slq {command}")), "{command}: {text}");
+        assert!(
+            text.contains("--json") && text.contains("--threads") && text.contains("--seed"),
+            "{command}"
+        );
+    }
+}
+
+#[test]
+fn training_learns_and_is_repeatable() {
+    let dir = tempfile::tempdir().unwrap();
+    let [a, b] = ["a.onnx", "b.onnx"].map(|n| path(&dir, n));
+    for out in [&a, &b] {
+        let args =
+            ["train", "zoo:lenet", "--data", "mnist-10k", "--epochs", "1", "--lr", "0.01", "--seed", "3"];
+        let report = json(&[&args[..], &["-o", out]].concat());
+        assert!(report["final"]["top1"].as_f64().unwrap() > 0.9, "{report}");
+    }
+    assert_eq!(std::fs::read(&a).unwrap(), std::fs::read(&b).unwrap());
+    let eval = json(&["eval", &a, "--data", "mnist-10k"]);
+    for key in ["top1", "top5", "loss", "images", "seconds"] {
+        assert!(eval[key].is_number(), "{key}: {eval}");
+    }
+}
+
+#[test]
+fn inspect_counts_what_a_network_has() {
+    let inspected = json(&["inspect", "zoo:lenet"]);
+    assert_eq!(inspected["parameters"], 431_080);
+    assert_eq!(inspected["total"]["dense_bytes"], 4 * 431_080);
+    for key in ["name", "op", "shape", "count", "distinct", "bits", "zeros", "stored_bytes", "entropy_bytes"]
+    {
+        assert!(!inspected["layers"][0][key].is_null(), "{key}");
+    }
+}
+
+#[test]
+fn run_gives_the_outputs_of_an_array() {
+    let dir = tempfile::tempdir().unwrap();
+    let [input, output] = ["x.npy", "y.npy"].map(|n| path(&dir, n));
+    let image = slq::graph::Tensor::f32(vec![2, 1, 28, 28], vec![0.25; 2 * 784]).unwrap();
+    slq::arrays::write(input.as_ref(), &image).unwrap();
+    let ran = json(&["run", &sample_model(), "--input", &input, "-o", &output]);
+    assert_eq!(ran["outputs"][0]["shape"], serde_json::json!([2, 10]));
+    let y = slq::arrays::read_f32(output.as_ref()).unwrap();
+    assert_eq!(y.len(), 20);
+    assert_eq!(y[..10], y[10..], "equal images give equal outputs");
+}
+
+#[test]
+fn cluster_prints_the_keys_and_the_optimum() {
+    let dir = tempfile::tempdir().unwrap();
+    let [values, out] = ["w.npy", "codes.npz"].map(|n| path(&dir, n));
+    let data = slq::graph::Tensor::f32(vec![6], vec![0.0, 0.1, 1.0, 1.1, -1.0, -1.1]).unwrap();
+    slq::arrays::write(values.as_ref(), &data).unwrap();
+    let found = json(&["cluster", &values, "--k", "3", "-o", &out]);
+    assert_eq!(found["k"], 3);
+    // Three pairs that lie 0.1 apart: each costs 2 * 0.05^2.
+    assert!((found["sse"].as_f64().unwrap() - 0.015).abs() < 1e-6, "{found}");
+    assert!(found["lower_bound"].as_f64().unwrap() <= found["sse"].as_f64().unwrap() + 1e-12);
+    assert!(found["codebook"].is_array() && found["seconds"].is_number());
+    assert!(std::fs::metadata(&out).unwrap().len() > 0);
+    let fixed = json(&["cluster", &values, "--k", "3", "--fixed", "0"]);
+    assert!(fixed["codebook"].as_array().unwrap().iter().any(|v| v.as_f64() == Some(0.0)), "{fixed}");
+}
+
+#[test]
+fn bench_measures_both_directions() {
+    let bench = json(&["bench", "zoo:lenet", "--batch", "8", "--seconds", "0.1"]);
+    assert!(bench["forward"]["images_per_second"].as_f64().unwrap() > 0.0);
+    assert!(bench["train"]["images_per_second"].as_f64().unwrap() > 0.0);
+    assert!(bench["peak_bytes"].as_u64().unwrap() > 0 && bench["packed"].is_null());
+}
+
+#[test]
+fn models_convert_between_formats() {
+    let dir = tempfile::tempdir().unwrap();
+    let [caffe, prototxt, onnx] = ["a.caffemodel", "a.prototxt", "b.onnx"].map(|n| path(&dir, n));
+    run(&["convert", &sample_model(), &caffe]);
+    run(&["convert", &prototxt, "--weights", &caffe, &onnx]);
+    let before = json(&["eval", &sample_model(), "--data", "mnist-10k"]);
+    let after = json(&["eval", &onnx, "--data", "mnist-10k", "--scale", "0.003921569"]);
+    assert_eq!(before["top1"], after["top1"]);
+}
