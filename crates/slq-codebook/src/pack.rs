@@ -28,13 +28,20 @@ pub fn pack(codes: &[u8], bits: u32) -> Result<Vec<u8>, PackError> {
         return Err(PackError::CodeTooLarge { index, code: codes[index].into(), bits });
     }
     let mut bytes = vec![0u8; len];
-    for (eight, out) in codes.chunks(8).zip(bytes.chunks_mut(bits as usize)) {
-        let word = eight
-            .iter()
-            .enumerate()
-            .fold(0u64, |word, (i, &code)| word | u64::from(code) << (i as u32 * bits));
-        out.copy_from_slice(&word.to_le_bytes()[..out.len()]);
+    let mut codes = codes.chunks_exact(8);
+    let mut at = 0;
+    for eight in &mut codes {
+        let word = squeeze(load(eight), bits).to_le_bytes();
+        match bytes.get_mut(at..at + 8) {
+            // The bytes beyond are overwritten by the next words.
+            Some(out) => out.copy_from_slice(&word),
+            None => bytes[at..at + bits as usize].copy_from_slice(&word[..bits as usize]),
+        }
+        at += bits as usize;
     }
+    let rest = squeeze(load(codes.remainder()), bits).to_le_bytes();
+    let left = len - at;
+    bytes[at..].copy_from_slice(&rest[..left]);
     Ok(bytes)
 }
 
@@ -54,16 +61,44 @@ pub fn unpack(bytes: &[u8], bits: u32, count: usize) -> Result<Vec<u8>, PackErro
         return Err(PackError::Padding);
     }
     let mut codes = vec![0u8; count];
-    let mask = (1u64 << bits) - 1;
-    for (eight, packed) in codes.chunks_mut(8).zip(bytes.chunks(bits as usize)) {
-        let mut word = [0u8; 8];
-        word[..packed.len()].copy_from_slice(packed);
-        let word = u64::from_le_bytes(word);
-        for (i, code) in eight.iter_mut().enumerate() {
-            *code = (word >> (i as u32 * bits) & mask) as u8;
-        }
+    let mut at = 0;
+    for eight in codes.chunks_mut(8) {
+        let word = match bytes.get(at..at + 8) {
+            Some(word) => load(word),
+            None => load(&bytes[at..bytes.len().min(at + bits as usize)]),
+        };
+        eight.copy_from_slice(&spread(word, bits).to_le_bytes()[..eight.len()]);
+        at += bits as usize;
     }
     Ok(codes)
+}
+
+/// Up to eight bytes as a word, the first one lowest.
+#[inline(always)]
+fn load(bytes: &[u8]) -> u64 {
+    let mut word = [0; 8];
+    word[..bytes.len()].copy_from_slice(bytes);
+    u64::from_le_bytes(word)
+}
+
+/// The lowest `bits` of every byte side by side: neighbours are joined in pairs, then fours, then all eight.
+#[inline(always)]
+fn squeeze(word: u64, bits: u32) -> u64 {
+    let pairs = (word & 0x00ff_00ff_00ff_00ff) | (word & 0xff00_ff00_ff00_ff00) >> (8 - bits);
+    let fours = (pairs & 0x0000_ffff_0000_ffff) | (pairs & 0xffff_0000_ffff_0000) >> (16 - 2 * bits);
+    (fours & 0xffff_ffff) | (fours & 0xffff_ffff_0000_0000) >> (32 - 4 * bits)
+}
+
+/// The reverse of [`squeeze`]; bits beyond the eighth code are dropped.
+#[inline(always)]
+fn spread(word: u64, bits: u32) -> u64 {
+    let low = |bits: u32| (1u64 << bits) - 1;
+    let half = low(4 * bits);
+    let fours = (word & half) | (word >> (4 * bits) & half) << 32;
+    let quarter = low(2 * bits) * 0x0000_0001_0000_0001;
+    let pairs = (fours & quarter) | (fours >> (2 * bits) & quarter) << 16;
+    let code = low(bits) * 0x0001_0001_0001_0001;
+    (pairs & code) | (pairs >> bits & code) << 8
 }
 
 #[cfg(test)]
@@ -96,6 +131,19 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn every_code_lies_where_it_should(
+            codes in proptest::collection::vec(any::<u8>(), 0..60), bits in 1u32..=8,
+        ) {
+            let codes: Vec<u8> = codes.iter().map(|c| c & ((1u16 << bits) - 1) as u8).collect();
+            let packed = pack(&codes, bits).unwrap();
+            let bit = |at: usize| packed[at / 8] >> (at % 8) & 1;
+            for (i, &code) in codes.iter().enumerate() {
+                let found = (0..bits as usize).fold(0, |found, b| found | bit(i * bits as usize + b) << b);
+                prop_assert_eq!(found, code, "code {}", i);
+            }
+        }
+
         #[test]
         fn comes_back(codes in proptest::collection::vec(any::<u8>(), 0..200), bits in 1u32..=8) {
             let codes: Vec<u8> = codes.iter().map(|c| c & ((1u16 << bits) - 1) as u8).collect();
