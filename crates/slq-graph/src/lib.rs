@@ -3,6 +3,29 @@
 //! A [`Graph`] is what every file format is read into and written from, and what every method changes: nodes
 //! in the ONNX operator vocabulary, and [`Weight`]s that carry their own [`Palette`] (codebook, codes, which
 //! weights are fixed). Quantization is stored, never recomputed.
+//!
+//! | to | see |
+//! |---|---|
+//! | check a graph that comes from a file | [`validate()`], [`name_nodes`], [`sort_topologically`] |
+//! | know every shape, and every node as a typed operator | [`infer_shapes`], [`op::Op`] |
+//! | fold batch-norm, drop what does nothing in evaluation | [`rewrite`] |
+//! | count parameters, bytes, entropy, multiply-adds | [`stats`] |
+//!
+//! ```
+//! use slq_graph::{Graph, Node, Tensor, ValueInfo, DType, infer_shapes, stats, validate};
+//!
+//! let value = |name: &str| ValueInfo { name: name.into(), dtype: DType::F32, shape: None };
+//! let mut graph = Graph { inputs: vec![value("x")], outputs: vec![value("y")], ..Graph::default() };
+//! graph.weights.insert("w".into(), Tensor::f32(vec![8, 3, 3, 3], vec![0.5; 216])?.into());
+//! graph.nodes.push(Node::new("conv", "Conv", &["x", "w"], &["y"]));
+//! validate(&graph)?;
+//!
+//! let shapes = infer_shapes(&graph, &[("x", vec![1, 3, 32, 32])])?;
+//! assert_eq!(shapes.get("y"), Some(&[1, 8, 30, 30][..]));
+//! assert_eq!(stats::macs(&graph, &shapes)?[0].macs, 8 * 30 * 30 * 27);
+//! assert_eq!(stats::summary(&graph).total.dense_bytes, 4 * 216);
+//! # Ok::<(), slq_graph::GraphError>(())
+//! ```
 
 mod error;
 mod graph;

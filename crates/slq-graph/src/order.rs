@@ -1,6 +1,6 @@
 //! The order in which nodes can run.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::error::GraphError;
 use crate::graph::Graph;
@@ -18,7 +18,7 @@ pub(crate) fn writers(graph: &Graph) -> Result<HashMap<&str, Option<usize>>, Gra
         writers.insert(name, None);
     }
     // A weight may be listed as an input too (files of ONNX's IR version 3): one value, not two.
-    let mut seen = std::collections::HashSet::new();
+    let mut seen = HashSet::new();
     for input in &graph.inputs {
         if !seen.insert(&input.name) {
             return Err(GraphError::DuplicateValue {
@@ -112,9 +112,9 @@ fn find_cycle(graph: &Graph, readers: &[Vec<usize>], waits: &[usize]) -> GraphEr
     GraphError::Cycle { nodes }
 }
 
-/// Which nodes contribute to a graph output.
-pub(crate) fn live_nodes(graph: &Graph, order: &[usize]) -> Vec<bool> {
-    let mut wanted: std::collections::HashSet<&str> = graph.outputs.iter().map(|o| o.name.as_str()).collect();
+/// Which nodes contribute to a graph output, and all values that those nodes or the outputs need.
+pub(crate) fn live_nodes<'a>(graph: &'a Graph, order: &[usize]) -> (Vec<bool>, HashSet<&'a str>) {
+    let mut wanted: HashSet<&str> = graph.outputs.iter().map(|o| o.name.as_str()).collect();
     let mut live = vec![false; graph.nodes.len()];
     for &i in order.iter().rev() {
         let node = &graph.nodes[i];
@@ -123,5 +123,5 @@ pub(crate) fn live_nodes(graph: &Graph, order: &[usize]) -> Vec<bool> {
             wanted.extend(node.inputs.iter().filter(|s| !s.is_empty()).map(String::as_str));
         }
     }
-    live
+    (live, wanted)
 }

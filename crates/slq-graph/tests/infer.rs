@@ -182,6 +182,46 @@ fn cycles_and_loose_ends_are_named() {
 }
 
 #[test]
+fn a_mask_that_is_read_is_refused() {
+    let dropout = Node::new("d", "Dropout", &["x"], &["h", "mask"]);
+    let reader = |name: &str| Node::new("r", "Relu", &[name], &["y"]);
+    let unread = graph(vec![dropout.clone(), reader("h")], vec![]);
+    assert!(infer_shapes(&unread, &[("x", vec![2])]).is_ok());
+    assert!(Op::resolve(&unread, &dropout, &[Some(&[2])]).is_ok());
+    let read = graph(vec![dropout.clone(), reader("mask")], vec![]);
+    assert!(matches!(infer_shapes(&read, &[("x", vec![2])]), Err(GraphError::UnsupportedForm { .. })));
+    assert!(matches!(Op::resolve(&read, &dropout, &[Some(&[2])]), Err(GraphError::UnsupportedForm { .. })));
+}
+
+/// Quadratic work on this many nodes would take minutes.
+#[test]
+fn long_graphs_take_no_longer_than_they_must() {
+    let length = 60_000;
+    let mut nodes = vec![Node::new("first", "Relu", &["x"], &["v0"])];
+    for i in 0..length {
+        let (from, to, mask) = (format!("v{i}"), format!("v{}", i + 1), format!("m{i}"));
+        nodes.push(match i % 3 {
+            0 => Node::new("", "Dropout", &[&from], &[&to, &mask]),
+            1 => Node::new("", "Identity", &[&from], &[&to]),
+            _ => Node::new("", "Add", &[&from, &from], &[&to]),
+        });
+    }
+    nodes.reverse();
+    nodes.push(Node::new("last", "Relu", &[&format!("v{length}")], &["y"]));
+    let mut g = graph(nodes, vec![]);
+    assert_eq!(slq_graph::name_nodes(&mut g), length);
+    assert_eq!(infer_shapes(&g, &[("x", vec![2])]).unwrap().ops().len(), length + 2);
+    slq_graph::sort_topologically(&mut g).unwrap();
+    slq_graph::validate(&g).unwrap();
+    assert_eq!(slq_graph::rewrite::remove_dropout(&mut g), length / 3);
+    assert_eq!(slq_graph::rewrite::remove_identity(&mut g), length / 3);
+    assert_eq!(slq_graph::rewrite::fold_batchnorm(&mut g), 0);
+    assert_eq!(slq_graph::rewrite::fold_constants(&mut g), Ok(0));
+    assert_eq!(g.nodes.len(), length / 3 + 2);
+    assert_eq!(infer_shapes(&g, &[("x", vec![2])]).unwrap().get("y"), Some(&[2][..]));
+}
+
+#[test]
 fn softmax_changed_its_meaning_with_opset_13() {
     let mut g = graph(vec![Node::new("s", "Softmax", &["x"], &["y"])], vec![]);
     let op = |g: &Graph| infer_shapes(g, &[("x", vec![2, 3, 4])]).unwrap().ops()[0].1.clone();

@@ -3,7 +3,7 @@
 mod fold;
 mod rules;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use indexmap::IndexMap;
 
@@ -15,7 +15,7 @@ use crate::graph::Graph;
 use crate::node::Dim;
 use crate::op::Op;
 use crate::order::{execution_order, label, live_nodes};
-use crate::resolve::resolve_with;
+use crate::resolve::{refuse_mask, resolve_with};
 use crate::tensor::{Tensor, element_count};
 
 /// Most elements that a value may have.
@@ -76,9 +76,9 @@ pub fn infer_shapes(graph: &Graph, input_shapes: &[(&str, Vec<usize>)]) -> Resul
         return Err(GraphError::NoOutputs);
     }
     let mut found = Shapes { shapes: start(graph, input_shapes)?, ..Shapes::default() };
-    let live = live_nodes(graph, &order);
+    let (live, wanted) = live_nodes(graph, &order);
     for i in order.into_iter().filter(|&i| live[i]) {
-        step(graph, i, &mut found)?;
+        step(graph, i, &wanted, &mut found)?;
     }
     match graph.outputs.iter().find(|o| found.get(&o.name).is_none()) {
         Some(output) => Err(GraphError::UnknownOutput { output: output.name.clone() }),
@@ -87,7 +87,7 @@ pub fn infer_shapes(graph: &Graph, input_shapes: &[(&str, Vec<usize>)]) -> Resul
 }
 
 /// Folds or resolves node `index` and records what it writes.
-fn step(graph: &Graph, index: usize, found: &mut Shapes) -> Result<(), GraphError> {
+fn step(graph: &Graph, index: usize, wanted: &HashSet<&str>, found: &mut Shapes) -> Result<(), GraphError> {
     let node = &graph.nodes[index];
     let named;
     let node = if node.name.is_empty() {
@@ -107,6 +107,7 @@ fn step(graph: &Graph, index: usize, found: &mut Shapes) -> Result<(), GraphErro
         return Ok(());
     }
     let op = resolve_with(graph, &found.constants, node, &shapes)?;
+    refuse_mask(node, &op, |mask| wanted.contains(mask))?;
     let outputs = output_shapes(node, &op, &shapes)?;
     for (name, shape) in node.outputs.iter().zip(outputs).filter(|(n, _)| !n.is_empty()) {
         found.shapes.insert(name.clone(), shape);

@@ -187,12 +187,6 @@ pub(super) fn lrn(cx: &Context) -> Result<Op, GraphError> {
 }
 
 pub(super) fn dropout(cx: &Context) -> Result<Op, GraphError> {
-    if let Some(mask) = cx.node.outputs.get(1).filter(|o| !o.is_empty()) {
-        let read = cx.graph.consumers_of(mask).next().is_some();
-        if read || cx.graph.outputs.iter().any(|o| o.name == *mask) {
-            return Err(cx.unsupported("the output of the mask"));
-        }
-    }
     let ratio = match cx.constant_float(1)? {
         Some(ratio) => ratio,
         None => cx.float("ratio", 0.5)?,

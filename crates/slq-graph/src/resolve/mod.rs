@@ -28,11 +28,29 @@ impl Op {
     /// [`GraphError::MissingInput`], [`GraphError::NotConstant`], [`GraphError::UnknownShape`] and
     /// [`GraphError::ShapeMismatch`] for nodes that make no sense. Each names the node.
     pub fn resolve(graph: &Graph, node: &Node, input_shapes: &[Option<&[usize]>]) -> Result<Op, GraphError> {
-        resolve_with(graph, &HashMap::new(), node, input_shapes)
+        let op = resolve_with(graph, &HashMap::new(), node, input_shapes)?;
+        refuse_mask(node, &op, |mask| {
+            graph.consumers_of(mask).next().is_some() || graph.outputs.iter().any(|o| o.name == mask)
+        })?;
+        Ok(op)
     }
 }
 
-/// [`Op::resolve`] that also knows the values in `folded`.
+/// Refuses a `Dropout` whose mask somebody reads.
+pub(crate) fn refuse_mask(node: &Node, op: &Op, is_read: impl Fn(&str) -> bool) -> Result<(), GraphError> {
+    let mask = node.outputs.get(1).filter(|mask| !mask.is_empty());
+    match (op, mask) {
+        (Op::Dropout { .. }, Some(mask)) if is_read(mask) => Err(GraphError::UnsupportedForm {
+            op: node.op.clone(),
+            node: node.name.clone(),
+            what: "the output of the mask".into(),
+            advice: KMEANS_ADVICE.into(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// [`Op::resolve`] that also knows the values in `folded`, and does not ask who reads a mask.
 pub(crate) fn resolve_with(
     graph: &Graph,
     folded: &HashMap<String, Tensor>,

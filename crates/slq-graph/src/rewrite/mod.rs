@@ -123,7 +123,7 @@ pub fn strip_trailing_softmax(graph: &mut Graph) -> bool {
 /// Removes the nodes that no graph output needs. The nodes must be in execution order. Returns how many.
 pub fn remove_dead_nodes(graph: &mut Graph) -> usize {
     let order: Vec<usize> = (0..graph.nodes.len()).collect();
-    let mut live = live_nodes(graph, &order).into_iter();
+    let mut live = live_nodes(graph, &order).0.into_iter();
     let before = graph.nodes.len();
     graph.nodes.retain(|_| live.next().unwrap_or(true));
     before - graph.nodes.len()
