@@ -2,6 +2,8 @@
 //!
 //! [`read`] turns a prototxt and its caffemodel into a [`Graph`](slq_graph::Graph) of ONNX operators that
 //! computes the same numbers; [`read_net`] gives what the prototxt says about data and losses beside it.
+//! [`write`] turns a graph into a caffemodel and a prototxt, [`read_solver`] reads how a net is trained.
+//! What maps to what is written down in `docs/caffe.md`.
 
 mod error;
 mod fill;
@@ -9,6 +11,7 @@ mod info;
 mod phase;
 mod proto;
 mod read;
+mod solver;
 mod text;
 mod upgrade;
 mod wire;
@@ -21,4 +24,5 @@ pub use info::{
 };
 pub use phase::Phase;
 pub use read::{data_sources, read, read_mean, read_net};
+pub use solver::{LrPolicy, NetFile, Regularization, SolverKind, SolverSettings, read_solver};
 pub use write::{WriteOptions, write};
