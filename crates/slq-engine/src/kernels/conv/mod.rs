@@ -1,6 +1,7 @@
 //! Convolution: forward, data gradient and weight gradient, each by the algorithm that fits its shape.
 
 mod columns;
+mod depthwise;
 mod gather;
 mod geometry;
 mod taps;
@@ -10,6 +11,7 @@ pub use geometry::{ConvGeometry, ConvNeeds, Post};
 
 use super::isa::Isa;
 use columns::ColumnConv;
+use depthwise::Depthwise;
 use taps::TapConv;
 use weights::{WeightGradient, bias_gradient};
 
@@ -54,9 +56,13 @@ impl DataGradient {
 pub struct Conv {
     geometry: ConvGeometry,
     isa: Isa,
-    forward: TapConv,
-    data: Option<DataGradient>,
-    weights: Option<WeightGradient>,
+    needs: ConvNeeds,
+    passes: Passes,
+}
+
+enum Passes {
+    Depthwise(Depthwise),
+    Dense { forward: TapConv, data: Option<DataGradient>, weights: Option<WeightGradient> },
 }
 
 impl std::fmt::Debug for Conv {
@@ -82,13 +88,16 @@ impl Conv {
             "groups divide the channels"
         );
         let isa = isa.effective();
-        Conv {
-            geometry,
-            isa,
-            forward: TapConv::forward(g, isa),
-            data: needs.data_gradient.then(|| DataGradient::new(g, isa)),
-            weights: needs.weight_gradient.then(|| WeightGradient::new(g, isa)),
-        }
+        let passes = if Depthwise::suits(g) && g.out_len() > 0 {
+            Passes::Depthwise(Depthwise::new(g, isa))
+        } else {
+            Passes::Dense {
+                forward: TapConv::forward(g, isa),
+                data: needs.data_gradient.then(|| DataGradient::new(g, isa)),
+                weights: needs.weight_gradient.then(|| WeightGradient::new(g, isa)),
+            }
+        };
+        Conv { geometry, isa, needs, passes }
     }
 
     /// The shape.
@@ -98,9 +107,14 @@ impl Conv {
 
     /// Bytes of working memory that this object keeps; threads keep some more among all convolutions.
     pub fn scratch_bytes(&self) -> usize {
-        self.forward.bytes()
-            + self.data.as_ref().map_or(0, DataGradient::bytes)
-            + self.weights.as_ref().map_or(0, WeightGradient::bytes)
+        match &self.passes {
+            Passes::Depthwise(_) => 0,
+            Passes::Dense { forward, data, weights } => {
+                forward.bytes()
+                    + data.as_ref().map_or(0, DataGradient::bytes)
+                    + weights.as_ref().map_or(0, WeightGradient::bytes)
+            }
+        }
     }
 
     /// `y = post(conv(x, w) + bias)`: `x` is `[n, c, h, w]`, `w` `[out_c, c / groups, kh, kw]`, `bias` `[out_c]`, `y`
@@ -109,8 +123,12 @@ impl Conv {
         let g = &self.geometry;
         assert!(x.len() == g.in_len() && w.len() == g.weight_len() && y.len() == g.out_len(), "tensor sizes");
         assert!(bias.is_none_or(|b| b.len() == g.out_c), "bias size");
-        if !y.is_empty() {
-            self.forward.run(x, w, bias, post, y, false);
+        if y.is_empty() {
+            return;
+        }
+        match &mut self.passes {
+            Passes::Depthwise(d) => d.forward(x, w, bias, post, y),
+            Passes::Dense { forward, .. } => forward.run(x, w, bias, post, y, false),
         }
     }
 
@@ -124,17 +142,21 @@ impl Conv {
             dx.len() == g.in_len() && w.len() == g.weight_len() && dy.len() == g.out_len(),
             "tensor sizes"
         );
-        let data = self.data.as_mut().expect("the data gradient is not among the needs");
+        assert!(self.needs.data_gradient, "the data gradient is not among the needs");
         if dx.is_empty() {
             return;
         }
-        match data {
-            DataGradient::Taps(phases) => {
+        match &mut self.passes {
+            Passes::Depthwise(d) => d.backward_data(w, dy, dx, accumulate),
+            Passes::Dense { data: Some(DataGradient::Taps(phases)), .. } => {
                 for phase in phases {
                     phase.run(dy, w, None, Post::None, dx, accumulate);
                 }
             }
-            DataGradient::Columns(columns) => columns.run(w, dy, dx, accumulate),
+            Passes::Dense { data: Some(DataGradient::Columns(columns)), .. } => {
+                columns.run(w, dy, dx, accumulate);
+            }
+            Passes::Dense { data: None, .. } => {}
         }
     }
 
@@ -154,8 +176,15 @@ impl Conv {
             x.len() == g.in_len() && dw.len() == g.weight_len() && dy.len() == g.out_len(),
             "tensor sizes"
         );
-        let weights = self.weights.as_mut().expect("the weight gradient is not among the needs");
-        weights.run(x, dy, dw, accumulate);
+        assert!(self.needs.weight_gradient, "the weight gradient is not among the needs");
+        match &mut self.passes {
+            Passes::Depthwise(d) => d.backward_weights(x, dy, dw, accumulate),
+            Passes::Dense { weights, .. } => {
+                if let Some(weights) = weights {
+                    weights.run(x, dy, dw, accumulate);
+                }
+            }
+        }
         if let Some(db) = db {
             assert_eq!(db.len(), g.out_c, "bias size");
             bias_gradient(self.isa, g, dy, db, accumulate);
