@@ -45,6 +45,7 @@ mod lloyd;
 mod pack;
 mod params;
 mod radix;
+mod scaled;
 mod sorted;
 mod structured;
 mod thresholds;

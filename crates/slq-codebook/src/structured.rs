@@ -59,56 +59,6 @@ impl SortedValues {
         self.scaled_codebook(&levels)
     }
 
-    /// The codebook `scale * levels` with the scale of least squared error, in the order of the levels: the best of
-    /// 256 scales over ten octaves, moved on to the least-squares scale of its assignment until nothing is gained.
-    ///
-    /// # Errors
-    /// Levels that are empty, not finite, or all zero.
-    pub fn scaled_codebook(&self, levels: &[f32]) -> Result<Vec<f32>, ClusterError> {
-        crate::thresholds::check_codebook(levels)?;
-        let reach = levels.iter().fold(0.0f32, |m, l| m.max(l.abs()));
-        if reach == 0.0 {
-            return Err(ClusterError::BadLevels {
-                k: levels.len(),
-                reason: "one level at least must not be zero",
-            });
-        }
-        let scaled = |scale: f64| levels.iter().map(|&l| (f64::from(l) * scale) as f32).collect::<Vec<f32>>();
-        let full = f64::from(self.max_abs()) / f64::from(reach);
-        if full == 0.0 {
-            return Ok(scaled(0.0));
-        }
-        let mut best = (f64::INFINITY, full);
-        const STEPS: usize = 256;
-        for step in 0..STEPS {
-            let scale = full * 2.0 * (-(step as f64) * 10.0 / STEPS as f64).exp2();
-            let error = self.codebook_error(&scaled(scale))?;
-            if error < best.0 {
-                best = (error, scale);
-            }
-        }
-        for _ in 0..50 {
-            let scale = self.best_scale(levels, &scaled(best.1))?;
-            let error = self.codebook_error(&scaled(scale))?;
-            if error >= best.0 {
-                break;
-            }
-            best = (error, scale);
-        }
-        Ok(scaled(best.1))
-    }
-
-    /// The scale of least squared error when every value keeps the level it has in `codebook`.
-    fn best_scale(&self, levels: &[f32], codebook: &[f32]) -> Result<f64, ClusterError> {
-        let (mut cross, mut square) = (0.0, 0.0);
-        self.each_cluster(codebook, |code, weight, sum| {
-            let level = f64::from(levels[code]);
-            cross += level * (sum + weight * self.pivot());
-            square += level * level * weight;
-        })?;
-        Ok(if square > 0.0 { (cross / square).abs() } else { 0.0 })
-    }
-
     /// Largest magnitude.
     pub fn max_abs(&self) -> f32 {
         self.values()[0].abs().max(self.values()[self.len() - 1].abs())
@@ -128,7 +78,7 @@ impl SortedValues {
     }
 
     /// Calls `visit` with entry, weight and value sum (about the pivot) of every cluster.
-    fn each_cluster(
+    pub(crate) fn each_cluster(
         &self,
         codebook: &[f32],
         mut visit: impl FnMut(usize, f64, f64),
@@ -212,12 +162,16 @@ mod tests {
     }
 
     #[test]
-    fn uniform_recovers_a_grid() {
-        let values: Vec<f32> = (0..700).map(|i| ((i % 7) - 3) as f32 * 0.37).collect();
-        let codebook = uniform_codebook(&values, 7).unwrap();
-        for (i, c) in codebook.iter().enumerate() {
-            assert!((c - (i as f32 - 3.0) * 0.37).abs() < 1e-6);
+    fn uniform_levels_are_even_and_symmetric() {
+        let values: Vec<f32> =
+            (0..3000u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 8) as f32 / 4e6 - 2.0).collect();
+        for k in [2, 7, 16] {
+            let codebook = uniform_codebook(&values, k).unwrap();
+            let step = codebook[1] - codebook[0];
+            assert!(codebook.windows(2).all(|p| (p[1] - p[0] - step).abs() < 1e-5 * step), "{k}");
+            assert_eq!(codebook[0], -codebook[k - 1]);
         }
+        assert!(matches!(uniform_codebook(&values, 1).unwrap_err(), ClusterError::BadLevels { .. }));
     }
 
     #[test]
