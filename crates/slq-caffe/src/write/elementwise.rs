@@ -3,7 +3,8 @@
 use slq_graph::Node;
 use slq_graph::op::{BinaryOp, Op};
 
-use super::writer::Writer;
+use super::shape::frozen;
+use super::writer::{Writer, blob};
 use crate::error::CaffeError;
 use crate::proto::eltwise_parameter::EltwiseOp;
 use crate::proto::{
@@ -126,10 +127,20 @@ fn with_constant(
     };
     let weight = w.weight(node, i, vec![channels])?;
     match op {
-        BinaryOp::Add => {
+        BinaryOp::Add if node.input(i) == Some(&format!("{}.bias", node.name)) => {
+            // It was a `Bias` layer before, and the prototxt it came from is to go on fitting.
             w.layer(&node.name, "Bias", &[&bottom], &[&top], |l| {
                 (l.blobs, l.param) = [weight].into_iter().unzip();
                 l.bias_param = Some(BiasParameter::default());
+            });
+            Ok(())
+        }
+        BinaryOp::Add => {
+            // OpenCV knows `Scale` but not `Bias`.
+            let ones = blob(vec![channels], vec![1.0; channels]).ok_or_else(|| w.no(node, "channels"))?;
+            w.layer(&node.name, "Scale", &[&bottom], &[&top], |l| {
+                (l.blobs, l.param) = [(ones, frozen()), weight].into_iter().unzip();
+                l.scale_param = Some(ScaleParameter { bias_term: Some(true), ..Default::default() });
             });
             Ok(())
         }

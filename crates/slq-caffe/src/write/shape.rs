@@ -171,7 +171,7 @@ pub(super) fn slice(w: &mut Writer, node: &Node, ranges: &[(i64, i64, i64)]) -> 
 }
 
 /// A parameter that training leaves alone.
-fn frozen() -> crate::proto::ParamSpec {
+pub(super) fn frozen() -> crate::proto::ParamSpec {
     crate::proto::ParamSpec { lr_mult: Some(0.0), decay_mult: Some(0.0), ..Default::default() }
 }
 
