@@ -87,11 +87,15 @@ pub fn lloyd_from<C: Code>(
     lloyd_on(values, None, &SortedValues::new(values)?, init, fixed, max_iterations)
 }
 
+/// Most threads of a pool of its own.
+const MOST_THREADS: usize = 256;
+
 /// Runs `work` on a pool of its own if a number of threads was asked for.
 pub(crate) fn in_pool<T: Send>(threads: usize, work: impl FnOnce() -> T + Send) -> Result<T, ClusterError> {
     if threads == 0 {
         return Ok(work());
     }
+    let threads = threads.min(MOST_THREADS);
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
     Ok(pool.map_err(|_| ClusterError::ThreadPool { threads })?.install(work))
 }

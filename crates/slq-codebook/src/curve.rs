@@ -16,7 +16,8 @@ const EXACT: usize = 1 << 16;
 /// Passes of the polish beyond.
 const POLISH: usize = 30;
 
-/// The smallest squared error for 1, 2, … `k_max` clusters: entry `i` is for `i + 1`.
+/// The smallest squared error for 1, 2, … `k_max` clusters: entry `i` is for `i + 1`. There are no more entries
+/// than values.
 ///
 /// Exact for up to 65 536 distinct values. Beyond, every entry is solved on as many groups of neighbouring values
 /// and polished by Lloyd's iteration on all of them; the error is the true one of the polished codebook, at or
@@ -37,6 +38,7 @@ impl SortedValues {
         if k_max == 0 {
             return Err(ClusterError::ZeroClusters);
         }
+        let k_max = k_max.min(self.len());
         let points = Points::new(self, false);
         let distinct = points.values.len();
         let together = |limit: usize| {
@@ -148,7 +150,8 @@ mod tests {
 
     #[test]
     fn ends_at_zero_and_names_bad_input() {
-        assert_eq!(error_curve(&[1.0, 2.0, 2.0], 4).unwrap()[1..], [0.0, 0.0, 0.0]);
+        assert_eq!(error_curve(&[1.0, 2.0, 2.0], 4).unwrap()[1..], [0.0, 0.0]);
+        assert_eq!(error_curve(&[1.0], usize::MAX).unwrap(), [0.0]);
         assert_eq!(error_curve(&[1.0], 0).unwrap_err(), ClusterError::ZeroClusters);
         assert_eq!(error_curve(&[], 1).unwrap_err(), ClusterError::Empty);
     }

@@ -4,14 +4,15 @@ use rayon::prelude::*;
 
 use crate::Code;
 
-/// How often each of the first `k` codes occurs. Codes of `k` and above are not counted.
+/// How often each of the first `k` codes occurs (of all codes the type has, if `k` is more). Codes of `k` and above
+/// are not counted.
 pub fn histogram<C: Code>(codes: &[C], k: usize) -> Vec<u64> {
     let size = k.min(C::LIMIT);
     let add = |mut a: Vec<u64>, b: Vec<u64>| {
         a.iter_mut().zip(b).for_each(|(a, b)| *a += b);
         a
     };
-    let mut counts = codes
+    codes
         .par_chunks(1 << 20)
         .map(|chunk| {
             // Four tables, so that runs of one code do not wait for each other.
@@ -21,9 +22,7 @@ pub fn histogram<C: Code>(codes: &[C], k: usize) -> Vec<u64> {
             }
             tables[..size].iter().map(|t| t.iter().map(|&c| u64::from(c)).sum()).collect::<Vec<u64>>()
         })
-        .reduce(|| vec![0; size], add);
-    counts.resize(k, 0);
-    counts
+        .reduce(|| vec![0; size], add)
 }
 
 /// Shannon entropy of codes that occur `counts` times, in bits per code; zero if nothing is counted.
@@ -50,6 +49,7 @@ mod tests {
         assert_eq!(counts[7..], [0, 0]);
         assert_eq!(histogram(&[3u16, 65_535, 3], 65_536)[65_535], 1);
         assert_eq!(histogram::<u8>(&[], 2), [0, 0]);
+        assert_eq!(histogram::<u8>(&[9], usize::MAX).len(), 256);
     }
 
     #[test]

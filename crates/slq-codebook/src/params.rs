@@ -210,7 +210,7 @@ impl ClusterParamsBuilder {
         self
     }
 
-    /// Threads to use, zero for those of the current rayon pool. The result does not depend on it.
+    /// Threads to use (at most 256), zero for those of the current rayon pool. The result does not depend on it.
     pub fn threads(mut self, threads: usize) -> Self {
         self.threads = threads;
         self

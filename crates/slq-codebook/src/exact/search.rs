@@ -122,3 +122,60 @@ fn join(segments: &[Segment], few: Vertex, many: Vertex, k: usize, bound: f64) -
     }
     (clusters == k).then_some(Optimum { divisions, bound, penalty: many.penalty })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::layered::divide_layers;
+    use super::super::points::Points;
+    use super::*;
+    use crate::SortedValues;
+
+    /// Numbers whose low bits look random.
+    fn noise(i: u32) -> u32 {
+        i.wrapping_mul(2_654_435_761).rotate_left(13).wrapping_mul(2_246_822_519) >> 8
+    }
+
+    #[test]
+    fn agrees_with_the_table_of_all_k() {
+        let inputs: [(&str, Vec<f32>); 5] = [
+            ("random", (0..700).map(|i| noise(i) as f32 / 1e6).collect()),
+            ("even grid, all gains alike", (0..700).map(|i| i as f32).collect()),
+            ("coarse grid with repeats", (0..2000).map(|i| (noise(i) % 60) as f32).collect()),
+            ("heaps", (0..700).map(|i| (noise(i) % 7) as f32 * 1e3 + (noise(i) % 11) as f32).collect()),
+            ("powers", (0..120).map(|i| 1.2f32.powi(i - 60)).collect()),
+        ];
+        for (name, values) in inputs {
+            let sorted = SortedValues::new(&values).unwrap();
+            let points = Points::new(&sorted, false);
+            let segments = points.segments(&[], 1);
+            let most = 50.min(segments[0].len() - 1);
+            for (c, ends) in divide_layers(&points.prefix, most).iter().enumerate() {
+                let expected = segments[0].cost(ends);
+                let optimum = search(&segments, c + 1, sorted.total_square(), None).unwrap();
+                let got = &optimum.divisions[0];
+                let rounding = 1e-12 * sorted.total_square();
+                assert_eq!(got.nodes.len(), c + 2, "{name}");
+                assert!(
+                    (got.cost - expected).abs() <= rounding,
+                    "{name}, k = {}: {} {expected}",
+                    c + 1,
+                    got.cost
+                );
+                assert!((optimum.bound - expected).abs() <= rounding, "{name}, k = {}: bound", c + 1);
+            }
+        }
+    }
+
+    #[test]
+    fn a_wrong_guess_only_costs_time() {
+        let values: Vec<f32> = (0..3000).map(|i| noise(i) as f32).collect();
+        let sorted = SortedValues::new(&values).unwrap();
+        let points = Points::new(&sorted, false);
+        let segments = points.segments(&[], 1);
+        let scale = sorted.total_square();
+        let cost = |guess| search(&segments, 17, scale, guess).unwrap().divisions[0].cost;
+        for guess in [1e-300, 1.0, scale, 1e300] {
+            assert!((cost(Some(guess)) - cost(None)).abs() <= 1e-12 * scale, "{guess}");
+        }
+    }
+}
