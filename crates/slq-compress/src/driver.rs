@@ -17,7 +17,7 @@ use crate::observer::{Event, Observer};
 use crate::report::{Accuracy, Report, RoundReport, Size};
 use crate::settings::{MethodName, Settings};
 use crate::slq::Slq;
-use crate::training::{Span, TrainingData, check_fit, evaluate, retrain};
+use crate::training::{Span, TrainingData, check_fit, check_trainable, evaluate, retrain};
 
 /// Where and how a run works, beside its settings.
 #[derive(Debug, Clone, Copy)]
@@ -83,6 +83,7 @@ fn compress_once(
     let (mut baseline, mut final_accuracy) = (None, None);
     if let Some(data) = data {
         let mut executor = executor(&graph, settings, options.isa)?;
+        check_fit(&mut executor, &data.test, &data.transform)?;
         let accuracy = test_accuracy(&mut executor, data, settings)?;
         observer.on(&Event::Baseline(accuracy));
         baseline = Some(accuracy);
@@ -196,7 +197,7 @@ impl<'a> Run<'a> {
             }
         }
         let mut executor = executor(&graph, settings, options.isa)?;
-        check_fit(&mut executor, data, training.batch)?;
+        check_trainable(&mut executor, data, training.batch)?;
         Ok(Self { graph, data, settings, layers, dir, state, executor, teacher, train, calibration, resumed })
     }
 

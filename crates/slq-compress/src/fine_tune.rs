@@ -9,7 +9,7 @@ use crate::error::CompressError;
 use crate::observer::{Event, Observer};
 use crate::report::Accuracy;
 use crate::settings::TrainingSettings;
-use crate::training::{Span, TrainingData, check_fit, evaluate, retrain};
+use crate::training::{Span, TrainingData, check_trainable, evaluate, retrain};
 
 /// A trained network.
 #[derive(Debug, Clone)]
@@ -46,7 +46,7 @@ pub fn train(
     }
     let options = EngineOptions { isa, batch_norm: settings.batch_norm, seed };
     let mut executor = CpuExecutor::new(&graph, settings.batch, &options)?;
-    check_fit(&mut executor, data, settings.batch)?;
+    check_trainable(&mut executor, data, settings.batch)?;
     let mut teacher =
         settings.distill.map(|_| CpuExecutor::new(&graph, settings.batch, &options)).transpose()?;
     let baseline = evaluate(&mut executor, &data.test, &data.transform, settings.batch)?;

@@ -34,4 +34,4 @@ pub use settings::{
     Duration, Granularity, Initialisation, LayerRule, MethodName, PartitionRule, PartitionScope, Settings,
     TrainingSettings,
 };
-pub use training::{Span, TrainingData, evaluate, retrain};
+pub use training::{Span, TrainingData, check_fit, evaluate, retrain};

@@ -138,15 +138,15 @@ pub struct TrainingSettings {
     /// Length of one re-training (one round, or a whole `slq train`).
     pub duration: Duration,
     /// Base learning rate.
-    pub learning_rate: f32,
+    pub learning_rate: f64,
     /// How the rate changes over one re-training.
     pub lr_policy: LearningRate,
     /// Images in a step.
     pub batch: usize,
     /// Momentum.
-    pub momentum: f32,
+    pub momentum: f64,
     /// Weight decay (L2).
-    pub weight_decay: f32,
+    pub weight_decay: f64,
     /// Nesterov's form of momentum.
     pub nesterov: bool,
     /// Whose arithmetic a step follows (method.md, section 8).
@@ -333,7 +333,7 @@ mod tests {
             ("codebook-size", Settings { codebook_size: Some(1), ..base() }),
             ("calibration", Settings { calibration: 0, partition: PartitionRule::Loss, ..base() }),
             ("batch", training(TrainingSettings { batch: 0, ..Default::default() })),
-            ("lr", training(TrainingSettings { learning_rate: f32::NAN, ..Default::default() })),
+            ("lr", training(TrainingSettings { learning_rate: f64::NAN, ..Default::default() })),
             ("momentum", training(TrainingSettings { momentum: 1.0, ..Default::default() })),
             ("epochs", training(TrainingSettings { duration: Duration::Epochs(-1.0), ..Default::default() })),
         ];

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use slq_data::{Batch, Mode, Split, Transform};
-use slq_engine::{Executor, Statistics, StepSettings, Target};
+use slq_engine::{CpuExecutor, Executor, Statistics, StepSettings, Target};
 
 use crate::error::CompressError;
 use crate::observer::{Event, Observer};
@@ -57,11 +57,11 @@ pub fn retrain(
     let policy = settings.lr_policy.clone().with_length(span.iterations);
     for iteration in 0..span.iterations {
         stream.next_into(&mut batch)?;
-        let learning_rate = policy.at(f64::from(settings.learning_rate), iteration) as f32;
+        let learning_rate = policy.at(settings.learning_rate, iteration) as f32;
         let step = StepSettings {
             learning_rate,
-            momentum: settings.momentum,
-            weight_decay: settings.weight_decay,
+            momentum: settings.momentum as f32,
+            weight_decay: settings.weight_decay as f32,
             nesterov: settings.nesterov,
             rule: settings.rule,
             clip_gradients: settings.clip_gradients,
@@ -106,18 +106,32 @@ pub fn evaluate(
     Ok(Accuracy::new(&sum, executor.classes()?))
 }
 
-/// Checks that a network can be trained on the data: labels within its outputs, at least one full batch.
+/// Checks that images and labels of `split` fit the executor's network.
 ///
 /// # Errors
-/// [`CompressError::Data`] naming the label, [`CompressError::TooFewImages`] saying how many a batch takes.
-pub(crate) fn check_fit(
-    executor: &mut dyn Executor,
+/// [`CompressError::DataMismatch`] naming both shapes, [`CompressError::Data`] naming a label beyond the outputs.
+pub fn check_fit(executor: &mut CpuExecutor, split: &Split, transform: &Transform) -> Result<(), CompressError> {
+    let (images, input) = (transform.output_shape(split)?, executor.image_shape());
+    if images.as_slice() != input {
+        let text = |shape: &[usize]| shape.iter().map(usize::to_string).collect::<Vec<_>>().join("x");
+        let reason = format!(
+            "the images are {} (channels, height, width), the network's input takes {}; crop or resize them",
+            text(&images),
+            text(input)
+        );
+        return Err(CompressError::DataMismatch { reason });
+    }
+    Ok(split.check_labels(executor.classes()?)?)
+}
+
+/// Checks that a network can be trained on the data: see [`check_fit`], and at least one full batch.
+pub(crate) fn check_trainable(
+    executor: &mut CpuExecutor,
     data: &TrainingData,
     batch: usize,
 ) -> Result<(), CompressError> {
-    let classes = executor.classes()?;
-    data.train.check_labels(classes)?;
-    data.test.check_labels(classes)?;
+    check_fit(executor, &data.train, &data.transform)?;
+    check_fit(executor, &data.test, &data.transform)?;
     if data.train.len() < batch {
         let reason = format!("a batch takes {batch}");
         return Err(CompressError::TooFewImages { images: data.train.len(), reason });

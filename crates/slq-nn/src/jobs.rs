@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use slq_compress::{Accuracy, evaluate};
+use slq_compress::{Accuracy, check_fit, evaluate};
 use slq_data::{Mode, Split, Transform};
 use slq_engine::{CpuExecutor, EngineOptions, Executor, Isa, StepSettings, Target};
 use slq_graph::{Graph, Tensor};
@@ -26,7 +26,7 @@ pub fn evaluate_model(
     isa: Isa,
 ) -> Result<Accuracy, Error> {
     let mut executor = executor(graph, batch, isa)?;
-    split.check_labels(executor.classes()?)?;
+    check_fit(&mut executor, split, transform)?;
     Ok(evaluate(&mut executor, split, transform, batch)?)
 }
 
@@ -43,6 +43,7 @@ pub fn predict(
 ) -> Result<Vec<i64>, Error> {
     let mut executor = executor(graph, batch, isa)?;
     let mut predictions = Vec::with_capacity(split.len());
+    check_fit(&mut executor, split, transform)?;
     let classes = executor.classes()?;
     for prepared in split.batches(batch, transform, Mode::Eval, false)? {
         let logits = executor.logits(&prepared?.images)?;

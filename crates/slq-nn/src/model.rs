@@ -121,7 +121,7 @@ pub struct Saved {
 pub fn save(graph: &Graph, path: &Path, dense: bool) -> Result<Saved, Error> {
     match path.extension().and_then(OsStr::to_str) {
         Some("onnx") => {
-            drop(slq_onnx::write(graph, path, &slq_onnx::WriteOptions { dense, ..Default::default() })?)
+            slq_onnx::write(graph, path, &slq_onnx::WriteOptions { dense, ..Default::default() })?;
         }
         Some("caffemodel") => {
             let prototxt = Some(path.with_extension("prototxt"));

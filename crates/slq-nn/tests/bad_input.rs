@@ -88,7 +88,7 @@ fn labels_beyond_the_outputs_are_refused() {
     run(&["convert", "zoo:lenet", &model]);
     run(&["eval", &model, "--data", &data, "--test-subset", ":20"]);
     let said = fails(&["eval", "zoo:resnet20", "--data", &data, "--test-subset", ":20"], 1);
-    assert!(said.contains('3') && said.contains("28"), "shapes should be named: {said}");
+    assert!(said.contains("1x28x28") && said.contains("3x32x32"), "shapes should be named: {said}");
 }
 
 #[test]

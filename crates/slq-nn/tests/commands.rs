@@ -23,7 +23,7 @@ fn training_learns_and_is_repeatable() {
     let [a, b] = ["a.onnx", "b.onnx"].map(|n| path(&dir, n));
     for out in [&a, &b] {
         let args =
-            ["train", "zoo:lenet", "--data", "mnist-10k", "--epochs", "1", "--lr", "0.01", "--seed", "3"];
+            ["train", "zoo:lenet", "--data", "mnist-10k", "--epochs", "1", "--lr", "0.03", "--seed", "3"];
         let report = json(&[&args[..], &["-o", out]].concat());
         assert!(report["final"]["top1"].as_f64().unwrap() > 0.9, "{report}");
     }

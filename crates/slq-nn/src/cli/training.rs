@@ -8,8 +8,8 @@ use slq::{BatchNormMode, LearningRate, TrainingSettings, UpdateRule};
 #[derive(Args, Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct TrainingArgs {
     /// Base learning rate [default: 0.001]
-    #[arg(long, value_name = "X")]
-    lr: Option<f32>,
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    lr: Option<f64>,
     /// fixed, step:GAMMA:STEP, multistep:GAMMA:STEP:STEP.., exp:GAMMA, inv:GAMMA:POWER, poly:POWER:MAX,
     /// sigmoid:GAMMA:STEP, or cosine[:MAX] [default: cosine]
     #[arg(long, value_name = "POLICY", value_parser = policy)]
@@ -18,11 +18,11 @@ pub(crate) struct TrainingArgs {
     #[arg(long, value_name = "N")]
     batch: Option<usize>,
     /// Momentum [default: 0.9]
-    #[arg(long, value_name = "X")]
-    momentum: Option<f32>,
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    momentum: Option<f64>,
     /// Weight decay [default: 0.0005]
-    #[arg(long, value_name = "X")]
-    weight_decay: Option<f32>,
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    weight_decay: Option<f64>,
     /// Nesterov's form of momentum
     #[arg(long)]
     nesterov: bool,

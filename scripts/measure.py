@@ -1,0 +1,143 @@
+#!/usr/bin/env python3
+"""Makes the results tables: runs `slq` over settings and seeds and prints means with their standard errors.
+
+usage: measure.py PLAN [--slq PATH] [--data DIR] [--out DIR] [--seeds N] [--validation] [--only NAME,..]
+
+PLAN is one of the plans below. Each run's JSON and predictions go to OUT (default target/results/PLAN), and a run
+that is already there is not repeated. With --validation the last 10 000 training images take the place of the test
+images: this is how learning rates and orders were chosen; the test images are for the final table alone.
+
+"difference" is accuracy minus the float reference of the same seed, in points; its standard error is that of the
+per-image differences, averaged over the seeds.
+"""
+import argparse
+import gzip
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+FASHION = Path("/usr/share/datasets/fashion-mnist")
+LENET = ["--lr-policy", "cosine", "--batch", "64", "--scale", "0.00390625"]
+
+
+def lenet(bits, lr, iterations, *more):
+    return ["--bits", str(bits), "--lr", str(lr), "--iterations-per-round", str(iterations), *LENET, *more]
+
+
+def plans(shared):
+    net = [f"{shared}/models/lenet_mnist_deploy.prototxt", "--weights"]
+    fashion = [*net, f"{shared}/models/lenet_fashion_mnist.caffemodel"]
+    mnist = [*net, f"{shared}/models/lenet_mnist.caffemodel"]
+    float_fashion = ["--lr", "0.001", "--iterations", "5000", *LENET]
+    return {
+        "lenet-fashion": {
+            "model": fashion,
+            "data": str(FASHION),
+            "eval": ["--scale", "0.00390625"],
+            "reference": float_fashion,
+            "runs": {
+                "one-shot k-means K=17": ["--method", "kmeans", "--codebook-size", "17", *LENET],
+                "K=17 magnitude": lenet(5, 0.001, 1000, "--partition", "magnitude"),
+                "K=17 loss": lenet(5, 0.001, 1000, "--partition", "loss"),
+                "K=17 taylor": lenet(5, 0.001, 1000, "--partition", "taylor"),
+                "K=17 reversed": lenet(5, 0.001, 1000, "--partition", "reversed"),
+                "one-shot k-means K=9": ["--method", "kmeans", "--codebook-size", "9", *LENET],
+                "K=9 magnitude": lenet(4, 0.003, 1000, "--partition", "magnitude"),
+                "one-shot k-means K=5": ["--method", "kmeans", "--codebook-size", "5", *LENET],
+                "K=5 magnitude": lenet(3, 0.005, 1500, "--partition", "magnitude"),
+            },
+        },
+        "lenet-mnist": {
+            "model": mnist,
+            "data": f"{shared}/data/mnist",
+            "eval": ["--scale", "0.00390625"],
+            "reference": float_fashion,
+            "runs": {"K=17 magnitude": lenet(5, 0.001, 1000, "--partition", "magnitude")},
+        },
+    }
+
+
+def validation_set(out):
+    """Fashion-MNIST's training images in two: 50 000 to train on, 10 000 to choose by."""
+    path = out / "fashion-validation.npz"
+    if not path.exists():
+        read = lambda name, skip: np.frombuffer(gzip.open(FASHION / name).read(), np.uint8)[skip:]
+        x = read("train-images-idx3-ubyte.gz", 16).reshape(-1, 28, 28)
+        y = read("train-labels-idx1-ubyte.gz", 8)
+        np.savez(path, x_train=x[:50000], y_train=y[:50000], x_test=x[50000:], y_test=y[50000:])
+    return str(path)
+
+
+def run(slq, arguments, report):
+    """Runs slq and keeps its JSON; a run whose report exists is not repeated."""
+    if not report.exists():
+        done = subprocess.run([slq, *arguments, "--json", "--quiet"], capture_output=True, text=True)
+        if done.returncode:
+            sys.exit(f"slq {' '.join(arguments)}\n{done.stderr}")
+        report.write_text(done.stdout)
+    return json.loads(report.read_text())
+
+
+def predictions(slq, model, plan, data, path):
+    if not path.exists():
+        run(slq, ["eval", str(model), "--data", data, *plan["eval"], "--predictions", str(path)], Path(f"{path}.json"))
+    return np.load(path)
+
+
+def labels(data):
+    if data.endswith(".npz"):
+        return np.load(data)["y_test"].astype(np.int64)
+    return np.frombuffer(gzip.open(Path(data) / "t10k-labels-idx1-ubyte.gz").read(), np.uint8)[8:].astype(np.int64)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("plan")
+    parser.add_argument("--slq", default="target/release/slq")
+    parser.add_argument("--data", default=os.environ.get("SLQ_DATA", "../shared"))
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--validation", action="store_true")
+    parser.add_argument("--only")
+    options = parser.parse_args()
+    plan = plans(options.data)[options.plan]
+    out = options.out or Path("target/results") / (options.plan + ("-validation" if options.validation else ""))
+    out.mkdir(parents=True, exist_ok=True)
+    data = validation_set(out) if options.validation else plan["data"]
+    truth = labels(data)
+    correct = {}
+    print("| run | top-1 % by seed | mean | difference to float | stored | ratio | seconds |\n|---|---|---|---|---|---|---|")
+    runs = {"float, fine-tuned as long": None, **plan["runs"]}
+    if options.only:
+        runs = {k: v for k, v in runs.items() if k in options.only.split(",") or v is None}
+    for name, settings in runs.items():
+        rows, reports = [], []
+        for seed in range(1 if settings and "kmeans" in settings else options.seeds):
+            stem = out / f"{name.replace(' ', '-').replace('=', '')}-{seed}"
+            model = stem.with_suffix(".onnx")
+            common = ["--data", data, "--seed", str(seed), "-o", str(model)]
+            if settings is None:
+                report = run(options.slq, ["train", *plan["model"], *plan["reference"], *common], stem.with_suffix(".json"))
+            else:
+                folder = [] if "kmeans" in settings else ["--run-dir", str(stem) + ".run"]
+                report = run(options.slq, ["compress", *plan["model"], *settings, *common, *folder], stem.with_suffix(".json"))
+            rows.append(predictions(options.slq, model, plan, data, Path(str(stem) + ".npy")) == truth)
+            reports.append(report)
+        correct[name] = rows
+        top1 = [100 * r.mean() for r in rows]
+        reference = correct["float, fine-tuned as long"]
+        pairs = [reference[i % len(reference)] for i in range(len(rows))]
+        each = np.mean([r.astype(float) - p for r, p in zip(rows, pairs)], axis=0)
+        difference = f"{100 * each.mean():+.2f} ± {100 * each.std(ddof=1) / len(each) ** 0.5:.2f}" if settings else ""
+        size = reports[0].get("size")
+        seconds = np.mean([r.get("seconds", 0) for r in reports])
+        print(f"| {name} | {' '.join(f'{t:.2f}' for t in top1)} | {np.mean(top1):.2f} | {difference} "
+              f"| {size['stored_bytes'] if size else ''} | {size['ratio'] if size else 1:.2f} | {seconds:.0f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
