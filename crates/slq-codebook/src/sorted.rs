@@ -139,14 +139,12 @@ pub(crate) fn check_values(values: &[f32]) -> Result<(), ClusterError> {
 /// Position of the first NaN or infinity.
 pub(crate) fn first_not_finite(values: &[f32]) -> Option<usize> {
     let exponent = 0x7f80_0000u32;
-    for (c, chunk) in values.chunks(4096).enumerate() {
-        // A whole chunk at a time, so that the common case needs no branch per value.
-        let bad = chunk.iter().fold(false, |bad, v| bad | (v.to_bits() & exponent == exponent));
-        if bad {
-            return chunk.iter().position(|v| !v.is_finite()).map(|i| c * 4096 + i);
-        }
-    }
-    None
+    const CHUNK: usize = 1 << 14;
+    // A whole chunk at a time, so that the common case needs no branch per value.
+    let spoilt =
+        |chunk: &[f32]| chunk.iter().fold(false, |bad, v| bad | (v.to_bits() & exponent == exponent));
+    let chunk = values.par_chunks(CHUNK).position_first(spoilt)?;
+    values[chunk * CHUNK..].iter().position(|v| !v.is_finite()).map(|i| chunk * CHUNK + i)
 }
 
 /// Refuses weights that do not pair up with the values or are not usable.
@@ -191,7 +189,8 @@ mod tests {
     #[test]
     fn bad_input_is_named() {
         assert_eq!(SortedValues::new(&[]).unwrap_err(), ClusterError::Empty);
-        let mut values = vec![1.0f32; 9000];
+        let mut values = vec![1.0f32; 90_000];
+        values[89_999] = f32::NAN;
         values[8999] = f32::INFINITY;
         assert_eq!(
             SortedValues::new(&values).unwrap_err(),

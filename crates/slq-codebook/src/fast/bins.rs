@@ -47,21 +47,12 @@ impl Range {
     }
 
     fn of_chunk(values: &[f32]) -> Self {
-        let (mut sums, mut squares) = ([0.0f64; LANES], [0.0f64; LANES]);
-        let (mut lows, mut highs) = ([f32::MAX; LANES], [f32::MIN; LANES]);
-        for block in values.chunks(LANES) {
-            for (i, &x) in block.iter().enumerate() {
-                sums[i] += f64::from(x);
-                squares[i] += f64::from(x) * f64::from(x);
-                lows[i] = lows[i].min(x);
-                highs[i] = highs[i].max(x);
-            }
-        }
+        let extent = kernels::extent_of(Isa::best(), values);
         Self {
-            sum: sums.iter().sum(),
-            square: squares.iter().sum(),
-            low: lows.into_iter().fold(f32::MAX, f32::min),
-            high: highs.into_iter().fold(f32::MIN, f32::max),
+            sum: extent.sums.iter().sum(),
+            square: extent.squares.iter().sum(),
+            low: extent.lows.into_iter().fold(f32::MAX, f32::min),
+            high: extent.highs.into_iter().fold(f32::MIN, f32::max),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{LANES, Spread, portable};
+use super::{Extent, LANES, Spread, portable};
 
 /// Two registers of floats, the entries of a table of up to 32; the rest is filled.
 #[target_feature(enable = "avx512f")]
@@ -127,4 +127,9 @@ pub(super) fn add_errors(
 #[target_feature(enable = "avx512f")]
 pub(super) fn bins_of(values: &[f32], spread: Spread, out: &mut [u16]) {
     portable::bins_of(values, spread, out);
+}
+
+#[target_feature(enable = "avx512f")]
+pub(super) fn extent_of(values: &[f32]) -> Extent {
+    portable::extent_of(values)
 }

@@ -30,17 +30,14 @@ impl Isa {
 
     /// Everything this machine has, the best last.
     pub fn all() -> Vec<Self> {
-        let mut all = vec![Self::Portable];
         #[cfg(target_arch = "x86_64")]
-        {
-            if is_x86_feature_detected!("avx2") {
-                all.push(Self::Avx2);
-            }
-            if is_x86_feature_detected!("avx512f") {
-                all.push(Self::Avx512);
-            }
-        }
-        all
+        let vectors = [
+            is_x86_feature_detected!("avx2").then_some(Self::Avx2),
+            is_x86_feature_detected!("avx512f").then_some(Self::Avx512),
+        ];
+        #[cfg(not(target_arch = "x86_64"))]
+        let vectors: [Option<Self>; 0] = [];
+        std::iter::once(Self::Portable).chain(vectors.into_iter().flatten()).collect()
     }
 }
 
@@ -85,6 +82,34 @@ pub(crate) fn add_errors(
         // SAFETY: `Isa::Avx512` is only ever made after the processor was asked for it.
         Isa::Avx512 => unsafe { avx512::add_errors(values, centroids, weights, sums) },
     }
+}
+
+/// Running sum, sum of squares, least and largest value of each lane.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Extent {
+    pub sums: [f64; LANES],
+    pub squares: [f64; LANES],
+    pub lows: [f32; LANES],
+    pub highs: [f32; LANES],
+}
+
+/// Sums and extremes of values, value `i` in lane `i % LANES`.
+pub(crate) fn extent_of(isa: Isa, values: &[f32]) -> Extent {
+    match isa {
+        Isa::Portable => portable::extent_of(values),
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: `Isa::Avx2` is only ever made after the processor was asked for it.
+        Isa::Avx2 => unsafe { extent_of_avx2(values) },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: `Isa::Avx512` is only ever made after the processor was asked for it.
+        Isa::Avx512 => unsafe { avx512::extent_of(values) },
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn extent_of_avx2(values: &[f32]) -> Extent {
+    portable::extent_of(values)
 }
 
 /// How values are spread over bins: evenly in `1 - s / (|x - pivot| + s)` on either side of the pivot, which is
@@ -137,6 +162,19 @@ mod tests {
         (0..n)
             .map(|i| ((i ^ seed).wrapping_mul(2_654_435_761) >> 8) as f32 / (1 << 22) as f32 - 2.0)
             .collect()
+    }
+
+    #[test]
+    fn extents_agree() {
+        for n in [0, 1, 15, 16, 17, 1000] {
+            let values = numbers(n, 5);
+            let extents: Vec<Extent> = Isa::all().into_iter().map(|isa| extent_of(isa, &values)).collect();
+            assert!(extents.iter().all(|e| *e == extents[0]), "{n} values");
+            let sum: f64 = values.iter().map(|&v| f64::from(v)).sum();
+            assert!((extents[0].sums.iter().sum::<f64>() - sum).abs() < 1e-9);
+            let low = values.iter().copied().fold(f32::MAX, f32::min);
+            assert_eq!(extents[0].lows.into_iter().fold(f32::MAX, f32::min), low);
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Plain loops, written so that the compiler can turn them into vector code.
 
-use super::{LANES, SIDE, Spread};
+use super::{Extent, LANES, SIDE, Spread};
 
 /// Cuts up to which comparing with every one of them beats a search.
 const FEW: usize = 32;
@@ -45,6 +45,33 @@ fn search_many(values: &[f32], cuts: &[f32], out: &mut [u16]) {
     for (out, &x) in out.iter_mut().zip(values) {
         *out = cuts.partition_point(|&cut| cut <= x) as u16;
     }
+}
+
+#[inline(always)]
+pub(super) fn extent_of(values: &[f32]) -> Extent {
+    let mut extent = Extent {
+        sums: [0.0; LANES],
+        squares: [0.0; LANES],
+        lows: [f32::MAX; LANES],
+        highs: [f32::MIN; LANES],
+    };
+    let mut add = |i: usize, x: f32| {
+        let wide = f64::from(x);
+        extent.sums[i] += wide;
+        extent.squares[i] += wide * wide;
+        extent.lows[i] = if x < extent.lows[i] { x } else { extent.lows[i] };
+        extent.highs[i] = if x > extent.highs[i] { x } else { extent.highs[i] };
+    };
+    let (blocks, rest) = values.as_chunks::<LANES>();
+    for block in blocks {
+        for (i, &x) in block.iter().enumerate() {
+            add(i, x);
+        }
+    }
+    for (i, &x) in rest.iter().enumerate() {
+        add(i, x);
+    }
+    extent
 }
 
 #[inline(always)]
