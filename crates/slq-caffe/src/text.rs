@@ -14,7 +14,7 @@ const MAX_BYTES: u64 = 16 << 20;
 /// Messages inside messages; Caffe's own files reach five.
 const MAX_DEPTH: usize = 32;
 /// Layers of one net.
-const MAX_LAYERS: usize = 100_000;
+const MAX_LAYERS: usize = 20_000;
 
 /// The message `caffe.NAME` written at `path`.
 pub(crate) fn read<M: prost::Message + Default>(path: &Path, name: &str) -> Result<M, CaffeError> {

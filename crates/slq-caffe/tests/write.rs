@@ -7,7 +7,7 @@ use std::process::Command;
 
 use common::{fixture, shared};
 use slq_caffe::{CaffeError, Phase, ReadOptions, Source, WriteOptions, read, write};
-use slq_graph::{Graph, Palette};
+use slq_graph::{Dim, Graph, Palette, infer_shapes, validate};
 
 fn options(prototxt: &Path) -> WriteOptions {
     WriteOptions { prototxt: Some(prototxt.into()), ..WriteOptions::default() }
@@ -62,6 +62,34 @@ fn the_users_own_layers_are_kept_on_request() {
     let back = read(&net, Some(&model), Phase::Test).unwrap();
     assert_eq!(bits(&back), bits(&graph));
     assert_eq!(back.nodes, graph.nodes);
+}
+
+#[test]
+fn well_known_nets_of_other_origin_are_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let (net, model) = (folder.path().join("z.prototxt"), folder.path().join("z.caffemodel"));
+    for name in ["lenet", "lenet-300-100", "cifar-quick", "resnet20", "googlenet", "mobilenet-v2"] {
+        let graph = slq_zoo::build(name, 1).unwrap();
+        write(&graph, &model, &options(&net)).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let back = read(&net, Some(&model), Phase::Test).unwrap_or_else(|e| panic!("{name}: {e}"));
+        validate(&back).unwrap();
+        let matrices = |graph: &Graph| {
+            let all = graph.quantizable().into_iter();
+            let values = all.map(|q| graph.weights[&q.weight].tensor.as_f32().unwrap().to_vec());
+            values.collect::<Vec<_>>()
+        };
+        let kept = |values: &Vec<f32>| values.iter().any(|&v| v != 0.0 && v != 1.0);
+        let back_values: Vec<_> = matrices(&back).into_iter().filter(kept).collect();
+        assert!(back_values == matrices(&graph), "{name}: the weights differ");
+        let input = &graph.inputs[0];
+        let shape: Vec<usize> =
+            input.shape.iter().flatten().map(|d| if let Dim::Known(d) = d { *d } else { 3 }).collect();
+        let out = |graph: &Graph| {
+            let shapes = infer_shapes(graph, &[(&graph.inputs[0].name, shape.clone())]).unwrap();
+            shapes.get(&graph.outputs[0].name).unwrap().to_vec()
+        };
+        assert_eq!(out(&back), out(&graph), "{name}");
+    }
 }
 
 #[test]

@@ -72,6 +72,8 @@ pub(super) struct Builder<'a> {
     /// Weights by the name that layers share them under.
     shared: HashMap<String, String>,
     fresh_values: usize,
+    /// Layer names that occur more than once.
+    repeated: HashSet<String>,
 }
 
 impl<'a> Builder<'a> {
@@ -85,6 +87,9 @@ impl<'a> Builder<'a> {
         for top in layers.iter().flat_map(|l| &l.top) {
             *writes_left.entry(top.clone()).or_default() += 1;
         }
+        let mut seen = HashSet::new();
+        let repeated = layers.iter().map(|l| l.name()).filter(|n| !seen.insert(*n));
+        let repeated = repeated.map(str::to_owned).collect();
         if let Some((file, blobs)) = &model {
             let names: HashSet<&str> = layers.iter().map(|l| l.name()).collect();
             let mut with_blobs = blobs.iter().filter(|l| !l.blobs.is_empty()).peekable();
@@ -108,6 +113,7 @@ impl<'a> Builder<'a> {
             silenced: HashSet::new(),
             shared: HashMap::new(),
             fresh_values: 0,
+            repeated,
         })
     }
 
@@ -275,8 +281,7 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// The values of blob `index` in the shape `expected`, if the caffemodel has the layer. The blob is moved
-    /// out of the model.
+    /// The values of blob `index` in the shape `expected`, if the caffemodel has the layer.
     pub(super) fn blob(
         &mut self,
         layer: &LayerParameter,
@@ -318,8 +323,9 @@ impl<'a> Builder<'a> {
                 value: blob.data[at],
             });
         }
-        // A layer of that name may occur twice in the prototxt, so the values stay where they are.
-        Ok(Some(blob.data.clone()))
+        // Large nets should not be held twice; but another layer of the same name reads the same blobs.
+        let moved = !self.repeated.contains(name);
+        Ok(Some(if moved { std::mem::take(&mut blob.data) } else { blob.data.clone() }))
     }
 
     /// Remembers that the next blob of the current layer is `weight`.

@@ -75,7 +75,7 @@ fn batch_norm_pairs(layers: &[LayerParameter]) -> HashMap<usize, usize> {
 }
 
 /// Layer types with a counterpart; some of their settings have none.
-pub(super) const MAPPED: [&str; 37] = [
+pub(super) const MAPPED: [&str; 35] = [
     "AbsVal",
     "BNLL",
     "BatchNorm",
@@ -111,8 +111,6 @@ pub(super) const MAPPED: [&str; 37] = [
     "Split",
     "Swish",
     "TanH",
-    "Silence",
-    "Input",
 ];
 
 fn add(b: &mut Builder, layer: &LayerParameter) -> Result<Mapped, CaffeError> {

@@ -64,7 +64,10 @@ pub(super) fn add(b: &mut Builder, layer: &LayerParameter) -> Result<Mapped, Caf
         if pad != [0, 0] || stride != [1, 1] {
             return Err(b.bad(layer, "global_pooling", "needs pad 0 and stride 1"));
         }
-        let shape = input.shape.as_ref().map(|s| s.iter().take(2).copied().chain([1, 1]).collect());
+        if let Some(shape) = input.shape.as_ref().filter(|s| s.len() != 4) {
+            return Err(b.bad(layer, "bottom", format!("{shape:?} is not an image batch of four axes")));
+        }
+        let shape = input.shape.as_ref().map(|s| vec![s[0], s[1], 1, 1]);
         let output = b.top(layer, 0, shape)?;
         let op = if max { "GlobalMaxPool" } else { "GlobalAveragePool" };
         b.push(Node::new(layer.name(), op, &[&input.name], &[&output]));

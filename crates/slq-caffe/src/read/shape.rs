@@ -169,7 +169,7 @@ pub(super) fn reshape(b: &mut Builder, layer: &LayerParameter) -> Result<Mapped,
     }
     let (start, end) = (start as usize, (start + count) as usize);
     let dims = p.shape.unwrap_or_default().dim;
-    if dims.iter().any(|&d| d < -1 || d > 1 << 31) || dims.iter().filter(|&&d| d == -1).count() > 1 {
+    if dims.iter().any(|d| !(-1..=1 << 31).contains(d)) || dims.iter().filter(|&&d| d == -1).count() > 1 {
         return Err(b.bad(layer, "shape", format!("{dims:?} is not a target shape")));
     }
     let mut target: Vec<i64> = vec![0; start];
