@@ -5,12 +5,10 @@
 //! describes one complete round (docs/run-directory.md).
 
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use slq_data::Split;
 use slq_graph::{Graph, TensorData};
 
 use crate::error::CompressError;
@@ -129,7 +127,7 @@ impl RunDir {
         }
         let path = self.path.join(STATE);
         let text = serde_json::to_vec_pretty(state).map_err(|e| run_dir_error(&path, &e))?;
-        write_atomically(&path, &text).map_err(|e| run_dir_error(&path, &e))
+        slq_file::write_atomically(&path, &text).map_err(|e| run_dir_error(&path, &e))
     }
 
     /// Reads the weights and palettes of the state's last complete round into `graph`.
@@ -152,19 +150,6 @@ fn run_dir_error(path: &Path, error: &dyn std::fmt::Display) -> CompressError {
     CompressError::RunDir { path: path.into(), reason: error.to_string() }
 }
 
-/// Writes `bytes` beside `path` and renames: `path` holds all of them or what it held before.
-///
-/// # Errors
-/// Whatever the file system reports.
-pub fn write_atomically(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(folder)?;
-    file.write_all(bytes)?;
-    file.as_file().sync_all()?;
-    file.persist(path).map_err(|e| e.error)?;
-    Ok(())
-}
-
 /// SHA-256 over names, shapes and values of all weights and over the nodes.
 pub fn model_fingerprint(graph: &Graph) -> String {
     let mut hash = Sha256::new();
@@ -184,21 +169,11 @@ pub fn model_fingerprint(graph: &Graph) -> String {
     hex(&hash.finalize())
 }
 
-/// SHA-256 over the labels of both splits, the shape of the images and the preprocessing.
+/// SHA-256 over the fingerprints of both splits and the preprocessing.
 fn data_fingerprint(data: &TrainingData) -> String {
     let mut hash = Sha256::new();
-    let mut add = |split: &Split| {
-        hash.update(format!(
-            "{} {} {:?} {:?};",
-            split.len(),
-            split.channels(),
-            split.height(),
-            split.width()
-        ));
-        split.labels().iter().for_each(|l| hash.update(l.to_le_bytes()));
-    };
-    add(&data.train);
-    add(&data.test);
+    hash.update(data.train.fingerprint());
+    hash.update(data.test.fingerprint());
     hash.update(format!("{:?}", data.transform));
     hex(&hash.finalize())
 }
@@ -209,6 +184,8 @@ fn hex(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use slq_data::Split;
+
     use super::*;
 
     fn data() -> TrainingData {

@@ -21,7 +21,7 @@ mod slq;
 mod training;
 
 pub use calibration::Calibration;
-pub use checkpoint::{RunDir, RunState, model_fingerprint, write_atomically};
+pub use checkpoint::{RunDir, RunState, model_fingerprint};
 pub use driver::{Outcome, RunOptions, compress, method_text};
 pub use error::CompressError;
 pub use fine_tune::{Trained, train};

@@ -110,7 +110,11 @@ pub fn evaluate(
 ///
 /// # Errors
 /// [`CompressError::DataMismatch`] naming both shapes, [`CompressError::Data`] naming a label beyond the outputs.
-pub fn check_fit(executor: &mut CpuExecutor, split: &Split, transform: &Transform) -> Result<(), CompressError> {
+pub fn check_fit(
+    executor: &mut CpuExecutor,
+    split: &Split,
+    transform: &Transform,
+) -> Result<(), CompressError> {
     let (images, input) = (transform.output_shape(split)?, executor.image_shape());
     if images.as_slice() != input {
         let text = |shape: &[usize]| shape.iter().map(usize::to_string).collect::<Vec<_>>().join("x");

@@ -164,16 +164,8 @@ fn read_labels(name: &str, labels: &Array<'_>) -> Result<Vec<u32>, DataError> {
 /// [`DataError::SizesDiffer`] if the images do not have one size; [`DataError::Io`] or [`DataError::Zip`] if the file cannot
 /// be written; those of decoding.
 pub fn write_npz(dataset: &Dataset, path: &Path) -> Result<(), DataError> {
-    let folder = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
     let io = |source| DataError::Io { path: path.into(), source };
-    let mut builder = tempfile::Builder::new();
-    // Temporary files are private; the result must have the permissions of any new file.
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let temporary = builder.prefix(".slq-").suffix(".npz").tempfile_in(folder).map_err(io)?;
+    let temporary = slq_file::temporary_beside(path).map_err(io)?;
     let mut archive = ZipWriter::new(BufWriter::new(temporary.as_file()));
     write_split(&mut archive, path, &dataset.train, "train")?;
     if !dataset.one_split {
@@ -181,9 +173,7 @@ pub fn write_npz(dataset: &Dataset, path: &Path) -> Result<(), DataError> {
     }
     let zip = |source| DataError::Zip { path: path.display().to_string(), source: Box::new(source) };
     archive.finish().map_err(zip)?.flush().map_err(io)?;
-    temporary.as_file().sync_all().map_err(io)?;
-    temporary.persist(path).map_err(|error| io(error.error))?;
-    Ok(())
+    slq_file::persist(temporary, path).map_err(io)
 }
 
 type Archive<'a> = ZipWriter<BufWriter<&'a File>>;

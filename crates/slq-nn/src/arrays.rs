@@ -85,7 +85,7 @@ fn encode<T: npyz::AutoSerialize + Copy>(
 }
 
 fn put(path: &Path, bytes: &[u8]) -> Result<(), Error> {
-    slq_compress::write_atomically(path, bytes).map_err(|e| fail(path, e))
+    slq_file::write_atomically(path, bytes).map_err(|e| fail(path, e))
 }
 
 /// Writes a tensor.

@@ -45,10 +45,11 @@ pub use sample::{Sample, sample};
 pub use slq_compress::{
     Accuracy, CompressError, Duration, Event, Granularity, Initialisation, LayerRule, MethodName, Observer,
     Outcome, PartitionRule, PartitionScope, Report, RoundReport, RunOptions, Settings, Silent, Size, Trained,
-    TrainingData, TrainingSettings, compress, train, write_atomically,
+    TrainingData, TrainingSettings, compress, train,
 };
 pub use slq_data::{Dataset, OpenOptions, Resize, Split, Transform};
 pub use slq_engine::schedule::LearningRate;
 pub use slq_engine::{BatchNormMode, EngineError, Isa, UpdateRule};
+pub use slq_file::write_atomically;
 pub use slq_graph::Graph;
 pub use slq_graph::stats::{Summary, WeightStats, summary as summarize};

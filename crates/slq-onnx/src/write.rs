@@ -40,23 +40,13 @@ pub fn write(graph: &Graph, path: impl AsRef<Path>, options: &WriteOptions) -> R
 
 fn store(graph: &Graph, path: &Path, options: &WriteOptions) -> Result<u64, OnnxError> {
     let bytes = write_bytes(graph, options)?;
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".slq-").suffix(".tmp");
-    #[cfg(unix)]
-    {
-        // The permissions of an ordinary new file; the default is readable by its owner alone.
-        use std::os::unix::fs::PermissionsExt;
-        builder.permissions(std::fs::Permissions::from_mode(0o666));
-    }
-    let mut file = builder.tempfile_in(folder)?;
+    let mut file = slq_file::temporary_beside(path)?;
     file.write_all(&bytes)?;
-    file.as_file().sync_all()?;
     drop(bytes);
     let back = crate::read(file.path()).map_err(|e| OnnxError::ReadBack { reason: e.to_string() })?;
     verify::same(graph, &back, options)?;
     let size = file.as_file().metadata()?.len();
-    file.persist(path).map_err(|e| e.error)?;
+    slq_file::persist(file, path)?;
     Ok(size)
 }
 

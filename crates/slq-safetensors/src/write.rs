@@ -62,11 +62,10 @@ pub fn write(graph: &Graph, path: &Path) -> Result<(), SafetensorsError> {
     let properties = properties(graph, &entries)
         .map_err(|source| SafetensorsError::Manifest { path: path.into(), source })?;
     let io = |source| SafetensorsError::Io { path: path.into(), source };
-    let file = temporary_beside(path).map_err(io)?;
+    let file = slq_file::temporary_beside(path).map_err(io)?;
     write_tensors(file.as_file(), &properties, &stored).map_err(io)?;
     read_back(graph, file.path(), path)?;
-    file.persist(path).map_err(|e| io(e.error))?;
-    Ok(())
+    slq_file::persist(file, path).map_err(io)
 }
 
 fn lay_out<'a>(
@@ -124,20 +123,6 @@ fn properties(graph: &Graph, entries: &[Entry]) -> Result<BTreeMap<String, Strin
     properties.insert(manifest::VERSION_KEY.into(), manifest::VERSION.into());
     properties.insert(manifest::WEIGHTS_KEY.into(), serde_json::to_string(entries)?);
     Ok(properties)
-}
-
-/// A new file in the folder of `path`, removed unless it is renamed in the end.
-fn temporary_beside(path: &Path) -> std::io::Result<tempfile::NamedTempFile> {
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".slq-").suffix(".tmp");
-    #[cfg(unix)]
-    {
-        // What the user's mask allows, as for any other new file.
-        use std::os::unix::fs::PermissionsExt;
-        builder.permissions(std::fs::Permissions::from_mode(0o666));
-    }
-    builder.tempfile_in(folder)
 }
 
 fn write_tensors(

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use prost::Message as _;
 use prost_reflect::DynamicMessage;
-use tempfile::NamedTempFile;
+use slq_file::NamedTempFile;
 
 use super::WriteOptions;
 use super::print::print;
@@ -42,23 +42,13 @@ pub(super) fn save(mut net: NetParameter, path: &Path, options: &WriteOptions) -
 }
 
 fn temporary(path: &Path, bytes: &[u8]) -> Result<NamedTempFile, CaffeError> {
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = NamedTempFile::new_in(folder).map_err(CaffeError::io("write", path))?;
-    let done = file.write_all(bytes).and_then(|()| file.as_file().sync_all());
-    done.map_err(CaffeError::io("write", path))?;
+    let mut file = slq_file::temporary_beside(path).map_err(CaffeError::io("write", path))?;
+    file.write_all(bytes).map_err(CaffeError::io("write", path))?;
     Ok(file)
 }
 
 fn persist(file: NamedTempFile, path: &Path) -> Result<(), CaffeError> {
-    // Temporary files are private to their owner; a model is an ordinary file.
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt as _;
-        let mode = std::fs::metadata(path).map_or(0o644, |m| m.permissions().mode());
-        let set = file.as_file().set_permissions(std::fs::Permissions::from_mode(mode));
-        set.map_err(CaffeError::io("write", path))?;
-    }
-    file.persist(path).map(drop).map_err(|e| CaffeError::io("write", path)(e.error))
+    slq_file::persist(file, path).map_err(CaffeError::io("write", path))
 }
 
 /// The net in text form.

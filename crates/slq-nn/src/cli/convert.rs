@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use serde_json::json;
 
 use super::common::{Common, ModelArgs};
-use super::data::open_dataset;
 use super::table;
 
 /// Convert a model (.onnx, .caffemodel, .safetensors) or a dataset (.npz).
@@ -26,7 +25,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args, common: &Common) -> super::Outcome {
     let saved = match args.output.extension().and_then(|e| e.to_str()) {
         Some("npz") => {
-            let dataset = open_dataset(args.input.model.as_ref(), None)?;
+            let dataset = slq::Dataset::find(&args.input.model, &Default::default())?;
             slq::write_npz(&dataset, &args.output)?
         }
         Some("lmdb") => return Err(slq::Error::NotYet("writing LMDB datasets")),

@@ -12,7 +12,7 @@ pub(crate) struct DataArgs {
     /// Dataset: a folder of IDX files, CIFAR binary files, an image folder or a zip of one, an .npz, mnist-10k,
     /// fashion-mnist
     #[arg(long, value_name = "PATH")]
-    pub(crate) data: Option<PathBuf>,
+    pub(crate) data: Option<String>,
     /// Class names, one a line, in the order of the network's outputs
     #[arg(long, value_name = "FILE")]
     classes: Option<PathBuf>,
@@ -49,7 +49,8 @@ impl DataArgs {
     /// Opens the data, if any was named, with the preprocessing of flags, model file or defaults (in this order).
     pub(crate) fn open(&self, model: &Model) -> Result<Option<TrainingData>, slq::Error> {
         let Some(path) = &self.data else { return Ok(None) };
-        let dataset = open_dataset(path, self.classes.clone())?;
+        let options = OpenOptions { classes: self.classes.clone() };
+        let dataset = Dataset::find(path, &options)?;
         let part = |split: slq::Split, subset: &Option<String>| match subset {
             Some(slice) => split.subset(slice),
             None => Ok(split),
@@ -99,14 +100,6 @@ impl DataArgs {
             transform.pad_crop = self.pad_crop;
         }
         Ok(transform)
-    }
-}
-
-/// A dataset by name or path.
-pub(crate) fn open_dataset(path: &std::path::Path, classes: Option<PathBuf>) -> Result<Dataset, slq::Error> {
-    match path.to_str() {
-        Some(name @ ("mnist-10k" | "fashion-mnist")) if !path.exists() => Ok(Dataset::named(name)?),
-        _ => Ok(Dataset::open(path, &OpenOptions { classes })?),
     }
 }
 
