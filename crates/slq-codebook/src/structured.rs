@@ -34,7 +34,10 @@ impl SortedValues {
         }
         let max = self.max_abs();
         // Twice the floor: a top level above the largest value can still be the nearest to it.
-        let mut top = floor_power_of_two(max).min(f32::MAX / 4.0) * 2.0;
+        let mut top = floor_power_of_two(max);
+        if top < f32::MAX / 2.0 {
+            top *= 2.0;
+        }
         let mut best = (f64::INFINITY, crate::init::ladder_from_max(top, k));
         while top > 0.0 {
             let codebook = crate::init::ladder_from_max(top, k);
@@ -186,6 +189,12 @@ mod tests {
             assert!(sorted.codebook_error(&other).unwrap() >= error);
         }
         assert!(best.iter().all(|&c| c == 0.0 || c.to_bits() & 0x7f_ffff == 0));
+        assert_eq!(
+            pow2_codebook(&[2f32.powi(127), f32::MIN], 3).unwrap(),
+            [0.0, 2f32.powi(127), -(2f32.powi(127))]
+        );
+        assert_eq!(pow2_codebook(&[f32::from_bits(1), 0.0], 3).unwrap()[1], f32::from_bits(1));
+        assert_eq!(pow2_codebook(&[0.0], 3).unwrap(), [0.0; 3]);
         assert!(matches!(sorted.pow2_codebook(4).unwrap_err(), ClusterError::BadLevels { .. }));
     }
 }

@@ -34,6 +34,11 @@ pub(crate) fn solve(values: &[f32], weights: Option<&[f32]>, constraints: Constr
     if values.len() < FEWEST || constraints.min_size > 1 {
         return None;
     }
+    solve_binned(values, weights, constraints)
+}
+
+/// As [`solve`], however few the values.
+fn solve_binned(values: &[f32], weights: Option<&[f32]>, constraints: Constraints) -> Option<Solution> {
     let bins = Bins::collect(values, weights)?;
     let free = constraints.k - constraints.fixed.len();
     if bins.len() < 4 * (constraints.k + 1) {
@@ -59,4 +64,54 @@ fn coarsen(prefix: &[[f64; 2]]) -> Vec<[f64; 2]> {
     let mut coarse: Vec<[f64; 2]> = prefix[..last].iter().step_by(COARSE_STEP).copied().collect();
     coarse.push(prefix[last]);
     coarse
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::assign::assign_with_error;
+    use crate::thresholds::Thresholds;
+    use crate::{SortedValues, exact};
+    use proptest::prelude::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(150))]
+
+        /// Few values in wide bins, where the bound has most to answer for.
+        #[test]
+        fn the_bound_holds_and_the_result_is_near(
+            seeds in proptest::collection::vec(any::<u32>(), 150..1200),
+            shape in 0usize..5, k in 1usize..10, fixed in proptest::option::of(-3.0f32..3.0), weigh in any::<bool>(),
+        ) {
+            let bend = |&seed: &u32| {
+                let u = (seed >> 8) as f32 / (1 << 23) as f32 - 1.0;
+                match shape {
+                    0 => u,
+                    1 => u * u * u,
+                    2 => u / (1.001 - u.abs()),
+                    // Heaps narrower than a bin, and a grid.
+                    3 => (u * 4.0).round() + u * 1e-5,
+                    _ => (u * 60.0).round() * 0.1 + 5.0,
+                }
+            };
+            let values: Vec<f32> = seeds.iter().map(bend).collect();
+            let weights: Vec<f32> = seeds.iter().map(|s| (s % 5) as f32 * 0.5).collect();
+            let weights = weigh.then_some(&weights[..]);
+            let fixed: Vec<f32> = fixed.into_iter().collect();
+            let constraints = Constraints { k: k + fixed.len(), fixed: &fixed, min_size: 1 };
+            let sorted = SortedValues::build(&values, weights).unwrap();
+            let optimum = exact::solve(&sorted, constraints).unwrap();
+            let Some(fast) = solve_binned(&values, weights, constraints) else { return Ok(()) };
+            let rounding = 1e-12 * sorted.total_square();
+            prop_assert!(
+                fast.lower_bound <= optimum.lower_bound + rounding, "{} {}", fast.lower_bound, optimum.lower_bound
+            );
+            let thresholds = Thresholds::nearest(&fast.codebook).unwrap();
+            let (_, sse) = assign_with_error::<u8>(&values, weights, &thresholds, &fast.codebook);
+            // What may be lost beside the optimum is no more than the bound admits, polish or not.
+            let slack = optimum.lower_bound - fast.lower_bound;
+            prop_assert!(sse >= optimum.lower_bound - rounding);
+            prop_assert!(sse <= optimum.lower_bound * 1.001 + 3.0 * slack + rounding + 1e-9, "{} {:?}", sse, optimum);
+        }
+    }
 }
