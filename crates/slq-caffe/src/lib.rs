@@ -2,13 +2,12 @@
 //!
 //! [`read`] turns a prototxt and its caffemodel into a [`Graph`](slq_graph::Graph) of ONNX operators that
 //! computes the same numbers; [`read_net`] gives what the prototxt says about data and losses beside it.
-//! [`write()`] turns a graph into a caffemodel and a prototxt, [`read_solver`] reads how a net is trained.
+//! [`write`] turns a graph into a caffemodel and a prototxt, [`read_solver`] reads how a net is trained.
 //! What maps to what is written down in `docs/caffe.md`.
 
 mod error;
 mod fill;
 mod info;
-mod lmdb;
 mod phase;
 mod proto;
 mod read;
@@ -23,7 +22,6 @@ pub use info::{
     Accuracy, DataKind, DataSource, Loss, LossKind, Net, NetInfo, Normalization, ReadOptions, Source,
     TransformParam,
 };
-pub use lmdb::{Datum, DatumData, Lmdb, LmdbWriter};
 pub use phase::Phase;
 pub use read::{data_sources, read, read_mean, read_net};
 pub use solver::{LrPolicy, NetFile, Regularization, SolverKind, SolverSettings, read_solver};
