@@ -16,12 +16,16 @@ import json
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
 
 FASHION = Path("/usr/share/datasets/fashion-mnist")
 LENET = ["--lr-policy", "cosine", "--batch", "64", "--scale", "0.00390625"]
+
+CIFAR = ["--batch", "128", "--weight-decay", "0.0001"]
+AUGMENT = ["--mean", "0.485,0.456,0.406", "--std", "0.229,0.224,0.225", "--pad-crop", "4", "--mirror"]
 
 
 def lenet(bits, lr, iterations, *more):
@@ -56,7 +60,24 @@ def plans(shared):
             "data": f"{shared}/data/mnist",
             "eval": ["--scale", "0.00390625"],
             "reference": float_fashion,
-            "runs": {"K=17 magnitude": lenet(5, 0.001, 1000, "--partition", "magnitude")},
+            "runs": {
+                "one-shot k-means K=17": ["--method", "kmeans", "--codebook-size", "17", *LENET],
+                "K=17 magnitude": lenet(5, 0.001, 1000, "--partition", "magnitude"),
+            },
+        },
+        # The pretrained network comes from the original CIFAR-10: it is fine-tuned on these images first, and what
+        # the file then carries (preprocessing, augmentation) need not be repeated.
+        "resnet20": {
+            "prepare": [f"{shared}/models/resnet20_cifar10.onnx", "--epochs", "4", "--lr", "0.02", *CIFAR, *AUGMENT],
+            "data": f"{shared}/data/cifar10-jpeg.zip",
+            "eval": [],
+            "reference": ["--epochs", "4", "--lr", "0.01", *CIFAR],
+            "runs": {
+                "one-shot k-means K=17": ["--method", "kmeans", "--codebook-size", "17"],
+                "K=17 magnitude": ["--bits", "5", "--epochs-per-round", "0.8", "--lr", "0.01", *CIFAR],
+                "one-shot k-means K=9": ["--method", "kmeans", "--codebook-size", "9"],
+                "K=9 magnitude": ["--bits", "4", "--epochs-per-round", "1", "--lr", "0.01", *CIFAR],
+            },
         },
     }
 
@@ -91,6 +112,9 @@ def predictions(slq, model, plan, data, path):
 def labels(data):
     if data.endswith(".npz"):
         return np.load(data)["y_test"].astype(np.int64)
+    if data.endswith(".zip"):
+        classes = sorted(n.split("/")[-2] for n in zipfile.ZipFile(data).namelist() if "/test/" in n and n.endswith(".jpg"))
+        return np.unique(classes, return_inverse=True)[1].astype(np.int64)
     return np.frombuffer(gzip.open(Path(data) / "t10k-labels-idx1-ubyte.gz").read(), np.uint8)[8:].astype(np.int64)
 
 
@@ -109,6 +133,10 @@ def main():
     out.mkdir(parents=True, exist_ok=True)
     data = validation_set(out) if options.validation else plan["data"]
     truth = labels(data)
+    if "prepare" in plan:
+        prepared = out / "prepared.onnx"
+        run(options.slq, ["train", *plan["prepare"], "--data", data, "-o", str(prepared)], out / "prepared.json")
+        plan["model"] = [str(prepared)]
     correct = {}
     print("| run | top-1 % by seed | mean | difference to float | stored | ratio | seconds |\n|---|---|---|---|---|---|---|")
     runs = {"float, fine-tuned as long": None, **plan["runs"]}
@@ -127,6 +155,7 @@ def main():
                 report = run(options.slq, ["compress", *plan["model"], *settings, *common, *folder], stem.with_suffix(".json"))
             rows.append(predictions(options.slq, model, plan, data, Path(str(stem) + ".npy")) == truth)
             reports.append(report)
+            assert abs(rows[-1].mean() - report["final"]["top1"]) < 1e-9, "predictions and report disagree"
         correct[name] = rows
         top1 = [100 * r.mean() for r in rows]
         reference = correct["float, fine-tuned as long"]

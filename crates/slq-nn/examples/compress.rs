@@ -1,6 +1,6 @@
 //! The main job in a few lines: `cargo run --release --example compress`.
 
-use slq::{Duration, Event, RunOptions, Settings};
+use slq::{Duration, Event, RunOptions, SaveOptions, Settings};
 
 fn main() -> Result<(), slq::Error> {
     // The built-in LeNet and images; slq::open("net.onnx") and a TrainingData of your own otherwise.
@@ -15,7 +15,7 @@ fn main() -> Result<(), slq::Error> {
     };
     let outcome =
         slq::compress(sample.graph, Some(&sample.data), &settings, RunOptions::default(), &mut observer)?;
-    let saved = slq::save(&outcome.graph, "lenet-4bit.onnx".as_ref(), false)?;
+    let saved = slq::save(&outcome.graph, "lenet-4bit.onnx".as_ref(), &SaveOptions::default())?;
     println!(
         "{:.1}x smaller, {} bytes in {}",
         outcome.report.size.ratio,

@@ -18,6 +18,14 @@ pub enum Error {
     /// A safetensors file alone cannot be run.
     #[error("'{0}' holds weights without a network: give the network with --graph model.onnx")]
     NeedsGraph(PathBuf),
+    /// A model file that reads well and describes no sound network.
+    #[error("'{path}': {source}")]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and where in the network.
+        source: slq_graph::GraphError,
+    },
     /// Stored preprocessing that cannot be understood.
     #[error("the preprocessing stored in the model (property 'slq.preprocessing') cannot be read: {0}")]
     Preprocessing(String),

@@ -4,7 +4,7 @@
 //! The whole job, on the built-in sample (10 000 images of MNIST and a LeNet trained on them):
 //!
 //! ```no_run
-//! use slq::{Duration, RunOptions, Settings, Silent};
+//! use slq::{Duration, RunOptions, SaveOptions, Settings, Silent};
 //!
 //! # fn main() -> Result<(), slq::Error> {
 //! let sample = slq::sample()?; // or slq::open("net.onnx") and a TrainingData of your own
@@ -15,7 +15,7 @@
 //! if let (Some(before), Some(after)) = (report.baseline, report.final_accuracy) {
 //!     println!("top-1 {:.4} -> {:.4}, {:.1}x smaller", before.top1, after.top1, report.size.ratio);
 //! }
-//! slq::save(&outcome.graph, "lenet-5bit.onnx".as_ref(), false)?;
+//! slq::save(&outcome.graph, "lenet-5bit.onnx".as_ref(), &SaveOptions::default())?;
 //! # Ok(())
 //! # }
 //! ```
@@ -40,8 +40,9 @@ pub use slq_graph as graph;
 
 pub use error::Error;
 pub use jobs::{Speed, evaluate_model, image_tensor, measure_speed, predict, run_model};
-pub use model::{Model, ModelName, Saved, check_output, open, save, write_npz};
+pub use model::{Model, ModelName, SaveOptions, Saved, check_output, open, save, write_npz};
 pub use sample::{Sample, sample};
+pub use slq_caffe::{Phase as CaffePhase, ReadOptions as CaffeReadOptions, Source as CaffeSource};
 pub use slq_compress::{
     Accuracy, CompressError, Duration, Event, Granularity, Initialisation, LayerRule, MethodName, Observer,
     Outcome, PartitionRule, PartitionScope, Report, RoundReport, RunOptions, Settings, Silent, Size, Trained,

@@ -34,16 +34,31 @@ pub struct Model {
     pub graph: Graph,
     /// Preprocessing that the files name, if any.
     pub transform: Option<slq_data::Transform>,
-    /// Whether it came from Caffe's files (whose images are not scaled unless they say so).
-    pub is_caffe: bool,
+    /// The Caffe files it came from, if it did: what is written as caffemodel then keeps their layers.
+    pub caffe: Option<slq_caffe::Source>,
 }
 
 /// Opens a model.
 ///
 /// # Errors
-/// [`Error::UnknownModel`] for an unknown ending, otherwise what the format's reader reports.
+/// [`Error::UnknownModel`] for an unknown ending, [`Error::Invalid`] for a network that is not sound (a cycle, a weight
+/// that is not a number …), otherwise what the format's reader reports.
 pub fn open(name: impl Into<ModelName>) -> Result<Model, Error> {
     let name = name.into();
+    let model = read(&name)?;
+    check(&model.graph).map_err(|source| Error::Invalid { path: name.name.into(), source })?;
+    Ok(model)
+}
+
+/// Whether the graph is sound: names, order, shapes of weights, no weight that is not a number.
+fn check(graph: &Graph) -> Result<(), slq_graph::GraphError> {
+    if graph.nodes.is_empty() {
+        return slq_graph::validate::non_finite_weights(graph);
+    }
+    slq_graph::validate(graph)
+}
+
+fn read(name: &ModelName) -> Result<Model, Error> {
     let graph = match zoo_or_ending(&name.name)? {
         Source::Zoo(zoo) => slq_zoo::build(zoo, name.seed)?,
         Source::Onnx => slq_onnx::read(Path::new(&name.name))?,
@@ -51,7 +66,12 @@ pub fn open(name: impl Into<ModelName>) -> Result<Model, Error> {
             let options = slq_caffe::ReadOptions::new(slq_caffe::Phase::Test);
             let net = slq_caffe::read_net(Path::new(&name.name), name.weights.as_deref(), &options)?;
             let transform = net.info.data.first().map(|d| caffe_transform(&d.transform)).transpose()?;
-            return Ok(Model { transform, graph: net.graph, is_caffe: true });
+            let caffe = slq_caffe::Source {
+                prototxt: name.name.clone().into(),
+                caffemodel: name.weights.clone(),
+                options,
+            };
+            return Ok(Model { transform, graph: net.graph, caffe: Some(caffe) });
         }
         Source::Safetensors => match &name.graph {
             Some(path) => {
@@ -62,7 +82,7 @@ pub fn open(name: impl Into<ModelName>) -> Result<Model, Error> {
             None => weights_alone(Path::new(&name.name))?,
         },
     };
-    Ok(Model { transform: crate::preprocessing::stored(&graph)?, graph, is_caffe: false })
+    Ok(Model { transform: crate::preprocessing::stored(&graph)?, graph, caffe: None })
 }
 
 /// A data layer's `transform_param`.
@@ -113,19 +133,33 @@ pub struct Saved {
     pub file_bytes: u64,
 }
 
-/// Writes `graph` in the format that the ending of `path` names; `dense` keeps ONNX weights as float32.
-/// The file is read back and compared before it takes the place of what was there.
+/// How a model is written.
+#[derive(Debug, Clone, Default)]
+pub struct SaveOptions {
+    /// Keep ONNX weights as float32.
+    pub dense: bool,
+    /// For a caffemodel: the Caffe files the network came from, whose layers are kept. The prototxt beside the
+    /// caffemodel is then theirs.
+    pub caffe: Option<slq_caffe::Source>,
+}
+
+/// Writes `graph` in the format that the ending of `path` names. The file is read back and compared before it takes the place of what was there.
 ///
 /// # Errors
 /// [`Error::UnknownOutput`] for an unknown ending, otherwise what the format's writer reports.
-pub fn save(graph: &Graph, path: &Path, dense: bool) -> Result<Saved, Error> {
+pub fn save(graph: &Graph, path: &Path, options: &SaveOptions) -> Result<Saved, Error> {
+    let dense = options.dense;
     match path.extension().and_then(OsStr::to_str) {
         Some("onnx") => {
             slq_onnx::write(graph, path, &slq_onnx::WriteOptions { dense, ..Default::default() })?;
         }
         Some("caffemodel") => {
             let prototxt = Some(path.with_extension("prototxt"));
-            slq_caffe::write(graph, path, &slq_caffe::WriteOptions { prototxt, ..Default::default() })?
+            slq_caffe::write(
+                graph,
+                path,
+                &slq_caffe::WriteOptions { prototxt, source: options.caffe.clone(), ..Default::default() },
+            )?
         }
         Some("safetensors") => slq_safetensors::write(graph, path)?,
         Some("slq") => return Err(Error::NotYet("the .slq container")),
@@ -193,7 +227,7 @@ mod tests {
         let graph = open("zoo:lenet").unwrap().graph;
         for file in ["a.onnx", "a.caffemodel", "a.safetensors"] {
             let path = dir.path().join(file);
-            let saved = save(&graph, &path, true).unwrap();
+            let saved = save(&graph, &path, &SaveOptions { dense: true, ..Default::default() }).unwrap();
             assert!(saved.file_bytes > 4 * 431_080, "{file}");
         }
         let name = ModelName {

@@ -111,3 +111,20 @@ fn a_diverging_run_gives_advice() {
     assert!(said.contains("learning rate"), "{said}");
     assert!(!std::path::Path::new(&out).exists());
 }
+
+#[test]
+fn a_weight_that_is_not_a_number_is_named_with_its_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let (bad, out) = (path(&dir, "nan.onnx"), path(&dir, "o.onnx"));
+    let mut graph = slq::open("zoo:lenet").unwrap().graph;
+    graph.weights["conv2.weight"].tensor.as_f32_mut().unwrap()[7] = f32::INFINITY;
+    slq::save(&graph, bad.as_ref(), &Default::default()).unwrap();
+    for args in [
+        &["inspect", &bad][..],
+        &["eval", &bad, "--data", "mnist-10k"],
+        &["compress", &bad, "--method", "kmeans", "-o", &out],
+    ] {
+        let said = fails(args, 1);
+        assert!(said.contains("nan.onnx") && said.contains("conv2.weight") && said.contains('7'), "{said}");
+    }
+}

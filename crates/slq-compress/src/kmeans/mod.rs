@@ -1,11 +1,15 @@
 //! Plain weight sharing: the optimal 1-D k-means codebook of every layer, no data, no re-training.
 
-use slq_codebook::{ClusterParams, Clustering, cluster_groups, even_groups};
+use slq_codebook::{Algorithm, ClusterParams, Clustering, cluster_groups, even_groups};
 use slq_graph::{Graph, Palette};
 
 use crate::error::CompressError;
 use crate::layers::Layer;
 use crate::method::store_palette;
+
+/// Above so many weights in a codebook the certified fast route takes over: the exact one needs some 44 bytes for
+/// every distinct value.
+const EXACT_LIMIT: usize = 4_000_000;
 
 /// Moves the weights of `layers` onto their optimal codebooks.
 ///
@@ -23,8 +27,10 @@ pub(crate) fn share(graph: &mut Graph, layers: &[Layer]) -> Result<(), CompressE
 fn palette(graph: &Graph, layer: &Layer) -> Result<Palette, CompressError> {
     let values = graph.weights[&layer.weight].tensor.as_f32().unwrap_or_default();
     let named = |source| CompressError::Cluster { layer: layer.weight.clone(), source };
-    let params = ClusterParams::new(layer.size).map_err(named)?;
-    let groups = even_groups(values.len(), values.len() / layer.groups);
+    let run = values.len() / layer.groups;
+    let algorithm = if run > EXACT_LIMIT { Algorithm::Fast } else { Algorithm::Exact };
+    let params = ClusterParams::builder(layer.size).algorithm(algorithm).build().map_err(named)?;
+    let groups = even_groups(values.len(), run);
     let found: Vec<Clustering<u8>> = cluster_groups(values, &groups, &params).map_err(named)?;
     let mut codebook = Vec::with_capacity(layer.groups * layer.size);
     for group in &found {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use slq::{
     Duration, Granularity, Initialisation, LayerRule, MethodName, PartitionRule, PartitionScope, Report,
-    RunOptions, Saved, Settings,
+    RunOptions, SaveOptions, Saved, Settings,
 };
 
 use super::common::{Common, ModelArgs, free_path};
@@ -252,8 +252,9 @@ pub(crate) fn run(args: Args, common: &Common) -> super::Outcome {
     if let Some(data) = &data {
         slq::preprocessing::store(&mut outcome.graph, &data.transform);
     }
+    let save = SaveOptions { dense: job.dense, caffe: model.caffe };
     let saved =
-        job.output.iter().map(|o| slq::save(&outcome.graph, o, job.dense)).collect::<Result<Vec<_>, _>>()?;
+        job.output.iter().map(|o| slq::save(&outcome.graph, o, &save)).collect::<Result<Vec<_>, _>>()?;
     let json = report_json(&outcome.report, &saved, run_dir.as_deref());
     common.print(&json, summary(&outcome, &saved));
     Ok(())

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use serde_json::json;
+use slq::SaveOptions;
 
 use super::common::{Common, ModelArgs};
 use super::table;
@@ -32,7 +33,7 @@ pub(crate) fn run(args: Args, common: &Common) -> super::Outcome {
         _ => {
             slq::check_output(&args.output)?;
             let model = args.input.open(common.seed)?;
-            slq::save(&model.graph, &args.output, args.dense)?
+            slq::save(&model.graph, &args.output, &SaveOptions { dense: args.dense, caffe: model.caffe })?
         }
     };
     let json = json!({ "outputs": [saved] });

@@ -71,7 +71,7 @@ impl DataArgs {
     /// Preprocessing: what the model's file says, with the given flags on top.
     pub(crate) fn transform(&self, model: &Model) -> Result<Transform, slq::Error> {
         let mut transform = model.transform.clone().unwrap_or_default();
-        if model.transform.is_none() && model.is_caffe {
+        if model.transform.is_none() && model.caffe.is_some() {
             // Caffe computes (pixel - mean) * scale on BGR images, and scales by 1 unless it is told otherwise.
             transform = Transform::caffe(1.0, Vec::new());
         }
@@ -117,7 +117,12 @@ mod tests {
     use super::*;
 
     fn model(transform: Option<Transform>, is_caffe: bool) -> Model {
-        Model { graph: Default::default(), transform, is_caffe }
+        let caffe = is_caffe.then(|| slq::CaffeSource {
+            prototxt: "net.prototxt".into(),
+            caffemodel: None,
+            options: slq::CaffeReadOptions::new(slq::CaffePhase::Test),
+        });
+        Model { graph: Default::default(), transform, caffe }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use slq::{Duration, RunOptions, Settings};
+use slq::{Duration, RunOptions, SaveOptions, Settings};
 
 use super::common::Common;
 use super::compress::{report_json, summary};
@@ -27,8 +27,11 @@ pub(crate) fn run(args: Args, common: &Common) -> super::Outcome {
     let mut progress = Progress::new(common);
     let mut outcome = slq::compress(sample.graph, Some(&sample.data), &settings, options, &mut progress)?;
     slq::preprocessing::store(&mut outcome.graph, &sample.data.transform);
-    let saved =
-        args.output.iter().map(|o| slq::save(&outcome.graph, o, false)).collect::<Result<Vec<_>, _>>()?;
+    let saved = args
+        .output
+        .iter()
+        .map(|o| slq::save(&outcome.graph, o, &SaveOptions::default()))
+        .collect::<Result<Vec<_>, _>>()?;
     common.print(&report_json(&outcome.report, &saved, None), summary(&outcome, &saved));
     Ok(())
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use serde_json::json;
-use slq::{Duration, LearningRate, TrainingSettings};
+use slq::{Duration, LearningRate, SaveOptions, TrainingSettings};
 
 use super::common::{Common, ModelArgs};
 use super::data::DataArgs;
@@ -57,8 +57,9 @@ pub(crate) fn run(args: Args, common: &Common) -> super::Outcome {
     let trained = slq::train(model.graph, &data, &settings, common.seed, common.isa(), &mut progress)?;
     model.graph = trained.graph;
     slq::preprocessing::store(&mut model.graph, &data.transform);
+    let options = SaveOptions { dense: true, caffe: model.caffe };
     let outputs =
-        args.output.iter().map(|o| slq::save(&model.graph, o, true)).collect::<Result<Vec<_>, _>>()?;
+        args.output.iter().map(|o| slq::save(&model.graph, o, &options)).collect::<Result<Vec<_>, _>>()?;
     let json = json!({
         "baseline": trained.baseline, "final": trained.accuracy, "iterations": trained.iterations,
         "seconds": trained.seconds, "settings": settings,
