@@ -78,7 +78,7 @@ impl Depthwise {
         // The lowest shift is that of the last tap, the highest that of the first at the last phase.
         let before = [0, 1].map(|i| ((kernel[i] - 1) * g.dilation[i]).div_ceil(g.stride[i]));
         let need = [0, 1].map(|i| {
-            let highest = (g.stride[i] - 1 + g.pads[i]) / g.stride[i];
+            let highest = g.pads[i].div_ceil(g.stride[i]);
             before[i] + highest + size[i].div_ceil(g.stride[i])
         });
         let gradient = Split::new(out, before, [1, 1], need);

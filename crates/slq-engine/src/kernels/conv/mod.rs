@@ -60,6 +60,8 @@ pub struct Conv {
     passes: Passes,
 }
 
+// One for each layer, never moved about: a box would only add a hop.
+#[allow(clippy::large_enum_variant)]
 enum Passes {
     Depthwise(Depthwise),
     Dense { forward: TapConv, data: Option<DataGradient>, weights: Option<WeightGradient> },
