@@ -84,7 +84,7 @@ pub enum PadMode {
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Op {
-    /// Inputs: 0 data [N, C, H, W], 1 weight [M, C / groups, kh, kw], 2 optional bias [M]. One-dimensional
+    /// Inputs: 0 data `[N, C, H, W]`, 1 weight `[M, C / groups, kh, kw]`, 2 optional bias `[M]`. One-dimensional
     /// convolutions are not claimed.
     Conv {
         /// Kernel, strides, dilations, padding.
@@ -92,7 +92,7 @@ pub enum Op {
         /// Number of groups.
         groups: usize,
     },
-    /// Inputs: 0 data [N, C, H, W], 1 weight [C, M / groups, kh, kw], 2 optional bias [M].
+    /// Inputs: 0 data `[N, C, H, W]`, 1 weight `[C, M / groups, kh, kw]`, 2 optional bias `[M]`.
     ConvTranspose {
         /// Kernel, strides, dilations, padding.
         window: Window,
@@ -112,16 +112,16 @@ pub enum Op {
         /// Whether B is transposed.
         trans_b: bool,
     },
-    /// Inputs: 0 A [.., m, k], 1 B [.., k, n], leading dimensions broadcast.
+    /// Inputs: 0 A `[.., m, k]`, 1 B `[.., k, n]`, leading dimensions broadcast.
     MatMul,
-    /// Input: 0 [N, C, H, W]. A window past the padded end in ceil mode counts only what is inside.
+    /// Input: 0 `[N, C, H, W]`. A window past the padded end in ceil mode counts only what is inside.
     MaxPool {
         /// Kernel, strides, dilations, padding.
         window: Window,
         /// Output extent rounded up.
         ceil: bool,
     },
-    /// Input: 0 [N, C, H, W].
+    /// Input: 0 `[N, C, H, W]`.
     AveragePool {
         /// Kernel, strides, dilations, padding.
         window: Window,
@@ -130,18 +130,18 @@ pub enum Op {
         /// Whether the divisor counts padding (up to input + padding, never the excess of ceil mode).
         count_include_pad: bool,
     },
-    /// Input: 0 [N, C, ...]; output [N, C, 1, ...].
+    /// Input: 0 `[N, C, ...]`; output `[N, C, 1, ...]`.
     GlobalAveragePool,
-    /// Input: 0 [N, C, ...]; output [N, C, 1, ...].
+    /// Input: 0 `[N, C, ...]`; output `[N, C, 1, ...]`.
     GlobalMaxPool,
-    /// Inputs: 0 data [N, C, ...], 1 scale, 2 bias, 3 running mean, 4 running variance, each [C].
+    /// Inputs: 0 data `[N, C, ...]`, 1 scale, 2 bias, 3 running mean, 4 running variance, each `[C]`.
     BatchNorm {
         /// Added to the variance.
         epsilon: f32,
         /// Share of the old running statistic that a training step keeps.
         momentum: f32,
     },
-    /// Input: 0 [N, C, ...]: x / (bias + alpha / size * sum of squares over `size` channels)^beta.
+    /// Input: 0 `[N, C, ...]`: x / (bias + alpha / size * sum of squares over `size` channels)^beta.
     Lrn {
         /// Channels in the sum.
         size: usize,
@@ -154,7 +154,7 @@ pub enum Op {
     },
     /// Input: 0, each element by itself.
     Unary(UnaryOp),
-    /// Inputs: 0 data [N, C, ...], 1 slope, broadcast to the data ([C, 1, 1], [1] …).
+    /// Inputs: 0 data `[N, C, ...]`, 1 slope, broadcast to the data (`[C, 1, 1]`, `[1]` …).
     PRelu,
     /// Input: 0, bounded below and above (infinite where a bound is absent).
     Clip {

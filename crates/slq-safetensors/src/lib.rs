@@ -1,6 +1,6 @@
 //! Weights, codes and codebooks in safetensors files.
 //!
-//! [`write`] stores the weights of a [`Graph`](slq_graph::Graph) with their palettes: codes packed to their
+//! [`write()`] stores the weights of a [`Graph`](slq_graph::Graph) with their palettes: codes packed to their
 //! width, codebooks, which weights are fixed. [`read`] gives them back bit for bit; [`read_into`] puts them into a
 //! network of the same layers. Files of other programs are read too: their tensors are plain weights. The layout
 //! has its own page, `docs/safetensors.md`.

@@ -30,12 +30,12 @@ impl ReadOptions {
 /// What a file holds.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Contents {
-    /// Weights by name: in the order they were written for files of [`write`](crate::write), in the order of their
+    /// Weights by name: in the order they were written for files of [`write`](crate::write()), in the order of their
     /// bytes for others.
     pub weights: IndexMap<String, Weight>,
     /// Properties, sorted by key.
     pub properties: IndexMap<String, String>,
-    /// Whether [`write`](crate::write) made the file. Files of others hold plain tensors.
+    /// Whether [`write`](crate::write()) made the file. Files of others hold plain tensors.
     pub ours: bool,
 }
 
@@ -170,7 +170,7 @@ fn palettized(
 }
 
 /// Puts the weights of a file into `graph`: values and palettes by name; the rates of training stay. Properties
-/// are taken over from files that [`write`](crate::write) made.
+/// are taken over from files that [`write`](crate::write()) made.
 ///
 /// Every parameter of the graph must be there, in its shape; 16-bit and 64-bit floats are turned into 32-bit
 /// floats where the graph has those. Integers that the graph does not know (such as PyTorch's count of batches)
