@@ -2,7 +2,7 @@
 //!
 //! [`read`] turns a prototxt and its caffemodel into a [`Graph`](slq_graph::Graph) of ONNX operators that
 //! computes the same numbers; [`read_net`] gives what the prototxt says about data and losses beside it.
-//! [`write`] turns a graph into a caffemodel and a prototxt, [`read_solver`] reads how a net is trained.
+//! [`write()`] turns a graph into a caffemodel and a prototxt, [`read_solver`] reads how a net is trained.
 //! What maps to what is written down in `docs/caffe.md`.
 
 mod error;

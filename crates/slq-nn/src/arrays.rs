@@ -14,8 +14,11 @@ fn fail(path: &Path, reason: impl std::fmt::Display) -> Error {
     Error::File { path: path.into(), reason: reason.to_string() }
 }
 
+/// An open array, its shape and its type descriptor.
+type Opened = (NpyFile<BufReader<File>>, Vec<usize>, String);
+
 /// Opens an array and checks that the file is as long as its header says.
-fn open(path: &Path) -> Result<(NpyFile<BufReader<File>>, Vec<usize>, String), Error> {
+fn open(path: &Path) -> Result<Opened, Error> {
     let file = File::open(path).map_err(|e| fail(path, e))?;
     let length = file.metadata().map_err(|e| fail(path, e))?.len();
     let npy = NpyFile::new(BufReader::new(file)).map_err(|e| fail(path, e))?;

@@ -24,7 +24,7 @@ pub enum Error {
         /// The file.
         path: PathBuf,
         /// What is wrong, and where in the network.
-        source: slq_graph::GraphError,
+        source: Box<slq_graph::GraphError>,
     },
     /// Stored preprocessing that cannot be understood.
     #[error("the preprocessing stored in the model (property 'slq.preprocessing') cannot be read: {0}")]

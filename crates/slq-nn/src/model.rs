@@ -46,7 +46,7 @@ pub struct Model {
 pub fn open(name: impl Into<ModelName>) -> Result<Model, Error> {
     let name = name.into();
     let model = read(&name)?;
-    check(&model.graph).map_err(|source| Error::Invalid { path: name.name.into(), source })?;
+    check(&model.graph).map_err(|e| Error::Invalid { path: name.name.into(), source: Box::new(e) })?;
     Ok(model)
 }
 
@@ -151,7 +151,7 @@ pub fn save(graph: &Graph, path: &Path, options: &SaveOptions) -> Result<Saved, 
     let dense = options.dense;
     match path.extension().and_then(OsStr::to_str) {
         Some("onnx") => {
-            slq_onnx::write(graph, path, &slq_onnx::WriteOptions { dense, ..Default::default() })?;
+            slq_onnx::write(graph, path, &slq_onnx::WriteOptions { dense })?;
         }
         Some("caffemodel") => {
             let prototxt = Some(path.with_extension("prototxt"));
