@@ -144,7 +144,7 @@ pub fn concat(outer: usize, parts: &[(&[f32], usize)], y: &mut [f32]) {
 }
 
 /// Elements `at..at + len` of every row of `row` elements: one part of a split, and the gradient of one part of
-/// [`concat`]. Added to `part` when `accumulate`.
+/// [`concat()`]. Added to `part` when `accumulate`.
 pub fn split(row: usize, at: usize, len: usize, x: &[f32], part: &mut [f32], accumulate: bool) {
     assert!(at + len <= row && x.len() / row.max(1) * len == part.len());
     par::planes(part, len, |o, part| {
