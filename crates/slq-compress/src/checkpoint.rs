@@ -94,11 +94,6 @@ impl RunDir {
         &self.path
     }
 
-    /// Whether a run has left its state here.
-    pub fn holds_a_run(&self) -> bool {
-        self.path.join(STATE).exists()
-    }
-
     /// The last complete round's state, or `None` where no round is complete.
     ///
     /// # Errors

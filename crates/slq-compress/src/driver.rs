@@ -45,6 +45,19 @@ pub struct Outcome {
     pub report: Report,
 }
 
+/// Checks what can be known before a run begins: settings, layers, schedule.
+///
+/// # Errors
+/// [`CompressError::Settings`], [`CompressError::NoLayers`] and their like, [`CompressError::Schedule`].
+pub fn check(graph: &Graph, settings: &Settings) -> Result<(), CompressError> {
+    settings.check()?;
+    let layers = select_layers(graph, settings)?;
+    match settings.method {
+        MethodName::Kmeans => Ok(()),
+        MethodName::Slq => Slq::new(settings, layers).map(drop),
+    }
+}
+
 /// Compresses `graph`.
 ///
 /// Methods that re-train need `data`; k-means uses it, where given, to report accuracies.
@@ -123,7 +136,7 @@ fn report(
     seconds: f64,
 ) -> Report {
     Report {
-        method: method_text(settings.method).into(),
+        method: settings.method,
         bits: settings.bits,
         codebook_size: settings.codebook_size(settings.bits),
         baseline,
@@ -131,14 +144,6 @@ fn report(
         rounds,
         size: Size::of(graph),
         seconds,
-    }
-}
-
-/// The method's name as the command line writes it.
-pub fn method_text(method: MethodName) -> &'static str {
-    match method {
-        MethodName::Slq => "slq",
-        MethodName::Kmeans => "kmeans",
     }
 }
 

@@ -22,7 +22,7 @@ mod training;
 
 pub use calibration::Calibration;
 pub use checkpoint::{RunDir, RunState, model_fingerprint};
-pub use driver::{Outcome, RunOptions, compress, method_text};
+pub use driver::{Outcome, RunOptions, check, compress};
 pub use error::CompressError;
 pub use fine_tune::{Trained, train};
 pub use layers::{Layer, select_layers};

@@ -4,6 +4,8 @@ use serde::{Deserialize, Serialize};
 use slq_engine::Statistics;
 use slq_graph::Graph;
 
+use crate::settings::MethodName;
+
 /// Accuracy and loss on a whole split.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Accuracy {
@@ -78,8 +80,8 @@ impl Size {
 /// A whole run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Report {
-    /// The method's name.
-    pub method: String,
+    /// The method.
+    pub method: MethodName,
     /// Bits asked for.
     pub bits: u8,
     /// K of a layer without a rule of its own.

@@ -46,7 +46,7 @@ pub use slq_caffe::{Phase as CaffePhase, ReadOptions as CaffeReadOptions, Source
 pub use slq_compress::{
     Accuracy, CompressError, Duration, Event, Granularity, Initialisation, LayerRule, MethodName, Observer,
     Outcome, PartitionRule, PartitionScope, Report, RoundReport, RunOptions, Settings, Silent, Size, Trained,
-    TrainingData, TrainingSettings, compress, train,
+    TrainingData, TrainingSettings, check, compress, train,
 };
 pub use slq_data::{Dataset, OpenOptions, Resize, Split, Transform};
 pub use slq_engine::schedule::LearningRate;

@@ -58,6 +58,17 @@ fn missing_things_are_named() {
 }
 
 #[test]
+fn a_refused_schedule_leaves_no_run_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    let (model, out, run) = (sample_model(), path(&dir, "out.onnx"), path(&dir, "run"));
+    fails(
+        &["compress", &model, "--data", "mnist-10k", "--schedule", "5,9", "--run-dir", &run, "-o", &out],
+        1,
+    );
+    assert!(!std::path::Path::new(&run).exists());
+}
+
+#[test]
 fn damaged_models_leave_outputs_alone() {
     let dir = tempfile::tempdir().unwrap();
     let (bad, out) = (path(&dir, "bad.onnx"), path(&dir, "out.onnx"));

@@ -243,6 +243,7 @@ pub(crate) fn run(args: Args, common: &Common) -> super::Outcome {
     if settings.needs_data() && data.is_none() {
         return Err(slq::Error::Compress(slq::CompressError::NoData));
     }
+    slq::check(&model.graph, &settings)?;
     if let (Some(dir), false) = (&run_dir, resume) {
         write_command(dir, &job)?;
     }

@@ -129,7 +129,7 @@ impl Observer for Progress {
                     ));
                 }
             }
-            Event::Final(a) => self.line(&format!("compressed: {} top-1, loss {:.4}", percent(a), a.loss)),
+            Event::Final(a) => self.line(&format!("final: {} top-1, loss {:.4}", percent(a), a.loss)),
             _ => {}
         }
     }
