@@ -38,6 +38,23 @@ pub(super) struct Param<'a> {
     pub default: f32,
 }
 
+impl<'a> Param<'a> {
+    /// The first blob of a layer with weights; zero where the file has neither blob nor filler.
+    pub(super) fn weight(
+        layer: &LayerParameter,
+        shape: Vec<usize>,
+        filler: Option<&'a FillerParameter>,
+    ) -> Self {
+        Self { index: 0, name: format!("{}.weight", layer.name()), shape, stored: None, filler, default: 0.0 }
+    }
+
+    /// The second blob: a bias of `outputs` elements.
+    pub(super) fn bias(layer: &LayerParameter, outputs: usize, filler: Option<&'a FillerParameter>) -> Self {
+        let (name, shape) = (format!("{}.bias", layer.name()), vec![outputs]);
+        Self { index: 1, name, shape, stored: None, filler, default: 0.0 }
+    }
+}
+
 /// Which weight of the graph a blob of a layer is.
 #[derive(Debug, Clone)]
 pub(crate) struct BlobSource {

@@ -126,30 +126,10 @@ pub(super) fn add(b: &mut Builder, layer: &LayerParameter, transposed: bool) -> 
         None => None,
     };
     b.check_blobs(layer, 1 + usize::from(p.bias_term()))?;
-    let weight = b.param(
-        layer,
-        Param {
-            index: 0,
-            name: format!("{}.weight", layer.name()),
-            shape,
-            stored: None,
-            filler: p.weight_filler.as_ref(),
-            default: 0.0,
-        },
-    )?;
+    let weight = b.param(layer, Param::weight(layer, shape, p.weight_filler.as_ref()))?;
     let mut inputs = vec![input.name.clone(), weight];
     if p.bias_term() {
-        inputs.push(b.param(
-            layer,
-            Param {
-                index: 1,
-                name: format!("{}.bias", layer.name()),
-                shape: vec![outputs],
-                stored: None,
-                filler: p.bias_filler.as_ref(),
-                default: 0.0,
-            },
-        )?);
+        inputs.push(b.param(layer, Param::bias(layer, outputs, p.bias_filler.as_ref()))?);
     }
     let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
     let output = b.top(layer, 0, output_shape)?;

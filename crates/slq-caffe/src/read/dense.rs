@@ -43,26 +43,9 @@ pub(super) fn add(b: &mut Builder, layer: &LayerParameter) -> Result<Mapped, Caf
     }
     let shape = if p.transpose() { vec![features, outputs] } else { vec![outputs, features] };
     b.check_blobs(layer, 1 + usize::from(p.bias_term()))?;
-    let weight = b.param(
-        layer,
-        Param {
-            index: 0,
-            name: format!("{}.weight", layer.name()),
-            shape,
-            stored: None,
-            filler: p.weight_filler.as_ref(),
-            default: 0.0,
-        },
-    )?;
+    let weight = b.param(layer, Param::weight(layer, shape, p.weight_filler.as_ref()))?;
     let bias = if p.bias_term() {
-        let bias = Param {
-            index: 1,
-            name: format!("{}.bias", layer.name()),
-            shape: vec![outputs],
-            stored: None,
-            filler: p.bias_filler.as_ref(),
-            default: 0.0,
-        };
+        let bias = Param::bias(layer, outputs, p.bias_filler.as_ref());
         Some(b.param(layer, bias)?)
     } else {
         None

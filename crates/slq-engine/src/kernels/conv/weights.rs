@@ -8,6 +8,7 @@ use super::geometry::ConvGeometry;
 use crate::kernels::gemm::micro::{Kernels, MAX_COLS, MAX_ROWS, SumShape, cut};
 use crate::kernels::gemm::pack;
 use crate::kernels::isa::{Isa, multiversion};
+use crate::kernels::reduce::sum_run;
 use crate::kernels::scratch::Aligned;
 use crate::kernels::{par, scratch};
 
@@ -228,22 +229,8 @@ pub(crate) fn pad_inner(
     }
 }
 
-/// Sum of each plane, in `f64`.
-#[inline(always)]
-fn sum_body<const FMA: bool>(x: &[f32]) -> f64 {
-    let mut lanes = [0.0f64; 16];
-    let mut chunks = x.chunks_exact(16);
-    for chunk in &mut chunks {
-        for (lane, &v) in lanes.iter_mut().zip(chunk) {
-            *lane += v as f64;
-        }
-    }
-    lanes.iter().sum::<f64>() + chunks.remainder().iter().map(|&v| v as f64).sum::<f64>()
-}
-
 multiversion! {
     fn pad_run(g: &ConvGeometry, padded: [usize; 2], x: &[f32], to: &mut [f32]) = pad_body;
-    fn sum_run(x: &[f32]) -> f64 = sum_body;
 }
 
 /// Gradient of the bias: the sum of `dy` over images and pixels.
