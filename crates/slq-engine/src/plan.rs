@@ -114,7 +114,7 @@ fn is_parameter(step: &Step, i: usize, graph: &Graph, w: usize) -> bool {
     let many = graph.weights.get_index(w).is_some_and(|(_, w)| w.tensor.len() > 1);
     match step.op {
         Op::BatchNorm { .. } => i == 1 || i == 2,
-        Op::Binary(BinaryOp::Add | BinaryOp::Mul) | Op::Sum => many,
+        Op::Binary(BinaryOp::Add | BinaryOp::Mul) | Op::Chain(BinaryOp::Add) => many,
         Op::Binary(_) => false,
         _ => true,
     }

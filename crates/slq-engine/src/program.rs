@@ -168,7 +168,7 @@ fn trace(graph: &Graph, input_shapes: &[Vec<usize>], mode: Mode) -> Result<Progr
                 other => other.clone(),
             };
             let output = match op {
-                Op::Sum => sum(&mut program, *node_index, &inputs)?,
+                Op::Chain(binary) => chain(&mut program, *node_index, binary, &inputs)?,
                 op => push(&mut program, *node_index, op, inputs.clone(), &shape),
             };
             known.insert(name, output);
@@ -198,19 +198,24 @@ fn push(
     Operand { source: Source::Value(output), shape }
 }
 
-/// Appends additions, one operand after the other.
-fn sum(program: &mut Program, node: usize, inputs: &[Option<Operand>]) -> Result<Operand, EngineError> {
+/// Appends steps of two operands each, one operand after the other.
+fn chain(
+    program: &mut Program,
+    node: usize,
+    op: BinaryOp,
+    inputs: &[Option<Operand>],
+) -> Result<Operand, EngineError> {
     let mut operands = inputs.iter().flatten();
     let mut total =
         operands.next().cloned().unwrap_or(Operand { source: Source::Value(0), shape: Vec::new() });
     for next in operands {
         let shape = Broadcast::new(&total.shape, &next.shape).map_err(|e| EngineError::Unsupported {
             node: node.to_string(),
-            op: "Sum".into(),
+            op: format!("{op:?}"),
             reason: e.to_string(),
         })?;
         let inputs = vec![Some(total), Some(next.clone())];
-        total = push(program, node, Op::Binary(BinaryOp::Add), inputs, shape.shape());
+        total = push(program, node, Op::Binary(op), inputs, shape.shape());
     }
     Ok(total)
 }
@@ -236,7 +241,7 @@ fn new_value(program: &mut Program, shape: &[usize]) -> usize {
 /// How many of a node's inputs are tensors; the rest have become part of the operator.
 fn tensor_inputs(op: &Op, given: usize) -> usize {
     let most = match op {
-        Op::Sum | Op::Concat { .. } => given,
+        Op::Chain(_) | Op::Concat { .. } => given,
         Op::BatchNorm { .. } => 5,
         Op::Conv { .. } | Op::ConvTranspose { .. } | Op::Gemm { .. } => 3,
         Op::MatMul | Op::PRelu | Op::Binary(_) => 2,

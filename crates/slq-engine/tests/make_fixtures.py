@@ -4,6 +4,8 @@
 
 Each operator case feeds data and weights through ONNX nodes (read by the tests) and through the same functions of
 PyTorch (here). The scalar that is differentiated is a softmax cross-entropy of a fixed projection of the output.
+Beside the gradients that PyTorch derives, central differences of that scalar in double precision are kept, along one
+direction for each tensor; they need no rule of differentiation.
 """
 
 import json
@@ -32,6 +34,24 @@ def projection(n):
     return torch.tensor(((i * 37 + j * 101) % 17 - 8) / 8 / math.sqrt(n))
 
 
+def direction(n):
+    return torch.tensor(((np.arange(n) * 37) % 17 - 8) / 8)
+
+
+def slope(scalar, leaves, key, step=1e-6):
+    """Central difference of `scalar` along `direction` of leaf `key`; None where the two sides show a kink."""
+    leaf = leaves[key].detach()
+    along = direction(leaf.numel()).reshape(leaf.shape)
+
+    def at(shift):
+        return scalar(*[v.detach() + shift * along if k == key else v.detach() for k, v in leaves.items()]).item()
+
+    left, middle, right = at(-step), at(0.0), at(step)
+    if abs((right - middle) - (middle - left)) > 1e-4 * step:
+        return None
+    return (right - left) / (2 * step)
+
+
 def node(op, inputs, outputs="y", **attributes):
     return {"op": op, "inputs": inputs.split(), "outputs": outputs.split(), "attributes": attributes}
 
@@ -41,8 +61,14 @@ def case(name, nodes, function, data, weights=None, opset=13, ints=None, floats=
     weights, ints, floats = weights or {}, ints or {}, floats or {}
     leaves = {k: v.clone().requires_grad_() for k, v in {**data, **weights}.items()}
     y = function(*leaves.values())
-    logits = y.reshape(1, -1) @ projection(y.numel())
-    loss = F.cross_entropy(logits, torch.tensor([LABEL]))
+
+    def scalar(*values):
+        y = function(*values)
+        return F.cross_entropy(y.reshape(1, -1) @ projection(y.numel()), torch.tensor([LABEL]))
+
+    # A batch-norm in training moves its statistics at every call: of those, PyTorch's gradients are all there is.
+    slopes = {} if batch_norm else {k: slope(scalar, leaves, k) for k in leaves}
+    loss = F.cross_entropy(y.reshape(1, -1) @ projection(y.numel()), torch.tensor([LABEL]))
     loss.backward()
     save = lambda key, value: TENSORS.__setitem__(f"{name}/{key}", np.ascontiguousarray(value.detach().numpy(), np.float32))
     for key, leaf in leaves.items():
@@ -55,7 +81,7 @@ def case(name, nodes, function, data, weights=None, opset=13, ints=None, floats=
     save("y", y)
     CASES.append({
         "name": name, "opset": opset, "nodes": nodes, "loss": loss.item(), "batch_norm": batch_norm,
-        "data": list(data), "weights": list(weights), "floats": list(floats), "ints": ints, "after": list(statistics or {}),
+        "data": list(data), "weights": list(weights), "floats": list(floats), "ints": ints, "after": list(statistics or {}), "slopes": {k: v for k, v in slopes.items() if v is not None},
     })
 
 
@@ -83,6 +109,7 @@ def convolutions():
     conv("conv_no_bias", (1, 2, 6, 6), (3, 2, 5, 5), b=False)
     conv("conv_padded", (2, 3, 5, 6), (4, 3, 3, 3), pads=(1, 1, 1, 1))
     conv("conv_wide", (1, 16, 8, 8), (16, 16, 3, 3), pads=(1, 1, 1, 1))
+    conv("conv_winograd", (2, 16, 13, 10), (16, 16, 3, 3), pads=(1, 0, 2, 1))
     conv("conv_asymmetric", (1, 2, 6, 5), (3, 2, 3, 3), pads=(0, 2, 1, 0))
     conv("conv_strided", (2, 3, 9, 8), (4, 3, 3, 3), pads=(1, 1, 1, 1), strides=(2, 2))
     conv("conv_uneven", (1, 2, 9, 10), (3, 2, 2, 4), pads=(1, 0, 0, 2), strides=(3, 2))
@@ -112,6 +139,10 @@ def convolutions():
     transposed("deconv_strided", (1, 3, 4, 4), (3, 2, 3, 3), strides=2, pads=1, extra=1)
     transposed("deconv_groups", (1, 4, 4, 4), (4, 2, 2, 2), strides=2, group=2, b=False)
     transposed("deconv_dilated", (1, 2, 4, 4), (2, 3, 3, 3), dilations=2, pads=1)
+
+    # Larger than any padding gives: the output is extended.
+    case("deconv_output_shape", [node("ConvTranspose", "x w", strides=[3, 2], output_shape=[10, 8])],
+         lambda x, w: F.conv_transpose2d(x, w, None, (3, 2), 0, (1, 1)), {"x": random(1, 1, 2, 3, 3)}, {"w": random(2, 2, 3, 3, 3) / 4})
 
     w = random(4, 3, 3, 3, 3) / 4
     case("conv_shared", [
@@ -242,6 +273,8 @@ def functions():
     case("clip_above", [node("Clip", "x - hi")], lambda x: x.clamp(max=0.73), {"x": x}, floats={"hi": hi})
     case("clip_attributes", [node("Clip", "x", min=0.0, max=1.3)], lambda x: x.clamp(0.0, 1.3), {"x": x}, opset=9)
     case("prelu", [node("PRelu", "x s")], lambda x, s: torch.where(x > 0, x, s * x), {"x": x}, {"s": random(2, 3, 1, 1)})
+    case("prelu_row", [node("PRelu", "x s")], lambda x, s: torch.where(x > 0, x, s * x), {"x": x}, {"s": random(2, 5)})
+    case("prelu_each", [node("PRelu", "x s")], lambda x, s: torch.where(x > 0, x, s * x), {"x": x, "s": random(2, 3, 2, 5)})
     case("prelu_single", [node("PRelu", "x s")], lambda x, s: torch.where(x > 0, x, s * x), {"x": x}, {"s": random(2, 1)})
     for name, axis in [("softmax", 1), ("softmax_last", 3)]:
         case(name, [node("Softmax", "x", axis=axis)], lambda x: x.softmax(axis), {"x": x})
@@ -266,6 +299,8 @@ def binaries():
     case("sum", [node("Sum", "a b a")], lambda a, b: a + b + a, {"a": a, "b": random(2, 4, 2)})
     for op, run in [("Max", torch.maximum), ("Min", torch.minimum)]:
         case(op.lower(), [node(op, "a b")], run, {"a": a, "b": random(2, 3, 1, 1) + 1 / 128})
+        case(op.lower() + "_of_three", [node(op, "a b c")], lambda a, b, c: run(run(a, b), c),
+             {"a": a, "b": random(2, 3, 1, 1) + 1 / 128, "c": random(3, 2, 3, 4, 2) + 1 / 256})
     case("pow", [node("Pow", "a b")], torch.pow, {"a": a.abs() + 0.25, "b": random(2, 4, 2)})
     case("pow_constant", [node("Pow", "a e")], lambda a: a**3, {"a": a}, floats={"e": torch.tensor(3.0)})
     three = {"hs_three": torch.tensor(3.0), "hs_zero": torch.tensor(0.0), "hs_six": torch.tensor(6.0)}

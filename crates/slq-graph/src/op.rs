@@ -165,8 +165,8 @@ pub enum Op {
     },
     /// Inputs: 0 and 1, broadcast against each other.
     Binary(BinaryOp),
-    /// All inputs, element by element with broadcasting.
-    Sum,
+    /// All inputs, combined one after the other with broadcasting (`Sum`, and `Max` and `Min` of more than two).
+    Chain(BinaryOp),
     /// All inputs, joined along `axis`.
     Concat {
         /// Axis, not negative.

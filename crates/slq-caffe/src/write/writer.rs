@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use slq_graph::op::{Op, UnaryOp};
+use slq_graph::op::{BinaryOp, Op, UnaryOp};
 use slq_graph::{Dim, Graph, Node, Shapes, TensorData, element_count, infer_shapes};
 
 use super::{dense, elementwise, pool, shape};
@@ -241,7 +241,7 @@ impl<'g> Writer<'g> {
             Op::PRelu => dense::prelu(self, node),
             Op::Clip { min, max } => elementwise::clip(self, node, *min, *max),
             Op::Binary(binary) => elementwise::binary(self, position, node, *binary),
-            Op::Sum => elementwise::sum(self, node),
+            Op::Chain(BinaryOp::Add) => elementwise::sum(self, node),
             Op::Concat { axis } => shape::concat(self, node, *axis),
             Op::Split { axis, sizes } => shape::split(self, node, *axis, sizes),
             Op::Flatten { axis } => shape::flatten(self, node, *axis),

@@ -2,11 +2,11 @@
 
 use slq_graph::op::UnaryOp;
 
+use super::elementwise::{General, general};
 use super::{Backward, Forward, Layer, Site};
 use crate::error::EngineError;
 use crate::kernels::activation::{self, Activation, Saved};
 use crate::kernels::elementwise::{self, Unary};
-use crate::program::Source;
 
 pub(super) fn unary(site: Site<'_>, op: UnaryOp) -> Result<Box<dyn Layer>, EngineError> {
     let activation = |a: Activation| Ok(Box::new(ActivationLayer(a)) as Box<dyn Layer>);
@@ -168,12 +168,7 @@ pub(super) fn prelu(site: Site<'_>) -> Result<Box<dyn Layer>, EngineError> {
     let per_channel =
         slope.shape.iter().enumerate().all(|(i, &d)| d == 1 || (lead + i == 1 && d == channels));
     if !(slope.len() == 1 || (per_channel && slope.len() == channels)) {
-        return Err(
-            site.unsupported(format!("slopes of shape {:?} are neither one nor one a channel", slope.shape))
-        );
-    }
-    if site.wants(1) && matches!(slope.source, Source::Value(_)) {
-        return Err(site.unsupported("its slope is computed".into()));
+        return general(&site, General::Slope);
     }
     let inner = if slope.len() == 1 { data.len() } else { data.shape.iter().skip(2).product() };
     Ok(Box::new(PReluLayer { inner }))

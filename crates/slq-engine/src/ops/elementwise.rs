@@ -15,7 +15,9 @@ pub(super) fn binary(site: Site<'_>, op: BinaryOp) -> Result<Box<dyn Layer>, Eng
         BinaryOp::Sub => Binary::Sub,
         BinaryOp::Mul => Binary::Mul,
         BinaryOp::Div => Binary::Div,
-        BinaryOp::Max | BinaryOp::Min | BinaryOp::Pow => return choice(&site, op, a, b),
+        BinaryOp::Max => return general(&site, General::Max),
+        BinaryOp::Min => return general(&site, General::Min),
+        BinaryOp::Pow => return general(&site, General::Pow),
     };
     let shapes = Broadcast::new(a, b).map_err(|e| site.unsupported(e.to_string()))?;
     let first_is_full = a.iter().product::<usize>() == site.step.shape.iter().product::<usize>();
@@ -103,9 +105,54 @@ impl Layer for BinaryLayer {
     }
 }
 
-/// Maximum, minimum or power of two tensors.
-struct ChoiceLayer {
-    op: BinaryOp,
+/// Functions of two elements that are rare enough for one loop over all layouts.
+#[derive(Clone, Copy)]
+pub(super) enum General {
+    Max,
+    Min,
+    Pow,
+    /// a where it is positive, else a b (PReLU with a slope of any shape).
+    Slope,
+}
+
+impl General {
+    fn value(self, a: f32, b: f32) -> f32 {
+        match self {
+            General::Pow if b == 2.0 => a * a,
+            General::Pow => a.powf(b),
+            General::Slope if a < 0.0 => a * b,
+            General::Slope => a,
+            _ if a.is_nan() || b.is_nan() => f32::NAN,
+            General::Max => a.max(b),
+            General::Min => a.min(b),
+        }
+    }
+
+    /// Slope with respect to operand `which`; equal operands of a maximum share it, as in PyTorch.
+    fn slope(self, which: usize, a: f32, b: f32) -> f32 {
+        match (self, which) {
+            (General::Pow, 0) if b == 0.0 => 0.0,
+            (General::Pow, 0) => b * a.powf(b - 1.0),
+            (General::Pow, _) if a == 0.0 => 0.0,
+            (General::Pow, _) => a.powf(b) * a.ln(),
+            (General::Slope, 0) => {
+                if a > 0.0 {
+                    1.0
+                } else {
+                    b
+                }
+            }
+            (General::Slope, _) => a.min(0.0),
+            _ if a == b => 0.5,
+            (General::Max, 0) | (General::Min, 1) => f32::from(u8::from(a > b)),
+            _ => f32::from(u8::from(b > a)),
+        }
+    }
+}
+
+/// A [`General`] function of two tensors.
+struct GeneralLayer {
+    op: General,
     shape: Vec<usize>,
     /// Step of each operand along each axis of the output; 0 where it repeats.
     strides: [Vec<usize>; 2],
@@ -114,7 +161,9 @@ struct ChoiceLayer {
     scratch: Vec<f32>,
 }
 
-fn choice(site: &Site<'_>, op: BinaryOp, a: &[usize], b: &[usize]) -> Result<Box<dyn Layer>, EngineError> {
+/// Applies `op` to inputs 0 and 1, broadcast to the step's shape.
+pub(super) fn general(site: &Site<'_>, op: General) -> Result<Box<dyn Layer>, EngineError> {
+    let (a, b) = (site.shape(0)?, site.shape(1)?);
     let shape = site.step.shape.clone();
     let strides = [a, b].map(|operand| {
         let mut strides = vec![0; shape.len()];
@@ -127,10 +176,10 @@ fn choice(site: &Site<'_>, op: BinaryOp, a: &[usize], b: &[usize]) -> Result<Box
     });
     let sums = [a, b].map(|operand| sum_to(operand, &shape));
     let len = if site.differentiates() { shape.iter().product() } else { 0 };
-    Ok(Box::new(ChoiceLayer { op, shape, strides, sums, scratch: vec![0.0; len] }))
+    Ok(Box::new(GeneralLayer { op, shape, strides, sums, scratch: vec![0.0; len] }))
 }
 
-impl ChoiceLayer {
+impl GeneralLayer {
     /// Calls `f` with each element of the output and its two operands.
     fn each(&self, a: &[f32], b: &[f32], mut f: impl FnMut(usize, f32, f32)) {
         let mut index = vec![0; self.shape.len()];
@@ -150,37 +199,16 @@ impl ChoiceLayer {
             }
         }
     }
-
-    /// Slope with respect to operand `which`; equal operands of a maximum share it, as in PyTorch.
-    fn slope(op: BinaryOp, which: usize, a: f32, b: f32) -> f32 {
-        match (op, which) {
-            (BinaryOp::Pow, 0) if b == 0.0 => 0.0,
-            (BinaryOp::Pow, 0) => b * a.powf(b - 1.0),
-            (BinaryOp::Pow, _) if a == 0.0 => 0.0,
-            (BinaryOp::Pow, _) => a.powf(b) * a.ln(),
-            _ if a == b => 0.5,
-            (BinaryOp::Max, 0) | (BinaryOp::Min, 1) => f32::from(u8::from(a > b)),
-            _ => f32::from(u8::from(b > a)),
-        }
-    }
 }
 
-impl Layer for ChoiceLayer {
+impl Layer for GeneralLayer {
     fn reads_input(&self, _i: usize) -> bool {
         true
     }
 
     fn forward(&mut self, pass: &mut Forward<'_>, y: &mut [f32]) {
         let op = self.op;
-        self.each(pass.input(0), pass.input(1), |i, a, b| {
-            y[i] = match op {
-                BinaryOp::Pow if b == 2.0 => a * a,
-                BinaryOp::Pow => a.powf(b),
-                _ if a.is_nan() || b.is_nan() => f32::NAN,
-                BinaryOp::Max => a.max(b),
-                _ => a.min(b),
-            }
-        });
+        self.each(pass.input(0), pass.input(1), |i, a, b| y[i] = op.value(a, b));
     }
 
     fn backward(&mut self, pass: &mut Backward<'_>) {
@@ -189,7 +217,7 @@ impl Layer for ChoiceLayer {
             let Some(mut gradient) = pass.take_gradient(which) else { continue };
             let mut scratch = std::mem::take(&mut self.scratch);
             self.each(pass.input(0), pass.input(1), |i, a, b| {
-                scratch[i] = dy[i] * Self::slope(self.op, which, a, b);
+                scratch[i] = dy[i] * self.op.slope(which, a, b);
             });
             reduce::forward(pass.isa, &self.sums[which], false, &scratch, &mut gradient);
             self.scratch = scratch;

@@ -121,7 +121,7 @@ impl Rule<'_> {
                 wide.filter(|w| w == data).ok_or_else(|| self.refuse("the slope does not fit the data"))?
             }
             Op::Binary(_) => self.broadcast_all(2)?,
-            Op::Sum => self.broadcast_all(self.node.inputs.len())?,
+            Op::Chain(_) => self.broadcast_all(self.node.inputs.len())?,
             Op::Concat { axis } => self.concat(*axis)?,
             Op::Split { axis, sizes } => {
                 let data = self.input(0)?;

@@ -74,7 +74,7 @@ pub(super) fn conv(cx: &Context) -> Result<Op, GraphError> {
 pub(super) fn conv_transpose(cx: &Context) -> Result<Op, GraphError> {
     let mut window = window(cx, true)?;
     let groups = groups(cx)?;
-    let output_padding = cx.settings::<2>("output_padding", 0)?.unwrap_or([0; 2]);
+    let mut output_padding = cx.settings::<2>("output_padding", 0)?.unwrap_or([0; 2]);
     for (i, &extra) in output_padding.iter().enumerate() {
         if extra >= window.strides[i].max(window.dilations[i]) {
             let reason = format!("is {output_padding:?}, not below stride or dilation");
@@ -83,22 +83,23 @@ pub(super) fn conv_transpose(cx: &Context) -> Result<Op, GraphError> {
     }
     let wanted = cx.settings::<2>("output_shape", 1)?;
     if wanted.is_some() || !matches!(window.padding, Padding::Explicit(_)) {
-        window.padding = transposed_padding(cx, &window, output_padding, wanted)?;
+        (window.padding, output_padding) = transposed_padding(cx, &window, output_padding, wanted)?;
     }
     Ok(Op::ConvTranspose { window, groups, output_padding })
 }
 
-/// Padding that makes a transposed convolution's output as large as wanted (default: at most input * stride).
+/// Padding that makes a transposed convolution's output as large as wanted (default: at most input * stride). Where
+/// even without padding it would be too small, the output is padded.
 fn transposed_padding(
     cx: &Context,
     window: &Window,
     output_padding: [usize; 2],
     wanted: Option<[usize; 2]>,
-) -> Result<Padding, GraphError> {
+) -> Result<(Padding, [usize; 2]), GraphError> {
     let input = cx.shape(0)?;
     two_spatial_axes(cx, input.len())?;
     let too_large = || cx.mismatch("the output's extent cannot be reached");
-    let mut pads = [0; 4];
+    let (mut pads, mut extra) = ([0; 4], output_padding);
     for i in 0..2 {
         let (extent, stride) = (input[2 + i], window.strides[i]);
         let target = match wanted {
@@ -109,15 +110,18 @@ fn transposed_padding(
             extent.saturating_sub(1).checked_mul(stride).and_then(|n| n.checked_add(window.reach()[i]));
         let full = full.and_then(|n| n.checked_add(output_padding[i])).ok_or_else(too_large)?;
         // Where the stride exceeds the kernel, `SAME_*` cannot reach input * stride; nothing is padded then.
-        let total = match wanted {
-            Some(_) => full.checked_sub(target).ok_or_else(too_large)?,
-            None => full.saturating_sub(target),
-        };
+        let total = full.saturating_sub(target);
+        if wanted.is_some() {
+            extra[i] += target.saturating_sub(full);
+            if extra[i] >= stride.max(window.dilations[i]) {
+                return Err(too_large());
+            }
+        }
         let (small, large) = (total / 2, total - total / 2);
         (pads[i], pads[i + 2]) =
             if window.padding == Padding::SameUpper { (small, large) } else { (large, small) };
     }
-    Ok(Padding::Explicit(pads))
+    Ok((Padding::Explicit(pads), extra))
 }
 
 pub(super) fn max_pool(cx: &Context) -> Result<Op, GraphError> {

@@ -83,12 +83,9 @@ pub(crate) fn resolve_with(
         "Mul" => two(&cx, Op::Binary(BinaryOp::Mul))?,
         "Div" => two(&cx, Op::Binary(BinaryOp::Div))?,
         "Pow" => two(&cx, Op::Binary(BinaryOp::Pow))?,
-        "Max" => variadic(&cx, BinaryOp::Max)?,
-        "Min" => variadic(&cx, BinaryOp::Min)?,
-        "Sum" => {
-            cx.require_inputs(node.inputs.len())?;
-            if node.inputs.len() == 1 { Op::Identity } else { Op::Sum }
-        }
+        "Max" => extremum(&cx, BinaryOp::Max)?,
+        "Min" => extremum(&cx, BinaryOp::Min)?,
+        "Sum" => chain(&cx, BinaryOp::Add)?,
         "Relu" => Op::Unary(UnaryOp::Relu),
         "LeakyRelu" => Op::Unary(UnaryOp::LeakyRelu { alpha: cx.float("alpha", 0.01)? }),
         "Elu" => Op::Unary(UnaryOp::Elu { alpha: cx.float("alpha", 1.0)? }),
@@ -135,12 +132,13 @@ fn two(cx: &Context, op: Op) -> Result<Op, GraphError> {
     Ok(op)
 }
 
-fn variadic(cx: &Context, op: BinaryOp) -> Result<Op, GraphError> {
-    match cx.node.inputs.len() {
-        1 => Ok(Op::Identity),
-        2 => two(cx, Op::Binary(op)),
-        n => Err(cx.unsupported(format!("the extremum of {n} tensors at once"))),
-    }
+fn extremum(cx: &Context, op: BinaryOp) -> Result<Op, GraphError> {
+    if cx.node.inputs.len() == 2 { two(cx, Op::Binary(op)) } else { chain(cx, op) }
+}
+
+fn chain(cx: &Context, op: BinaryOp) -> Result<Op, GraphError> {
+    cx.require_inputs(cx.node.inputs.len())?;
+    Ok(if cx.node.inputs.len() == 1 { Op::Identity } else { Op::Chain(op) })
 }
 
 /// Activations are 32-bit floats throughout, so a cast to that type changes nothing.
