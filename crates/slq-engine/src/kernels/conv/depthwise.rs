@@ -5,6 +5,9 @@
 
 use super::geometry::{ConvGeometry, Post};
 use crate::kernels::isa::{Isa, madd, multiversion};
+#[cfg(target_arch = "x86_64")]
+use crate::kernels::simd::{Avx2, Avx512};
+use crate::kernels::simd::{Plain, Simd};
 use crate::kernels::{par, scratch};
 
 /// Lanes that are summed up side by side in the weight gradient; runs are padded to a multiple.
@@ -158,7 +161,8 @@ impl Depthwise {
         let g = &self.g;
         let (oh, ow) = (g.out_h(), g.out_w());
         let (plane, pixels) = (g.h * g.w, oh * ow);
-        let run = (oh.max(1) * self.input.cols).next_multiple_of(LANES);
+        // From the first output pixel to the last, and zeros up to a whole vector.
+        let run = ((oh.max(1) - 1) * self.input.cols + ow).next_multiple_of(LANES);
         let across = Split::new([oh, ow], [0, 0], [1, 1], [oh, self.input.cols]);
         par::each_chunk(dw, g.taps(), |c, dw| {
             let mut total = [0.0f64; 64];
@@ -171,10 +175,10 @@ impl Depthwise {
                         let i = n * g.c + c;
                         split_run(self.isa, self.input, &x[i * plane..(i + 1) * plane], split);
                         split_run(self.isa, across, &dy[i * pixels..(i + 1) * pixels], gradient);
-                        dots_run(self.isa, split, offsets, &gradient[..oh * self.input.cols], &mut total);
+                        add_dots(self.isa, split, offsets, &gradient[..run], &mut total[..offsets.len()]);
                     }
                 });
-                for (dw, v) in dw[piece * total.len()..].iter_mut().zip(&total) {
+                for (dw, v) in dw[piece * total.len()..].iter_mut().zip(&total[..offsets.len()]) {
                     *dw = if accumulate { *dw + *v as f32 } else { *v as f32 };
                 }
             }
@@ -286,42 +290,86 @@ fn spread_body<const FMA: bool>(
     }
 }
 
+/// Adds `len` products of `dy` with each of `TAPS` shifted copies of `from`, lane by lane; `len` is a multiple of the
+/// lanes. The sums stay in registers, for which plain loops gave no warranty.
+///
+/// # Safety
+/// The instruction set is at hand; `dy` is readable at `len` places, `from` at `len` from each offset on, `sums` writable at
+/// `TAPS` vectors.
 #[inline(always)]
-fn dots_fixed<const FMA: bool, const TAPS: usize>(
-    from: &[f32],
-    offsets: &[usize],
-    dy: &[f32],
-    total: &mut [f64; 64],
+unsafe fn dots_body<S: Simd, const TAPS: usize>(
+    from: *const f32,
+    offsets: *const usize,
+    dy: *const f32,
+    len: usize,
+    sums: *mut f32,
 ) {
-    let whole = dy.len() / LANES * LANES;
-    let rows: [&[f32]; TAPS] = std::array::from_fn(|t| &from[offsets[t]..][..dy.len()]);
-    let mut sums = [[0.0f32; LANES]; TAPS];
-    for i in (0..whole).step_by(LANES) {
-        let d: &[f32; LANES] = dy[i..i + LANES].try_into().expect("whole");
-        for t in 0..TAPS {
-            let x: &[f32; LANES] = rows[t][i..i + LANES].try_into().expect("whole");
-            for l in 0..LANES {
-                sums[t][l] = madd::<FMA>(d[l], x[l], sums[t][l]);
+    // SAFETY: the caller's promise.
+    unsafe {
+        let rows: [*const f32; TAPS] = std::array::from_fn(|t| from.add(*offsets.add(t)));
+        let mut total = [S::zero(); TAPS];
+        for i in (0..len).step_by(S::LANES) {
+            let d = S::load(dy.add(i));
+            for (total, row) in total.iter_mut().zip(&rows) {
+                *total = S::fma(d, S::load(row.add(i)), *total);
             }
         }
-    }
-    for t in 0..TAPS {
-        for i in whole..dy.len() {
-            sums[t][i - whole] = madd::<FMA>(dy[i], rows[t][i], sums[t][i - whole]);
+        for (t, total) in total.iter().enumerate() {
+            S::store(sums.add(t * S::LANES), *total);
         }
-        total[t] += sums[t].iter().map(|&v| v as f64).sum::<f64>();
     }
 }
 
-#[inline(always)]
-fn dots_body<const FMA: bool>(from: &[f32], offsets: &[usize], dy: &[f32], total: &mut [f64; 64]) {
-    if offsets.len() == 9 {
-        return dots_fixed::<FMA, 9>(from, offsets, dy, total);
-    }
-    for (total, &at) in total.iter_mut().zip(offsets) {
-        let mut one = [0.0; 64];
-        dots_fixed::<FMA, 1>(from, &[at], dy, &mut one);
-        *total += one[0];
+type Dots = unsafe fn(*const f32, *const usize, *const f32, usize, *mut f32);
+
+/// The same for nine taps and for one, by instruction set.
+struct DotsTable {
+    lanes: usize,
+    nine: Dots,
+    one: Dots,
+}
+
+macro_rules! dots {
+    ($table:ident, $simd:ty, $(#[$feature:meta])?) => {
+        static $table: DotsTable = {
+            $(#[$feature])?
+            unsafe fn dots<const TAPS: usize>(from: *const f32, offsets: *const usize, dy: *const f32, len: usize, sums: *mut f32) {
+                // SAFETY: passed on.
+                unsafe { dots_body::<$simd, TAPS>(from, offsets, dy, len, sums) }
+            }
+            DotsTable { lanes: <$simd as Simd>::LANES, nine: dots::<9>, one: dots::<1> }
+        };
+    };
+}
+
+dots!(PLAIN, Plain,);
+#[cfg(target_arch = "x86_64")]
+dots!(AVX2, Avx2, #[target_feature(enable = "avx2,fma")]);
+#[cfg(target_arch = "x86_64")]
+dots!(AVX512, Avx512, #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]);
+
+/// Adds to `total` the product of `dy` (whole vectors, zero past the end) with `from` shifted by each offset.
+fn add_dots(isa: Isa, from: &[f32], offsets: &[usize], dy: &[f32], total: &mut [f64]) {
+    let table = match isa.effective() {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 => &AVX512,
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 => &AVX2,
+        _ => &PLAIN,
+    };
+    assert!(dy.len().is_multiple_of(table.lanes) && offsets.iter().all(|at| at + dy.len() <= from.len()));
+    let mut sums = [0.0f32; 9 * LANES];
+    let mut first = 0;
+    while first < offsets.len() {
+        let (taps, dots) = if offsets.len() - first >= 9 { (9, table.nine) } else { (1, table.one) };
+        // SAFETY: offsets and lengths are checked above; `sums` holds nine of the longest vectors.
+        unsafe {
+            dots(from.as_ptr(), offsets[first..].as_ptr(), dy.as_ptr(), dy.len(), sums.as_mut_ptr());
+        }
+        for (total, sums) in total[first..first + taps].iter_mut().zip(sums.chunks_exact(table.lanes)) {
+            *total += sums.iter().map(|&v| f64::from(v)).sum::<f64>();
+        }
+        first += taps;
     }
 }
 
@@ -331,5 +379,4 @@ multiversion! {
     fn filter_more_run(from: &[f32], offsets: &[usize], w: &[f32], out: &mut [f32]) = filter_more_body;
     fn rows_run(r: Rows, sums: &[f32], y: &mut [f32]) = rows_body;
     fn spread_run(g: &ConvGeometry, first: [usize; 2], grid: [usize; 2], cols: usize, sums: &[f32], dx: &mut [f32], accumulate: bool) = spread_body;
-    fn dots_run(from: &[f32], offsets: &[usize], dy: &[f32], total: &mut [f64; 64]) = dots_body;
 }
