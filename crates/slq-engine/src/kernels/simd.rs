@@ -20,6 +20,15 @@ pub(crate) trait Simd {
     /// # Safety
     /// As [`Simd::zero`].
     unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// # Safety
+    /// As [`Simd::zero`].
+    unsafe fn add(a: Self::V, b: Self::V) -> Self::V;
+    /// # Safety
+    /// As [`Simd::zero`].
+    unsafe fn sub(a: Self::V, b: Self::V) -> Self::V;
+    /// # Safety
+    /// As [`Simd::zero`].
+    unsafe fn mul(a: Self::V, b: Self::V) -> Self::V;
 }
 
 /// Four lanes of plain code.
@@ -51,6 +60,18 @@ impl Simd for Plain {
     unsafe fn fma(a: [f32; 4], b: [f32; 4], c: [f32; 4]) -> [f32; 4] {
         [a[0] * b[0] + c[0], a[1] * b[1] + c[1], a[2] * b[2] + c[2], a[3] * b[3] + c[3]]
     }
+    #[inline(always)]
+    unsafe fn add(a: [f32; 4], b: [f32; 4]) -> [f32; 4] {
+        [a[0] + b[0], a[1] + b[1], a[2] + b[2], a[3] + b[3]]
+    }
+    #[inline(always)]
+    unsafe fn sub(a: [f32; 4], b: [f32; 4]) -> [f32; 4] {
+        [a[0] - b[0], a[1] - b[1], a[2] - b[2], a[3] - b[3]]
+    }
+    #[inline(always)]
+    unsafe fn mul(a: [f32; 4], b: [f32; 4]) -> [f32; 4] {
+        [a[0] * b[0], a[1] * b[1], a[2] * b[2], a[3] * b[3]]
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -59,7 +80,7 @@ mod x86 {
     use std::arch::x86_64::*;
 
     macro_rules! implement {
-        ($(#[$meta:meta])* $name:ident, $v:ty, $lanes:literal, $zero:ident, $set1:ident, $loadu:ident, $storeu:ident, $fma:ident) => {
+        ($(#[$meta:meta])* $name:ident, $v:ty, $lanes:literal, $zero:ident, $set1:ident, $loadu:ident, $storeu:ident, $fma:ident, $add:ident, $sub:ident, $mul:ident) => {
             $(#[$meta])*
             pub(crate) struct $name;
 
@@ -92,17 +113,34 @@ mod x86 {
                     // SAFETY: see above.
                     unsafe { $fma(a, b, c) }
                 }
+                #[inline(always)]
+                unsafe fn add(a: $v, b: $v) -> $v {
+                    // SAFETY: see above.
+                    unsafe { $add(a, b) }
+                }
+                #[inline(always)]
+                unsafe fn sub(a: $v, b: $v) -> $v {
+                    // SAFETY: see above.
+                    unsafe { $sub(a, b) }
+                }
+                #[inline(always)]
+                unsafe fn mul(a: $v, b: $v) -> $v {
+                    // SAFETY: see above.
+                    unsafe { $mul(a, b) }
+                }
             }
         };
     }
 
     implement!(
         /// Eight lanes.
-        Avx2, __m256, 8, _mm256_setzero_ps, _mm256_set1_ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_fmadd_ps
+        Avx2, __m256, 8, _mm256_setzero_ps, _mm256_set1_ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_fmadd_ps,
+        _mm256_add_ps, _mm256_sub_ps, _mm256_mul_ps
     );
     implement!(
         /// Sixteen lanes.
-        Avx512, __m512, 16, _mm512_setzero_ps, _mm512_set1_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_fmadd_ps
+        Avx512, __m512, 16, _mm512_setzero_ps, _mm512_set1_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_fmadd_ps,
+        _mm512_add_ps, _mm512_sub_ps, _mm512_mul_ps
     );
 }
 #[cfg(target_arch = "x86_64")]

@@ -6,6 +6,7 @@ mod gather;
 mod geometry;
 mod taps;
 mod weights;
+mod winograd;
 
 pub use geometry::{ConvGeometry, ConvNeeds, Post};
 
@@ -13,10 +14,51 @@ use super::isa::Isa;
 use columns::ColumnConv;
 use depthwise::Depthwise;
 use taps::TapConv;
-use weights::{WeightGradient, bias_gradient};
+use weights::{DirectWeights, bias_gradient};
+use winograd::{Winograd, WinogradWeights};
+
+/// The algorithms of the forward pass.
+enum Forward {
+    Winograd(Winograd),
+    Taps(TapConv),
+}
+
+impl Forward {
+    fn new(g: &ConvGeometry, isa: Isa) -> Self {
+        Winograd::forward(g, isa).map_or_else(|| Forward::Taps(TapConv::forward(g, isa)), Forward::Winograd)
+    }
+
+    fn bytes(&self) -> usize {
+        match self {
+            Forward::Winograd(_) => 0,
+            Forward::Taps(taps) => taps.bytes(),
+        }
+    }
+}
+
+/// The algorithms of the weight gradient.
+enum WeightGradient {
+    Winograd(WinogradWeights),
+    Direct(DirectWeights),
+}
+
+impl WeightGradient {
+    fn new(g: &ConvGeometry, isa: Isa) -> Self {
+        WinogradWeights::new(g, isa)
+            .map_or_else(|| WeightGradient::Direct(DirectWeights::new(g, isa)), WeightGradient::Winograd)
+    }
+
+    fn bytes(&self) -> usize {
+        match self {
+            WeightGradient::Winograd(w) => w.bytes(),
+            WeightGradient::Direct(w) => w.bytes(),
+        }
+    }
+}
 
 /// The algorithms of the data gradient.
 enum DataGradient {
+    Winograd(Winograd),
     Taps(Vec<TapConv>),
     Columns(ColumnConv),
 }
@@ -26,13 +68,14 @@ impl DataGradient {
         if ColumnConv::suits(g) {
             return DataGradient::Columns(ColumnConv::new(g, isa));
         }
-        DataGradient::Taps(TapConv::backward(g, isa))
+        Winograd::backward(g, isa)
+            .map_or_else(|| DataGradient::Taps(TapConv::backward(g, isa)), DataGradient::Winograd)
     }
 
     fn bytes(&self) -> usize {
         match self {
             DataGradient::Taps(phases) => phases.iter().map(TapConv::bytes).sum(),
-            DataGradient::Columns(_) => 0,
+            DataGradient::Columns(_) | DataGradient::Winograd(_) => 0,
         }
     }
 }
@@ -64,7 +107,7 @@ pub struct Conv {
 #[allow(clippy::large_enum_variant)]
 enum Passes {
     Depthwise(Depthwise),
-    Dense { forward: TapConv, data: Option<DataGradient>, weights: Option<WeightGradient> },
+    Dense { forward: Forward, data: Option<DataGradient>, weights: Option<WeightGradient> },
 }
 
 impl std::fmt::Debug for Conv {
@@ -94,7 +137,7 @@ impl Conv {
             Passes::Depthwise(Depthwise::new(g, isa))
         } else {
             Passes::Dense {
-                forward: TapConv::forward(g, isa),
+                forward: Forward::new(g, isa),
                 data: needs.data_gradient.then(|| DataGradient::new(g, isa)),
                 weights: needs.weight_gradient.then(|| WeightGradient::new(g, isa)),
             }
@@ -130,7 +173,8 @@ impl Conv {
         }
         match &mut self.passes {
             Passes::Depthwise(d) => d.forward(x, w, bias, post, y),
-            Passes::Dense { forward, .. } => forward.run(x, w, bias, post, y, false),
+            Passes::Dense { forward: Forward::Winograd(f), .. } => f.run(x, w, bias, post, y, false),
+            Passes::Dense { forward: Forward::Taps(f), .. } => f.run(x, w, bias, post, y, false),
         }
     }
 
@@ -154,6 +198,9 @@ impl Conv {
                 for phase in phases {
                     phase.run(dy, w, None, Post::None, dx, accumulate);
                 }
+            }
+            Passes::Dense { data: Some(DataGradient::Winograd(winograd)), .. } => {
+                winograd.run(dy, w, None, Post::None, dx, accumulate);
             }
             Passes::Dense { data: Some(DataGradient::Columns(columns)), .. } => {
                 columns.run(w, dy, dx, accumulate);
@@ -181,11 +228,9 @@ impl Conv {
         assert!(self.needs.weight_gradient, "the weight gradient is not among the needs");
         match &mut self.passes {
             Passes::Depthwise(d) => d.backward_weights(x, dy, dw, accumulate),
-            Passes::Dense { weights, .. } => {
-                if let Some(weights) = weights {
-                    weights.run(x, dy, dw, accumulate);
-                }
-            }
+            Passes::Dense { weights: Some(WeightGradient::Winograd(w)), .. } => w.run(x, dy, dw, accumulate),
+            Passes::Dense { weights: Some(WeightGradient::Direct(w)), .. } => w.run(x, dy, dw, accumulate),
+            Passes::Dense { weights: None, .. } => {}
         }
         if let Some(db) = db {
             assert_eq!(db.len(), g.out_c, "bias size");

@@ -19,7 +19,7 @@ const ITEMS: usize = 16;
 /// Floats of inputs and output gradients that are worked on together.
 const HOLD: usize = 160 * 1024;
 
-pub(crate) struct WeightGradient {
+pub(crate) struct DirectWeights {
     g: ConvGeometry,
     isa: Isa,
     chunks: usize,
@@ -37,7 +37,7 @@ pub(crate) struct WeightGradient {
     partial: Aligned,
 }
 
-impl WeightGradient {
+impl DirectWeights {
     pub(crate) fn new(g: &ConvGeometry, isa: Isa) -> Self {
         let kernels = Kernels::of(isa);
         let lanes = g.group_out().next_multiple_of(kernels.lanes);
@@ -53,7 +53,7 @@ impl WeightGradient {
         let chunks = (PARTIAL / size.max(1)).clamp(1, ITEMS).min(g.n.max(1));
         let parts = ITEMS.div_ceil(chunks * g.groups).min(lanes.div_ceil(kernels.cols));
         let image = g.group_c() * padded[0] * padded[1] + g.out_h() * g.out_w() * lanes.div_ceil(parts);
-        WeightGradient {
+        DirectWeights {
             g: *g,
             isa,
             chunks,
