@@ -88,6 +88,39 @@ pub enum CompressError {
         /// What the clustering says.
         source: slq_codebook::ClusterError,
     },
+    /// No layer that a low-rank decomposition could split.
+    #[error("the network has no layer to split by {schemes}: {left}")]
+    NothingToDecompose {
+        /// The schemes.
+        schemes: String,
+        /// Why the layers of these kinds stay whole.
+        left: String,
+    },
+    /// A rank above a layer's full rank.
+    #[error("layer '{layer}': rank {rank} is out of range, its full rank is {full}")]
+    LayerRank {
+        /// The layer.
+        layer: String,
+        /// Rank asked for.
+        rank: usize,
+        /// Its full rank.
+        full: usize,
+    },
+    /// A budget below what the network takes with every layer at rank 1.
+    #[error(
+        "the network cannot be brought to {asked} {what}: split at rank 1 it takes {least} of {whole} \
+         (a ratio of {:.2})", *.whole as f64 / (*.least).max(1) as f64
+    )]
+    BudgetTooSmall {
+        /// What is counted: multiply-adds or parameters.
+        what: &'static str,
+        /// Asked for.
+        asked: u64,
+        /// Least possible.
+        least: u64,
+        /// The network as it is.
+        whole: u64,
+    },
     /// The graph does not allow what was asked.
     #[error(transparent)]
     Graph(#[from] slq_graph::GraphError),

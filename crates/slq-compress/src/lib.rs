@@ -4,6 +4,7 @@
 //! [`compress`] is the main call: a [`Graph`](slq_graph::Graph), [`TrainingData`] and [`Settings`] in, the same
 //! graph with a palette on every selected weight out, with a [`Report`] of what each round cost and won. The
 //! methods live in folders of their own with the same rooms: SLQ in `slq`, data-free clustering in `kmeans`.
+//! [`decompose`] is the other job: it splits layers into thin ones of low rank (folder `lowrank`).
 
 mod calibration;
 mod checkpoint;
@@ -12,6 +13,7 @@ mod error;
 mod fine_tune;
 mod kmeans;
 mod layers;
+mod lowrank;
 mod method;
 mod observer;
 mod report;
@@ -26,6 +28,11 @@ pub use driver::{Outcome, RunOptions, check, compress};
 pub use error::CompressError;
 pub use fine_tune::{Trained, train};
 pub use layers::{Layer, select_layers};
+pub use lowrank::{
+    Change, Cost, DecomposeReport, DecomposeSettings, Decomposed, FineTuneReport, Flops, LayerRank,
+    RankChoice, RankOverride, RankRuleFor, Scheme, TrpReport, TrpSettings, WholeLayer, decompose,
+    network_cost,
+};
 pub use method::{Method, Stage};
 pub use observer::{Event, Observer, Silent};
 pub use report::{Accuracy, Report, RoundReport, Size};

@@ -48,6 +48,15 @@ pub enum Event<'a> {
     RoundEnded(&'a RoundReport),
     /// A run goes on from its checkpoint; these rounds were done before.
     Resumed(&'a [RoundReport]),
+    /// Layers have been split.
+    Decomposed {
+        /// Layers split.
+        split: usize,
+        /// Layers of the same kinds left whole.
+        whole: usize,
+        /// Accuracy after the split.
+        accuracy: Option<Accuracy>,
+    },
     /// The compressed network's accuracy.
     Final(Accuracy),
 }

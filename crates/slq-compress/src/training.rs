@@ -32,14 +32,34 @@ pub struct Span {
     pub seed: u64,
 }
 
+/// As [`retrain_with`], with nothing beside the steps.
+///
+/// # Errors
+/// As [`retrain_with`].
+pub fn retrain(
+    executor: &mut dyn Executor,
+    teacher: Option<&mut dyn Executor>,
+    train: &Split,
+    transform: &Transform,
+    settings: &TrainingSettings,
+    span: Span,
+    observer: &mut dyn Observer,
+) -> Result<f64, CompressError> {
+    retrain_with(executor, teacher, train, transform, settings, span, observer, &mut |_, _| Ok(()))
+}
+
+/// What is done after each step, with the step's rate.
+pub(crate) type AfterStep<'a> = &'a mut dyn FnMut(&mut dyn Executor, f32) -> Result<(), CompressError>;
+
 /// Runs SGD steps on `executor`; with a `teacher`, towards its outputs instead of the labels. The learning rate
-/// starts anew with each call.
+/// starts anew with each call. `after` is called after every step.
 ///
 /// Returns the seconds it took.
 ///
 /// # Errors
 /// [`CompressError::Engine`] where a step fails or diverges, [`CompressError::Data`] for an unreadable image.
-pub fn retrain(
+#[allow(clippy::too_many_arguments)]
+pub(crate) fn retrain_with(
     executor: &mut dyn Executor,
     mut teacher: Option<&mut dyn Executor>,
     train: &Split,
@@ -47,6 +67,7 @@ pub fn retrain(
     settings: &TrainingSettings,
     span: Span,
     observer: &mut dyn Observer,
+    after: AfterStep<'_>,
 ) -> Result<f64, CompressError> {
     let began = Instant::now();
     executor.reset_momentum();
@@ -76,6 +97,7 @@ pub fn retrain(
             }
             _ => executor.train_step(&batch.images, Target::Labels(&batch.labels), &step)?,
         };
+        after(executor, learning_rate)?;
         observer.on(&Event::Step {
             iteration: iteration + 1,
             iterations: span.iterations,

@@ -44,13 +44,16 @@ pub use model::{Model, ModelName, SaveOptions, Saved, check_output, open, save, 
 pub use sample::{Sample, sample};
 pub use slq_caffe::{Phase as CaffePhase, ReadOptions as CaffeReadOptions, Source as CaffeSource};
 pub use slq_compress::{
-    Accuracy, CompressError, Duration, Event, Granularity, Initialisation, LayerRule, MethodName, Observer,
-    Outcome, PartitionRule, PartitionScope, Report, RoundReport, RunOptions, Settings, Silent, Size, Trained,
-    TrainingData, TrainingSettings, check, compress, train,
+    Accuracy, Change, CompressError, DecomposeReport, DecomposeSettings, Decomposed, Duration, Event,
+    Granularity, Initialisation, LayerRule, MethodName, Observer, Outcome, PartitionRule, PartitionScope,
+    Report, RoundReport, RunOptions, Settings, Silent, Size, Trained, TrainingData, TrainingSettings, check,
+    compress, decompose, train,
 };
+pub use slq_compress::{RankChoice, RankOverride, RankRuleFor, Scheme, TrpSettings};
 pub use slq_data::{Dataset, OpenOptions, Resize, Split, Transform};
 pub use slq_engine::schedule::LearningRate;
 pub use slq_engine::{BatchNormMode, EngineError, Isa, UpdateRule};
 pub use slq_file::write_atomically;
 pub use slq_graph::Graph;
 pub use slq_graph::stats::{Summary, WeightStats, summary as summarize};
+pub use slq_lowrank::RankRule;

@@ -6,11 +6,13 @@ mod common;
 mod compress;
 mod convert;
 mod data;
+mod decompose;
 mod demo;
 mod eval;
 mod inspect;
 mod progress;
 mod run;
+mod size;
 mod table;
 mod train;
 mod training;
@@ -40,8 +42,8 @@ enum Command {
     Train(train::Args),
     /// The main job: share the weights of a trained network, round by round
     Compress(Box<compress::Args>),
-    /// Low-rank decomposition (not available in this version)
-    Decompose(NotYet),
+    /// Low-rank decomposition: layers into thin ones, so that the network computes less
+    Decompose(Box<decompose::Args>),
     /// Accuracy and loss on the test split
     Eval(eval::Args),
     /// Run the network on given inputs
@@ -54,13 +56,6 @@ enum Command {
     Cluster(cluster::Args),
     /// Speed of forward pass and training step
     Bench(bench::Args),
-}
-
-/// Arguments of a command that is planned: any.
-#[derive(clap::Args)]
-struct NotYet {
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
-    _anything: Vec<String>,
 }
 
 /// What a command can fail with: the library's errors, or a missing output.
@@ -80,7 +75,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Demo(args) => demo::run(args, &common),
         Command::Train(args) => train::run(args, &common),
         Command::Compress(args) => compress::run(*args, &common),
-        Command::Decompose(_) => Err(slq::Error::NotYet("decompose (low-rank decomposition)")),
+        Command::Decompose(args) => decompose::run(*args, &common),
         Command::Eval(args) => eval::run(args, &common),
         Command::Run(args) => run::run(args, &common),
         Command::Inspect(args) => inspect::run(args, &common),

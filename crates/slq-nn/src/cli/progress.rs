@@ -129,6 +129,13 @@ impl Observer for Progress {
                     ));
                 }
             }
+            Event::Decomposed { split, whole, accuracy } => {
+                let accuracy =
+                    accuracy.as_ref().map(|a| format!(", {} top-1", percent(a))).unwrap_or_default();
+                self.line(&format!("{split} layers split, {whole} left whole{accuracy}"));
+                self.title = "fine-tuning".into();
+                (self.images, self.began) = (0, Instant::now());
+            }
             Event::Final(a) => self.line(&format!("final: {} top-1, loss {:.4}", percent(a), a.loss)),
             _ => {}
         }

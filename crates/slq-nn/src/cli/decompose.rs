@@ -1,0 +1,294 @@
+//! `slq decompose`: layers into thin ones of low rank.
+
+use std::path::PathBuf;
+
+use clap::ValueEnum;
+use serde_json::json;
+use slq::{
+    DecomposeReport, DecomposeSettings, Duration, LearningRate, RankChoice, RankRule, RankRuleFor,
+    SaveOptions, Saved, Scheme, TrainingSettings, TrpSettings,
+};
+
+use super::common::{Common, ModelArgs};
+use super::data::DataArgs;
+use super::progress::{Progress, percent};
+use super::size::TargetSize;
+use super::table;
+use super::training::TrainingArgs;
+
+/// Split layers into thin ones of low rank, so that the network computes less.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  slq decompose net.onnx --scheme spatial --flops 2.5 -o thin.onnx
+  slq decompose net.onnx --scheme channel,svd --energy 0.9 --data DATASET --fine-tune-epochs 2 -o thin.onnx
+  slq decompose net.onnx --scheme spatial --flops 2.84 --data DATASET --trp --epochs 4 --lr 0.01 -o thin.onnx")]
+pub(crate) struct Args {
+    #[command(flatten)]
+    model: ModelArgs,
+    #[command(flatten)]
+    data: DataArgs,
+    /// How layers are split: channel, spatial or decouple for convolutions, svd for fully connected layers; one of
+    /// the former and svd may stand together
+    #[arg(long, value_enum, value_delimiter = ',', required = true)]
+    scheme: Vec<SchemeName>,
+    #[command(flatten)]
+    ranks: RankArgs,
+    /// Ranks of single layers: GLOB=RANK, GLOB=skip, or GLOB=auto to split what is left whole by default (first
+    /// convolution, 1x1); may be given several times, the last match counts
+    #[arg(long, value_name = "GLOB=RANK")]
+    layers: Vec<RankRuleFor>,
+    /// Split also where that costs more than it saves
+    #[arg(long)]
+    force: bool,
+    /// Trained rank pruning: train with weights truncated again and again, then split
+    #[arg(long, requires = "data")]
+    trp: bool,
+    /// Steps from one truncation to the next [default: 1]
+    #[arg(long, value_name = "M", requires = "trp")]
+    trp_period: Option<u64>,
+    /// Share of a weight's energy that a truncation keeps [default: 0.9]
+    #[arg(long, value_name = "E", requires = "trp", allow_negative_numbers = true)]
+    train_energy: Option<f64>,
+    /// Weight of the nuclear norm in the loss [default: 0.0003]
+    #[arg(long, value_name = "L", requires = "trp", allow_negative_numbers = true)]
+    nuclear_weight: Option<f64>,
+    /// Share of the training after which the ranks stay, where they do not follow from the trained weights
+    /// [default: 0.5]
+    #[arg(long, value_name = "SHARE", requires = "trp", allow_negative_numbers = true)]
+    trp_freeze: Option<f64>,
+    /// Passes over the training images with --trp [default: 1]
+    #[arg(long, value_name = "N", requires = "trp", conflicts_with = "iterations")]
+    epochs: Option<f64>,
+    /// Steps of one batch each with --trp
+    #[arg(long, value_name = "N", requires = "trp")]
+    iterations: Option<u64>,
+    /// Passes over the training images after the split [default: 0]
+    #[arg(long, value_name = "N", requires = "data")]
+    fine_tune_epochs: Option<f64>,
+    /// Base learning rate after the split [default: that of --lr]
+    #[arg(long, value_name = "X", requires = "fine_tune_epochs", allow_negative_numbers = true)]
+    fine_tune_lr: Option<f64>,
+    #[command(flatten)]
+    training: TrainingArgs,
+    /// Output; may be given several times, the ending decides: .onnx, .caffemodel, .safetensors
+    #[arg(short, long, value_name = "OUT", required = true)]
+    output: Vec<PathBuf>,
+}
+
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq)]
+enum SchemeName {
+    /// kh x kw convolution to r channels, then 1 x 1
+    Channel,
+    /// kh x 1 convolution to r channels, then 1 x kw
+    Spatial,
+    /// Sum of r pairs of a pointwise and a depthwise convolution
+    Decouple,
+    /// Fully connected layers in two
+    Svd,
+}
+
+impl From<SchemeName> for Scheme {
+    fn from(name: SchemeName) -> Self {
+        match name {
+            SchemeName::Channel => Self::Channel,
+            SchemeName::Spatial => Self::Spatial,
+            SchemeName::Decouple => Self::Decouple,
+            SchemeName::Svd => Self::Svd,
+        }
+    }
+}
+
+/// One of these; with --trp a threshold of 0.05 by default (decouple: energy 0.85).
+#[derive(clap::Args)]
+#[group(id = "ranks", multiple = false)]
+struct RankArgs {
+    /// Ranks that keep this share of the energy (sum of squared singular values)
+    #[arg(long, value_name = "E", allow_negative_numbers = true)]
+    energy: Option<f64>,
+    /// Ranks that keep the singular values of at least T
+    #[arg(long, value_name = "T", allow_negative_numbers = true)]
+    threshold: Option<f64>,
+    /// This rank for every layer (at most its full rank)
+    #[arg(long, value_name = "R")]
+    rank: Option<usize>,
+    /// This share of the full rank for every layer
+    #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
+    rate: Option<f64>,
+    /// Ranks shared over the layers so that the multiply-adds fall by this factor
+    #[arg(long, value_name = "RATIO", allow_negative_numbers = true)]
+    flops: Option<f64>,
+    /// Ranks shared over the layers so that the parameters take this size: 50000, 50KB, 2x
+    #[arg(long, value_name = "SIZE")]
+    target_size: Option<TargetSize>,
+}
+
+impl RankArgs {
+    fn choice(&self, dense_bytes: u64) -> Option<RankChoice> {
+        let rule = |r: RankRule| Some(RankChoice::Rule(r));
+        match self {
+            Self { energy: Some(v), .. } => rule(RankRule::Energy(*v)),
+            Self { threshold: Some(v), .. } => rule(RankRule::Threshold(*v)),
+            Self { rank: Some(v), .. } => rule(RankRule::Rank(*v)),
+            Self { rate: Some(v), .. } => rule(RankRule::Rate(*v)),
+            Self { flops: Some(v), .. } => Some(RankChoice::Flops(*v)),
+            Self { target_size: Some(v), .. } => Some(RankChoice::TargetSize(v.bytes(dense_bytes))),
+            _ => None,
+        }
+    }
+}
+
+impl Args {
+    fn settings(&self, dense_bytes: u64, seed: u64) -> Result<DecomposeSettings, slq::Error> {
+        let mut convolutions = self.scheme.iter().filter(|s| **s != SchemeName::Svd);
+        let scheme = convolutions.next().copied();
+        if convolutions.any(|s| Some(*s) != scheme) {
+            return Err(slq::Error::Argument("--scheme: give one of channel, spatial and decouple".into()));
+        }
+        let published = match scheme {
+            Some(SchemeName::Decouple) => RankRule::Energy(0.85),
+            _ => RankRule::Threshold(0.05),
+        };
+        let ranks = match self.ranks.choice(dense_bytes) {
+            Some(ranks) => ranks,
+            None if self.trp => RankChoice::Rule(published),
+            None => {
+                let flags = "--energy, --threshold, --rank, --rate, --flops or --target-size";
+                return Err(slq::Error::Argument(format!("no ranks: give one of {flags}")));
+            }
+        };
+        let base = TrainingSettings {
+            learning_rate: 0.01,
+            lr_policy: LearningRate::Cosine { max: 0 },
+            ..Default::default()
+        };
+        let training = self.training.settings(base);
+        let default = TrpSettings::default();
+        let trp = self.trp.then(|| TrpSettings {
+            period: self.trp_period.unwrap_or(default.period),
+            energy: self.train_energy.unwrap_or(default.energy),
+            nuclear_weight: self.nuclear_weight.unwrap_or(default.nuclear_weight),
+            freeze_after: self.trp_freeze.unwrap_or(default.freeze_after),
+            training: TrainingSettings {
+                duration: match (self.epochs, self.iterations) {
+                    (None, Some(n)) => Duration::Iterations(n),
+                    (epochs, _) => Duration::Epochs(epochs.unwrap_or(1.0)),
+                },
+                ..training.clone()
+            },
+        });
+        let fine_tune = self.fine_tune_epochs.filter(|&n| n != 0.0).map(|epochs| TrainingSettings {
+            duration: Duration::Epochs(epochs),
+            learning_rate: self.fine_tune_lr.unwrap_or(training.learning_rate),
+            ..training.clone()
+        });
+        Ok(DecomposeSettings {
+            convolutions: scheme.map(Scheme::from),
+            fully_connected: self.scheme.contains(&SchemeName::Svd),
+            ranks,
+            layers: self.layers.clone(),
+            force: self.force,
+            trp,
+            fine_tune,
+            batch: training.batch,
+            seed,
+        })
+    }
+}
+
+pub(crate) fn run(args: Args, common: &Common) -> super::Outcome {
+    args.output.iter().try_for_each(|o| slq::check_output(o))?;
+    let model = args.model.open(common.seed)?;
+    if model.graph.nodes.is_empty() {
+        return Err(slq::Error::NeedsGraph(args.model.model.clone().into()));
+    }
+    let settings = args.settings(4 * model.graph.parameter_count() as u64, common.seed)?;
+    let data = args.data.open(&model)?;
+    let mut progress = Progress::new(common);
+    let mut done = slq::decompose(model.graph, data.as_ref(), &settings, common.isa(), &mut progress)?;
+    for layer in done.report.left_whole.iter().filter(|l| l.warning) {
+        common.note(format!("warning: layer '{}' is left whole: {}", layer.name, layer.reason));
+    }
+    if let Some(data) = &data {
+        slq::preprocessing::store(&mut done.graph, &data.transform);
+    }
+    // The layers are no longer those of the prototxt that the network may have come from.
+    let options = SaveOptions { dense: true, caffe: None };
+    let saved =
+        args.output.iter().map(|o| slq::save(&done.graph, o, &options)).collect::<Result<Vec<_>, _>>()?;
+    let mut json = serde_json::to_value(&done.report).unwrap_or_default();
+    json["outputs"] = json!(saved);
+    common.print(&json, summary(&done.report, &saved));
+    Ok(())
+}
+
+/// The final table: layers, what was left whole and why, accuracy, operations, parameters, files.
+fn summary(report: &DecomposeReport, saved: &[Saved]) -> String {
+    let header = [
+        "layer",
+        "scheme",
+        "rank",
+        "of",
+        "error",
+        "multiply-adds before",
+        "after",
+        "parameters before",
+        "after",
+    ];
+    let rows = report.layers.iter().map(|l| {
+        vec![
+            l.name.clone(),
+            l.scheme.text().into(),
+            l.rank.to_string(),
+            l.of.to_string(),
+            format!("{:.2} %", 100.0 * l.error),
+            table::thousands(l.flops.before),
+            table::thousands(l.flops.after),
+            table::thousands(l.parameters.before),
+            table::thousands(l.parameters.after),
+        ]
+    });
+    let mut text = format!("{}\n\n", table::table(&header, 2, rows));
+    if report.layers.is_empty() {
+        text += "no layer was split: the network is unchanged\n";
+    }
+    for layer in &report.left_whole {
+        text += &format!("whole     {}: {}\n", layer.name, layer.reason);
+    }
+    if let Some(trp) = &report.trp {
+        text += &format!(
+            "training  {} steps at low rank in {:.1} s, {} truncations take {:.1} % of it; {} before the split\n",
+            trp.iterations,
+            trp.seconds,
+            trp.truncations,
+            100.0 * trp.svd_share,
+            percent(&trp.trained)
+        );
+    }
+    if let Some(tuned) = &report.fine_tune {
+        let before = percent(&tuned.before);
+        text += &format!("split     {before}, then {} steps in {:.1} s\n", tuned.iterations, tuned.seconds);
+    }
+    if let (Some(before), Some(after)) = (&report.baseline, &report.final_accuracy) {
+        let points = 100.0 * (after.top1 - before.top1);
+        text += &format!(
+            "top-1     {} before, {} after ({points:+.2} points)\n",
+            percent(before),
+            percent(after)
+        );
+    }
+    text += &format!(
+        "operations {} multiply-adds before, {} after ({:.2}x fewer)\n",
+        table::thousands(report.flops.before),
+        table::thousands(report.flops.after),
+        report.flops.ratio
+    );
+    text += &format!(
+        "parameters {} before, {} after\n",
+        table::thousands(report.parameters.before),
+        table::thousands(report.parameters.after)
+    );
+    for s in saved {
+        text += &format!("written   {}, {} bytes\n", s.path.display(), table::thousands(s.file_bytes));
+    }
+    text.trim_end().into()
+}
