@@ -9,7 +9,8 @@ images, and the network is first trained without them ("prepare-validation"): th
 were chosen; the test images are for the final table alone.
 
 "difference" is accuracy minus the float reference of the same seed, in points; its standard error is that of the
-per-image differences, averaged over the seeds.
+per-image differences, averaged over the seeds. "ratio" is 4 bytes for every parameter of the network that the plan
+starts from, against what is stored; "fewer operations" compares multiply-adds of convolutions and matrix products.
 """
 import argparse
 import gzip
@@ -31,6 +32,20 @@ AUGMENT = ["--mean", "0.485,0.456,0.406", "--std", "0.229,0.224,0.225", "--pad-c
 
 def lenet(bits, lr, iterations, *more):
     return ["--bits", str(bits), "--lr", str(lr), "--iterations-per-round", str(iterations), *LENET, *more]
+
+
+# Fine-tuning of the reference, of TRP and of plain decompositions alike: eight epochs.
+TRP_LR = ["--lr", "0.02", *CIFAR]
+
+
+def decompose(scheme, ratio, *more):
+    return ["decompose", "--scheme", scheme, "--flops", str(ratio), *more]
+
+
+def trp(scheme, ratio, *more):
+    """Six epochs at low rank, two on the factors."""
+    epochs = ["--epochs", "6", "--fine-tune-epochs", "2", "--fine-tune-lr", "0.005"]
+    return decompose(scheme, ratio, "--trp", "--trp-period", "10", *epochs, *TRP_LR, *more)
 
 
 def plans(shared):
@@ -82,6 +97,27 @@ def plans(shared):
                 "K=17 magnitude": ["--bits", "5", "--epochs-per-round", "0.8", "--lr", "0.01", *CIFAR],
                 "one-shot k-means K=9": ["--method", "kmeans", "--codebook-size", "9"],
                 "K=9 magnitude": ["--bits", "4", "--epochs-per-round", "1", "--lr", "0.01", *CIFAR],
+            },
+        },
+        # Low rank at the published ratios of multiply-adds (arXiv 2004.14566, CIFAR-10), and 5-bit SLQ on top.
+        "trp-resnet20": {
+            "prepare": [f"{shared}/models/resnet20_cifar10.onnx", "--epochs", "4", "--lr", "0.02", *CIFAR, *AUGMENT],
+            "data": f"{shared}/data/cifar10-jpeg.zip",
+            "eval": [],
+            "reference": ["--epochs", "8", *TRP_LR],
+            "runs": {
+                **{
+                    f"{scheme} {name}": settings
+                    for scheme, ratio in (("channel", 2.17), ("spatial", 2.84), ("decouple", 2.04))
+                    for name, settings in (
+                        ("plain", decompose(scheme, ratio, "--batch", "128")),
+                        ("fine-tuned", decompose(scheme, ratio, "--fine-tune-epochs", "8", *TRP_LR)),
+                        ("TRP", trp(scheme, ratio)),
+                    )
+                },
+                "spatial TRP then K=17": [
+                    "after:spatial TRP", "--bits", "5", "--epochs-per-round", "1", "--lr", "0.01", *CIFAR
+                ],
             },
         },
     }
@@ -148,21 +184,28 @@ def main():
         run(options.slq, ["train", *prepare, "--data", data, "-o", str(prepared)], out / "prepared.json")
         plan["model"] = [str(prepared)]
     correct = {}
-    print("| run | top-1 % by seed | mean | difference to float | stored | ratio | seconds |\n|---|---|---|---|---|---|---|")
+    print("| run | top-1 % by seed | mean | difference to float | stored | ratio | fewer operations | seconds |")
+    print("|---|---|---|---|---|---|---|---|")
     runs = {"float, fine-tuned as long": None, **plan["runs"]}
     if options.only:
         runs = {k: v for k, v in runs.items() if k in options.only.split(",") or v is None}
+    models, changes = {}, {}
     for name, settings in runs.items():
         rows, reports = [], []
-        for seed in range(1 if settings and "kmeans" in settings else options.seeds):
-            stem = out / f"{name.replace(' ', '-').replace('=', '')}-{seed}"
-            model = stem.with_suffix(".onnx")
+        # A run may work on what another one made.
+        source = settings[0].removeprefix("after:") if settings and settings[0].startswith("after:") else None
+        settings = settings[1:] if source else settings
+        command = "train" if settings is None else "decompose" if settings[0] == "decompose" else "compress"
+        trains = settings is None or not ("kmeans" in settings or (command == "decompose" and "--lr" not in settings))
+        for seed in range(options.seeds if trains else 1):
+            stem = f"{out / name.replace(' ', '-').replace('=', '')}-{seed}"
+            model, report = Path(f"{stem}.onnx"), Path(f"{stem}.json")
             common = ["--data", data, "--seed", str(seed), "-o", str(model)]
-            if settings is None:
-                report = run(options.slq, ["train", *plan["model"], *plan["reference"], *common], stem.with_suffix(".json"))
-            else:
-                folder = [] if "kmeans" in settings else ["--run-dir", str(stem) + ".run"]
-                report = run(options.slq, ["compress", *plan["model"], *settings, *common, *folder], stem.with_suffix(".json"))
+            given = [str(models[source][seed % len(models[source])])] if source else plan["model"]
+            more = plan["reference"] if settings is None else settings[1:] if command == "decompose" else settings
+            folder = ["--run-dir", f"{stem}.run"] if command == "compress" and trains else []
+            report = run(options.slq, [command, *given, *more, *common, *folder], report)
+            models.setdefault(name, []).append(model)
             rows.append(predictions(options.slq, model, plan, data, Path(str(stem) + ".npy")) == truth)
             reports.append(report)
             assert abs(rows[-1].mean() - report["final"]["top1"]) < 1e-9, "predictions and report disagree"
@@ -172,10 +215,16 @@ def main():
         pairs = [reference[i % len(reference)] for i in range(len(rows))]
         each = np.mean([r.astype(float) - p for r, p in zip(rows, pairs)], axis=0)
         difference = f"{100 * each.mean():+.2f} ± {100 * each.std(ddof=1) / len(each) ** 0.5:.2f}" if settings else ""
-        size = reports[0].get("size")
+        # Ratios are to the network that the plan starts from.
+        last = reports[0]
+        stored = last["size"]["stored_bytes"] if "size" in last else 4 * last["parameters"]["after"] if "flops" in last else None
+        dense = last["size"]["dense_bytes"] if "size" in last else 4 * last["parameters"]["before"] if "flops" in last else None
+        before = changes.get(source, {"dense": dense, "operations": 1})
+        operations = before["operations"] * last.get("flops", {"ratio": 1})["ratio"]
+        changes[name] = {"dense": before["dense"], "operations": operations}
         seconds = np.mean([r.get("seconds", 0) for r in reports])
         print(f"| {name} | {' '.join(f'{t:.2f}' for t in top1)} | {np.mean(top1):.2f} | {difference} "
-              f"| {size['stored_bytes'] if size else ''} | {size['ratio'] if size else 1:.2f} | {seconds:.0f} |", flush=True)
+              f"| {stored or ''} | {before['dense'] / stored if stored else 1:.2f} | {operations:.2f} | {seconds:.0f} |", flush=True)
 
 
 if __name__ == "__main__":

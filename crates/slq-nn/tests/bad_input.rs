@@ -15,6 +15,11 @@ fn wrong_usage_is_status_two() {
         &["compress", "a.onnx", "-o", "b.onnx", "--resume", "dir"],
         &["train", "zoo:lenet", "-o", "a.onnx"],
         &["cluster", "x.npy"],
+        &["decompose", "a.onnx", "-o", "b.onnx"],
+        &["decompose", "a.onnx", "-o", "b.onnx", "--scheme", "diagonal", "--rank", "2"],
+        &["decompose", "a.onnx", "-o", "b.onnx", "--scheme", "svd", "--rank", "2", "--energy", "0.5"],
+        &["decompose", "a.onnx", "-o", "b.onnx", "--scheme", "svd", "--rank", "2", "--trp"],
+        &["decompose", "a.onnx", "-o", "b.onnx", "--scheme", "svd", "--target-size", "small"],
     ] {
         fails(args, 2);
     }
@@ -41,7 +46,20 @@ fn missing_things_are_named() {
         (&["compress", &model, "--method", "mlq", "-o", &out], "mlq"),
         (&["compress", "--resume", "no/such/run"], "no/such/run"),
         (&["compress", &model, "--method", "kmeans", "-o", "a.slq"], ".slq"),
-        (&["decompose", &model, "--scheme", "channel"], "decompose"),
+        (&["decompose", &model, "--scheme", "channel", "-o", &out], "--energy"),
+        (&["decompose", &model, "--scheme", "channel,spatial", "--rank", "2", "-o", &out], "--scheme"),
+        (&["decompose", &model, "--scheme", "channel", "--rank", "0", "-o", &out], "rank 0"),
+        (&["decompose", &model, "--scheme", "channel", "--rank", "51", "-o", &out], "50"),
+        (&["decompose", &model, "--scheme", "channel", "--energy", "1.5", "-o", &out], "energy"),
+        (
+            &["decompose", &model, "--scheme", "channel", "--energy", "0.5", "--layers", "fog=2", "-o", &out],
+            "fog",
+        ),
+        (&["decompose", &model, "--scheme", "svd", "--rank", "2", "--layers", "ip2*=11", "-o", &out], "ip2"),
+        (&["decompose", &model, "--scheme", "channel", "--flops", "100", "-o", &out], "multiply-adds"),
+        (&["decompose", &model, "--scheme", "svd", "--target-size", "1000x", "-o", &out], "parameters"),
+        (&["decompose", "zoo:lenet-300-100", "--scheme", "spatial", "--rank", "2", "-o", &out], "spatial"),
+        (&["decompose", &model, "--scheme", "svd", "--rank", "2", "-o", "x.h5"], "x.h5"),
         (&["train", "zoo:lenet", "--data", "mnist-10k", "--epochs", "1", "--lr", "-1", "-o", &out], "lr"),
         (&["cluster", "missing.npy", "--k", "3"], "missing.npy"),
         (&["run", &model, "--input", "missing.npy", "-o", &out], "missing.npy"),

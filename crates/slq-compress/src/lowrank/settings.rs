@@ -19,13 +19,6 @@ pub enum RankChoice {
     TargetSize(u64),
 }
 
-impl RankChoice {
-    /// Whether ranks are shared out under a budget.
-    pub(crate) fn is_budget(&self) -> bool {
-        !matches!(self, Self::Rule(_))
-    }
-}
-
 /// What happens to single layers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
