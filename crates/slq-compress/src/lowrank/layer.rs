@@ -14,7 +14,7 @@ use crate::error::CompressError;
 /// What a layer costs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct Cost {
-    /// Multiply-adds for one image.
+    /// Multiply-adds for one image (or the batch that the graph declares).
     pub macs: u64,
     /// Parameters, bias excluded.
     pub parameters: u64,
@@ -122,29 +122,24 @@ pub struct LeftWhole {
     pub reason: Reason,
 }
 
-/// The shapes of a graph for one image, or as declared where the first extent is no batch.
+/// The shapes of a graph for one image, or for the batch that the graph declares.
 pub(crate) fn one_image(graph: &Graph) -> Result<Shapes, CompressError> {
-    let shapes = |one: bool| {
-        let extent = |(i, dim): (usize, &Dim)| match dim {
-            Dim::Known(d) if i > 0 || !one => Some(*d),
-            _ if i == 0 => Some(1),
-            _ => None,
-        };
-        let inputs = graph.inputs.iter().filter(|i| !graph.weights.contains_key(&i.name));
-        let known: Vec<_> = inputs
-            .filter_map(|i| {
-                let dims =
-                    i.shape.as_ref()?.iter().enumerate().map(extent).collect::<Option<Vec<usize>>>()?;
-                Some((i.name.as_str(), dims))
-            })
-            .collect();
-        infer_shapes(graph, &known)
+    let extent = |(i, dim): (usize, &Dim)| match dim {
+        Dim::Known(d) => Some(*d),
+        _ => (i == 0).then_some(1),
     };
-    Ok(shapes(true).or_else(|_| shapes(false))?)
+    let inputs = graph.inputs.iter().filter(|i| !graph.weights.contains_key(&i.name));
+    let shapes: Vec<_> = inputs
+        .filter_map(|i| {
+            let dims = i.shape.as_ref()?.iter().enumerate().map(extent).collect::<Option<Vec<usize>>>()?;
+            Some((i.name.as_str(), dims))
+        })
+        .collect();
+    Ok(infer_shapes(graph, &shapes)?)
 }
 
-/// Multiply-adds and parameters of a network: the former for one image, of all convolutions and matrix products
-/// (method.md, section 6), the latter running statistics included.
+/// Multiply-adds and parameters of a network: the former for one image (or the batch that the graph
+/// declares), of all convolutions and matrix products (method.md, section 6), the latter running statistics included.
 ///
 /// # Errors
 /// [`CompressError::Graph`] where the shapes cannot be inferred.
@@ -367,8 +362,10 @@ fn product_cost(rows: usize, a: usize, b: usize) -> Cost {
 
 /// A convolution from `input` to `output` (N x C x H x W) split at rank 1.
 fn conv_cost(scheme: Scheme, input: &[usize], output: &[usize], [n, c, kh, kw]: [usize; 4]) -> Cost {
-    let [h, w] = [input[2], input[3]];
+    let [images, h, w] = [input[0], input[2], input[3]];
     let [oh, ow] = [output[2], output[3]];
+    // Rows of the input and of the output, over all images.
+    let (h, oh) = (images.saturating_mul(h), images.saturating_mul(oh));
     match scheme {
         Scheme::Spatial => sum(cost(&[oh, w], &[c, kh], &[c, kh]), cost(&[n, oh, ow], &[kw], &[n, kw])),
         Scheme::Decouple => sum(cost(&[n, h, w], &[c], &[n, c]), cost(&[n, oh, ow], &[kh, kw], &[n, kh, kw])),

@@ -20,9 +20,9 @@ pub struct Change {
 /// Multiply-adds before and after.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Flops {
-    /// Multiply-adds for one image, as it came.
+    /// Multiply-adds for one image (or the declared batch), as it came.
     pub before: u64,
-    /// Multiply-adds for one image, after.
+    /// Multiply-adds for one image (or the declared batch), after.
     pub after: u64,
     /// `before / after`.
     pub ratio: f64,
@@ -43,7 +43,7 @@ pub struct LayerRank {
     pub of: usize,
     /// Squared error over the sum of squared weights.
     pub error: f64,
-    /// Multiply-adds for one image.
+    /// Multiply-adds for one image (or the batch that the graph declares).
     pub flops: Change,
     /// Parameters, bias excluded.
     pub parameters: Change,

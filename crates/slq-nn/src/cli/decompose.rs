@@ -70,6 +70,9 @@ pub(crate) struct Args {
     fine_tune_lr: Option<f64>,
     #[command(flatten)]
     training: TrainingArgs,
+    /// Also measure how fast the network runs before and after
+    #[arg(long)]
+    speed: bool,
     /// Output; may be given several times, the ending decides: .onnx, .caffemodel, .safetensors
     #[arg(short, long, value_name = "OUT", required = true)]
     output: Vec<PathBuf>,
@@ -203,6 +206,7 @@ pub(crate) fn run(args: Args, common: &Common) -> super::Outcome {
     }
     let settings = args.settings(4 * model.graph.parameter_count() as u64, common.seed)?;
     let data = args.data.open(&model)?;
+    let whole = args.speed.then(|| model.graph.clone());
     let mut progress = Progress::new(common);
     let mut done = slq::decompose(model.graph, data.as_ref(), &settings, common.isa(), &mut progress)?;
     for layer in done.report.left_whole.iter().filter(|l| l.warning) {
@@ -217,7 +221,15 @@ pub(crate) fn run(args: Args, common: &Common) -> super::Outcome {
         args.output.iter().map(|o| slq::save(&done.graph, o, &options)).collect::<Result<Vec<_>, _>>()?;
     let mut json = serde_json::to_value(&done.report).unwrap_or_default();
     json["outputs"] = json!(saved);
-    common.print(&json, summary(&done.report, &saved));
+    let mut text = summary(&done.report, &saved);
+    if let Some(whole) = whole {
+        let rate = |graph| slq::measure_speed(graph, settings.batch, 2.0, common.isa()).map(|s| s.forward);
+        let (before, after) = (rate(&whole)?, rate(&done.graph)?);
+        json["speed"] = json!({ "before": before, "after": after, "ratio": after / before });
+        let ratio = after / before;
+        text += &format!("\nforward   {before:.0} images/s before, {after:.0} after ({ratio:.2}x as fast)");
+    }
+    common.print(&json, text);
     Ok(())
 }
 
