@@ -141,8 +141,6 @@ impl Budget {
     pub fn new(choice: RankChoice, total: Cost, candidates: &[Candidate]) -> Option<Self> {
         let (pick, what, limit): (fn(Cost) -> u64, _, u64) = match choice {
             RankChoice::Rule(_) => return None,
-            // A ratio of 1 asks for nothing, whatever rounding does to the quotient.
-            RankChoice::Flops(ratio) if ratio == 1.0 => (|c| c.macs, "multiply-adds", total.macs),
             RankChoice::Flops(ratio) => (|c| c.macs, "multiply-adds", (total.macs as f64 / ratio) as u64),
             RankChoice::TargetSize(bytes) => (|c| c.parameters, "parameters", bytes / 4),
         };

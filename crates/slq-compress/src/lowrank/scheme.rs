@@ -123,12 +123,12 @@ impl View {
     pub fn factors(&self, decompositions: &[Svd], rank: usize, outputs_first: bool) -> Vec<[Factor; 2]> {
         match (self.extents, self.scheme) {
             (Extents::Kernel([n, c, kh, kw]), Scheme::Decouple) => {
-                let all: Vec<_> = decompositions.iter().map(|d| d.factors(rank)).collect();
+                let (left, right): (Vec<_>, Vec<_>) = decompositions.iter().map(|d| d.factors(rank)).unzip();
+                let column = |all: &[Vec<f32>], t: usize| -> Vec<f32> {
+                    all.iter().flat_map(|f| f.iter().skip(t).step_by(rank).copied()).collect()
+                };
                 let pair = |t: usize| {
-                    let column = |pick: fn(&(Vec<f32>, Vec<f32>)) -> &Vec<f32>| {
-                        all.iter().flat_map(|f| pick(f).iter().skip(t).step_by(rank).copied()).collect()
-                    };
-                    [(vec![n, c, 1, 1], column(|f| &f.0)), (vec![n, 1, kh, kw], column(|f| &f.1))]
+                    [(vec![n, c, 1, 1], column(&left, t)), (vec![n, 1, kh, kw], column(&right, t))]
                 };
                 (0..rank).map(pair).collect()
             }
