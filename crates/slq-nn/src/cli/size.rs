@@ -39,7 +39,7 @@ impl std::str::FromStr for TargetSize {
             _ => return Err(bad()),
         };
         let bytes = value * factor;
-        if bytes >= 1.0 && bytes < 1e18 { Ok(Self::Bytes(bytes as u64)) } else { Err(bad()) }
+        if (1.0..1e18).contains(&bytes) { Ok(Self::Bytes(bytes as u64)) } else { Err(bad()) }
     }
 }
 
