@@ -146,13 +146,18 @@ fn winograd() {
     check(ConvGeometry { groups: 2, ..square(2, 32, 13, 48, 3, 1, 1) }, 24);
     check(ConvGeometry { h: 9, pads: [0, 2, 1, 0], ..square(3, 16, 22, 16, 3, 1, 1) }, 25);
     check(square(1, 100, 24, 100, 3, 1, 1), 26);
+    check(square(4, 20, 12, 50, 5, 1, 0), 27);
+    check(square(2, 16, 13, 24, 5, 1, 2), 28);
+    check(ConvGeometry { groups: 2, pads: [4, 1, 0, 3], ..square(2, 40, 9, 24, 5, 1, 0) }, 29);
 }
 
 /// `docs/kernels.md` quotes these figures.
 #[test]
 fn winograd_errors() {
-    for (channels, bound) in [(16, 2e-6), (128, 4e-6), (512, 8e-6)] {
-        let g = square(1, channels, 16, 16, 3, 1, 1);
+    for (channels, side, bound) in
+        [(16, 3, 2e-6), (128, 3, 4e-6), (512, 3, 8e-6), (20, 5, 4e-6), (96, 5, 8e-6)]
+    {
+        let g = square(1, channels, 16, 16, side, 1, side / 2);
         let (x, w) = (values(g.in_len(), 1), values(g.weight_len(), 2));
         let mut want = vec![0.0f64; g.out_len()];
         visit(&g, |i, j, o| want[o] += x[i] as f64 * w[j] as f64);
@@ -160,7 +165,7 @@ fn winograd_errors() {
         Conv::new(g, Isa::detect(), ConvNeeds::default()).forward(&x, &w, None, Post::None, &mut got);
         let scale = want.iter().fold(0.0f64, |m, v| m.max(v.abs()));
         let worst = got.iter().zip(&want).fold(0.0f64, |m, (&g, w)| m.max((g as f64 - w).abs())) / scale;
-        println!("{channels} channels: largest error {worst:.1e} of the largest value");
+        println!("{side} x {side}, {channels} channels: largest error {worst:.1e} of the largest value");
         assert!(worst < bound, "{channels} channels: {worst:e}");
     }
 }

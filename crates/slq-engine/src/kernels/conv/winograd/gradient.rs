@@ -1,7 +1,7 @@
 //! The weight gradient in the transformed domain: for each of the 36 products, the sum over tiles of transformed input
 //! times transformed output gradient; the sums are transformed back once.
 
-use super::transforms::{OUT, PRODUCTS, Transforms};
+use super::transforms::{MAX_LANES, MAX_TAPS, PRODUCTS};
 use super::{APART, Grid, Winograd, block, inputs};
 use crate::kernels::conv::geometry::ConvGeometry;
 use crate::kernels::gemm::micro::{Kernels, MAX_COLS, MAX_ROWS, SumShape, cut};
@@ -34,20 +34,20 @@ impl WinogradWeights {
     /// The weight gradient, if it is of the right kind and its partial sums are small.
     pub(crate) fn new(g: &ConvGeometry, isa: Isa) -> Option<Self> {
         let target = [g.out_h(), g.out_w()];
-        let input = Grid::new(g.n, [g.h, g.w], [g.pads[0], g.pads[1]], target);
-        let lanes = Transforms::of(isa).lanes;
+        let t = Winograd::transforms(g, isa)?;
+        let input = Grid::new(t, g.n, [g.h, g.w], [g.pads[0], g.pads[1]], target);
         let (channels, rows) = (g.group_c(), g.group_out());
-        let padded = rows.next_multiple_of(lanes);
+        let padded = rows.next_multiple_of(t.lanes);
         let size = g.groups * PRODUCTS * channels * padded;
-        if !Winograd::of_three(g) || !input.suits() || size * CHUNKS[1] > PARTIAL {
+        if !input.suits() || size * CHUNKS[1] > PARTIAL {
             return None;
         }
         let chunks = (PARTIAL / size).min(CHUNKS[0]).min(input.lines());
-        let lines = input.lines_of_item(channels.next_multiple_of(lanes) + padded);
+        let lines = input.lines_of_item(channels.next_multiple_of(t.lanes) + padded);
         Some(WinogradWeights {
             isa,
             input,
-            output: Grid::new(g.n, target, [0; 2], target),
+            output: Grid::new(t, g.n, target, [0; 2], target),
             groups: g.groups,
             channels,
             rows,
@@ -64,7 +64,7 @@ impl WinogradWeights {
 
     /// Partial sums of one group.
     fn size(&self) -> usize {
-        PRODUCTS * self.channels * self.rows.next_multiple_of(Transforms::of(self.isa).lanes)
+        PRODUCTS * self.channels * self.rows.next_multiple_of(self.input.t.lanes)
     }
 
     pub(crate) fn run(&mut self, x: &[f32], dy: &[f32], dw: &mut [f32], accumulate: bool) {
@@ -88,13 +88,13 @@ impl WinogradWeights {
     }
 
     fn chunk(&self, group: usize, [from, to]: [usize; 2], x: &[f32], dy: &[f32], sums: &mut [f32]) {
-        let t = Transforms::of(self.isa);
+        let t = self.input.t;
         let (lanes, across) = (t.lanes, self.input.tiles[1]);
         let (depth, padded) = (self.channels.next_multiple_of(lanes), self.rows.next_multiple_of(lanes));
         let most = self.lines * across;
         let (v_step, d_step) = (most * depth + APART, most * padded + APART);
         let longest = self.lines.min(self.input.tiles[0]);
-        let turned = (OUT * longest + 2) * (OUT * across + 2) * lanes;
+        let turned = (t.out * longest + t.kernel - 1) * (t.out * across + t.kernel - 1) * lanes;
         sums.fill(0.0);
         scratch::with(PRODUCTS * (v_step + d_step) + turned, |buffer| {
             let (v, rest) = buffer.split_at_mut(PRODUCTS * v_step);
@@ -107,7 +107,7 @@ impl WinogradWeights {
                         let base = ((run.image * self.groups + group) * self.channels + c)
                             * self.input.source[0]
                             * self.input.source[1];
-                        let size = [OUT * run.lines + 2, OUT * across + 2];
+                        let size = [t.out * run.lines + t.kernel - 1, t.out * across + t.kernel - 1];
                         let used = lanes.min(self.channels - c);
                         self.input.turn(self.isa, run, size, x, base, used, turned);
                         inputs(t, t.inputs, run, turned, [size[1], across], v, [depth, c], v_step);
@@ -116,7 +116,7 @@ impl WinogradWeights {
                         let base = ((run.image * self.groups + group) * self.rows + c)
                             * self.output.source[0]
                             * self.output.source[1];
-                        let size = [OUT * run.lines, OUT * across];
+                        let size = [t.out * run.lines, t.out * across];
                         self.output.turn(self.isa, run, size, dy, base, lanes.min(self.rows - c), turned);
                         let (start, width, inner) = block(c / lanes, padded, lanes);
                         let at = [width, start * tiles + inner];
@@ -163,8 +163,8 @@ impl WinogradWeights {
 
     /// From sums of products to weights.
     fn transform(&self, total: &[f32], dw: &mut [f32], accumulate: bool) {
-        let t = Transforms::of(self.isa);
-        let lanes = t.lanes;
+        let t = self.input.t;
+        let (lanes, taps) = (t.lanes, t.taps());
         let padded = self.rows.next_multiple_of(lanes);
         let (vectors, step) = (padded / lanes, self.channels * padded);
         let out = par::Shared::new(dw);
@@ -175,19 +175,19 @@ impl WinogradWeights {
             let sums = &total[group * self.size()..][..self.size()];
             // SAFETY: each item owns its output channels.
             let dw = unsafe {
-                let one = self.channels * 9;
+                let one = self.channels * taps;
                 out.slice((group * self.rows + vector * lanes) * one, used * one)
             };
-            let mut nine = [0.0f32; 9 * 16];
+            let mut kernel = [0.0f32; MAX_TAPS * MAX_LANES];
             for c in 0..self.channels {
                 let at = start * self.channels + c * width + inner;
                 assert!(at + (PRODUCTS - 1) * step + lanes <= sums.len());
-                // SAFETY: 36 vectors are inside by the assertion; `nine` holds nine of the longest.
-                unsafe { (t.weight_gradient)(sums.as_ptr().add(at), step, nine.as_mut_ptr()) };
+                // SAFETY: 36 vectors are inside by the assertion; `kernel` holds the largest of the longest.
+                unsafe { (t.weight_gradient)(sums.as_ptr().add(at), step, kernel.as_mut_ptr()) };
                 for l in 0..used {
-                    let to = &mut dw[(l * self.channels + c) * 9..][..9];
+                    let to = &mut dw[(l * self.channels + c) * taps..][..taps];
                     for (k, to) in to.iter_mut().enumerate() {
-                        let v = nine[k * lanes + l];
+                        let v = kernel[k * lanes + l];
                         *to = if accumulate { *to + v } else { v };
                     }
                 }

@@ -1,6 +1,7 @@
-//! Convolution 3 x 3 with stride 1 by Winograd's minimal filtering, F(4 x 4, 3 x 3): 36 products where the definition has 144.
+//! Convolution with stride 1 by Winograd's minimal filtering: 36 products for 4 x 4 output pixels of a 3 x 3 kernel, where the
+//! definition has 144, and 36 for 2 x 2 of a 5 x 5 kernel, where it has 100.
 //!
-//! Tiles of 4 x 4 output pixels overlap in inputs of 6 x 6. A work item takes some lines of tiles; their input, turned so
+//! Tiles of output pixels overlap in inputs of 6 x 6. A work item takes some lines of tiles; their input, turned so
 //! that the channels of a pixel lie together, goes through the transform; then 36 matrix products (tiles x channels by
 //! channels x output channels) are summed in registers and transformed back. The data gradient is the same with weights transposed
 //! and turned, the weight gradient is in [`gradient`]. The error is larger than that of direct sums (`docs/kernels.md`).
@@ -15,7 +16,7 @@ use crate::kernels::gemm::micro::{Kernels, SumShape, cut};
 use crate::kernels::gemm::pack;
 use crate::kernels::isa::{Isa, multiversion};
 use crate::kernels::{par, scratch};
-use transforms::{OUT, PRODUCTS, Transforms};
+use transforms::{MAX_LANES, MAX_TAPS, PRODUCTS, Transforms};
 
 /// Floats of transformed input and output that a work item holds: about what the second-level cache does.
 const HOLD: usize = 160 * 1024;
@@ -29,6 +30,7 @@ const TURN: usize = 64;
 /// Lines of tiles: of which planes, and where they lie in the padded input.
 #[derive(Clone, Copy, Debug)]
 struct Grid {
+    t: &'static Transforms,
     n: usize,
     /// Plane that is read, and the zeros above and left of it.
     source: [usize; 2],
@@ -49,8 +51,14 @@ struct Run {
 }
 
 impl Grid {
-    fn new(n: usize, source: [usize; 2], before: [usize; 2], target: [usize; 2]) -> Self {
-        Grid { n, source, before, target, tiles: target.map(|v| v.div_ceil(OUT)) }
+    fn new(
+        t: &'static Transforms,
+        n: usize,
+        source: [usize; 2],
+        before: [usize; 2],
+        target: [usize; 2],
+    ) -> Self {
+        Grid { t, n, source, before, target, tiles: target.map(|v| v.div_ceil(t.out)) }
     }
 
     fn lines(&self) -> usize {
@@ -74,7 +82,7 @@ impl Grid {
     fn suits(&self) -> bool {
         let [h, w] = self.target;
         let tiles = self.tiles[0] * self.tiles[1];
-        self.n * tiles >= 16 && 2 * h * w >= OUT * OUT * tiles
+        self.n * tiles >= 16 && 2 * h * w >= self.t.out * self.t.out * tiles
     }
 
     /// Lines for each item, with `channels` channels transformed in all.
@@ -96,11 +104,11 @@ impl Grid {
         used: usize,
         to: &mut [f32],
     ) {
-        let lanes = Transforms::of(isa).lanes;
+        let lanes = self.t.lanes;
         let [h, w] = self.source;
         let left = self.before[1] * lanes;
         for (r, to) in to.chunks_exact_mut(size[1] * lanes).take(size[0]).enumerate() {
-            let y = (OUT * run.first + r).checked_sub(self.before[0]).filter(|&y| y < h);
+            let y = (self.t.out * run.first + r).checked_sub(self.before[0]).filter(|&y| y < h);
             let Some(y) = y else {
                 to.fill(0.0);
                 continue;
@@ -136,29 +144,30 @@ pub(crate) struct Winograd {
 }
 
 impl Winograd {
-    fn of_three(g: &ConvGeometry) -> bool {
-        let shape = (g.kh, g.kw) == (3, 3) && g.stride == [1; 2] && g.dilation == [1; 2];
-        shape && g.pads.iter().all(|&p| p <= 2) && g.group_c().min(g.group_out()) >= 12
+    /// The transforms for a convolution of the right kind.
+    fn transforms(g: &ConvGeometry, isa: Isa) -> Option<&'static Transforms> {
+        let shape = g.kh == g.kw && g.stride == [1; 2] && g.dilation == [1; 2];
+        let fits = shape && g.pads.iter().all(|&p| p < g.kh) && g.group_c().min(g.group_out()) >= 12;
+        Transforms::of(isa, g.kh).filter(|_| fits && g.out_len() > 0)
     }
 
     /// The forward pass, if it is of the right kind and size.
     pub(crate) fn forward(g: &ConvGeometry, isa: Isa) -> Option<Self> {
-        let grid = Grid::new(g.n, [g.h, g.w], [g.pads[0], g.pads[1]], [g.out_h(), g.out_w()]);
-        (Self::of_three(g) && grid.suits()).then(|| Self::new(g, isa, grid, false))
+        let t = Self::transforms(g, isa)?;
+        let grid = Grid::new(t, g.n, [g.h, g.w], [g.pads[0], g.pads[1]], [g.out_h(), g.out_w()]);
+        grid.suits().then(|| Self::new(g, isa, grid, false))
     }
 
     /// The data gradient, if it is of the right kind and size.
     pub(crate) fn backward(g: &ConvGeometry, isa: Isa) -> Option<Self> {
-        if !Self::of_three(g) || g.out_len() == 0 {
-            return None;
-        }
-        let before = [2 - g.pads[0], 2 - g.pads[1]];
-        let grid = Grid::new(g.n, [g.out_h(), g.out_w()], before, [g.h, g.w]);
+        let t = Self::transforms(g, isa)?;
+        let before = [t.kernel - 1 - g.pads[0], t.kernel - 1 - g.pads[1]];
+        let grid = Grid::new(t, g.n, [g.out_h(), g.out_w()], before, [g.h, g.w]);
         grid.suits().then(|| Self::new(g, isa, grid, true))
     }
 
     fn new(g: &ConvGeometry, isa: Isa, grid: Grid, turned: bool) -> Self {
-        let lanes = Transforms::of(isa).lanes;
+        let lanes = grid.t.lanes;
         let (channels, rows) =
             if turned { (g.group_out(), g.group_c()) } else { (g.group_c(), g.group_out()) };
         let depth = channels.next_multiple_of(lanes);
@@ -169,13 +178,13 @@ impl Winograd {
 
     /// Floats from one product of the transformed weights to the next.
     fn weight_step(&self) -> usize {
-        self.channels * self.rows.next_multiple_of(Transforms::of(self.isa).lanes) + APART
+        self.channels * self.rows.next_multiple_of(self.grid.t.lanes) + APART
     }
 
     /// Transformed weights: group, product, block of output channels, channel, output channel.
     fn transform_weights(&self, w: &[f32], to: &mut [f32]) {
-        let t = Transforms::of(self.isa);
-        let lanes = t.lanes;
+        let t = self.grid.t;
+        let (lanes, taps) = (t.lanes, t.taps());
         let (channels, rows, step) = (self.channels, self.rows, self.weight_step());
         let vectors = rows.div_ceil(lanes);
         let out = par::Shared::new(to);
@@ -183,7 +192,7 @@ impl Winograd {
             let (group, vector) = (item / vectors, item % vectors);
             let (start, width, inner) = block(vector, vectors * lanes, lanes);
             let used = lanes.min(rows - vector * lanes);
-            let mut nine = [0.0f32; 9 * 16];
+            let mut kernel = [0.0f32; MAX_TAPS * MAX_LANES];
             for c in 0..channels {
                 for l in 0..used {
                     let m = vector * lanes + l;
@@ -192,15 +201,15 @@ impl Winograd {
                     } else {
                         (group * rows + m) * channels + c
                     };
-                    for (k, &v) in w[pair * 9..][..9].iter().enumerate() {
-                        nine[if self.turned { 8 - k } else { k } * lanes + l] = v;
+                    for (k, &v) in w[pair * taps..][..taps].iter().enumerate() {
+                        kernel[if self.turned { taps - 1 - k } else { k } * lanes + l] = v;
                     }
                 }
                 let at = group * PRODUCTS * step + start * channels + c * width + inner;
                 // SAFETY: the last of 36 vectors ends within the group's weights; items write vectors of their own.
                 unsafe {
                     out.slice(at + (PRODUCTS - 1) * step, lanes);
-                    (t.weights)(nine.as_ptr(), out.ptr().add(at), step);
+                    (t.weights)(kernel.as_ptr(), out.ptr().add(at), step);
                 }
             }
         });
@@ -241,14 +250,15 @@ impl Winograd {
         finish: Finish<'_>,
         out: par::Shared,
     ) {
-        let (t, grid) = (Transforms::of(self.isa), &self.grid);
+        let grid = &self.grid;
+        let t = grid.t;
         let (lanes, across) = (t.lanes, grid.tiles[1]);
         let (depth, padded) = (self.channels.next_multiple_of(lanes), self.rows.next_multiple_of(lanes));
         let tiles = (to - from) * across;
         let (v_step, m_step) = (tiles * depth + APART, tiles * padded + APART);
-        let (width, plane) = (OUT * across + 2, grid.target[0] * grid.target[1]);
+        let (width, plane) = (t.out * across + t.kernel - 1, grid.target[0] * grid.target[1]);
         let longest = (to - from).min(grid.tiles[0]);
-        let turned = ((OUT * longest + 2) * width * lanes).next_multiple_of(16);
+        let turned = ((t.out * longest + t.kernel - 1) * width * lanes).next_multiple_of(16);
         scratch::with(PRODUCTS * (v_step + m_step) + turned + lanes * TURN, |buffer| {
             let (v, rest) = buffer.split_at_mut(PRODUCTS * v_step);
             let (m, rest) = rest.split_at_mut(PRODUCTS * m_step);
@@ -258,7 +268,7 @@ impl Winograd {
                     let base = ((run.image * self.groups + group) * self.channels + c)
                         * grid.source[0]
                         * grid.source[1];
-                    let size = [OUT * run.lines + 2, width];
+                    let size = [t.out * run.lines + t.kernel - 1, width];
                     grid.turn(self.isa, run, size, x, base, lanes.min(self.channels - c), turned);
                     inputs(t, t.inputs, run, turned, [width, across], v, [depth, c], v_step);
                 }
@@ -269,9 +279,9 @@ impl Winograd {
                     let (start, wide, inner) = block(c / lanes, padded, lanes);
                     for line in 0..run.lines {
                         let at = start * tiles + (run.tile + line * across) * wide + inner;
-                        let height = OUT.min(grid.target[0] - OUT * (run.first + line));
+                        let height = t.out.min(grid.target[0] - t.out * (run.first + line));
                         let row = grid.target[1] * lanes;
-                        let to = &mut turned[OUT * line * row..][..height * row];
+                        let to = &mut turned[t.out * line * row..][..height * row];
                         assert!(at + (across - 1) * wide + (PRODUCTS - 1) * m_step + lanes <= m.len());
                         // SAFETY: products are inside by the assertion; `to` has `height` rows of whole pixels.
                         unsafe {
@@ -287,8 +297,8 @@ impl Winograd {
                             );
                         }
                     }
-                    let first = OUT * run.first * grid.target[1];
-                    let pixels = (OUT * run.lines * grid.target[1]).min(plane - first);
+                    let first = t.out * run.first * grid.target[1];
+                    let pixels = (t.out * run.lines * grid.target[1]).min(plane - first);
                     let at = ((run.image * self.groups + group) * self.rows + c) * plane + first;
                     let used = lanes.min(self.rows - c);
                     let finish = Finish { bias: finish.bias.map(|b| &b[c..c + used]), ..finish };
@@ -349,8 +359,8 @@ fn inputs(
     step: usize,
 ) {
     let row = width * t.lanes;
-    // A tile reads two rows more than it is high where it is one of inputs.
-    let rows = OUT * run.lines + (width - OUT * across);
+    // A tile of inputs reads as many more rows than columns as it overlaps with the next.
+    let rows = t.out * run.lines + (width - t.out * across);
     assert!(rows * row <= turned.len());
     for line in 0..run.lines {
         let at = (run.tile + line * across) * depth + at;
@@ -359,7 +369,7 @@ fn inputs(
         unsafe {
             transform(
                 across,
-                turned.as_ptr().add(OUT * line * row),
+                turned.as_ptr().add(t.out * line * row),
                 row,
                 to.as_mut_ptr().add(at),
                 depth,
