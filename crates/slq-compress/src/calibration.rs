@@ -71,6 +71,30 @@ impl Calibration {
         Ok(sum.loss)
     }
 
+    /// Number of batches.
+    pub fn len(&self) -> usize {
+        self.batches.len()
+    }
+
+    /// Whether there is no image.
+    pub fn is_empty(&self) -> bool {
+        self.batches.is_empty()
+    }
+
+    /// Mean loss and number of images of one batch.
+    ///
+    /// # Errors
+    /// [`CompressError::Engine`] where it cannot run.
+    pub fn batch_loss(
+        &self,
+        executor: &mut dyn Executor,
+        batch: usize,
+    ) -> Result<(f64, usize), CompressError> {
+        let batch = &self.batches[batch];
+        let found = executor.evaluate(&batch.images, Some(batch.target()))?;
+        Ok((found.loss, found.images))
+    }
+
     /// Runs `visit` after each batch's gradients have been computed, with the batch's number of images.
     ///
     /// # Errors

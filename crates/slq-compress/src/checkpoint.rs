@@ -17,7 +17,7 @@ use crate::settings::Settings;
 use crate::training::TrainingData;
 
 const STATE: &str = "state.json";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// The state of a run after a complete round.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -33,6 +33,9 @@ pub struct RunState {
     pub baseline: Option<Accuracy>,
     /// The rounds that are complete.
     pub rounds: Vec<RoundReport>,
+    /// What the method keeps beside the palettes.
+    #[serde(default)]
+    pub memory: Vec<usize>,
     /// Training steps done.
     pub iterations: u64,
     /// Seconds spent.
@@ -49,6 +52,7 @@ impl RunState {
             data: data_fingerprint(data),
             baseline: None,
             rounds: Vec::new(),
+            memory: Vec::new(),
             iterations: 0,
             seconds: 0.0,
         }
@@ -165,7 +169,7 @@ pub fn model_fingerprint(graph: &Graph) -> String {
 }
 
 /// SHA-256 over the fingerprints of both splits and the preprocessing.
-fn data_fingerprint(data: &TrainingData) -> String {
+pub(crate) fn data_fingerprint(data: &TrainingData) -> String {
     let mut hash = Sha256::new();
     hash.update(data.train.fingerprint());
     hash.update(data.test.fingerprint());
@@ -197,6 +201,7 @@ mod tests {
         assert_eq!(run.state().unwrap(), None);
         let round = RoundReport {
             fixed_fraction: 0.5,
+            layers: vec!["w".into()],
             before: None,
             after: None,
             iterations: 3,

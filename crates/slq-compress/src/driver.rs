@@ -8,16 +8,22 @@ use slq_engine::{CpuExecutor, EngineOptions, Executor, Isa};
 use slq_graph::Graph;
 
 use crate::calibration::Calibration;
+use crate::centroids::Centroids;
 use crate::checkpoint::{RunDir, RunState};
+use crate::deep_compression::DeepCompression;
 use crate::error::CompressError;
+use crate::inq::Inq;
 use crate::kmeans;
 use crate::layers::{Layer, select_layers};
-use crate::method::{Method, Stage};
+use crate::method::{Method, Stage, Trains};
+use crate::method_settings::Weighting;
+use crate::mlq::Mlq;
 use crate::observer::{Event, Observer};
 use crate::report::{Accuracy, Report, RoundReport, Size};
+use crate::sensitivity::{Importance, importance};
 use crate::settings::{MethodName, Settings};
 use crate::slq::Slq;
-use crate::training::{Span, TrainingData, check_fit, check_trainable, evaluate, retrain};
+use crate::training::{Span, TrainingData, check_fit, check_trainable, evaluate, retrain_with};
 
 /// Where and how a run works, beside its settings.
 #[derive(Debug, Clone, Copy)]
@@ -52,10 +58,18 @@ pub struct Outcome {
 pub fn check(graph: &Graph, settings: &Settings) -> Result<(), CompressError> {
     settings.check()?;
     let layers = select_layers(graph, settings)?;
-    match settings.method {
-        MethodName::Kmeans => Ok(()),
-        MethodName::Slq => Slq::new(settings, layers).map(drop),
-    }
+    method(settings, &layers).map(drop)
+}
+
+/// The method that alternates sharing and re-training; `None` for one that does not.
+fn method(settings: &Settings, layers: &[Layer]) -> Result<Option<Box<dyn Method>>, CompressError> {
+    Ok(match settings.method {
+        MethodName::Kmeans => None,
+        MethodName::Slq => Some(Box::new(Slq::new(settings, layers.to_vec())?)),
+        MethodName::Mlq => Some(Box::new(Mlq::new(settings, layers.to_vec())?)),
+        MethodName::Inq => Some(Box::new(Inq::new(settings, layers.to_vec())?)),
+        MethodName::DeepCompression => Some(Box::new(DeepCompression::new(settings, layers.to_vec()))),
+    })
 }
 
 /// Compresses `graph`.
@@ -73,12 +87,11 @@ pub fn compress(
 ) -> Result<Outcome, CompressError> {
     settings.check()?;
     let layers = select_layers(&graph, settings)?;
-    match (settings.method, data) {
-        (MethodName::Kmeans, _) => compress_once(graph, data, settings, &layers, options, observer),
-        (_, None) => Err(CompressError::NoData),
-        (MethodName::Slq, Some(data)) => {
-            let method = Slq::new(settings, layers.clone())?;
-            Run::prepare(graph, data, settings, layers, options)?.finish(method, observer)
+    match (method(settings, &layers)?, data) {
+        (None, _) => compress_once(graph, data, settings, &layers, options, observer),
+        (Some(_), None) => Err(CompressError::NoData),
+        (Some(mut method), Some(data)) => {
+            Run::prepare(graph, data, settings, layers, options)?.finish(&mut *method, observer)
         }
     }
 }
@@ -94,23 +107,39 @@ fn compress_once(
 ) -> Result<Outcome, CompressError> {
     let began = Instant::now();
     let (mut baseline, mut final_accuracy) = (None, None);
+    if data.is_none() && settings.needs_data() {
+        return Err(CompressError::NoData);
+    }
     if let Some(data) = data {
         let mut executor = executor(&graph, settings, options.isa)?;
         check_fit(&mut executor, &data.test, &data.transform)?;
         let accuracy = test_accuracy(&mut executor, data, settings)?;
         observer.on(&Event::Baseline(accuracy));
         baseline = Some(accuracy);
-        kmeans::share(&mut graph, layers)?;
+        let importance = match settings.weighting {
+            Weighting::None => None,
+            Weighting::Fisher => {
+                let portion = Portion::Count(settings.calibration);
+                let (_, held_out) = data.train.split_off_validation(portion, settings.seed)?;
+                let calibration = Calibration::new(&held_out, &data.transform, settings.training.batch)?;
+                Some(importance(&mut executor, &calibration, &names(layers))?)
+            }
+        };
+        kmeans::share(&mut graph, layers, importance.as_ref())?;
         executor.load_parameters(&graph)?;
         let accuracy = test_accuracy(&mut executor, data, settings)?;
         observer.on(&Event::Final(accuracy));
         final_accuracy = Some(accuracy);
     } else {
-        kmeans::share(&mut graph, layers)?;
+        kmeans::share(&mut graph, layers, None)?;
     }
     let report =
         report(&graph, settings, baseline, final_accuracy, Vec::new(), began.elapsed().as_secs_f64());
     Ok(Outcome { graph, report })
+}
+
+fn names(layers: &[Layer]) -> Vec<&str> {
+    layers.iter().map(|l| l.weight.as_str()).collect()
 }
 
 fn executor(graph: &Graph, settings: &Settings, isa: Isa) -> Result<CpuExecutor, CompressError> {
@@ -159,6 +188,7 @@ struct Run<'a> {
     teacher: Option<CpuExecutor>,
     train: slq_data::Split,
     calibration: Option<Calibration>,
+    importance: Option<Importance>,
     resumed: bool,
 }
 
@@ -183,6 +213,14 @@ impl<'a> Run<'a> {
         } else {
             (data.train.clone(), None)
         };
+        let importance = match (settings.weighting, &calibration) {
+            (Weighting::Fisher, Some(calibration)) => {
+                let mut executor = executor(&graph, settings, options.isa)?;
+                check_fit(&mut executor, &data.train, &data.transform)?;
+                Some(importance(&mut executor, calibration, &names(&layers))?)
+            }
+            _ => None,
+        };
         let mut state = RunState::new(settings, &graph, data);
         let dir = options.run_dir.map(RunDir::create).transpose()?;
         let mut resumed = false;
@@ -203,12 +241,25 @@ impl<'a> Run<'a> {
         }
         let mut executor = executor(&graph, settings, options.isa)?;
         check_trainable(&mut executor, data, training.batch)?;
-        Ok(Self { graph, data, settings, layers, dir, state, executor, teacher, train, calibration, resumed })
+        Ok(Self {
+            graph,
+            data,
+            settings,
+            layers,
+            dir,
+            state,
+            executor,
+            teacher,
+            train,
+            calibration,
+            importance,
+            resumed,
+        })
     }
 
     fn finish(
         mut self,
-        mut method: impl Method,
+        method: &mut dyn Method,
         observer: &mut dyn Observer,
     ) -> Result<Outcome, CompressError> {
         let began = Instant::now();
@@ -224,10 +275,18 @@ impl<'a> Run<'a> {
                 dir.save(&self.state, &self.graph)?;
             }
         }
-        let rounds = method.rounds();
+        if !self.state.rounds.is_empty() {
+            method.recall(&self.state.memory)?;
+        }
+        // Centroids are trained in a round of their own after the last one, unless that trains them already.
+        let ends_with_centroids =
+            method.rounds().checked_sub(1).is_some_and(|r| method.trains(r) == Trains::Centroids);
+        let extra = self.settings.tuning.is_some() && !ends_with_centroids;
+        let rounds = method.rounds() + usize::from(extra);
         for round in self.state.rounds.len()..rounds {
             observer.on(&Event::RoundStarted { round, rounds });
-            let report = self.round(&mut method, round, observer)?;
+            let report = self.round(method, round, observer)?;
+            self.state.memory = method.memory();
             self.state.iterations += report.iterations;
             self.state.rounds.push(report);
             self.state.seconds = before_this_sitting + began.elapsed().as_secs_f64();
@@ -247,35 +306,56 @@ impl<'a> Run<'a> {
 
     fn round(
         &mut self,
-        method: &mut impl Method,
+        method: &mut dyn Method,
         round: usize,
         observer: &mut dyn Observer,
     ) -> Result<RoundReport, CompressError> {
         let began = Instant::now();
-        let mut stage = Stage {
-            graph: &mut self.graph,
-            executor: &mut self.executor,
-            calibration: self.calibration.as_ref(),
-            observer,
-        };
-        method.share(round, &mut stage)?;
+        let (mut layers, mut trains) = (Vec::new(), Trains::Centroids);
+        if round < method.rounds() {
+            let mut stage = Stage {
+                graph: &mut self.graph,
+                executor: &mut self.executor,
+                calibration: self.calibration.as_ref(),
+                importance: self.importance.as_ref(),
+                observer,
+            };
+            layers = method.share(round, &mut stage)?;
+            trains = method.trains(round);
+        }
         let fixed = self.apply_palettes()?;
         let share_seconds = began.elapsed().as_secs_f64();
         let total: usize = self.layers.iter().map(|l| l.count).sum();
         let fixed_fraction = fixed as f64 / total.max(1) as f64;
         let before = self.test_accuracy()?;
-        observer.on(&Event::Shared { fixed_fraction, before: Some(before) });
-        let training = &self.settings.training;
+        observer.on(&Event::Shared { layers: &layers, fixed_fraction, before: Some(before) });
+        let training = &self.settings.training_of(trains);
         let iterations = training.duration.iterations(self.train.len(), training.batch);
         let span = Span { done: self.state.iterations, iterations, seed: self.settings.seed };
         let teacher = self.teacher.as_mut().map(|t| t as &mut dyn Executor);
         let transform = &self.data.transform;
+        let mut centroids = match trains {
+            Trains::Weights => None,
+            Trains::Centroids => {
+                let weights = self.layers.iter().map(|l| l.weight.clone());
+                Some(Centroids::begin(&self.graph, weights, training, &mut self.executor)?)
+            }
+        };
+        let mut after = |executor: &mut dyn Executor, rate| match &mut centroids {
+            Some(centroids) => centroids.step(executor, rate),
+            None => Ok(()),
+        };
+        let executor = &mut self.executor;
         let retrain_seconds =
-            retrain(&mut self.executor, teacher, &self.train, transform, training, span, observer)?;
+            retrain_with(executor, teacher, &self.train, transform, training, span, observer, &mut after)?;
         self.executor.store_parameters(&mut self.graph)?;
+        if let Some(centroids) = centroids {
+            centroids.finish(&mut self.graph)?;
+        }
         let after = self.test_accuracy()?;
         Ok(RoundReport {
             fixed_fraction,
+            layers,
             before: Some(before),
             after: Some(after),
             iterations,

@@ -46,7 +46,7 @@ pub enum CompressError {
         value: f32,
     },
     /// A method that re-trains was given no data.
-    #[error("this method re-trains and needs a dataset; without data use the method 'kmeans'")]
+    #[error("this job needs a dataset, to re-train or to measure on; without data use the method 'kmeans'")]
     NoData,
     /// A split too small for what is asked of it.
     #[error("{images} training images are too few: {reason}")]
@@ -79,6 +79,18 @@ pub enum CompressError {
         path: PathBuf,
         /// What differs: model, data or settings.
         what: &'static str,
+    },
+    /// A budget that cannot be kept.
+    #[error("{reason}")]
+    Budget {
+        /// What is possible instead.
+        reason: String,
+    },
+    /// A checkpoint's memory of its method does not fit.
+    #[error("the checkpoint's notes on its method do not fit this run: {reason}")]
+    Memory {
+        /// What disagrees.
+        reason: String,
     },
     /// Clustering failed.
     #[error("layer '{layer}': {source}")]

@@ -4,7 +4,8 @@ use globset::Glob;
 use slq_graph::{Graph, Quantizable, bits_for};
 
 use crate::error::CompressError;
-use crate::settings::{Granularity, Settings};
+use crate::method_settings::CodebookKind;
+use crate::settings::{Granularity, MethodName, Settings};
 
 /// One weight tensor that a run moves onto codebooks.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,7 +68,9 @@ pub fn select_layers(graph: &Graph, settings: &Settings) -> Result<Vec<Layer>, C
         }
         let wanted = settings.codebook_size(bits);
         let groups = groups_for(tensor.shape(), q, settings.granularity, wanted);
-        let size = wanted.min(values.len() / groups).max(1);
+        // A codebook of a given shape has its size, however few weights take values from it.
+        let shaped = settings.codebook != CodebookKind::Free || settings.method == MethodName::Inq;
+        let size = if shaped { wanted } else { wanted.min(values.len() / groups).max(1) };
         layers.push(Layer {
             weight: q.weight.clone(),
             node: q.node.clone(),
@@ -108,7 +111,7 @@ fn groups_for(shape: &[usize], layer: &Quantizable, granularity: Granularity, si
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::{LayerRule, MethodName};
+    use crate::settings::LayerRule;
 
     fn settings(rules: &[&str]) -> Settings {
         let layers = rules.iter().map(|r| r.parse::<LayerRule>().unwrap()).collect();

@@ -1,5 +1,6 @@
 //! What a run tells while it works.
 
+use crate::budget::Trial;
 use crate::report::{Accuracy, RoundReport};
 
 /// Something that happened.
@@ -24,6 +25,8 @@ pub enum Event<'a> {
     },
     /// Weights have been shared; re-training comes next.
     Shared {
+        /// Weights whose clusters have been fixed now; none in a round that trains centroids alone.
+        layers: &'a [String],
         /// Share of the selected weights that is fixed.
         fixed_fraction: f64,
         /// Accuracy before re-training.
@@ -44,6 +47,8 @@ pub enum Event<'a> {
         /// Images of the batch classified correctly.
         correct: usize,
     },
+    /// A search has tried a network.
+    Tried(&'a Trial),
     /// A round has ended.
     RoundEnded(&'a RoundReport),
     /// A run goes on from its checkpoint; these rounds were done before.

@@ -37,6 +37,9 @@ impl Accuracy {
 pub struct RoundReport {
     /// Share of the selected weights that is fixed after the round.
     pub fixed_fraction: f64,
+    /// Weights whose clusters the round fixed.
+    #[serde(default)]
+    pub layers: Vec<String>,
     /// Shared, not yet re-trained.
     pub before: Option<Accuracy>,
     /// Re-trained.

@@ -1,224 +1,33 @@
 //! What a run does: every choice a user can make, with its default, in one serialisable value.
 
 use serde::{Deserialize, Serialize};
-use slq_engine::schedule::LearningRate;
-use slq_engine::{BatchNormMode, UpdateRule};
 
+pub use crate::choices::{
+    Duration, Granularity, Initialisation, LayerRule, MethodName, PartitionRule, PartitionScope,
+};
 use crate::error::CompressError;
-
-/// The method that moves the weights.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-#[non_exhaustive]
-pub enum MethodName {
-    /// Single-level quantization (arXiv 1803.03289, section 3).
-    Slq,
-    /// Optimal 1-D k-means, no re-training, no data.
-    Kmeans,
-}
-
-/// In which order clusters are fixed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-#[non_exhaustive]
-pub enum PartitionRule {
-    /// Measured: clusters whose quantization raises the calibration loss most go first (paper, section 3.2).
-    Loss,
-    /// The same rise, estimated to second order from gradients.
-    Taylor,
-    /// The published program's order: zero first, then the ladder from the largest magnitude down.
-    Magnitude,
-    /// `Magnitude` backwards: the control that should lose.
-    Reversed,
-}
-
-/// Among which clusters a measured partition compares.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum PartitionScope {
-    /// Each layer fixes the scheduled number of its own clusters.
-    Layer,
-    /// The scheduled share of all clusters is fixed, wherever they are.
-    Network,
-}
-
-/// Where round one's centroids come from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Initialisation {
-    /// The authors' ladder of powers of two, then Lloyd.
-    Published,
-    /// k-means++ seeding, then Lloyd.
-    KmeansPlusPlus,
-    /// The optimal codebook with zero pinned.
-    Exact,
-}
-
-/// How many weights share a codebook.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Granularity {
-    /// One codebook for a weight tensor.
-    Tensor,
-    /// One for each output channel.
-    Channel,
-    /// One for each run of this many output channels.
-    Group(usize),
-}
-
-impl std::str::FromStr for Granularity {
-    type Err = String;
-
-    fn from_str(s: &str) -> Result<Self, String> {
-        match s {
-            "tensor" => Ok(Self::Tensor),
-            "channel" => Ok(Self::Channel),
-            _ => match s.strip_prefix("group:").map(str::parse) {
-                Some(Ok(n)) if n > 0 => Ok(Self::Group(n)),
-                _ => Err(format!("'{s}' is none of tensor, channel, group:N")),
-            },
-        }
-    }
-}
-
-/// What happens to the layers whose weight or node name matches a pattern.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LayerRule {
-    /// Shell-style pattern over weight and node names.
-    pub pattern: String,
-    /// Bits for those layers; `None` leaves them at full precision.
-    pub bits: Option<u8>,
-}
-
-impl std::str::FromStr for LayerRule {
-    type Err = String;
-
-    fn from_str(s: &str) -> Result<Self, String> {
-        let (pattern, value) =
-            s.rsplit_once('=').ok_or_else(|| format!("'{s}' is not GLOB=BITS or GLOB=skip"))?;
-        let bits = match value {
-            "skip" => None,
-            _ => match value.parse() {
-                Ok(b) if (1..=8).contains(&b) => Some(b),
-                _ => {
-                    return Err(format!(
-                        "'{value}' in '{s}' is neither skip nor a number of bits from 1 to 8"
-                    ));
-                }
-            },
-        };
-        Ok(Self { pattern: pattern.into(), bits })
-    }
-}
-
-/// Length of one re-training.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Duration {
-    /// Steps of one batch each.
-    Iterations(u64),
-    /// Passes over the training images; fractions allowed.
-    Epochs(f64),
-}
-
-impl Duration {
-    /// Steps of `batch` images over a training set of `images`.
-    pub fn iterations(self, images: usize, batch: usize) -> u64 {
-        match self {
-            Duration::Iterations(n) => n,
-            // Saturates: an absurd number of epochs is an absurd number of iterations, not a crash.
-            Duration::Epochs(e) => (e * images as f64 / batch as f64).round().max(0.0) as u64,
-        }
-    }
-}
-
-/// How the free weights are re-trained.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct TrainingSettings {
-    /// Length of one re-training (one round, or a whole `slq train`).
-    pub duration: Duration,
-    /// Base learning rate.
-    pub learning_rate: f64,
-    /// How the rate changes over one re-training.
-    pub lr_policy: LearningRate,
-    /// Images in a step.
-    pub batch: usize,
-    /// Momentum.
-    pub momentum: f64,
-    /// Weight decay (L2).
-    pub weight_decay: f64,
-    /// Nesterov's form of momentum.
-    pub nesterov: bool,
-    /// Whose arithmetic a step follows (method.md, section 8).
-    pub rule: UpdateRule,
-    /// Bound on the gradient's global norm.
-    pub clip_gradients: Option<f32>,
-    /// Whether batch-norm uses batch statistics while training, or stays frozen.
-    pub batch_norm: BatchNormMode,
-    /// Temperature of distillation from the float network; `None` trains on labels.
-    pub distill: Option<f32>,
-}
-
-impl Default for TrainingSettings {
-    /// One epoch a round, rate 1e-3 falling along a cosine, batch 64, momentum 0.9, weight decay 5e-4 (the last
-    /// two as published), Caffe's arithmetic.
-    fn default() -> Self {
-        Self {
-            duration: Duration::Epochs(1.0),
-            learning_rate: 1e-3,
-            lr_policy: LearningRate::Cosine { max: 0 },
-            batch: 64,
-            momentum: 0.9,
-            weight_decay: 5e-4,
-            nesterov: false,
-            rule: UpdateRule::Caffe,
-            clip_gradients: None,
-            batch_norm: BatchNormMode::Train,
-            distill: None,
-        }
-    }
-}
-
-impl TrainingSettings {
-    /// Checks every value.
-    ///
-    /// # Errors
-    /// [`CompressError::Setting`] naming the value that cannot be.
-    pub fn check(&self) -> Result<(), CompressError> {
-        let bad = |name, reason: String| Err(CompressError::Setting { name, reason });
-        if self.batch == 0 || self.batch > 1 << 16 {
-            return bad("batch", format!("{} is not between 1 and 65536", self.batch));
-        }
-        if !(self.learning_rate.is_finite() && self.learning_rate >= 0.0) {
-            return bad("lr", format!("{} is not a learning rate", self.learning_rate));
-        }
-        if !(0.0..1.0).contains(&self.momentum) {
-            return bad("momentum", format!("{} is not in [0, 1)", self.momentum));
-        }
-        if !(self.weight_decay.is_finite() && self.weight_decay >= 0.0) {
-            return bad("weight-decay", format!("{} is not a weight decay", self.weight_decay));
-        }
-        if let Some(t) = self.distill.filter(|t| !(t.is_finite() && *t > 0.0)) {
-            return bad("distill", format!("temperature {t} is not positive"));
-        }
-        match self.duration {
-            Duration::Epochs(e) if !(e.is_finite() && (0.0..=1e6).contains(&e)) => {
-                bad("epochs", format!("{e} is not between 0 and a million"))
-            }
-            _ => Ok(()),
-        }
-    }
-}
+use crate::inq::check_portions;
+use crate::method::Trains;
+use crate::method_settings::{
+    CodebookKind, LayerOrder, MlqSettings, PruningSettings, TuningSettings, Weighting,
+};
+pub use crate::training_settings::TrainingSettings;
 
 /// All settings of a compression.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default, deny_unknown_fields)]
 pub struct Settings {
     /// The method.
     pub method: MethodName,
-    /// Bits b; K = 2^(b-1) + 1 values for SLQ, 2^b for k-means (method.md, section 1).
+    /// Bits b; K = 2^(b-1) + 1 values for SLQ, MLQ and INQ, 2^b for k-means and Deep Compression (method.md, section
+    /// 1).
     pub bits: u8,
     /// K itself, where it is not to follow from the bits.
     pub codebook_size: Option<usize>,
+    /// Which values a codebook may hold (SLQ and MLQ).
+    pub codebook: CodebookKind,
+    /// What weighs the values when they are clustered.
+    pub weighting: Weighting,
     /// Order in which clusters are fixed.
     pub partition: PartitionRule,
     /// Among which clusters a measured partition compares.
@@ -237,6 +46,14 @@ pub struct Settings {
     pub layers: Vec<LayerRule>,
     /// Training images set aside to measure partitions on.
     pub calibration: usize,
+    /// How MLQ walks through layers and levels.
+    pub mlq: MlqSettings,
+    /// Cumulative portions of weights that INQ fixes; `None` takes the published ones.
+    pub portions: Option<Vec<f64>>,
+    /// How Deep Compression prunes.
+    pub pruning: PruningSettings,
+    /// A last round that trains centroids; `None` for none.
+    pub tuning: Option<TuningSettings>,
     /// Re-training.
     pub training: TrainingSettings,
     /// Seed of every random choice.
@@ -250,6 +67,8 @@ impl Default for Settings {
             method: MethodName::Slq,
             bits: 5,
             codebook_size: None,
+            codebook: CodebookKind::Free,
+            weighting: Weighting::None,
             partition: PartitionRule::Magnitude,
             partition_scope: PartitionScope::Layer,
             initialisation: Initialisation::Published,
@@ -259,6 +78,10 @@ impl Default for Settings {
             granularity: Granularity::Tensor,
             layers: Vec::new(),
             calibration: 1000,
+            mlq: MlqSettings::default(),
+            portions: None,
+            pruning: PruningSettings::default(),
+            tuning: None,
             training: TrainingSettings::default(),
             seed: 0,
         }
@@ -272,7 +95,7 @@ impl Settings {
     /// [`CompressError::Setting`] naming the value that cannot be.
     pub fn check(&self) -> Result<(), CompressError> {
         let bad = |name, reason: String| Err(CompressError::Setting { name, reason });
-        let lowest = if self.method == MethodName::Kmeans { 1 } else { 2 };
+        let lowest = self.lowest_bits();
         if !(lowest..=8).contains(&self.bits) {
             return bad("bits", format!("{} is not between {lowest} and 8", self.bits));
         }
@@ -283,7 +106,38 @@ impl Settings {
             return bad("lloyd-iterations", "0 iterations leave the initialisation as it is".into());
         }
         if self.measures() && self.calibration == 0 {
-            return bad("calibration", "a measured partition needs calibration images".into());
+            return bad(
+                "calibration",
+                "measured partitions, ranks and Fisher weights need calibration images".into(),
+            );
+        }
+        self.mlq.check()?;
+        self.pruning.check()?;
+        if let Some(portions) = &self.portions {
+            check_portions(portions)?;
+        }
+        if self.weighting != Weighting::None && self.method == MethodName::Inq {
+            return bad("cluster-weights", "inq does not cluster".into());
+        }
+        if self.codebook != CodebookKind::Free {
+            if self.weighting != Weighting::None {
+                return bad("cluster-weights", "a codebook of given shape is not weighted".into());
+            }
+            if !matches!(self.method, MethodName::Slq | MethodName::Mlq) {
+                return bad("codebook", "only slq and mlq take other codebooks than free ones".into());
+            }
+            if let Some(k) = self.codebook_size.filter(|k| k.is_multiple_of(2)) {
+                return bad("codebook-size", format!("{k} is even: a codebook symmetric about zero is odd"));
+            }
+        }
+        if let Some(tuning) = &self.tuning {
+            if self.method == MethodName::Kmeans {
+                return bad("tune-epochs", "k-means trains nothing; use another method".into());
+            }
+            if self.method == MethodName::Inq || self.codebook != CodebookKind::Free {
+                return bad("tune-epochs", "trained values would leave a codebook of given shape".into());
+            }
+            TrainingSettings { duration: tuning.duration, ..self.training.clone() }.check()?;
         }
         self.training.check()
     }
@@ -292,20 +146,51 @@ impl Settings {
     pub fn codebook_size(&self, bits: u8) -> usize {
         match (self.codebook_size, self.method) {
             (Some(k), _) => k,
-            (None, MethodName::Kmeans) => 1 << bits,
+            (None, _) if self.widest_by_bits() => 1 << bits,
             (None, _) => (1 << (bits - 1)) + 1,
         }
     }
 
+    /// Whether K = 2^b, the most that codes of b bits reach.
+    fn widest_by_bits(&self) -> bool {
+        matches!(self.method, MethodName::Kmeans | MethodName::DeepCompression)
+    }
+
+    /// The fewest bits that the method gives a meaning.
+    pub(crate) fn lowest_bits(&self) -> u8 {
+        if self.widest_by_bits() { 1 } else { 2 }
+    }
+
     /// Whether the method needs data.
     pub fn needs_data(&self) -> bool {
+        self.retrains() || self.weighting == Weighting::Fisher
+    }
+
+    /// Whether the method re-trains, in rounds.
+    pub fn retrains(&self) -> bool {
         self.method != MethodName::Kmeans
     }
 
-    /// Whether the partition is measured on calibration images.
+    /// Whether anything is measured on calibration images.
     pub fn measures(&self) -> bool {
-        self.method == MethodName::Slq
-            && matches!(self.partition, PartitionRule::Loss | PartitionRule::Taylor)
+        if self.weighting == Weighting::Fisher {
+            return true;
+        }
+        match self.method {
+            MethodName::Slq => matches!(self.partition, PartitionRule::Loss | PartitionRule::Taylor),
+            MethodName::Mlq => self.mlq.rank_by == LayerOrder::Loss,
+            MethodName::Inq | MethodName::DeepCompression | MethodName::Kmeans => false,
+        }
+    }
+
+    /// Settings of a re-training of weights or of centroids.
+    pub(crate) fn training_of(&self, trains: Trains) -> TrainingSettings {
+        let mut training = self.training.clone();
+        if let (Trains::Centroids, Some(tuning)) = (trains, &self.tuning) {
+            training.duration = tuning.duration;
+            training.learning_rate = tuning.learning_rate.unwrap_or(training.learning_rate);
+        }
+        training
     }
 }
 
@@ -320,18 +205,39 @@ mod tests {
         assert_eq!(sizes, [3, 5, 9, 17, 33, 65, 129]);
         let kmeans = Settings { method: MethodName::Kmeans, ..Settings::default() };
         assert_eq!(kmeans.codebook_size(4), 16);
+        let pruned = Settings { method: MethodName::DeepCompression, ..Settings::default() };
+        assert_eq!(pruned.codebook_size(4), 16);
         assert_eq!(Settings { codebook_size: Some(32), ..slq }.codebook_size(5), 32);
     }
 
     #[test]
     fn impossible_settings_are_named() {
         let base = Settings::default;
+        let tuning =
+            |epochs| Some(TuningSettings { duration: Duration::Epochs(epochs), learning_rate: None });
         let training = |t: TrainingSettings| Settings { training: t, ..base() };
         let cases = [
             ("bits", Settings { bits: 9, ..base() }),
             ("bits", Settings { bits: 1, ..base() }),
             ("codebook-size", Settings { codebook_size: Some(1), ..base() }),
             ("calibration", Settings { calibration: 0, partition: PartitionRule::Loss, ..base() }),
+            (
+                "layers-per-step",
+                Settings { mlq: MlqSettings { layers_per_step: 0, ..Default::default() }, ..base() },
+            ),
+            (
+                "sparsity",
+                Settings { pruning: PruningSettings { sparsity: 1.0, ..Default::default() }, ..base() },
+            ),
+            (
+                "prune-steps",
+                Settings { pruning: PruningSettings { steps: 0, ..Default::default() }, ..base() },
+            ),
+            ("portions", Settings { portions: Some(vec![0.5]), ..base() }),
+            ("codebook", Settings { codebook: CodebookKind::Pow2, method: MethodName::Inq, ..base() }),
+            ("codebook-size", Settings { codebook: CodebookKind::Uniform, codebook_size: Some(4), ..base() }),
+            ("tune-epochs", Settings { codebook: CodebookKind::Pow2, tuning: tuning(1.0), ..base() }),
+            ("epochs", Settings { tuning: tuning(f64::NAN), ..base() }),
             ("batch", training(TrainingSettings { batch: 0, ..Default::default() })),
             ("lr", training(TrainingSettings { learning_rate: f64::NAN, ..Default::default() })),
             ("momentum", training(TrainingSettings { momentum: 1.0, ..Default::default() })),
@@ -345,22 +251,5 @@ mod tests {
             );
         }
         assert!(base().check().is_ok());
-    }
-
-    #[test]
-    fn text_forms_parse() {
-        assert_eq!("group:4".parse(), Ok(Granularity::Group(4)));
-        assert!("group:0".parse::<Granularity>().is_err());
-        let rule: LayerRule = "conv*=skip".parse().unwrap();
-        assert_eq!((rule.pattern.as_str(), rule.bits), ("conv*", None));
-        assert_eq!("fc=4".parse::<LayerRule>().unwrap().bits, Some(4));
-        assert!("fc".parse::<LayerRule>().is_err());
-        assert!("fc=9".parse::<LayerRule>().is_err());
-    }
-
-    #[test]
-    fn epochs_become_iterations() {
-        assert_eq!(Duration::Epochs(2.0).iterations(60_000, 64), 1875);
-        assert_eq!(Duration::Iterations(7).iterations(10, 64), 7);
     }
 }

@@ -1,37 +1,46 @@
 //! Plain weight sharing: the optimal 1-D k-means codebook of every layer, no data, no re-training.
 
-use slq_codebook::{Algorithm, ClusterParams, Clustering, cluster_groups, even_groups};
+use slq_codebook::{Algorithm, ClusterParams, Clustering, cluster_groups_weighted, even_groups};
 use slq_graph::{Graph, Palette};
 
 use crate::error::CompressError;
 use crate::layers::Layer;
 use crate::method::store_palette;
+use crate::sensitivity::Importance;
 
 /// Above so many weights in a codebook the certified fast route takes over: the exact one needs some 44 bytes for
 /// every distinct value.
 const EXACT_LIMIT: usize = 4_000_000;
 
-/// Moves the weights of `layers` onto their optimal codebooks.
+/// Moves the weights of `layers` onto their optimal codebooks; `importance` weighs them.
 ///
 /// # Errors
 /// [`CompressError::Cluster`] naming the layer whose weights cannot be clustered.
-pub(crate) fn share(graph: &mut Graph, layers: &[Layer]) -> Result<(), CompressError> {
+pub(crate) fn share(
+    graph: &mut Graph,
+    layers: &[Layer],
+    importance: Option<&Importance>,
+) -> Result<(), CompressError> {
     let shared: &Graph = graph;
-    let palettes = layers.iter().map(|layer| palette(shared, layer)).collect::<Result<Vec<_>, _>>()?;
+    let palettes = layers
+        .iter()
+        .map(|layer| palette(shared, layer, importance.and_then(|i| i.get(&layer.weight))))
+        .collect::<Result<Vec<_>, _>>()?;
     for (layer, palette) in layers.iter().zip(palettes) {
         store_palette(graph, &layer.weight, palette);
     }
     Ok(())
 }
 
-fn palette(graph: &Graph, layer: &Layer) -> Result<Palette, CompressError> {
+fn palette(graph: &Graph, layer: &Layer, importance: Option<&Vec<f32>>) -> Result<Palette, CompressError> {
     let values = graph.weights[&layer.weight].tensor.as_f32().unwrap_or_default();
     let named = |source| CompressError::Cluster { layer: layer.weight.clone(), source };
     let run = values.len() / layer.groups;
     let algorithm = if run > EXACT_LIMIT { Algorithm::Fast } else { Algorithm::Exact };
     let params = ClusterParams::builder(layer.size).algorithm(algorithm).build().map_err(named)?;
     let groups = even_groups(values.len(), run);
-    let found: Vec<Clustering<u8>> = cluster_groups(values, &groups, &params).map_err(named)?;
+    let found: Vec<Clustering<u8>> =
+        cluster_groups_weighted(values, importance.map(Vec::as_slice), &groups, &params).map_err(named)?;
     let mut codebook = Vec::with_capacity(layer.groups * layer.size);
     for group in &found {
         // Fewer distinct values than centroids: repeat the last one, all codebooks are equally long.
@@ -56,7 +65,7 @@ mod tests {
             let before = slq_zoo::build("lenet", 3).unwrap();
             let mut graph = before.clone();
             let layers = select_layers(&graph, &settings).unwrap();
-            share(&mut graph, &layers).unwrap();
+            share(&mut graph, &layers, None).unwrap();
             for layer in &layers {
                 let weight = &graph.weights[&layer.weight];
                 let palette = weight.palette.as_ref().unwrap();

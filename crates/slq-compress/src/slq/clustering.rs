@@ -2,40 +2,60 @@
 
 use rayon::prelude::*;
 use slq_codebook::{
-    Algorithm, ClusterParams, Clustering, Init, cluster as cluster_values, lloyd_from, published_ladder,
+    Algorithm, ClusterParams, Clustering, Init, SortedValues, cluster as cluster_values, cluster_weighted,
+    lloyd_from, pow2_codebook, published_ladder, uniform_codebook,
 };
 
 use super::sharing::LayerState;
 use crate::error::CompressError;
+use crate::method_settings::CodebookKind;
 use crate::settings::{Initialisation, Settings};
 
 /// Clusters all weights of the layer: from scratch in round 0, later from the last round's centroids, of which
 /// the fixed ones stay. Codes of fixed weights never change.
 ///
 /// With [`Settings::join`], a free weight nearest to a fixed centroid is fixed to it; otherwise free weights
-/// choose among free centroids only.
+/// choose among free centroids only. With `pin_zero` the first centroid stays at zero, fixed or not. With `importance`,
+/// centroids are means weighted by it.
 pub(crate) fn cluster(
     state: &mut LayerState,
     round: usize,
+    pin_zero: bool,
+    importance: Option<&[f32]>,
     settings: &Settings,
 ) -> Result<(), CompressError> {
     let (run, size) = (state.group_len(), state.layer.size);
     let cluster_fixed = state.cluster_fixed.clone();
+    let mut still = cluster_fixed.clone();
+    still[0] |= pin_zero;
+    if settings.codebook != CodebookKind::Free {
+        // The shape leaves no centroid a place of its own: weights are assigned anew, nothing else.
+        still.fill(true);
+    }
     let layer = state.layer.weight.clone();
     let groups = state
         .values
         .par_chunks_exact(run)
         .zip(state.centroids.par_chunks_exact_mut(size))
         .zip(state.codes.par_chunks_exact_mut(run))
-        .zip(state.fixed.par_chunks_exact_mut(run));
-    groups.try_for_each(|(((values, centroids), codes), fixed)| {
+        .zip(state.fixed.par_chunks_exact_mut(run))
+        .enumerate();
+    groups.try_for_each(|(group, (((values, centroids), codes), fixed))| {
+        let importance = importance.map(|all| &all[group * run..][..run]);
         let result = if round == 0 {
-            first(values, size, settings)
+            first(values, size, importance, settings)
         } else if settings.join {
-            lloyd_from(values, centroids, &cluster_fixed, settings.lloyd_iterations)
+            lloyd(values, importance, centroids, &still, settings.lloyd_iterations)
         } else {
-            return apart(values, centroids, codes, fixed, &cluster_fixed, settings.lloyd_iterations)
-                .map_err(|source| CompressError::Cluster { layer: layer.clone(), source });
+            return apart(
+                values,
+                centroids,
+                codes,
+                fixed,
+                [&cluster_fixed, &still],
+                settings.lloyd_iterations,
+            )
+            .map_err(|source| CompressError::Cluster { layer: layer.clone(), source });
         };
         let found = result.map_err(|source| CompressError::Cluster { layer: layer.clone(), source })?;
         // Fewer distinct values than centroids: the places that are left over repeat the last centroid.
@@ -56,6 +76,7 @@ pub(crate) fn cluster(
 fn first(
     values: &[f32],
     size: usize,
+    importance: Option<&[f32]>,
     settings: &Settings,
 ) -> Result<Clustering<u8>, slq_codebook::ClusterError> {
     let pinned = |algorithm, init| {
@@ -66,17 +87,41 @@ fn first(
             .seed(settings.seed)
             .max_iterations(settings.lloyd_iterations)
             .build()
-            .and_then(|params| cluster_values(values, &params))
+            .and_then(|params| match importance {
+                Some(importance) => cluster_weighted(values, importance, &params),
+                None => cluster_values(values, &params),
+            })
             .map(in_ladder_order)
     };
+    let shaped = |book: Vec<f32>| lloyd_from(values, &book, &vec![true; size], 1).map(in_ladder_order);
+    match settings.codebook {
+        CodebookKind::Free => {}
+        CodebookKind::Pow2 => return shaped(pow2_codebook(values, size)?),
+        CodebookKind::Uniform => return shaped(uniform_codebook(values, size)?),
+    }
     match settings.initialisation {
         Initialisation::Published => {
             let zero_pinned: Vec<bool> = (0..size).map(|i| i == 0).collect();
-            lloyd_from(values, &published_ladder(values, size), &zero_pinned, settings.lloyd_iterations)
+            let ladder = published_ladder(values, size);
+            lloyd(values, importance, &ladder, &zero_pinned, settings.lloyd_iterations)
         }
         Initialisation::KmeansPlusPlus => pinned(Algorithm::Lloyd, Init::PlusPlus),
         Initialisation::Exact => pinned(Algorithm::Exact, Init::PlusPlus),
     }
+}
+
+/// Lloyd's iteration from given centroids, weighted where there is a weight for each value.
+fn lloyd(
+    values: &[f32],
+    importance: Option<&[f32]>,
+    start: &[f32],
+    still: &[bool],
+    iterations: usize,
+) -> Result<Clustering<u8>, slq_codebook::ClusterError> {
+    let Some(importance) = importance else { return lloyd_from(values, start, still, iterations) };
+    let moved = SortedValues::weighted(values, importance)?.lloyd(start, still, iterations)?;
+    // Codes do not depend on the weights: with all centroids held this only assigns.
+    lloyd_from(values, &moved.codebook, &vec![true; start.len()], 1)
 }
 
 /// Sorts centroids as the ladder does: zero first, then by falling magnitude.
@@ -102,7 +147,7 @@ fn apart(
     centroids: &mut [f32],
     codes: &mut [u8],
     fixed: &[bool],
-    cluster_fixed: &[bool],
+    [cluster_fixed, still]: [&[bool]; 2],
     iterations: usize,
 ) -> Result<(), slq_codebook::ClusterError> {
     let places: Vec<usize> = (0..centroids.len()).filter(|&i| !cluster_fixed[i]).collect();
@@ -111,8 +156,9 @@ fn apart(
         return Ok(());
     }
     let start: Vec<f32> = places.iter().map(|&p| centroids[p]).collect();
+    let held: Vec<bool> = places.iter().map(|&p| still[p]).collect();
     let subset: Vec<f32> = free.iter().map(|&i| values[i]).collect();
-    let found: Clustering<u8> = lloyd_from(&subset, &start, &vec![false; start.len()], iterations)?;
+    let found: Clustering<u8> = lloyd_from(&subset, &start, &held, iterations)?;
     for (&p, &c) in places.iter().zip(&found.codebook) {
         centroids[p] = c;
     }
@@ -133,7 +179,7 @@ mod tests {
             [Initialisation::Published, Initialisation::KmeansPlusPlus, Initialisation::Exact]
         {
             let mut state = small();
-            cluster(&mut state, 0, &Settings { initialisation, ..Settings::default() }).unwrap();
+            cluster(&mut state, 0, false, None, &Settings { initialisation, ..Settings::default() }).unwrap();
             assert_eq!(state.centroids[0], 0.0, "{initialisation:?}");
             assert_eq!(state.codes, [0, 1, 2, 0, 1, 2], "{initialisation:?}");
             assert!((state.centroids[1] - 1.05).abs() < 1e-6 && (state.centroids[2] + 0.95).abs() < 1e-6);
@@ -142,11 +188,43 @@ mod tests {
     }
 
     #[test]
+    fn important_weights_pull_their_centroid() {
+        for initialisation in [Initialisation::Published, Initialisation::Exact] {
+            let settings = Settings { initialisation, ..Settings::default() };
+            let mut state = small();
+            let importance = [1.0, 1.0, 9.0, 1.0, 3.0, 1.0];
+            cluster(&mut state, 0, false, Some(&importance), &settings).unwrap();
+            assert!((state.centroids[1] - (0.9 + 3.0 * 1.2) / 4.0).abs() < 1e-6, "{initialisation:?}");
+            assert!((state.centroids[2] + (9.0 * 1.1 + 0.8) / 10.0).abs() < 1e-6, "{initialisation:?}");
+            assert_eq!((state.centroids[0], &state.codes[..]), (0.0, &[0, 1, 2, 0, 1, 2][..]));
+        }
+    }
+
+    #[test]
+    fn codebooks_of_a_given_shape_keep_it() {
+        for (codebook, outer) in [(CodebookKind::Pow2, 1.0), (CodebookKind::Uniform, 1.0)] {
+            let settings = Settings { codebook, ..Settings::default() };
+            let mut state = small();
+            cluster(&mut state, 0, false, None, &settings).unwrap();
+            assert_eq!(state.centroids[0], 0.0, "{codebook:?}");
+            assert!((state.centroids[1] - outer).abs() < 1e-6 && state.centroids[2] == -state.centroids[1]);
+            let before = state.centroids.clone();
+            state.values = vec![0.3, 0.7, -0.7, 0.6, 0.7, -0.2];
+            cluster(&mut state, 1, false, None, &settings).unwrap();
+            assert_eq!(
+                (&state.centroids, &state.codes[..]),
+                (&before, &[0, 1, 2, 1, 1, 0][..]),
+                "{codebook:?}"
+            );
+        }
+    }
+
+    #[test]
     fn fixed_centroids_stay_and_near_weights_join_them() {
         let mut state = small();
         state.fix_clusters(&[1]);
         state.values = vec![0.6, 1.0, -1.1, 0.0, 1.0, -0.7];
-        cluster(&mut state, 1, &Settings::default()).unwrap();
+        cluster(&mut state, 1, false, None, &Settings::default()).unwrap();
         assert_eq!(state.centroids[1], 1.0);
         assert!((state.centroids[2] + 0.9).abs() < 1e-6);
         assert_eq!((state.codes[0], state.fixed[0]), (1, true), "0.6 lies nearest to the fixed 1.0");
@@ -158,9 +236,21 @@ mod tests {
         let mut state = small();
         state.fix_clusters(&[1]);
         state.values = vec![0.6, 1.0, -1.1, 0.0, 1.0, -0.7];
-        cluster(&mut state, 1, &Settings { join: false, ..Settings::default() }).unwrap();
+        cluster(&mut state, 1, false, None, &Settings { join: false, ..Settings::default() }).unwrap();
         assert_eq!((state.codes[0], state.fixed[0]), (0, false));
         assert_eq!(state.codes[1..], [1, 2, 0, 1, 2]);
         assert_eq!(state.centroids[1], 1.0);
+    }
+
+    #[test]
+    fn a_pinned_zero_stays_at_zero_while_its_weights_are_free() {
+        for join in [true, false] {
+            let mut state = small();
+            state.fix_clusters(&[1, 2]);
+            state.values = vec![0.2, 1.0, -1.0, 0.1, 1.0, -1.0];
+            cluster(&mut state, 1, true, None, &Settings { join, ..Settings::default() }).unwrap();
+            assert_eq!(state.centroids, [0.0, 1.0, -1.0], "join {join}");
+            assert_eq!(state.codes, [0, 1, 2, 0, 1, 2], "join {join}");
+        }
     }
 }

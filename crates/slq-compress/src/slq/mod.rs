@@ -8,6 +8,9 @@ mod clustering;
 mod partition;
 mod sharing;
 
+pub(crate) use clustering::cluster;
+pub(crate) use sharing::LayerState;
+
 use rayon::prelude::*;
 
 use crate::error::CompressError;
@@ -15,7 +18,6 @@ use crate::layers::Layer;
 use crate::method::{Method, Stage, store_palette};
 use crate::schedule::{check_schedule, count_for_layer, default_schedule};
 use crate::settings::Settings;
-use sharing::LayerState;
 
 /// The method's state between rounds: settings and layers; the clusters live in the palettes.
 #[derive(Debug)]
@@ -44,14 +46,15 @@ impl Method for Slq {
         self.schedule.len()
     }
 
-    fn share(&mut self, round: usize, stage: &mut Stage<'_>) -> Result<(), CompressError> {
-        let graph = &*stage.graph;
+    fn share(&mut self, round: usize, stage: &mut Stage<'_>) -> Result<Vec<String>, CompressError> {
+        let (graph, importance) = (&*stage.graph, stage.importance);
         let mut states = self
             .layers
             .par_iter()
             .map(|layer| {
                 let mut state = LayerState::from_graph(graph, layer, round)?;
-                clustering::cluster(&mut state, round, &self.settings)?;
+                let importance = importance.and_then(|i| i.get(&layer.weight)).map(Vec::as_slice);
+                cluster(&mut state, round, false, importance, &self.settings)?;
                 Ok(state)
             })
             .collect::<Result<Vec<_>, CompressError>>()?;
@@ -62,6 +65,6 @@ impl Method for Slq {
             state.fix_clusters(clusters);
             store_palette(stage.graph, &state.layer.weight, state.to_palette()?);
         }
-        Ok(())
+        Ok(states.into_iter().map(|s| s.layer.weight).collect())
     }
 }

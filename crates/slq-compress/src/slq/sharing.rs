@@ -87,6 +87,13 @@ impl LayerState {
         values
     }
 
+    /// The weights with every cluster quantized.
+    pub(crate) fn all_shared(&self) -> Vec<f32> {
+        let (run, size) = (self.group_len().max(1), self.layer.size);
+        let centroid = |(i, &code): (usize, &u8)| self.centroids[i / run * size + usize::from(code)];
+        self.codes.iter().enumerate().map(centroid).collect()
+    }
+
     /// What the graph keeps of the state.
     pub(crate) fn to_palette(&self) -> Result<Palette, CompressError> {
         let (book, groups) = (self.centroids.clone(), self.layer.groups);
@@ -113,6 +120,7 @@ pub(crate) mod tests {
     #[test]
     fn sharing_one_cluster_leaves_the_rest_alone() {
         assert_eq!(small().with_cluster_shared(2), [0.1, 0.9, -1.0, 0.0, 1.2, -1.0]);
+        assert_eq!(small().all_shared(), [0.0, 1.0, -1.0, 0.0, 1.0, -1.0]);
     }
 
     #[test]
