@@ -44,10 +44,12 @@ pub use model::{Model, ModelName, SaveOptions, Saved, check_output, open, save, 
 pub use sample::{Sample, sample};
 pub use slq_caffe::{Phase as CaffePhase, ReadOptions as CaffeReadOptions, Source as CaffeSource};
 pub use slq_compress::{
-    Accuracy, Change, CompressError, DecomposeReport, DecomposeSettings, Decomposed, Duration, Event,
-    Granularity, Initialisation, LayerRule, MethodName, Observer, Outcome, PartitionRule, PartitionScope,
-    Report, RoundReport, RunOptions, Settings, Silent, Size, Trained, TrainingData, TrainingSettings, check,
-    compress, decompose, train,
+    Accuracy, Advance, Budget, Change, CodebookKind, CompressError, DecomposeReport, DecomposeSettings,
+    Decomposed, Duration, Estimate, Event, Granularity, Initialisation, LayerOrder, LayerRule, MethodName,
+    MlqSettings, Observer, Outcome, PartitionRule, PartitionScope, PruneRule, PruningSettings, Report,
+    RoundReport, RunOptions, SearchReport, Sensitivity, SensitivityOptions, Settings, Silent, Size, Trained,
+    TrainingData, TrainingSettings, Trial, TuningSettings, Weighting, check, compress, compress_within,
+    decompose, sensitivity, train,
 };
 pub use slq_compress::{RankChoice, RankOverride, RankRuleFor, Scheme, TrpSettings};
 pub use slq_data::{Dataset, OpenOptions, Resize, Split, Transform};

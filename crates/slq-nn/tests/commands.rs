@@ -6,9 +6,19 @@ use common::{json, path, run, sample_model};
 
 #[test]
 fn every_command_has_help_with_an_example() {
-    for command in
-        ["demo", "train", "compress", "decompose", "eval", "run", "inspect", "convert", "cluster", "bench"]
-    {
+    for command in [
+        "demo",
+        "train",
+        "compress",
+        "decompose",
+        "sensitivity",
+        "eval",
+        "run",
+        "inspect",
+        "convert",
+        "cluster",
+        "bench",
+    ] {
         let output = run(&[command, "--help"]);
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(text.contains("Example") && text.contains(&format!("slq {command}")), "{command}: {text}");

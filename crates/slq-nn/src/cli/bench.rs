@@ -19,7 +19,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args, common: &Common) -> super::Outcome {
-    let model = args.model.open(common.seed)?;
+    let model = args.model.open(common.seed())?;
     let speed = slq::measure_speed(&model.graph, args.batch, args.seconds, common.isa())?;
     let json = json!({
         "forward": { "images_per_second": speed.forward },

@@ -50,7 +50,7 @@ pub(crate) fn run(args: Args, common: &Common) -> super::Outcome {
         Name::Published => Algorithm::Published,
     };
     let params =
-        ClusterParams::builder(args.k).algorithm(algorithm).fixed(args.fixed).seed(common.seed).build()?;
+        ClusterParams::builder(args.k).algorithm(algorithm).fixed(args.fixed).seed(common.seed()).build()?;
     let began = Instant::now();
     let found: Clustering<u16> = match &weights {
         Some(weights) => cluster_weighted(&values, weights, &params)?,

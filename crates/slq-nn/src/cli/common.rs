@@ -14,9 +14,9 @@ pub(crate) struct Common {
     /// Threads to compute on [default: one for each core]
     #[arg(long, global = true, value_name = "N")]
     threads: Option<usize>,
-    /// Seed of every random choice
-    #[arg(long, global = true, value_name = "N", default_value_t = 0)]
-    pub(crate) seed: u64,
+    /// Seed of every random choice [default: 0]
+    #[arg(long = "seed", global = true, value_name = "N")]
+    pub(crate) given_seed: Option<u64>,
     /// Instruction set [default: the best this machine has]
     #[arg(long, global = true, value_name = "ISA")]
     isa: Option<IsaName>,
@@ -50,6 +50,11 @@ impl Common {
             .num_threads(threads)
             .build_global()
             .map_err(|e| format!("--threads: {e}"))
+    }
+
+    /// The seed, 0 unless one was given.
+    pub(crate) fn seed(&self) -> u64 {
+        self.given_seed.unwrap_or(0)
     }
 
     pub(crate) fn isa(&self) -> Isa {

@@ -2,19 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::ValueEnum;
-use serde::{Deserialize, Serialize};
 use serde_json::json;
-use slq::{
-    Duration, Granularity, Initialisation, LayerRule, MethodName, PartitionRule, PartitionScope, Report,
-    RunOptions, SaveOptions, Saved, Settings,
-};
+use slq::{Report, RunOptions, SaveOptions, Saved};
 
-use super::common::{Common, ModelArgs, free_path};
-use super::data::DataArgs;
+use super::common::Common;
+use super::job::Job;
 use super::progress::{Progress, percent};
+use super::recipe::RECIPE;
 use super::table;
-use super::training::TrainingArgs;
 
 const COMMAND: &str = "command.json";
 
@@ -22,7 +17,10 @@ const COMMAND: &str = "command.json";
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   slq compress lenet.onnx --data mnist-10k --bits 5 -o small.onnx
+  slq compress net.onnx --data images.zip --method mlq --bits 2 -o ternary.onnx
   slq compress net.onnx --method kmeans --bits 8 -o small.onnx
+  slq compress net.onnx --data images.zip --target-size 20x -o small.onnx
+  slq compress --recipe slq-runs/lenet/recipe.toml --seed 1 -o again.onnx
   slq compress --resume slq-runs/lenet")]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -32,232 +30,51 @@ pub(crate) struct Args {
     resume: Option<PathBuf>,
 }
 
-/// Everything that describes a compression; kept in the run directory.
-#[derive(clap::Args, Clone, Serialize, Deserialize)]
-pub(crate) struct Job {
-    /// x.onnx, x.prototxt (with --weights), x.safetensors (with --graph), or zoo:NAME
-    #[arg(required_unless_present = "resume")]
-    model: Option<String>,
-    /// Weights of a Caffe network
-    #[arg(long, value_name = "CAFFEMODEL")]
-    weights: Option<PathBuf>,
-    /// Network of a safetensors file
-    #[arg(long, value_name = "ONNX")]
-    graph: Option<PathBuf>,
-    #[command(flatten)]
-    data: DataArgs,
-    /// Bits of a weight: K = 2^(B-1)+1 values for slq, 2^B for kmeans [default: 5]
-    #[arg(long, value_name = "B")]
-    bits: Option<u8>,
-    /// Number of values K, where it is not to follow from the bits
-    #[arg(long, value_name = "K")]
-    codebook_size: Option<usize>,
-    /// The method
-    #[arg(long, value_enum, default_value_t = Method::Slq)]
-    method: Method,
-    /// Which values a codebook may hold
-    #[arg(long, value_enum, default_value_t = CodebookKind::Free)]
-    codebook: CodebookKind,
-    /// Order in which clusters are fixed [default: magnitude, which measures best]
-    #[arg(long, value_enum)]
-    partition: Option<Partition>,
-    /// Compare clusters within each layer or across the network (loss and taylor)
-    #[arg(long, value_enum)]
-    partition_scope: Option<Scope>,
-    /// Where the first centroids come from [default: published]
-    #[arg(long, value_enum)]
-    init: Option<Init>,
-    /// Lloyd iterations at the start of a round [default: 10]
-    #[arg(long, value_name = "N")]
-    lloyd_iterations: Option<usize>,
-    /// Do not fix a free weight because a fixed centroid is the nearest
-    #[arg(long)]
-    no_join: bool,
-    /// Cumulative numbers of fixed clusters: 5,9,13,15,17
-    #[arg(long, value_name = "N,..", value_delimiter = ',')]
-    schedule: Option<Vec<usize>>,
-    /// Weights that share a codebook: tensor, channel or group:N [default: tensor]
-    #[arg(long)]
-    granularity: Option<Granularity>,
-    /// Bits of single layers: GLOB=BITS or GLOB=skip; may be given several times, the last match counts
-    #[arg(long, value_name = "GLOB=BITS")]
-    layers: Vec<LayerRule>,
-    /// Training images set aside to measure partitions on [default: 1000]
-    #[arg(long, value_name = "N")]
-    calibration: Option<usize>,
-    /// Passes over the training images in each round [default: 1]
-    #[arg(long, value_name = "N", conflicts_with = "iterations_per_round")]
-    epochs_per_round: Option<f64>,
-    /// Steps of one batch each in each round
-    #[arg(long, value_name = "N")]
-    iterations_per_round: Option<u64>,
-    #[command(flatten)]
-    training: TrainingArgs,
-    /// Most accurate network that fits (not available in this version)
-    #[arg(long, value_name = "SIZE")]
-    target_size: Option<String>,
-    /// Smallest network that loses at most so much (not available in this version)
-    #[arg(long, value_name = "POINTS")]
-    max_drop: Option<f64>,
-    /// Caffe's solver.prototxt (not available in this version)
-    #[arg(long, value_name = "FILE")]
-    solver: Option<PathBuf>,
-    /// Settings from a file (not available in this version)
-    #[arg(long, value_name = "FILE")]
-    recipe: Option<PathBuf>,
-    /// Where checkpoints go [default: slq-runs/NAME]
-    #[arg(long, value_name = "DIR")]
-    run_dir: Option<PathBuf>,
-    /// Output; may be given several times, the ending decides: .onnx (palettized), .caffemodel, .safetensors
-    #[arg(short, long, value_name = "OUT", required_unless_present = "resume")]
-    output: Vec<PathBuf>,
-    /// Keep float32 weights in ONNX outputs
-    #[arg(long)]
-    dense: bool,
-    /// The seed of the run (kept for --resume)
-    #[arg(skip)]
-    seed: u64,
-}
-
-#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-enum Method {
-    Slq,
-    Mlq,
-    Inq,
-    DeepCompression,
-    Kmeans,
-}
-
-#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-enum CodebookKind {
-    Free,
-    Pow2,
-    Uniform,
-}
-
-#[derive(ValueEnum, Clone, Copy, Serialize, Deserialize)]
-enum Partition {
-    Loss,
-    Taylor,
-    Magnitude,
-    Reversed,
-}
-
-#[derive(ValueEnum, Clone, Copy, Serialize, Deserialize)]
-enum Scope {
-    Layer,
-    Network,
-}
-
-#[derive(ValueEnum, Clone, Copy, Serialize, Deserialize)]
-enum Init {
-    Published,
-    KmeansPlusPlus,
-    Exact,
-}
-
-impl Job {
-    /// What the flags ask for, or a clear word on what this version lacks.
-    fn settings(&self) -> Result<Settings, slq::Error> {
-        let lacking = [
-            (self.target_size.is_some(), "--target-size"),
-            (self.max_drop.is_some(), "--max-drop"),
-            (self.solver.is_some(), "--solver (Caffe's solver.prototxt)"),
-            (self.recipe.is_some(), "--recipe"),
-            (self.method == Method::Mlq, "--method mlq"),
-            (self.method == Method::Inq, "--method inq"),
-            (self.method == Method::DeepCompression, "--method deep-compression"),
-            (self.codebook == CodebookKind::Pow2, "--codebook pow2"),
-            (self.codebook == CodebookKind::Uniform, "--codebook uniform"),
-        ];
-        if let Some((_, what)) = lacking.iter().find(|(asked, _)| *asked) {
-            return Err(slq::Error::NotYet(what));
-        }
-        let base = Settings::default();
-        let duration = match (self.epochs_per_round, self.iterations_per_round) {
-            (Some(epochs), _) => Duration::Epochs(epochs),
-            (None, Some(iterations)) => Duration::Iterations(iterations),
-            (None, None) => base.training.duration,
-        };
-        let mut training = self.training.settings(base.training);
-        training.duration = duration;
-        let settings = Settings {
-            method: if self.method == Method::Kmeans { MethodName::Kmeans } else { MethodName::Slq },
-            bits: self.bits.unwrap_or(base.bits),
-            codebook_size: self.codebook_size,
-            partition: self.partition.map_or(base.partition, |p| match p {
-                Partition::Loss => PartitionRule::Loss,
-                Partition::Taylor => PartitionRule::Taylor,
-                Partition::Magnitude => PartitionRule::Magnitude,
-                Partition::Reversed => PartitionRule::Reversed,
-            }),
-            partition_scope: self.partition_scope.map_or(base.partition_scope, |s| match s {
-                Scope::Layer => PartitionScope::Layer,
-                Scope::Network => PartitionScope::Network,
-            }),
-            initialisation: self.init.map_or(base.initialisation, |i| match i {
-                Init::Published => Initialisation::Published,
-                Init::KmeansPlusPlus => Initialisation::KmeansPlusPlus,
-                Init::Exact => Initialisation::Exact,
-            }),
-            lloyd_iterations: self.lloyd_iterations.unwrap_or(base.lloyd_iterations),
-            join: !self.no_join,
-            schedule: self.schedule.clone(),
-            granularity: self.granularity.unwrap_or(base.granularity),
-            layers: self.layers.clone(),
-            calibration: self.calibration.unwrap_or(base.calibration),
-            training,
-            seed: self.seed,
-        };
-        settings.check()?;
-        Ok(settings)
-    }
-
-    fn named_model(&self) -> ModelArgs {
-        let model = self.model.clone().unwrap_or_default();
-        ModelArgs { model, weights: self.weights.clone(), graph: self.graph.clone() }
-    }
-
-    fn default_run_dir(&self) -> PathBuf {
-        let model = self.model.as_deref().unwrap_or_default();
-        let name = Path::new(model).file_stem().map(|s| s.to_string_lossy().replace(':', "-"));
-        free_path(Path::new("slq-runs").join(name.unwrap_or_default()))
-    }
-}
-
 pub(crate) fn run(args: Args, common: &Common) -> super::Outcome {
     let resume = args.resume.is_some();
-    let (job, run_dir) = match args.resume {
-        Some(dir) => (read_command(&dir)?, Some(dir)),
-        None => {
-            let job = Job { seed: common.seed, ..args.job };
-            let has_rounds = job.method != Method::Kmeans;
-            let dir = has_rounds.then(|| job.run_dir.clone().unwrap_or_else(|| job.default_run_dir()));
-            (job, dir)
-        }
+    let job = match &args.resume {
+        Some(dir) => read_command(dir)?,
+        None => args.job.completed(common.given_seed)?,
     };
     job.output.iter().try_for_each(|o| slq::check_output(o))?;
-    let settings = job.settings()?;
-    let model = job.named_model().open(job.seed)?;
+    let (settings, budget, table) = (job.settings()?, job.budget()?, job.table()?);
+    let run_dir = args.resume.or_else(|| settings.retrains().then(|| job.run_dir()));
+    let model = job.named_model().open(settings.seed)?;
     let data = job.data.open(&model)?;
     if settings.needs_data() && data.is_none() {
         return Err(slq::Error::Compress(slq::CompressError::NoData));
     }
-    slq::check(&model.graph, &settings)?;
+    if budget.is_none() {
+        slq::check(&model.graph, &settings)?;
+    }
     if let (Some(dir), false) = (&run_dir, resume) {
         write_command(dir, &job)?;
+        job.recipe(&settings).write(&dir.join(RECIPE))?;
     }
     let mut progress = Progress::new(common);
     let options = RunOptions { run_dir: run_dir.as_deref(), resume, isa: common.isa() };
-    let mut outcome = slq::compress(model.graph, data.as_ref(), &settings, options, &mut progress)?;
-    if let Some(data) = &data {
+    let data = data.as_ref();
+    let (mut outcome, search) = match budget {
+        None => (slq::compress(model.graph, data, &settings, options, &mut progress)?, None),
+        Some(budget) => {
+            let within =
+                slq::compress_within(model.graph, data, &settings, budget, table, options, &mut progress);
+            within.map(|(outcome, search)| (outcome, Some(search)))?
+        }
+    };
+    if let Some(data) = data {
         slq::preprocessing::store(&mut outcome.graph, &data.transform);
     }
     let save = SaveOptions { dense: job.dense, caffe: model.caffe };
     let saved =
         job.output.iter().map(|o| slq::save(&outcome.graph, o, &save)).collect::<Result<Vec<_>, _>>()?;
-    let json = report_json(&outcome.report, &saved, run_dir.as_deref());
-    common.print(&json, summary(&outcome, &saved));
+    let mut json = report_json(&outcome.report, &saved, run_dir.as_deref());
+    let mut text = summary(&outcome, &saved);
+    if let Some(search) = &search {
+        json["search"] = json!(search);
+        text = format!("{}\n\n{text}", table::trials(search));
+    }
+    common.print(&json, text);
     Ok(())
 }
 

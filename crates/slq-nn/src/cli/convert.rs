@@ -32,7 +32,7 @@ pub(crate) fn run(args: Args, common: &Common) -> super::Outcome {
         Some("lmdb") => return Err(slq::Error::NotYet("writing LMDB datasets")),
         _ => {
             slq::check_output(&args.output)?;
-            let model = args.input.open(common.seed)?;
+            let model = args.input.open(common.seed())?;
             slq::save(&model.graph, &args.output, &SaveOptions { dense: args.dense, caffe: model.caffe })?
         }
     };

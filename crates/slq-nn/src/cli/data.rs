@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use slq::{Dataset, Model, OpenOptions, Resize, TrainingData, Transform};
 
 /// The flags of docs/cli.md, "Models and data".
-#[derive(Args, Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Args, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default, deny_unknown_fields)]
 pub(crate) struct DataArgs {
     /// Dataset: a folder of IDX files, CIFAR binary files, an image folder or a zip of one, an .npz, mnist-10k,
     /// fashion-mnist
@@ -46,6 +47,24 @@ pub(crate) struct DataArgs {
 }
 
 impl DataArgs {
+    /// These flags, with those of `base` where they say nothing.
+    pub(crate) fn over(self, base: Self) -> Self {
+        let filled = |given: Vec<f32>, base| if given.is_empty() { base } else { given };
+        Self {
+            data: self.data.or(base.data),
+            classes: self.classes.or(base.classes),
+            train_subset: self.train_subset.or(base.train_subset),
+            test_subset: self.test_subset.or(base.test_subset),
+            scale: self.scale.or(base.scale),
+            mean: filled(self.mean, base.mean),
+            std: filled(self.std, base.std),
+            resize: self.resize.or(base.resize),
+            crop: self.crop.or(base.crop),
+            mirror: self.mirror || base.mirror,
+            pad_crop: self.pad_crop.or(base.pad_crop),
+        }
+    }
+
     /// Opens the data, if any was named, with the preprocessing of flags, model file or defaults (in this order).
     pub(crate) fn open(&self, model: &Model) -> Result<Option<TrainingData>, slq::Error> {
         let Some(path) = &self.data else { return Ok(None) };
@@ -135,6 +154,17 @@ mod tests {
         assert_eq!((both.scale, both.mean, both.crop), (Some(0.5), vec![2.0], Some((24, 24))));
         assert_eq!(none.transform(&model(None, true)).unwrap().scale, Some(1.0));
         assert_eq!(none.transform(&model(None, false)).unwrap().scale, None);
+    }
+
+    #[test]
+    fn given_flags_win_over_those_of_a_recipe() {
+        let base =
+            DataArgs { data: Some("a".into()), scale: Some(0.5), mean: vec![1.0], ..Default::default() };
+        let given = DataArgs { data: Some("b".into()), std: vec![2.0], mirror: true, ..Default::default() };
+        let both = given.over(base.clone());
+        assert_eq!((both.data.as_deref(), both.scale, both.mirror), (Some("b"), Some(0.5), true));
+        assert_eq!((both.mean, both.std), (vec![1.0], vec![2.0]));
+        assert_eq!(DataArgs::default().over(base.clone()), base);
     }
 
     #[test]

@@ -200,11 +200,11 @@ impl Args {
 
 pub(crate) fn run(args: Args, common: &Common) -> super::Outcome {
     args.output.iter().try_for_each(|o| slq::check_output(o))?;
-    let model = args.model.open(common.seed)?;
+    let model = args.model.open(common.seed())?;
     if model.graph.nodes.is_empty() {
         return Err(slq::Error::NeedsGraph(args.model.model.clone().into()));
     }
-    let settings = args.settings(4 * model.graph.parameter_count() as u64, common.seed)?;
+    let settings = args.settings(4 * model.graph.parameter_count() as u64, common.seed())?;
     let data = args.data.open(&model)?;
     let whole = args.speed.then(|| model.graph.clone());
     let mut progress = Progress::new(common);

@@ -21,7 +21,7 @@ pub(crate) fn run(args: Args, common: &Common) -> super::Outcome {
     args.output.iter().try_for_each(|o| slq::check_output(o))?;
     let sample = slq::sample()?;
     common.note("LeNet, trained on 8000 images of MNIST; 5 bits (17 values), five rounds of 2 epochs");
-    let mut settings = Settings { seed: common.seed, ..Settings::default() };
+    let mut settings = Settings { seed: common.seed(), ..Settings::default() };
     settings.training.duration = Duration::Epochs(2.0);
     let options = RunOptions { isa: common.isa(), ..RunOptions::default() };
     let mut progress = Progress::new(common);

@@ -36,7 +36,7 @@ enum Part {
 }
 
 pub(crate) fn run(args: Args, common: &Common) -> super::Outcome {
-    let model = args.model.open(common.seed)?;
+    let model = args.model.open(common.seed())?;
     let data = args.data.require(&model)?;
     let split = match args.split {
         Part::Test => &data.test,

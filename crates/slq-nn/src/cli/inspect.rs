@@ -14,7 +14,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args, common: &Common) -> super::Outcome {
-    let model = args.model.open(common.seed)?;
+    let model = args.model.open(common.seed())?;
     let summary = slq::summarize(&model.graph);
     let total = &summary.total;
     let json = json!({

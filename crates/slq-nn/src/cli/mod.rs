@@ -10,8 +10,11 @@ mod decompose;
 mod demo;
 mod eval;
 mod inspect;
+mod job;
 mod progress;
+mod recipe;
 mod run;
+mod sensitivity;
 mod size;
 mod table;
 mod train;
@@ -44,6 +47,8 @@ enum Command {
     Compress(Box<compress::Args>),
     /// Low-rank decomposition: layers into thin ones, so that the network computes less
     Decompose(Box<decompose::Args>),
+    /// How much the loss rises when a layer or a cluster is quantized
+    Sensitivity(sensitivity::Args),
     /// Accuracy and loss on the test split
     Eval(eval::Args),
     /// Run the network on given inputs
@@ -76,6 +81,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Train(args) => train::run(args, &common),
         Command::Compress(args) => compress::run(*args, &common),
         Command::Decompose(args) => decompose::run(*args, &common),
+        Command::Sensitivity(args) => sensitivity::run(args, &common),
         Command::Eval(args) => eval::run(args, &common),
         Command::Run(args) => run::run(args, &common),
         Command::Inspect(args) => inspect::run(args, &common),

@@ -6,6 +6,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use slq::{Accuracy, Event, Observer};
 
 use super::common::Common;
+use super::table::{thousands, widths};
 
 /// Shows events as they come.
 pub(crate) struct Progress {
@@ -85,10 +86,15 @@ impl Observer for Progress {
                     self.finish_bar();
                 }
             }
-            Event::Shared { fixed_fraction, before } => {
+            Event::Shared { layers, fixed_fraction, before } => {
                 let before = before.as_ref().map(percent).unwrap_or_else(|| "-".into());
+                let layers = match layers {
+                    [] => "shared values: ".into(),
+                    [one] => format!("{one}: "),
+                    _ => String::new(),
+                };
                 self.line(&format!(
-                    "{}: {:.1} % fixed, {before} before re-training",
+                    "{}: {layers}{:.1} % fixed, {before} before re-training",
                     self.title,
                     100.0 * fixed_fraction
                 ));
@@ -116,6 +122,16 @@ impl Observer for Progress {
                 if iteration == iterations {
                     self.finish_bar();
                 }
+            }
+            Event::Tried(trial) => {
+                let accuracy = trial.validation.as_ref().map(percent).unwrap_or_else(|| "-".into());
+                self.line(&format!(
+                    "tried {} (bits {}): {} bytes stored, {accuracy} on validation images{}",
+                    trial.label,
+                    widths(&trial.widths),
+                    thousands(trial.stored_bytes),
+                    if trial.fits { "" } else { ", too far below float" }
+                ));
             }
             Event::RoundEnded(round) => {
                 if let Some(after) = &round.after {

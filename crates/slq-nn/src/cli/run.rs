@@ -25,7 +25,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args, common: &Common) -> super::Outcome {
-    let model = args.model.open(common.seed)?;
+    let model = args.model.open(common.seed())?;
     let names: Vec<String> = model.graph.inputs.iter().map(|i| i.name.clone()).collect();
     let mut inputs = Vec::new();
     for (place, given) in args.input.iter().enumerate() {

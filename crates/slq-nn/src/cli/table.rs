@@ -1,7 +1,7 @@
 //! Tables of results.
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
-use slq::{Report, WeightStats};
+use slq::{Report, SearchReport, WeightStats};
 
 use super::progress::percent;
 
@@ -67,6 +67,28 @@ pub(crate) fn rounds(report: &Report) -> Table {
         ]
     });
     table(&header, 1, rows)
+}
+
+/// What a search tried.
+pub(crate) fn trials(search: &SearchReport) -> Table {
+    let header = ["tried", "bits by layer", "stored", "validation", "taken"];
+    let rows = search.trials.iter().enumerate().map(|(i, t)| {
+        let fits = if t.fits { "" } else { "too far below float" };
+        vec![
+            t.label.clone(),
+            widths(&t.widths),
+            thousands(t.stored_bytes),
+            t.validation.as_ref().map(percent).unwrap_or_default(),
+            if i == search.chosen { "yes".into() } else { fits.into() },
+        ]
+    });
+    table(&header, 2, rows)
+}
+
+/// Widths in execution order, as `5 3 3 4`.
+pub(crate) fn widths(widths: &[(String, u8)]) -> String {
+    let bits: Vec<String> = widths.iter().map(|(_, bits)| bits.to_string()).collect();
+    bits.join(" ")
 }
 
 #[cfg(test)]

@@ -41,7 +41,7 @@ pub(crate) fn run(args: Args, common: &Common) -> super::Outcome {
         return Err(slq::Error::NotYet("--solver (Caffe's solver.prototxt)"));
     }
     args.output.iter().try_for_each(|o| slq::check_output(o))?;
-    let mut model = args.model.open(common.seed)?;
+    let mut model = args.model.open(common.seed())?;
     let data = args.data.require(&model)?;
     let duration = match (args.epochs, args.iterations) {
         (Some(epochs), _) => Duration::Epochs(epochs),
@@ -54,7 +54,7 @@ pub(crate) fn run(args: Args, common: &Common) -> super::Outcome {
     };
     let settings = TrainingSettings { duration, ..args.training.settings(base) };
     let mut progress = Progress::new(common);
-    let trained = slq::train(model.graph, &data, &settings, common.seed, common.isa(), &mut progress)?;
+    let trained = slq::train(model.graph, &data, &settings, common.seed(), common.isa(), &mut progress)?;
     model.graph = trained.graph;
     slq::preprocessing::store(&mut model.graph, &data.transform);
     let options = SaveOptions { dense: true, caffe: model.caffe };

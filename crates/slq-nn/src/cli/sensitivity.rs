@@ -1,0 +1,116 @@
+//! `slq sensitivity`: what quantizing each layer and cluster costs.
+
+use std::path::PathBuf;
+
+use serde_json::json;
+use slq::{Estimate, Granularity, LayerRule, MethodName, Sensitivity, SensitivityOptions, Settings};
+
+use super::common::{Common, ModelArgs};
+use super::data::DataArgs;
+use super::job::named;
+use super::progress::Progress;
+use super::table::{self, thousands};
+
+/// Show how much the loss rises when a layer, or one cluster of it, is quantized.
+#[derive(clap::Args)]
+#[command(
+    after_help = "Example:\n  slq sensitivity lenet.onnx --data mnist-10k --bits 3 -o lenet-sensitivity.json"
+)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    model: ModelArgs,
+    #[command(flatten)]
+    data: DataArgs,
+    /// Bits of a weight, as in compress [default: 5]
+    #[arg(long, value_name = "B")]
+    bits: Option<u8>,
+    /// Number of values K, where it is not to follow from the bits
+    #[arg(long, value_name = "K")]
+    codebook_size: Option<usize>,
+    /// The method whose meaning of bits counts [default: slq]
+    #[arg(long, value_parser = named::<MethodName>)]
+    method: Option<MethodName>,
+    /// Weights that share a codebook: tensor, channel or group:N [default: tensor]
+    #[arg(long)]
+    granularity: Option<Granularity>,
+    /// Bits of single layers: GLOB=BITS or GLOB=skip
+    #[arg(long, value_name = "GLOB=BITS")]
+    layers: Vec<LayerRule>,
+    /// Training images to measure on [default: 1000]
+    #[arg(long, value_name = "N")]
+    calibration: Option<usize>,
+    /// A test ends when its error bar is below this share of the rise; 0 uses all images
+    #[arg(long, value_name = "X", default_value_t = 0.1)]
+    tolerance: f64,
+    /// Whole layers only
+    #[arg(long)]
+    layers_only: bool,
+    /// Keep the table as JSON, for compress --sensitivity
+    #[arg(short, long, value_name = "OUT.json")]
+    output: Option<PathBuf>,
+}
+
+pub(crate) fn run(args: Args, common: &Common) -> super::Outcome {
+    let base = Settings::default();
+    let settings = Settings {
+        method: args.method.unwrap_or(base.method),
+        bits: args.bits.unwrap_or(base.bits),
+        codebook_size: args.codebook_size,
+        granularity: args.granularity.unwrap_or(base.granularity),
+        layers: args.layers,
+        calibration: args.calibration.unwrap_or(base.calibration),
+        seed: common.seed(),
+        ..base
+    };
+    if !(args.tolerance >= 0.0 && args.tolerance.is_finite()) {
+        return Err(slq::Error::Argument(format!("--tolerance {}: give 0 or more", args.tolerance)));
+    }
+    let model = args.model.open(common.seed())?;
+    let data = args.data.require(&model)?;
+    let options =
+        SensitivityOptions { clusters: !args.layers_only, tolerance: args.tolerance, isa: common.isa() };
+    let mut progress = Progress::new(common);
+    let found = slq::sensitivity(&model.graph, &data, &settings, options, &mut progress)?;
+    if let Some(path) = &args.output {
+        let fail = |e: &dyn std::fmt::Display| slq::Error::File { path: path.clone(), reason: e.to_string() };
+        let text = serde_json::to_vec_pretty(&found).map_err(|e| fail(&e))?;
+        slq::write_atomically(path, &text).map_err(|e| fail(&e))?;
+    }
+    common.print(&json!(found), text(&found));
+    Ok(())
+}
+
+fn text(found: &Sensitivity) -> String {
+    let bar = |e: &Estimate| match e.error.is_finite() {
+        true => format!("{:+.5} ± {:.5}", e.mean, e.error),
+        false => format!("{:+.5}", e.mean),
+    };
+    let header = ["layer", "cluster", "weights", "rise of the loss", "to second order", "images"];
+    let rows = found.layers.iter().flat_map(|layer| {
+        let whole = vec![
+            layer.weight.clone(),
+            "all".into(),
+            thousands(layer.count as u64),
+            bar(&layer.rise),
+            bar(&layer.taylor),
+            String::new(),
+        ];
+        let clusters = layer.clusters.iter().map(|c| {
+            vec![
+                String::new(),
+                format!("{:+.4}", c.centroid),
+                thousands(c.count as u64),
+                bar(&c.rise),
+                bar(&c.taylor),
+                c.images.to_string(),
+            ]
+        });
+        std::iter::once(whole).chain(clusters)
+    });
+    format!(
+        "{}\n\nloss {:.4} on {} training images held out",
+        table::table(&header, 1, rows),
+        found.loss,
+        found.images
+    )
+}
