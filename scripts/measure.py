@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Makes the results tables: runs `slq` over settings and seeds and prints means with their standard errors.
 
-usage: measure.py PLAN [--slq PATH] [--data DIR] [--out DIR] [--seeds N] [--validation] [--only NAME,..]
+usage: measure.py PLAN [--slq PATH] [--data DIR] [--out DIR] [--seeds N] [--validation] [--only NAME,..] [--threads N]
 
 PLAN is one of the plans below. Each run's JSON and predictions go to OUT (default target/results/PLAN), and a run
 that is already there is not repeated. With --validation a tenth of the training images takes the place of the test
@@ -10,7 +10,8 @@ were chosen; the test images are for the final table alone.
 
 "difference" is accuracy minus the float reference of the same seed, in points; its standard error is that of the
 per-image differences, averaged over the seeds. "ratio" is 4 bytes for every parameter of the network that the plan
-starts from, against what is stored; "fewer operations" compares multiply-adds of convolutions and matrix products.
+starts from, against what is stored; "at entropy" is the same with the codes at their entropy; "fewer operations"
+compares multiply-adds of convolutions and matrix products.
 """
 import argparse
 import gzip
@@ -24,10 +25,22 @@ from pathlib import Path
 import numpy as np
 
 FASHION = Path("/usr/share/datasets/fashion-mnist")
+SHORT = ["--scale", "0.00390625"]
 LENET = ["--lr-policy", "cosine", "--batch", "64", "--scale", "0.00390625"]
 
 CIFAR = ["--batch", "128", "--weight-decay", "0.0001"]
 AUGMENT = ["--mean", "0.485,0.456,0.406", "--std", "0.229,0.224,0.225", "--pad-crop", "4", "--mirror"]
+
+
+IMAGENET = ["--crop", "224", "--mean", "0.485,0.456,0.406", "--std", "0.229,0.224,0.225"]
+# The order that was best on the validation images (docs/results/lenet.md).
+MLQ = ["--rank-by", "size"]
+
+
+def distilled(half):
+    """SLQ towards the float network's outputs, on every second image."""
+    subsets = ["--train-subset", f"{half}::2", "--test-subset", f"{1 - half}::2"]
+    return ["--distill", "--epochs-per-round", "4", "--lr", "0.001", "--batch", "16", "--freeze-batch-norm", *IMAGENET, *subsets]
 
 
 def lenet(bits, lr, iterations, *more):
@@ -52,9 +65,9 @@ def plans(shared):
     net = [f"{shared}/models/lenet_mnist_deploy.prototxt", "--weights"]
     fashion = [*net, f"{shared}/models/lenet_fashion_mnist.caffemodel"]
     mnist = [*net, f"{shared}/models/lenet_mnist.caffemodel"]
-    float_fashion = ["--lr", "0.001", "--iterations", "5000", *LENET]
     # The shipped networks have seen every training image: choices are made on one that has not.
     scratch = ["zoo:lenet", "--lr", "0.01", "--lr-policy", "inv:0.0001:0.75", "--iterations", "10000", *LENET[2:]]
+    float_fashion = ["--lr", "0.001", "--iterations", "5000", *LENET]
     return {
         "lenet-fashion": {
             "model": fashion,
@@ -84,6 +97,43 @@ def plans(shared):
                 "one-shot k-means K=17": ["--method", "kmeans", "--codebook-size", "17", *LENET],
                 "K=17 magnitude": lenet(5, 0.001, 1000, "--partition", "magnitude"),
             },
+        },
+        # Ternary: every row re-trains for 16 000 steps in all, the reference too.
+        "mlq-lenet": {
+            "model": fashion,
+            "data": str(FASHION),
+            "eval": SHORT,
+            "prepare-validation": scratch,
+            "reference": ["--lr", "0.005", "--iterations", "16000", *LENET],
+            "runs": {
+                "one-shot k-means K=3": ["--method", "kmeans", "--codebook-size", "3", *LENET],
+                "SLQ K=3": lenet(2, 0.005, 8000),
+                "INQ K=3": lenet(2, 0.005, 1600, "--method", "inq"),
+                "MLQ K=3": lenet(2, 0.005, 2000, "--method", "mlq", *MLQ),
+                "MLQ K=3 largest loss first": lenet(2, 0.005, 2000, "--method", "mlq", "--rank-by", "loss"),
+                "MLQ K=3 Lipschitz bound": lenet(2, 0.005, 2000, "--method", "mlq", "--rank-by", "lipschitz"),
+                "MLQ K=3 large layers first": lenet(2, 0.005, 2000, "--method", "mlq", "--rank-by", "size", "--rank-reversed"),
+            },
+        },
+        # Float networks trained from scratch, with shifts by up to two pixels; "prepare" gives recipe and error.
+        **{
+            f"deep-compression-{net}": {
+                "prepare": [f"zoo:{net}", "--epochs", "40", "--lr", "0.02", "--pad-crop", "2", *LENET],
+                "data": f"{shared}/data/mnist",
+                "eval": [],
+                "reference": ["--lr", "0.01", "--epochs", "60", "--batch", "64"],
+                "runs": {
+                    f"Deep Compression {sparsity} K={1 << bits}": [
+                        "--method", "deep-compression", "--bits", str(bits), "--sparsity", str(sparsity), "--prune-steps", "19",
+                        "--epochs-per-round", "3", "--lr", "0.01", "--tune-epochs", "3", "--tune-lr", "0.001", "--batch", "64",
+                    ]
+                    for sparsity, bits in settings
+                },
+            }
+            for net, settings in (
+                ("lenet", [(0.97, 3), (0.98, 3), (0.985, 2), (0.99, 2)]),
+                ("lenet-300-100", [(0.95, 3), (0.97, 3), (0.98, 2)]),
+            )
         },
         # The pretrained network comes from the original CIFAR-10: it is fine-tuned on these images first, and what
         # the file then carries (preprocessing, augmentation) need not be repeated.
@@ -120,7 +170,54 @@ def plans(shared):
                 ],
             },
         },
+        "resnet20-low-bits": {
+            "prepare": [f"{shared}/models/resnet20_cifar10.onnx", "--epochs", "4", "--lr", "0.02", *CIFAR, *AUGMENT],
+            "data": f"{shared}/data/cifar10-jpeg.zip",
+            "eval": [],
+            "reference": ["--epochs", "8", "--lr", "0.01", *CIFAR],
+            "runs": {
+                "one-shot k-means K=5": ["--method", "kmeans", "--codebook-size", "5"],
+                "SLQ K=5": ["--bits", "3", "--epochs-per-round", "4", "--lr", "0.01", *CIFAR],
+                "one-shot k-means K=3": ["--method", "kmeans", "--codebook-size", "3"],
+                "SLQ K=3": ["--bits", "2", "--epochs-per-round", "4", "--lr", "0.01", *CIFAR],
+                "MLQ K=3": ["--method", "mlq", "--bits", "2", "--layers-per-step", "4", *MLQ, "--epochs-per-round", "0.67", "--lr", "0.01", *CIFAR],
+            },
+        },
+        "mobilenet": {
+            "model": [f"{shared}/models/mobilenet_v2.onnx"],
+            "data": f"{shared}/data/imagenet-sample-even.zip",
+            "eval": IMAGENET,
+            "reference": None,
+            "runs": {
+                f"k-means K={1 << bits} per {granularity}": [
+                    "--method", "kmeans", "--bits", str(bits), "--granularity", granularity, "--batch", "16", *IMAGENET,
+                ]
+                for granularity in ("tensor", "channel")
+                for bits in (8, 6, 5, 4)
+            },
+        },
+        # Trained without labels on one half of the images, measured on the other.
+        **{
+            f"mobilenet-distill-{half}": {
+                "model": [f"{shared}/models/mobilenet_v2.onnx"],
+                "data": f"{shared}/data/imagenet-sample-even.zip",
+                "eval": [*IMAGENET, "--test-subset", f"{1 - half}::2"],
+                "reference": None,
+                "runs": {
+                    "SLQ K=32 per tensor": [*distilled(half), "--codebook-size", "32"],
+                    "SLQ K=16 per channel": [*distilled(half), "--codebook-size", "16", "--granularity", "channel"],
+                },
+            }
+            for half in (0, 1)
+        },
     }
+
+
+def idx(folder, name, header):
+    """The bytes of an IDX file, compressed or not, behind its header."""
+    path = Path(folder) / name
+    data = path.read_bytes() if path.exists() else gzip.open(f"{path}.gz").read()
+    return np.frombuffer(data, np.uint8)[header:]
 
 
 def validation_set(slq, data, out):
@@ -154,13 +251,21 @@ def predictions(slq, model, plan, data, path):
     return np.load(path)
 
 
-def labels(data):
+def labels(data, subset):
+    part = slice(*(int(s) if s else None for s in subset.split(":")))
+    return all_labels(data)[part]
+
+
+def all_labels(data):
     if data.endswith(".npz"):
         return np.load(data)["y_test"].astype(np.int64)
     if data.endswith(".zip"):
-        classes = sorted(n.split("/")[-2] for n in zipfile.ZipFile(data).namelist() if "/test/" in n and n.endswith(".jpg"))
+        names = [n for n in zipfile.ZipFile(data).namelist() if n.lower().endswith((".jpg", ".jpeg"))]
+        classes = sorted(n.split("/")[-2] for n in names if "/test/" in n) or sorted(n.split("/")[-2] for n in names)
+        if all(c.split("_")[0].isdigit() for c in classes):
+            return np.array([int(c.split("_")[0]) for c in classes])
         return np.unique(classes, return_inverse=True)[1].astype(np.int64)
-    return np.frombuffer(gzip.open(Path(data) / "t10k-labels-idx1-ubyte.gz").read(), np.uint8)[8:].astype(np.int64)
+    return idx(data, "t10k-labels-idx1-ubyte", 8).astype(np.int64)
 
 
 def main():
@@ -172,21 +277,25 @@ def main():
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--validation", action="store_true")
     parser.add_argument("--only")
+    parser.add_argument("--threads", type=int)
     options = parser.parse_args()
     plan = plans(options.data)[options.plan]
     out = options.out or Path("target/results") / (options.plan + ("-validation" if options.validation else ""))
     out.mkdir(parents=True, exist_ok=True)
     data = validation_set(options.slq, plan["data"], out) if options.validation else plan["data"]
-    truth = labels(data)
+    threads = ["--threads", str(options.threads)] if options.threads else []
+    subset = plan["eval"][plan["eval"].index("--test-subset") + 1] if "--test-subset" in plan["eval"] else ":"
+    truth = labels(data, subset)
     prepare = plan.get("prepare-validation" if options.validation else "prepare", plan.get("prepare"))
     if prepare:
         prepared = out / "prepared.onnx"
         run(options.slq, ["train", *prepare, "--data", data, "-o", str(prepared)], out / "prepared.json")
         plan["model"] = [str(prepared)]
     correct = {}
-    print("| run | top-1 % by seed | mean | difference to float | stored | ratio | fewer operations | seconds |")
-    print("|---|---|---|---|---|---|---|---|")
-    runs = {"float, fine-tuned as long": None, **plan["runs"]}
+    print("| run | top-1 % by seed | mean | difference to float | stored | ratio | at entropy | fewer operations | seconds |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    floating = "float, fine-tuned as long" if plan["reference"] else "float"
+    runs = {floating: None, **plan["runs"]}
     if options.only:
         runs = {k: v for k, v in runs.items() if k in options.only.split(",") or v is None}
     models, changes = {}, {}
@@ -196,22 +305,30 @@ def main():
         source = settings[0].removeprefix("after:") if settings and settings[0].startswith("after:") else None
         settings = settings[1:] if source else settings
         command = "train" if settings is None else "decompose" if settings[0] == "decompose" else "compress"
-        trains = settings is None or not ("kmeans" in settings or (command == "decompose" and "--lr" not in settings))
+        as_it_is = settings is None and not plan["reference"]
+        trains = not as_it_is if settings is None else not (
+            "kmeans" in settings or (command == "decompose" and "--lr" not in settings)
+        )
         for seed in range(options.seeds if trains else 1):
             stem = f"{out / name.replace(' ', '-').replace('=', '')}-{seed}"
             model, report = Path(f"{stem}.onnx"), Path(f"{stem}.json")
-            common = ["--data", data, "--seed", str(seed), "-o", str(model)]
-            given = [str(models[source][seed % len(models[source])])] if source else plan["model"]
-            more = plan["reference"] if settings is None else settings[1:] if command == "decompose" else settings
-            folder = ["--run-dir", f"{stem}.run"] if command == "compress" and trains else []
-            report = run(options.slq, [command, *given, *more, *common, *folder], report)
+            if as_it_is:
+                model = Path(plan["model"][0])
+                found = run(options.slq, ["eval", *plan["model"], "--data", data, *plan["eval"], *threads], report)
+                report = {"final": found, "seconds": found["seconds"]}
+            else:
+                common = ["--data", data, "--seed", str(seed), "-o", str(model), *threads]
+                given = [str(models[source][seed % len(models[source])])] if source else plan["model"]
+                more = plan["reference"] if settings is None else settings[1:] if command == "decompose" else settings
+                folder = ["--run-dir", f"{stem}.run"] if command == "compress" and trains else []
+                report = run(options.slq, [command, *given, *more, *common, *folder], report)
             models.setdefault(name, []).append(model)
             rows.append(predictions(options.slq, model, plan, data, Path(str(stem) + ".npy")) == truth)
             reports.append(report)
             assert abs(rows[-1].mean() - report["final"]["top1"]) < 1e-9, "predictions and report disagree"
         correct[name] = rows
         top1 = [100 * r.mean() for r in rows]
-        reference = correct["float, fine-tuned as long"]
+        reference = correct[floating]
         pairs = [reference[i % len(reference)] for i in range(len(rows))]
         each = np.mean([r.astype(float) - p for r, p in zip(rows, pairs)], axis=0)
         difference = f"{100 * each.mean():+.2f} ± {100 * each.std(ddof=1) / len(each) ** 0.5:.2f}" if settings else ""
@@ -222,9 +339,11 @@ def main():
         before = changes.get(source, {"dense": dense, "operations": 1})
         operations = before["operations"] * last.get("flops", {"ratio": 1})["ratio"]
         changes[name] = {"dense": before["dense"], "operations": operations}
+        entropy = [before["dense"] / r["size"]["entropy_bytes"] for r in reports if "size" in r]
         seconds = np.mean([r.get("seconds", 0) for r in reports])
         print(f"| {name} | {' '.join(f'{t:.2f}' for t in top1)} | {np.mean(top1):.2f} | {difference} "
-              f"| {stored or ''} | {before['dense'] / stored if stored else 1:.2f} | {operations:.2f} | {seconds:.0f} |", flush=True)
+              f"| {stored or ''} | {before['dense'] / stored if stored else 1:.2f} | {f'{np.mean(entropy):.2f}' if entropy else ''} "
+              f"| {operations:.2f} | {seconds:.0f} |", flush=True)
 
 
 if __name__ == "__main__":
