@@ -304,6 +304,8 @@ def main():
         # A run may work on what another one made.
         source = settings[0].removeprefix("after:") if settings and settings[0].startswith("after:") else None
         settings = settings[1:] if source else settings
+        if source and source not in models:
+            sys.exit(f"'{name}' works on what '{source}' made: name both with --only")
         command = "train" if settings is None else "decompose" if settings[0] == "decompose" else "compress"
         as_it_is = settings is None and not plan["reference"]
         trains = not as_it_is if settings is None else not (

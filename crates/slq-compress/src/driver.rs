@@ -54,7 +54,7 @@ pub struct Outcome {
 /// Checks what can be known before a run begins: settings, layers, schedule.
 ///
 /// # Errors
-/// [`CompressError::Settings`], [`CompressError::NoLayers`] and their like, [`CompressError::Schedule`].
+/// [`CompressError::Setting`], [`CompressError::NoLayers`] and their like, [`CompressError::Schedule`].
 pub fn check(graph: &Graph, settings: &Settings) -> Result<(), CompressError> {
     settings.check()?;
     let layers = select_layers(graph, settings)?;

@@ -32,10 +32,13 @@ pub struct Span {
     pub seed: u64,
 }
 
-/// As [`retrain_with`], with nothing beside the steps.
+/// Runs SGD steps on `executor`; with a `teacher`, towards its outputs instead of the labels. The learning rate
+/// starts anew with each call.
+///
+/// Returns the seconds it took.
 ///
 /// # Errors
-/// As [`retrain_with`].
+/// [`CompressError::Engine`] where a step fails or diverges, [`CompressError::Data`] for an unreadable image.
 pub fn retrain(
     executor: &mut dyn Executor,
     teacher: Option<&mut dyn Executor>,
@@ -51,13 +54,7 @@ pub fn retrain(
 /// What is done after each step, with the step's rate.
 pub(crate) type AfterStep<'a> = &'a mut dyn FnMut(&mut dyn Executor, f32) -> Result<(), CompressError>;
 
-/// Runs SGD steps on `executor`; with a `teacher`, towards its outputs instead of the labels. The learning rate
-/// starts anew with each call. `after` is called after every step.
-///
-/// Returns the seconds it took.
-///
-/// # Errors
-/// [`CompressError::Engine`] where a step fails or diverges, [`CompressError::Data`] for an unreadable image.
+/// As [`retrain`]; `after` is called after every step.
 #[allow(clippy::too_many_arguments)]
 pub(crate) fn retrain_with(
     executor: &mut dyn Executor,
