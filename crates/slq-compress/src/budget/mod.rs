@@ -107,15 +107,13 @@ fn target(
     floats: u64,
     layers: &[LayerWidths],
 ) -> Result<Option<u64>, CompressError> {
-    let bytes = match budget {
-        Budget::Bytes(bytes) => bytes,
-        Budget::Ratio(ratio) => (dense as f64 / ratio) as u64,
-        Budget::Drop(points) if points.is_finite() && points >= 0.0 => return Ok(None),
-        Budget::Drop(points) => {
-            let reason = format!("{points} is not a number of points of 0 or more");
-            return Err(CompressError::Setting { name: "max-drop", reason });
-        }
-    };
+    if let Budget::Drop(points) = budget
+        && !(points.is_finite() && points >= 0.0)
+    {
+        let reason = format!("{points} is not a number of points of 0 or more");
+        return Err(CompressError::Setting { name: "max-drop", reason });
+    }
+    let Some(bytes) = budget.bytes(dense) else { return Ok(None) };
     let least = floats + total_bytes(layers, &vec![0; layers.len()]);
     if bytes < least {
         let reason = format!(

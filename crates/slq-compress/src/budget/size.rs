@@ -18,29 +18,41 @@ pub enum Budget {
     Drop(f64),
 }
 
+impl Budget {
+    /// The most bytes that a network of `dense` bytes may take; `None` for a budget on accuracy.
+    pub fn bytes(self, dense: u64) -> Option<u64> {
+        match self {
+            Budget::Bytes(bytes) => Some(bytes),
+            Budget::Ratio(ratio) => Some((dense as f64 / ratio) as u64),
+            Budget::Drop(_) => None,
+        }
+    }
+}
+
 impl FromStr for Budget {
     type Err = String;
 
     /// A size; a drop has no text of its own.
     fn from_str(text: &str) -> Result<Self, String> {
-        let bad = || format!("'{text}' is not a size: give bytes as 50000, 50KB or 1.5MB, or a ratio as 20x");
-        let at = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len());
-        let (number, unit) = text.split_at(at);
-        let number: f64 = number.trim().parse().map_err(|_| bad())?;
-        if !(number > 0.0 && number.is_finite()) {
-            return Err(bad());
-        }
-        let bytes = |factor: f64| Ok(Budget::Bytes((number * factor) as u64));
-        match unit.to_ascii_lowercase().as_str() {
-            "" | "b" => bytes(1.0),
-            "kb" | "k" => bytes(1e3),
-            "mb" | "m" => bytes(1e6),
-            "gb" | "g" => bytes(1e9),
-            "kib" => bytes(1024.0),
-            "mib" => bytes(1024.0 * 1024.0),
-            "x" => Ok(Budget::Ratio(number)),
-            _ => Err(bad()),
-        }
+        let bad = || {
+            format!("'{text}' is no size: give bytes (50000), KB, MB, GB, KiB, MiB, GiB, or a ratio (20x)")
+        };
+        let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+        let (digits, unit) = text.split_at(split);
+        let value: f64 = digits.parse().map_err(|_| bad())?;
+        let factor = match unit.trim().to_ascii_lowercase().as_str() {
+            "x" if value >= 1.0 => return Ok(Budget::Ratio(value)),
+            "" | "b" => 1.0,
+            "kb" | "k" => 1e3,
+            "mb" | "m" => 1e6,
+            "gb" | "g" => 1e9,
+            "kib" => 1024.0,
+            "mib" => 1024.0 * 1024.0,
+            "gib" => 1024.0 * 1024.0 * 1024.0,
+            _ => return Err(bad()),
+        };
+        let bytes = value * factor;
+        if (1.0..1e18).contains(&bytes) { Ok(Budget::Bytes(bytes as u64)) } else { Err(bad()) }
     }
 }
 
@@ -53,7 +65,7 @@ mod tests {
         let table = [
             ("50000", Budget::Bytes(50_000)),
             ("50KB", Budget::Bytes(50_000)),
-            ("1.5mb", Budget::Bytes(1_500_000)),
+            ("1.5 mb", Budget::Bytes(1_500_000)),
             ("2KiB", Budget::Bytes(2048)),
             ("20x", Budget::Ratio(20.0)),
             ("3.5X", Budget::Ratio(3.5)),
@@ -61,8 +73,12 @@ mod tests {
         for (text, budget) in table {
             assert_eq!(text.parse(), Ok(budget), "{text}");
         }
-        for text in ["", "x", "-3x", "0", "nan", "inf", "12 parsecs", "1e400", "5KBx"] {
+        for text in
+            ["", "x", "KB", "0", "0.5x", "-3", "5 parsecs", "1e400", "99999999999GB", "1.2.3", "inf", "nanx"]
+        {
             assert!(text.parse::<Budget>().is_err(), "{text}");
         }
+        assert_eq!(Budget::Ratio(20.0).bytes(1000), Some(50));
+        assert_eq!((Budget::Bytes(7).bytes(1000), Budget::Drop(1.0).bytes(1000)), (Some(7), None));
     }
 }

@@ -12,7 +12,6 @@ use slq::{
 use super::common::{Common, ModelArgs};
 use super::data::DataArgs;
 use super::progress::{Progress, percent};
-use super::size::TargetSize;
 use super::table;
 use super::training::TrainingArgs;
 
@@ -122,7 +121,7 @@ struct RankArgs {
     flops: Option<f64>,
     /// Ranks shared over the layers so that the parameters take this size: 50000, 50KB, 2x
     #[arg(long, value_name = "SIZE")]
-    target_size: Option<TargetSize>,
+    target_size: Option<slq::Budget>,
 }
 
 impl RankArgs {
@@ -134,7 +133,7 @@ impl RankArgs {
             Self { rank: Some(v), .. } => rule(RankRule::Rank(*v)),
             Self { rate: Some(v), .. } => rule(RankRule::Rate(*v)),
             Self { flops: Some(v), .. } => Some(RankChoice::Flops(*v)),
-            Self { target_size: Some(v), .. } => Some(RankChoice::TargetSize(v.bytes(dense_bytes))),
+            Self { target_size: Some(v), .. } => v.bytes(dense_bytes).map(RankChoice::TargetSize),
             _ => None,
         }
     }

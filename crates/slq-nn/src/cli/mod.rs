@@ -15,7 +15,6 @@ mod progress;
 mod recipe;
 mod run;
 mod sensitivity;
-mod size;
 mod table;
 mod train;
 mod training;
