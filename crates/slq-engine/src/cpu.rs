@@ -27,6 +27,8 @@ pub struct CpuExecutor {
     /// Whether `gradients` holds what the last backward pass found.
     known: Vec<bool>,
     momentum: Vec<Vec<f32>>,
+    /// Gradients of the step's earlier batches; empty where there are none.
+    pending: Vec<Vec<f32>>,
     masks: Vec<Mask>,
     /// Counts changes of parameters, so that plans know when to fold them anew.
     version: u64,
@@ -58,6 +60,7 @@ impl CpuExecutor {
             gradients: vec![Vec::new(); count],
             known: vec![false; count],
             momentum: vec![Vec::new(); count],
+            pending: vec![Vec::new(); count],
             masks: (0..count).map(|_| Mask::Free).collect(),
             version: 0,
             iteration: 0,
@@ -101,7 +104,8 @@ impl CpuExecutor {
                 // Beside the planned batch, one short batch is remembered for each mode.
                 self.plans.retain(|(m, n, _)| *m != mode || *n == self.batch || images == self.batch);
                 let shape = [&[images], self.image_shape.as_slice()].concat();
-                let plan = Plan::new(&self.graph, &[shape], mode, self.options.isa, &self.frozen())?;
+                let heads = self.options.heads.as_slice();
+                let plan = Plan::new(&self.graph, &[shape], mode, self.options.isa, &self.frozen(), heads)?;
                 pass::grow(&mut self.buffers, &plan.slots);
                 if mode != Mode::Evaluate {
                     self.allocate_gradients(&plan.trained);
@@ -133,7 +137,8 @@ impl CpuExecutor {
             self.graph.weights.values().map(|w| w.tensor.len() * w.tensor.dtype().size()).sum();
         let masks: usize = self.masks.iter().map(Mask::bytes).sum();
         let plans: usize = self.plans.iter().map(|(_, _, p)| p.scratch_bytes()).sum();
-        weights + masks + plans + floats(&self.buffers) + floats(&self.gradients) + floats(&self.momentum)
+        let steps = floats(&self.gradients) + floats(&self.momentum) + floats(&self.pending);
+        weights + masks + plans + steps + floats(&self.buffers) + floats(&self.pending)
     }
 
     /// Number of images in `images`.
@@ -169,8 +174,15 @@ impl CpuExecutor {
         let at = self.ready(mode, count)?;
         let logits = self.plans[at].2.logits.clone()?;
         loss::check_target(&target, count, logits.classes)?;
+        let heads = self.plans[at].2.heads.clone();
+        heads.iter().try_for_each(|(head, _)| loss::check_target(&target, count, head.classes))?;
         let (at, _) = self.forward(mode, images)?;
-        let statistics = loss::with_gradient(&mut self.buffers, &logits, &target, self.options.isa);
+        let weight = self.plans[at].2.weight;
+        let isa = self.options.isa;
+        let mut statistics = loss::with_gradient(&mut self.buffers, &logits, &target, weight, isa);
+        for (head, weight) in &heads {
+            statistics.loss += loss::with_gradient(&mut self.buffers, head, &target, *weight, isa).loss;
+        }
         if mode != Mode::Gradients && !statistics.loss.is_finite() {
             let (value, iteration) = (statistics.loss, self.iteration);
             return Err(EngineError::Diverged { what: "loss", value, iteration });
@@ -179,6 +191,15 @@ impl CpuExecutor {
         pass::backward(plan, &mut self.buffers, &self.graph, &mut self.gradients, self.options.isa);
         self.known.copy_from_slice(&plan.trained);
         Ok((at, statistics))
+    }
+
+    /// Takes over running statistics after a batch that was trained on.
+    fn end_batch(&mut self, at: usize) {
+        let plan = &mut self.plans[at].2;
+        plan.steps.iter_mut().for_each(|s| s.layer.commit(&s.inputs, &mut self.graph));
+        self.iteration += 1;
+        self.version += 1;
+        self.peak = self.peak.max(self.bytes());
     }
 
     /// Checks that `graph` has every parameter in the right shape.
@@ -324,12 +345,18 @@ impl Executor for CpuExecutor {
         update::check(settings)?;
         let mode = Mode::Train(self.options.batch_norm);
         let (at, statistics) = self.differentiate(mode, images, target)?;
+        for (gradient, earlier) in self.gradients.iter_mut().zip(&mut self.pending) {
+            gradient.iter_mut().zip(earlier.iter()).for_each(|(g, e)| *g += e);
+            earlier.clear();
+        }
         let scale = update::clip(&self.gradients, &self.known, settings, self.options.isa);
         let scale = scale.map_err(|value| EngineError::Diverged {
             what: "gradient norm",
             value,
             iteration: self.iteration,
         })?;
+        let scale = scale / settings.iter_size as f32;
+        let histories = update::histories(settings.rule);
         for i in 0..self.known.len() {
             if !self.known[i] {
                 continue;
@@ -338,15 +365,22 @@ impl Executor for CpuExecutor {
             let rates = weight.rates;
             let Some(values) = weight.tensor.as_f32_mut() else { continue };
             let momentum = &mut self.momentum[i];
-            momentum.resize(values.len(), 0.0);
+            momentum.resize(values.len() * histories, 0.0);
             let (gradient, mask) = (&self.gradients[i], &self.masks[i]);
             update::apply(values, momentum, gradient, mask, rates, settings, scale, self.options.isa);
         }
-        let plan = &mut self.plans[at].2;
-        plan.steps.iter_mut().for_each(|s| s.layer.commit(&s.inputs, &mut self.graph));
-        self.iteration += 1;
-        self.version += 1;
-        self.peak = self.peak.max(self.bytes());
+        self.end_batch(at);
+        Ok(statistics)
+    }
+
+    fn accumulate(&mut self, images: &[f32], target: Target<'_>) -> Result<Statistics, EngineError> {
+        let (at, statistics) = self.differentiate(Mode::Train(self.options.batch_norm), images, target)?;
+        for (i, sum) in self.pending.iter_mut().enumerate().filter(|(i, _)| self.known[*i]) {
+            let gradient = &self.gradients[i];
+            sum.resize(gradient.len(), 0.0);
+            sum.iter_mut().zip(gradient).for_each(|(s, g)| *s += g);
+        }
+        self.end_batch(at);
         Ok(statistics)
     }
 
@@ -369,7 +403,12 @@ impl Executor for CpuExecutor {
     }
 
     fn set_momentum(&mut self, momentum: &[(String, Vec<f32>)]) -> Result<(), EngineError> {
-        let check = |(name, values): &(String, Vec<f32>)| self.check_len(name, values.len(), "values");
+        // Some rules keep two values for each weight.
+        let check = |(name, values): &(String, Vec<f32>)| {
+            let len = self.parameter(name)?.len();
+            let one = if values.len() == 2 * len { len } else { values.len() };
+            self.check_len(name, one, "values")
+        };
         let indices = momentum.iter().map(check).collect::<Result<Vec<usize>, EngineError>>()?;
         self.reset_momentum();
         for (index, (_, values)) in indices.into_iter().zip(momentum) {
@@ -379,7 +418,7 @@ impl Executor for CpuExecutor {
     }
 
     fn reset_momentum(&mut self) {
-        self.momentum.iter_mut().for_each(Vec::clear);
+        self.momentum.iter_mut().chain(&mut self.pending).for_each(Vec::clear);
     }
 
     fn iteration(&self) -> u64 {

@@ -93,6 +93,14 @@ pub enum EngineError {
         /// What it has to be.
         expected: &'static str,
     },
+    /// A loss is asked for at something that is no output of the network, or twice at the same scores.
+    #[error("a loss at `{output}`: {problem}")]
+    Head {
+        /// The output named.
+        output: String,
+        /// Why it cannot have a loss of its own.
+        problem: &'static str,
+    },
     /// The first output is no table of scores.
     #[error("output `{output}` has the shape {shape:?}; a loss needs one row of class scores for each image")]
     Logits {

@@ -72,6 +72,13 @@ pub trait Executor {
         settings: &StepSettings,
     ) -> Result<Statistics, EngineError>;
 
+    /// Forward and backward pass as in a training step, whose gradients are added to those of the next
+    /// [`train_step`](Executor::train_step) (Caffe's `iter_size`). Running statistics move, parameters do not.
+    ///
+    /// # Errors
+    /// As [`Executor::train_step`], in which case nothing is added.
+    fn accumulate(&mut self, images: &[f32], target: Target<'_>) -> Result<Statistics, EngineError>;
+
     /// Forward and backward pass without an update, with running batch-norm statistics and no dropout. Unlike in
     /// a training step, masks and `lr_mult` are ignored: every parameter gets its gradient.
     ///
@@ -86,7 +93,8 @@ pub trait Executor {
     /// [`EngineError::UnknownParameter`], [`EngineError::NoGradient`].
     fn gradient(&self, name: &str) -> Result<&[f32], EngineError>;
 
-    /// The momentum of every parameter that has one, by name, for a checkpoint.
+    /// The momentum of every parameter that has one, by name, for a checkpoint. Adam and AdaDelta keep two values for
+    /// each weight: all first ones, then all second ones.
     fn momentum(&self) -> Vec<(String, Vec<f32>)>;
 
     /// Restores the momentum from a checkpoint; parameters not named start from zero.
@@ -95,10 +103,10 @@ pub trait Executor {
     /// As [`Executor::set_parameter`].
     fn set_momentum(&mut self, momentum: &[(String, Vec<f32>)]) -> Result<(), EngineError>;
 
-    /// Sets all momentum to zero.
+    /// Sets all momentum to zero, and forgets accumulated gradients.
     fn reset_momentum(&mut self);
 
-    /// Number of training steps taken; with the seed it determines the dropout masks.
+    /// Number of batches trained on; with the seed it determines the dropout masks.
     fn iteration(&self) -> u64;
 
     /// Continues from `iteration`.

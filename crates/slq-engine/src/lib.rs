@@ -51,6 +51,8 @@ pub use cpu::CpuExecutor;
 pub use error::EngineError;
 pub use executor::Executor;
 pub use kernels::isa::{Isa, UnknownIsa};
-pub use options::{BatchNormMode, EngineOptions, Statistics, StepSettings, Target, UpdateRule};
+pub use options::{
+    BatchNormMode, EngineOptions, Head, Penalty, Statistics, StepSettings, Target, UpdateRule,
+};
 pub use run::run;
 pub use schedule::LearningRate;

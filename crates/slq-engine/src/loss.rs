@@ -34,11 +34,12 @@ pub(crate) fn value(buffers: &[Vec<f32>], logits: &Logits, target: &Target<'_>, 
     compare(isa, logits.classes, &buffers[slot][..len], target, None)
 }
 
-/// Loss and hits; the gradient of the loss goes to its place.
+/// Loss times `weight`, and hits; the gradient of that goes to its place.
 pub(crate) fn with_gradient(
     buffers: &mut [Vec<f32>],
     logits: &Logits,
     target: &Target<'_>,
+    weight: f32,
     isa: Isa,
 ) -> Statistics {
     let Place::Slot { slot, len } = logits.place else { return Statistics::default() };
@@ -47,7 +48,11 @@ pub(crate) fn with_gradient(
     };
     let mut gradient = std::mem::take(&mut buffers[gradient_slot]);
     let scores = &buffers[slot][..len];
-    let statistics = compare(isa, logits.classes, scores, target, Some(&mut gradient[..len]));
+    let mut statistics = compare(isa, logits.classes, scores, target, Some(&mut gradient[..len]));
+    if weight != 1.0 {
+        gradient[..len].iter_mut().for_each(|g| *g *= weight);
+        statistics.loss *= f64::from(weight);
+    }
     buffers[gradient_slot] = gradient;
     statistics
 }

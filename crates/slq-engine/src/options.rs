@@ -12,6 +12,15 @@ pub enum BatchNormMode {
     Frozen,
 }
 
+/// An output with a softmax cross-entropy loss, and the loss's weight in the sum that training brings down.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Head {
+    /// Name of a graph output: class scores, before or behind a softmax.
+    pub output: String,
+    /// Weight of its loss.
+    pub weight: f32,
+}
+
 /// How an executor is built.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EngineOptions {
@@ -22,11 +31,14 @@ pub struct EngineOptions {
     pub batch_norm: BatchNormMode,
     /// Seed of the dropout masks; with the iteration it determines them.
     pub seed: u64,
+    /// Outputs whose losses are trained on, such as GoogLeNet's auxiliary classifiers; none stands for the first
+    /// output with weight 1. What is evaluated is always the first output alone.
+    pub heads: Vec<Head>,
 }
 
 impl Default for EngineOptions {
     fn default() -> Self {
-        Self { isa: Isa::detect(), batch_norm: BatchNormMode::Train, seed: 0 }
+        Self { isa: Isa::detect(), batch_norm: BatchNormMode::Train, seed: 0, heads: Vec::new() }
     }
 }
 
@@ -46,14 +58,50 @@ pub enum Target<'a> {
     },
 }
 
-/// Arithmetic of the momentum step; g is the gradient with weight decay, m the mask (0 for fixed weights).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+/// Arithmetic of a step; g is the gradient with weight decay, m the mask (0 for fixed weights). The rules behind
+/// the first two are Caffe's, whose formulas stand at [`Adaptive`](crate::kernels::adaptive::Adaptive).
+#[derive(Debug, Clone, Copy, PartialEq, Default, serde::Serialize, serde::Deserialize)]
+#[non_exhaustive]
 pub enum UpdateRule {
     /// v = mu v + lr g, w -= m v: the rate enters the history, as in Caffe.
     Caffe,
     /// v = mu v + g, w -= lr m v, as in PyTorch.
     #[default]
     PyTorch,
+    /// Adam; the momentum is its first decay.
+    Adam {
+        /// Decay of the second moment.
+        momentum2: f32,
+        /// Added to the root of the second moment.
+        delta: f32,
+    },
+    /// RMSProp; it has no momentum.
+    RmsProp {
+        /// Decay of the mean square.
+        decay: f32,
+        /// Added to the root.
+        delta: f32,
+    },
+    /// AdaGrad; it has no momentum.
+    AdaGrad {
+        /// Added to the root.
+        delta: f32,
+    },
+    /// AdaDelta; the momentum is the decay of both means.
+    AdaDelta {
+        /// Added to both means.
+        delta: f32,
+    },
+}
+
+/// Penalty that the weight decay multiplies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+pub enum Penalty {
+    /// Half the sum of squares.
+    #[default]
+    L2,
+    /// The sum of absolute values.
+    L1,
 }
 
 /// Settings of one step of stochastic gradient descent.
@@ -63,14 +111,21 @@ pub struct StepSettings {
     pub learning_rate: f32,
     /// Momentum mu.
     pub momentum: f32,
-    /// Weight decay (L2); a weight's `decay_mult` multiplies it.
+    /// Weight decay; a weight's `decay_mult` multiplies it.
     pub weight_decay: f32,
+    /// What the weight decay multiplies.
+    pub penalty: Penalty,
     /// Nesterov's look-ahead.
     pub nesterov: bool,
     /// Arithmetic.
     pub rule: UpdateRule,
     /// Largest global norm of the gradient over all tensors that train; a larger one is scaled down to it.
     pub clip_gradients: Option<f32>,
+    /// Batches in the step: this one, and those before it that were given to
+    /// [`accumulate`](crate::Executor::accumulate). The sum of their gradients is divided by it after clipping.
+    pub iter_size: usize,
+    /// Steps of this training before this one: Adam's correction counts them.
+    pub iteration: u64,
 }
 
 impl Default for StepSettings {
@@ -82,6 +137,9 @@ impl Default for StepSettings {
             nesterov: false,
             rule: UpdateRule::default(),
             clip_gradients: None,
+            penalty: Penalty::L2,
+            iter_size: 1,
+            iteration: 0,
         }
     }
 }
@@ -89,7 +147,7 @@ impl Default for StepSettings {
 /// What one batch showed.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Statistics {
-    /// Mean loss over the batch; 0 where no target was given.
+    /// Mean loss over the batch (when training, the weighted sum over all heads); 0 where no target was given.
     pub loss: f64,
     /// Images whose label (or the target distribution's first maximum) is the first maximum of the logits.
     pub top1: usize,

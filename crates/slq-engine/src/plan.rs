@@ -9,6 +9,7 @@ use crate::error::EngineError;
 use crate::kernels::isa::Isa;
 use crate::memory::{self, Lifetime, Object};
 use crate::ops::{self, GradientPlace, Layer, Place};
+use crate::options::Head;
 use crate::program::{Mode, Operand, Program, Source, Step, lower};
 
 /// The backward half of a step.
@@ -44,6 +45,10 @@ pub(crate) struct Plan {
     pub inputs: Vec<Place>,
     pub outputs: Vec<(Place, Vec<usize>)>,
     pub logits: Result<Logits, EngineError>,
+    /// Weight of the first output's loss.
+    pub weight: f32,
+    /// Further scores with a loss, each with its weight.
+    pub heads: Vec<(Logits, f32)>,
     /// Which parameters get a gradient.
     pub trained: Vec<bool>,
     /// The version of the parameters that the layers have seen.
@@ -51,19 +56,23 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// Plans `graph` for the given input shapes. `frozen[i]` says that parameter i needs no gradient.
+    /// Plans `graph` for the given input shapes. `frozen[i]` says that parameter i needs no gradient; `heads` are the
+    /// outputs with a loss.
     ///
     /// # Errors
     /// Whatever shape inference finds; [`EngineError::Unsupported`], [`EngineError::ElementType`],
-    /// [`EngineError::Memory`].
+    /// [`EngineError::Memory`], [`EngineError::Head`].
     pub fn new(
         graph: &Graph,
         input_shapes: &[Vec<usize>],
         mode: Mode,
         isa: Isa,
         frozen: &[bool],
+        heads: &[Head],
     ) -> Result<Plan, EngineError> {
-        let program = lower(graph, input_shapes, mode)?;
+        let (weight, further) = weights_of(graph, heads)?;
+        let positions: Vec<usize> = further.iter().map(|(position, _)| *position).collect();
+        let program = lower(graph, input_shapes, mode, &positions)?;
         let batch = input_shapes.first().and_then(|s| s.first()).copied().unwrap_or(1);
         let wants = wants(&program, graph, mode, frozen);
         let bytes = program.lens.iter().fold(0usize, |n, &len| n.saturating_add(len.saturating_mul(4)));
@@ -72,13 +81,35 @@ impl Plan {
         for (step, wants) in program.steps.iter().zip(&wants) {
             layers.push(ops::build(step, mode, isa, wants, graph)?);
         }
-        Layout::new(&program, &layers, &wants, mode).finish(graph, layers, batch)
+        let mut plan = Layout::new(&program, &layers, &wants, mode)?.finish(graph, layers, batch)?;
+        plan.weight = weight;
+        for ((_, head), (_, weight)) in plan.heads.iter_mut().zip(&further) {
+            *head = *weight;
+        }
+        Ok(plan)
     }
 
     /// Bytes that the layers hold for themselves.
     pub fn scratch_bytes(&self) -> usize {
         self.steps.iter().map(|s| s.layer.scratch_bytes()).sum()
     }
+}
+
+/// Weight of the first output's loss, then position and weight of the other outputs that have one.
+fn weights_of(graph: &Graph, heads: &[Head]) -> Result<(f32, Vec<(usize, f32)>), EngineError> {
+    let (mut first, mut further) = (if heads.is_empty() { 1.0 } else { 0.0 }, Vec::new());
+    for head in heads {
+        let refuse = |problem| EngineError::Head { output: head.output.clone(), problem };
+        let position = graph.outputs.iter().position(|o| o.name == head.output);
+        match position.ok_or_else(|| refuse("the network has no such output"))? {
+            0 => first = head.weight,
+            position => further.push((position, head.weight)),
+        }
+        if !head.weight.is_finite() {
+            return Err(refuse("its weight is not finite"));
+        }
+    }
+    Ok((first, further))
 }
 
 fn check_memory(batch: usize, bytes: usize) -> Result<(), EngineError> {
@@ -131,6 +162,7 @@ struct Layout<'a> {
     forward_in_place: Vec<bool>,
     backward: Vec<Option<Draft>>,
     logits_gradient: Option<usize>,
+    head_gradients: Vec<usize>,
 }
 
 /// Backward step with objects instead of slots.
@@ -146,7 +178,12 @@ struct DraftTarget {
 }
 
 impl<'a> Layout<'a> {
-    fn new(program: &'a Program, layers: &[Box<dyn Layer>], wants: &'a [Vec<bool>], mode: Mode) -> Self {
+    fn new(
+        program: &'a Program,
+        layers: &[Box<dyn Layer>],
+        wants: &'a [Vec<bool>],
+        mode: Mode,
+    ) -> Result<Self, EngineError> {
         let count = program.steps.len();
         let mut layout = Self {
             program,
@@ -157,13 +194,14 @@ impl<'a> Layout<'a> {
             forward_in_place: vec![false; count],
             backward: (0..count).map(|_| None).collect(),
             logits_gradient: None,
+            head_gradients: Vec::new(),
         };
         let last_use = layout.last_uses(layers, mode);
         layout.place_values(layers, &last_use);
         if mode != Mode::Evaluate {
-            layout.place_gradients(layers);
+            layout.place_gradients(layers)?;
         }
-        layout
+        Ok(layout)
     }
 
     fn loss_time(&self) -> usize {
@@ -197,7 +235,13 @@ impl<'a> Layout<'a> {
             }
         }
         let end = if mode == Mode::Evaluate { usize::MAX } else { self.loss_time() };
-        self.program.outputs.iter().chain(&self.program.logits).for_each(|o| note(o.source, end));
+        let heads = self.program.heads.iter().map(|(_, o)| o);
+        self.program
+            .outputs
+            .iter()
+            .chain(&self.program.logits)
+            .chain(heads)
+            .for_each(|o| note(o.source, end));
         last
     }
 
@@ -228,12 +272,23 @@ impl<'a> Layout<'a> {
         }
     }
 
-    fn place_gradients(&mut self, layers: &[Box<dyn Layer>]) {
+    fn place_gradients(&mut self, layers: &[Box<dyn Layer>]) -> Result<(), EngineError> {
         let program = self.program;
-        let Some(Source::Value(logits)) = program.logits.as_ref().map(|o| o.source) else { return };
+        let Some(Source::Value(logits)) = program.logits.as_ref().map(|o| o.source) else { return Ok(()) };
         let object = self.add(program.lens[logits], self.loss_time(), self.loss_time());
         self.gradient.insert(logits, object);
         self.logits_gradient = Some(object);
+        for (position, head) in &program.heads {
+            let output = format!("output {position}");
+            let refuse = |problem| EngineError::Head { output, problem };
+            let Source::Value(scores) = head.source else { return Err(refuse("it is a weight")) };
+            if self.gradient.contains_key(&scores) {
+                return Err(refuse("another loss looks at the same scores; add their weights"));
+            }
+            let object = self.add(program.lens[scores], self.loss_time(), self.loss_time());
+            self.gradient.insert(scores, object);
+            self.head_gradients.push(object);
+        }
         let mut weights_written: HashMap<usize, ()> = HashMap::new();
         for s in (0..program.steps.len()).rev() {
             let (step, time) = (&program.steps[s], self.backward_time(s));
@@ -274,6 +329,7 @@ impl<'a> Layout<'a> {
             }
             self.backward[s] = Some(Draft { output_gradient, gradients, in_place });
         }
+        Ok(())
     }
 
     fn extend(&mut self, object: usize, time: usize) {
@@ -324,25 +380,33 @@ impl<'a> Layout<'a> {
         let gradient = self
             .logits_gradient
             .map_or(Place::Absent, |o| at(o, program.logits.as_ref().map_or(0, Operand::len)));
-        let logits = self.logits(graph, batch).map(|(operand, classes)| Logits {
-            place: place(operand),
-            gradient,
-            classes,
-        });
-        Ok(Plan { steps, slots: slots.lens.clone(), inputs, outputs, logits, trained, version: None })
-    }
-
-    /// The first output as a table of N rows.
-    fn logits(&self, graph: &Graph, batch: usize) -> Result<(&Operand, usize), EngineError> {
-        let name = graph.outputs.first().map(|o| o.name.clone()).unwrap_or_default();
-        let operand = self.program.logits.as_ref();
-        let operand = operand.ok_or(EngineError::Logits { output: name.clone(), shape: Vec::new() })?;
-        let shape = &operand.shape;
-        let wide = shape.iter().skip(1).filter(|&&d| d != 1).count();
-        let classes: usize = shape.iter().skip(1).product();
-        if shape.len() < 2 || shape[0] != batch || wide > 1 || classes == 0 {
-            return Err(EngineError::Logits { output: name, shape: shape.clone() });
+        let logits = classes(graph, program.logits.as_ref(), 0, batch);
+        let logits = logits.map(|(operand, classes)| Logits { place: place(operand), gradient, classes });
+        let mut heads = Vec::with_capacity(program.heads.len());
+        for ((position, head), &object) in program.heads.iter().zip(&self.head_gradients) {
+            let (operand, classes) = classes(graph, Some(head), *position, batch)?;
+            let logits = Logits { place: place(operand), gradient: at(object, operand.len()), classes };
+            heads.push((logits, 1.0));
         }
-        Ok((operand, classes))
+        let slots = slots.lens.clone();
+        Ok(Plan { steps, slots, inputs, outputs, logits, weight: 1.0, heads, trained, version: None })
     }
+}
+
+/// The scores of an output as a table of N rows.
+fn classes<'a>(
+    graph: &Graph,
+    operand: Option<&'a Operand>,
+    position: usize,
+    batch: usize,
+) -> Result<(&'a Operand, usize), EngineError> {
+    let name = graph.outputs.get(position).map(|o| o.name.clone()).unwrap_or_default();
+    let operand = operand.ok_or(EngineError::Logits { output: name.clone(), shape: Vec::new() })?;
+    let shape = &operand.shape;
+    let wide = shape.iter().skip(1).filter(|&&d| d != 1).count();
+    let classes: usize = shape.iter().skip(1).product();
+    if shape.len() < 2 || shape[0] != batch || wide > 1 || classes == 0 {
+        return Err(EngineError::Logits { output: name, shape: shape.clone() });
+    }
+    Ok((operand, classes))
 }

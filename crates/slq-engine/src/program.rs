@@ -88,17 +88,29 @@ pub(crate) struct Program {
     pub outputs: Vec<Operand>,
     /// The first output, before a final softmax.
     pub logits: Option<Operand>,
+    /// Further outputs with a loss, each with its position, when training.
+    pub heads: Vec<(usize, Operand)>,
 }
 
-/// Lowers `graph` for the given shapes of its inputs (in the graph's order).
-pub(crate) fn lower(graph: &Graph, input_shapes: &[Vec<usize>], mode: Mode) -> Result<Program, EngineError> {
+/// Lowers `graph` for the given shapes of its inputs (in the graph's order). `heads` are the positions of further
+/// outputs that training looks at.
+pub(crate) fn lower(
+    graph: &Graph,
+    input_shapes: &[Vec<usize>],
+    mode: Mode,
+    heads: &[usize],
+) -> Result<Program, EngineError> {
     let mut program = trace(graph, input_shapes, mode)?;
     program.logits = program.outputs.first().map(|first| strip_softmax(&program, first.clone()));
+    if matches!(mode, Mode::Train(_)) {
+        let outputs = heads.iter().filter_map(|&h| Some((h, program.outputs.get(h)?.clone())));
+        program.heads = outputs.map(|(h, o)| (h, strip_softmax(&program, o))).collect();
+    }
     let keep: Vec<Operand> = match mode {
         Mode::Evaluate => program.outputs.iter().chain(&program.logits).cloned().collect(),
         Mode::Train(_) | Mode::Gradients => {
             program.outputs.clear();
-            program.logits.iter().cloned().collect()
+            program.logits.iter().chain(program.heads.iter().map(|(_, o)| o)).cloned().collect()
         }
     };
     prune(&mut program, &keep);

@@ -40,7 +40,7 @@ pub fn run(
     }
     let shapes: Vec<Vec<usize>> = given.iter().map(|(shape, _)| shape.clone()).collect();
     let frozen = vec![true; graph.weights.len()];
-    let mut plan = Plan::new(&graph, &shapes, Mode::Evaluate, isa, &frozen)?;
+    let mut plan = Plan::new(&graph, &shapes, Mode::Evaluate, isa, &frozen, &[])?;
     let mut buffers = Vec::new();
     pass::grow(&mut buffers, &plan.slots);
     plan.steps.iter_mut().for_each(|s| s.layer.refresh(&graph));

@@ -3,9 +3,10 @@
 use slq_graph::TrainingRates;
 
 use crate::error::EngineError;
+use crate::kernels::adaptive::{Adaptive, AdaptiveStep, masked_adaptive_step};
 use crate::kernels::isa::Isa;
 use crate::kernels::sgd::{Rule, Step, masked_momentum_step, sum_of_squares};
-use crate::options::{StepSettings, UpdateRule};
+use crate::options::{Penalty, StepSettings, UpdateRule};
 
 /// Which weights of a parameter may move.
 #[derive(Debug)]
@@ -48,6 +49,21 @@ pub(crate) fn check(settings: &StepSettings) -> Result<(), EngineError> {
     if !usable(s.weight_decay) {
         return refuse("weight decay", s.weight_decay, "it must be finite and not negative");
     }
+    if s.iter_size == 0 {
+        return refuse("iter_size", 0.0, "it must be at least 1");
+    }
+    let (decay, delta) = match s.rule {
+        UpdateRule::Caffe | UpdateRule::PyTorch => (0.0, 0.0),
+        UpdateRule::Adam { momentum2, delta } => (momentum2, delta),
+        UpdateRule::RmsProp { decay, delta } => (decay, delta),
+        UpdateRule::AdaGrad { delta } | UpdateRule::AdaDelta { delta } => (0.0, delta),
+    };
+    if !(usable(decay) && decay < 1.0) {
+        return refuse("decay of the history", decay, "it must be at least 0 and below 1");
+    }
+    if !usable(delta) {
+        return refuse("delta", delta, "it must be finite and not negative");
+    }
     match s.clip_gradients {
         Some(limit) if !(limit > 0.0 && limit.is_finite()) => {
             refuse("gradient clip", limit, "it must be finite and positive")
@@ -74,11 +90,27 @@ pub(crate) fn clip(
     }
 }
 
-/// Moves one parameter.
+/// The rule of the kernel that divides by squared gradients, if it is one of those.
+fn adaptive(rule: UpdateRule) -> Option<Adaptive> {
+    match rule {
+        UpdateRule::Caffe | UpdateRule::PyTorch => None,
+        UpdateRule::Adam { momentum2, delta } => Some(Adaptive::Adam { beta: momentum2, delta }),
+        UpdateRule::RmsProp { decay, delta } => Some(Adaptive::RmsProp { decay, delta }),
+        UpdateRule::AdaGrad { delta } => Some(Adaptive::AdaGrad { delta }),
+        UpdateRule::AdaDelta { delta } => Some(Adaptive::AdaDelta { delta }),
+    }
+}
+
+/// Values that the history holds for each weight.
+pub(crate) fn histories(rule: UpdateRule) -> usize {
+    adaptive(rule).map_or(1, Adaptive::histories)
+}
+
+/// Moves one parameter; `history` holds [`histories`] values for each weight, `scale` multiplies the gradient.
 #[allow(clippy::too_many_arguments)]
 pub(crate) fn apply(
     values: &mut [f32],
-    momentum: &mut [f32],
+    history: &mut [f32],
     gradient: &[f32],
     mask: &Mask,
     rates: TrainingRates,
@@ -91,20 +123,25 @@ pub(crate) fn apply(
         Mask::Partly(mask) => Some(mask.as_slice()),
         Mask::Fixed => return,
     };
+    let (lr, mu) = (settings.learning_rate * rates.lr_mult, settings.momentum);
+    let wd = settings.weight_decay * rates.decay_mult;
+    let l1 = settings.penalty == Penalty::L1;
     let rule = match (settings.rule, settings.nesterov) {
-        (UpdateRule::Caffe, false) => Rule::Caffe,
-        (UpdateRule::Caffe, true) => Rule::CaffeNesterov,
         (UpdateRule::PyTorch, false) => Rule::PyTorch,
         (UpdateRule::PyTorch, true) => Rule::PyTorchNesterov,
+        (_, false) => Rule::Caffe,
+        (_, true) => Rule::CaffeNesterov,
     };
-    let step = Step {
-        lr: settings.learning_rate * rates.lr_mult,
-        mu: settings.momentum,
-        wd: settings.weight_decay * rates.decay_mult,
-        scale,
-        rule,
-    };
-    masked_momentum_step(isa, values, momentum, gradient, mask, step);
+    match adaptive(settings.rule) {
+        Some(rule) => {
+            let step = AdaptiveStep { lr, mu, wd, l1, scale, iteration: settings.iteration, rule };
+            masked_adaptive_step(isa, values, history, gradient, mask, step);
+        }
+        None => {
+            let step = Step { lr, mu, wd, l1, scale, rule };
+            masked_momentum_step(isa, values, history, gradient, mask, step);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -134,6 +171,9 @@ mod tests {
             StepSettings { momentum: 1.0, ..good },
             StepSettings { weight_decay: f32::INFINITY, ..good },
             StepSettings { clip_gradients: Some(0.0), ..good },
+            StepSettings { iter_size: 0, ..good },
+            StepSettings { rule: UpdateRule::Adam { momentum2: 1.0, delta: 1e-8 }, ..good },
+            StepSettings { rule: UpdateRule::AdaGrad { delta: -1.0 }, ..good },
         ];
         for settings in table {
             assert!(check(&settings).is_err(), "{settings:?}");

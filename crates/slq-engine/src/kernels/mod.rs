@@ -9,6 +9,7 @@
 //! Which algorithm serves which shape is written in `docs/kernels.md`.
 
 pub mod activation;
+pub mod adaptive;
 pub mod batchnorm;
 pub mod conv;
 pub mod elementwise;

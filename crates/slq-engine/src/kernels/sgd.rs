@@ -26,17 +26,26 @@ pub struct Step {
     pub lr: f32,
     /// Momentum.
     pub mu: f32,
-    /// Weight decay (L2).
+    /// Weight decay.
     pub wd: f32,
+    /// Whether the weight decay is that of the sum of absolute values (L1: the sign of the weight stands for `w` in the
+    /// rules), and not of half the sum of squares (L2).
+    pub l1: bool,
     /// Factor on the gradient before anything else (1 / iter_size, clipping by the global norm).
     pub scale: f32,
     /// Whose arithmetic.
     pub rule: Rule,
 }
 
+/// The derivative of the penalty: the weight, or -1, 0 or 1.
 #[inline(always)]
-fn move_of<const FMA: bool>(s: &Step, w: f32, v: f32, g: f32) -> (f32, f32) {
-    let d = madd::<FMA>(s.wd, w, s.scale * g);
+fn pull<const L1: bool>(w: f32) -> f32 {
+    if L1 { f32::from(u8::from(w > 0.0)) - f32::from(u8::from(w < 0.0)) } else { w }
+}
+
+#[inline(always)]
+fn move_of<const FMA: bool, const L1: bool>(s: &Step, w: f32, v: f32, g: f32) -> (f32, f32) {
+    let d = madd::<FMA>(s.wd, pull::<L1>(w), s.scale * g);
     match s.rule {
         Rule::Caffe => {
             let v = madd::<FMA>(s.mu, v, s.lr * d);
@@ -58,18 +67,24 @@ fn move_of<const FMA: bool>(s: &Step, w: f32, v: f32, g: f32) -> (f32, f32) {
 }
 
 #[inline(always)]
-fn step_rule<const FMA: bool>(s: Step, w: &mut [f32], v: &mut [f32], g: &[f32], mask: Option<&[u8]>) {
+fn step_rule<const FMA: bool, const L1: bool>(
+    s: Step,
+    w: &mut [f32],
+    v: &mut [f32],
+    g: &[f32],
+    mask: Option<&[u8]>,
+) {
     match mask {
         None => {
             for ((w, v), &g) in w.iter_mut().zip(v).zip(g) {
-                let (new, down) = move_of::<FMA>(&s, *w, *v, g);
+                let (new, down) = move_of::<FMA, L1>(&s, *w, *v, g);
                 *v = new;
                 *w -= down;
             }
         }
         Some(mask) => {
             for (((w, v), &g), &free) in w.iter_mut().zip(v).zip(g).zip(mask) {
-                let (new, down) = move_of::<FMA>(&s, *w, *v, g);
+                let (new, down) = move_of::<FMA, L1>(&s, *w, *v, g);
                 *v = new;
                 // A choice and not a product: 0 * inf is NaN, and w - 0 would lose the sign of a negative zero.
                 *w = if free != 0 { *w - down } else { *w };
@@ -80,12 +95,29 @@ fn step_rule<const FMA: bool>(s: Step, w: &mut [f32], v: &mut [f32], g: &[f32], 
 
 #[inline(always)]
 fn step_body<const FMA: bool>(s: Step, w: &mut [f32], v: &mut [f32], g: &[f32], mask: Option<&[u8]>) {
+    if s.l1 {
+        step_body_of::<FMA, true>(s, w, v, g, mask);
+    } else {
+        step_body_of::<FMA, false>(s, w, v, g, mask);
+    }
+}
+
+#[inline(always)]
+fn step_body_of<const FMA: bool, const L1: bool>(
+    s: Step,
+    w: &mut [f32],
+    v: &mut [f32],
+    g: &[f32],
+    mask: Option<&[u8]>,
+) {
     // The rule is a constant in each branch, so that each loop vectorises.
     match s.rule {
-        Rule::Caffe => step_rule::<FMA>(Step { rule: Rule::Caffe, ..s }, w, v, g, mask),
-        Rule::CaffeNesterov => step_rule::<FMA>(Step { rule: Rule::CaffeNesterov, ..s }, w, v, g, mask),
-        Rule::PyTorch => step_rule::<FMA>(Step { rule: Rule::PyTorch, ..s }, w, v, g, mask),
-        Rule::PyTorchNesterov => step_rule::<FMA>(Step { rule: Rule::PyTorchNesterov, ..s }, w, v, g, mask),
+        Rule::Caffe => step_rule::<FMA, L1>(Step { rule: Rule::Caffe, ..s }, w, v, g, mask),
+        Rule::CaffeNesterov => step_rule::<FMA, L1>(Step { rule: Rule::CaffeNesterov, ..s }, w, v, g, mask),
+        Rule::PyTorch => step_rule::<FMA, L1>(Step { rule: Rule::PyTorch, ..s }, w, v, g, mask),
+        Rule::PyTorchNesterov => {
+            step_rule::<FMA, L1>(Step { rule: Rule::PyTorchNesterov, ..s }, w, v, g, mask)
+        }
     }
 }
 
@@ -151,7 +183,8 @@ mod tests {
     fn reference(rule: Rule, s: &Step, w: &mut [f64], v: &mut [f64], g: &[f32], lr: f64) {
         let (mu, wd) = (s.mu as f64, s.wd as f64);
         for i in 0..w.len() {
-            let d = g[i] as f64 * s.scale as f64 + wd * w[i];
+            let pull = if s.l1 { (w[i] > 0.0) as i8 as f64 - (w[i] < 0.0) as i8 as f64 } else { w[i] };
+            let d = g[i] as f64 * s.scale as f64 + wd * pull;
             let old = v[i];
             match rule {
                 Rule::Caffe => {
@@ -178,8 +211,8 @@ mod tests {
     fn rules_over_steps_with_a_falling_rate() {
         let len = 20_011;
         let w0 = values(len, 1);
-        for rule in RULES {
-            let base = Step { lr: 0.1, mu: 0.9, wd: 0.01, scale: 0.5, rule };
+        for (rule, l1) in RULES.into_iter().flat_map(|rule| [(rule, false), (rule, true)]) {
+            let base = Step { lr: 0.1, mu: 0.9, wd: 0.01, l1, scale: 0.5, rule };
             let (mut w64, mut v64) = (wide(&w0), vec![0.0; len]);
             for t in 0..5 {
                 let lr = if t < 3 { base.lr } else { 0.01 };
@@ -194,7 +227,7 @@ mod tests {
                 }
                 w
             }) {
-                assert_close(&w, &w64, 2e-6, &format!("{rule:?} {isa}"));
+                assert_close(&w, &w64, 2e-6, &format!("{rule:?} {isa} l1 {l1}"));
             }
         }
     }
@@ -205,7 +238,7 @@ mod tests {
         let mask = [0, 1, 0, 0, 1];
         for isa in Isa::supported() {
             for rule in RULES {
-                let step = Step { lr: 0.1, mu: 0.9, wd: 0.1, scale: 1.0, rule };
+                let step = Step { lr: 0.1, mu: 0.9, wd: 0.1, l1: false, scale: 1.0, rule };
                 let (mut w, mut v) = (w0, [0.0, 1.0, -1.0, f32::INFINITY, 1.0]);
                 let g = [1.0, 1.0, 2.0, f32::NAN, 1.0];
                 masked_momentum_step(isa, &mut w, &mut v, &g, Some(&mask), step);
