@@ -78,6 +78,9 @@ impl Split {
         drop_last: bool,
     ) -> Result<Batches, DataError> {
         let (seed, epoch, order) = match mode {
+            Mode::Train { seed, epoch } if self.in_order => {
+                (seed, epoch, Some((0..self.len() as u32).collect()))
+            }
             Mode::Train { seed, epoch } => (seed, epoch, Some(epoch_order(seed, epoch, self.len()))),
             Mode::Eval => (0, 0, None),
         };

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::tree::Tree;
-use crate::{DataError, Split, idx, layout, npz};
+use crate::{DataError, Split, idx, layout, lmdb, npz};
 
 /// Training and test images with their classes.
 #[derive(Clone, Debug)]
@@ -42,6 +42,7 @@ impl Dataset {
     /// - the binary version of CIFAR-10 (`data_batch_N.bin`, `test_batch.bin`) or CIFAR-100 (`train.bin`, `test.bin`);
     /// - an image folder, `train/CLASS/*.jpg` and `test/CLASS/*.png` (or `val`), or one without either: one split;
     /// - a zip archive of one of these;
+    /// - a Caffe LMDB, or a folder of two, named as for training (`train`, `mnist_train_lmdb`) and test or validation;
     /// - an `.npz` with `x_train`, `y_train`, `x_test`, `y_test`.
     ///
     /// All of them may lie inside one outer folder. Where there is only one split, it stands for both
@@ -57,6 +58,9 @@ impl Dataset {
         };
         let metadata = std::fs::metadata(path).map_err(io)?;
         if metadata.is_dir() {
+            if let Some(dataset) = databases(path)? {
+                return Ok(dataset);
+            }
             return layout::open(Tree::folder(path)?, options);
         }
         let unrecognised = |found: &str| DataError::Unrecognised { path: path.into(), found: found.into() };
@@ -158,6 +162,35 @@ impl Dataset {
             one_split: self.one_split,
         }
     }
+}
+
+/// The databases at `path`: one, or a training and a test database side by side.
+fn databases(path: &Path) -> Result<Option<Dataset>, DataError> {
+    if lmdb::file_of(path).is_some() {
+        let split = Split::open_lmdb(path)?;
+        return Dataset::new(split.clone(), split, Vec::new(), true, path).map(Some);
+    }
+    let io = |source| DataError::Io { path: path.into(), source };
+    let (mut train, mut test) = (None, None);
+    for entry in std::fs::read_dir(path).map_err(io)? {
+        let folder = entry.map_err(io)?.path();
+        if lmdb::file_of(&folder).is_none() {
+            continue;
+        }
+        let name = folder.file_name().map(|n| n.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
+        let place = match (name.contains("train"), name.contains("test") || name.contains("val")) {
+            (true, false) => &mut train,
+            (false, true) => &mut test,
+            _ => continue,
+        };
+        if let Some(other) = place.replace(folder.clone()) {
+            let problem = format!("both {} and {} could be meant", other.display(), folder.display());
+            return Err(DataError::Lmdb { path: path.into(), problem });
+        }
+    }
+    let (Some(train), Some(test)) = (train, test) else { return Ok(None) };
+    let (train, test) = (Split::open_lmdb(&train)?, Split::open_lmdb(&test)?);
+    Dataset::new(train, test, Vec::new(), false, path).map(Some)
 }
 
 fn shape(split: &Split) -> Option<[usize; 3]> {

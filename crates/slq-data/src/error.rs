@@ -31,7 +31,7 @@ pub enum DataError {
     },
     /// The content is none of the known layouts.
     #[error(
-        "{path}: not a dataset known here ({found}); expected IDX files, the CIFAR binary files, an image folder (train/CLASS/*.jpg), a zip of one, or an .npz with x_train, y_train, x_test, y_test"
+        "{path}: not a dataset known here ({found}); expected IDX files, the CIFAR binary files, an image folder (train/CLASS/*.jpg), a zip of one, a Caffe LMDB, or an .npz with x_train, y_train, x_test, y_test"
     )]
     Unrecognised {
         /// The path given.
@@ -312,6 +312,28 @@ pub enum DataError {
         array: String,
         /// Position in the array, from 0.
         index: usize,
+    },
+    /// An LMDB database that is damaged, is no database of images, or cannot be written.
+    #[error("{path}: {problem}", path = path.display())]
+    Lmdb {
+        /// The database: its folder, or the file in it.
+        path: PathBuf,
+        /// What is wrong, with the page or the entry.
+        problem: String,
+    },
+    /// What is to be replaced by a database is something else.
+    #[error("{path} exists and is no folder of databases written here; remove it, or name another", path = path.display())]
+    NotReplaced {
+        /// The path given.
+        path: PathBuf,
+    },
+    /// A line of a list of images is not a path and a label.
+    #[error("{path}, line {line}: expected the path of an image, a space and a label", path = path.display())]
+    ListLine {
+        /// The list.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
     },
     /// A slice is not written `START:END:STEP`.
     #[error("{text:?} is not a slice START:END:STEP (STEP is at least 1)")]

@@ -223,12 +223,6 @@ fn by_class(tree: &Tree, place: &str) -> Result<ByClass, DataError> {
         return Err(DataError::NoClasses { folder: tree.place(place) });
     }
     if images.values().all(Vec::is_empty) {
-        if place.is_empty() && tree.files.iter().any(|entry| entry.path.ends_with("data.mdb")) {
-            return Err(DataError::Unrecognised {
-                path: tree.top().into(),
-                found: "an LMDB, not supported yet".into(),
-            });
-        }
         return match tree.files.first() {
             Some(first) if images.is_empty() => Err(DataError::Unrecognised {
                 path: tree.top().into(),

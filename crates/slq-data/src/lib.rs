@@ -1,7 +1,7 @@
 //! Image datasets as deterministic iterators of batches.
 //!
 //! [`Dataset::open`] recognises what lies at a path (IDX files, CIFAR's binary files, an image folder, a zip archive of one
-//! of these, an `.npz`) and gives two [`Split`]s, for training and for test. Parts for choices and for measuring come from the
+//! of these, a Caffe LMDB, an `.npz`) and gives two [`Split`]s, for training and for test. Parts for choices and for measuring come from the
 //! training split ([`Split::split_off_validation`], [`Split::calibration`]). A [`Transform`] says how pixels become a
 //! network's input; [`Split::batches`] makes one pass, [`Split::stream`] goes on for ever and can be resumed at any sample.
 //!
@@ -37,6 +37,8 @@ mod fixture;
 mod gzip;
 mod idx;
 mod layout;
+mod list;
+mod lmdb;
 mod npy;
 mod npz;
 mod order;
@@ -52,6 +54,7 @@ mod tree;
 pub use batches::{Batch, BatchSource, Batches, Mode};
 pub use dataset::{Dataset, OpenOptions, SplitSummary, Summary};
 pub use error::DataError;
+pub use lmdb::write_lmdb;
 pub use npz::write_npz;
 pub use prefetch::Prefetch;
 pub use split::{Portion, Split};

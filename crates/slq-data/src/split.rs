@@ -1,6 +1,7 @@
 //! A sequence of labelled images, and ways to take parts of it.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
@@ -19,6 +20,8 @@ pub struct Split {
     pub(crate) index: Arc<[u32]>,
     /// Class of each image.
     pub(crate) labels: Arc<[u32]>,
+    /// Whether training, too, sees the images in their order.
+    pub(crate) in_order: bool,
 }
 
 /// How much of a split is meant.
@@ -34,7 +37,12 @@ impl Split {
     /// A split of everything in a store; `labels` must be as long as the store.
     pub(crate) fn whole(storage: Storage, labels: Vec<u32>) -> Split {
         debug_assert_eq!(storage.len(), labels.len());
-        Split { index: (0..labels.len() as u32).collect(), storage: Arc::new(storage), labels: labels.into() }
+        Split {
+            index: (0..labels.len() as u32).collect(),
+            storage: Arc::new(storage),
+            labels: labels.into(),
+            in_order: false,
+        }
     }
 
     /// A split of 8-bit images in memory: `shape` is channels, height, width, and `pixels` holds `labels.len()` of them, with the
@@ -132,6 +140,9 @@ impl Split {
         for number in [self.len(), self.channels(), self.height().unwrap_or(0), self.width().unwrap_or(0)] {
             Digest::update(&mut hash, (number as u64).to_le_bytes());
         }
+        if self.in_order {
+            Digest::update(&mut hash, b"in order");
+        }
         for (&label, &i) in self.labels.iter().zip(self.index.iter()) {
             Digest::update(&mut hash, label.to_le_bytes());
             self.storage.identify(i as usize, &mut hash);
@@ -145,7 +156,39 @@ impl Split {
             storage: Arc::clone(&self.storage),
             index: positions.iter().map(|&p| self.index[p as usize]).collect(),
             labels: positions.iter().map(|&p| self.labels[p as usize]).collect(),
+            in_order: self.in_order,
         }
+    }
+
+    /// The same images, which training then sees in this order in every epoch, as Caffe reads its databases, and not
+    /// shuffled anew.
+    pub fn in_order(mut self) -> Split {
+        self.in_order = true;
+        self
+    }
+
+    /// Whether training sees the images in their order ([`in_order`](Self::in_order)).
+    pub fn is_in_order(&self) -> bool {
+        self.in_order
+    }
+
+    /// The images of a Caffe database: the folder of an LMDB whose values are `Datum` messages, raw or encoded, in the
+    /// order of its keys. Raw colour images are taken to hold blue first, as Caffe writes them.
+    ///
+    /// # Errors
+    /// [`DataError::Lmdb`] naming page or entry for a database that is damaged or holds something else;
+    /// [`DataError::NotFound`], [`DataError::Empty`], [`DataError::Io`].
+    pub fn open_lmdb(folder: &Path) -> Result<Split, DataError> {
+        crate::lmdb::open(folder)
+    }
+
+    /// The images that a text file lists, in its order: in each line a path below `root`, a space and a label, as for
+    /// Caffe's `ImageData`.
+    ///
+    /// # Errors
+    /// [`DataError::ListLine`], [`DataError::Empty`]; those of unreadable images.
+    pub fn open_list(list: &Path, root: &Path) -> Result<Split, DataError> {
+        crate::list::open(list, root)
     }
 
     /// A slice written `START:END:STEP`, as in Python: `:1000`, `1000:`, `-500:`, `::10`, `0:6000:2`. `END` is excluded,

@@ -8,6 +8,7 @@ use sha2::digest::Update;
 
 use crate::DataError;
 use crate::decode::{self, Header, MAX_FILE};
+use crate::lmdb::Entries;
 use crate::tree::Tree;
 
 /// The images behind a split.
@@ -18,6 +19,8 @@ pub(crate) enum Storage {
     Floats { data: Vec<f32>, shape: [usize; 3] },
     /// Image files, decoded when they are needed.
     Files(Files),
+    /// Images in a database, decoded when they are needed.
+    Database(Entries),
 }
 
 /// Image files of a tree.
@@ -37,6 +40,7 @@ impl fmt::Debug for Storage {
             Storage::Bytes { .. } => "bytes",
             Storage::Floats { .. } => "floats",
             Storage::Files(_) => "files",
+            Storage::Database(_) => "database entries",
         };
         write!(f, "{} {kind} of {} channels, size {:?}", self.len(), self.channels(), self.size())
     }
@@ -62,6 +66,7 @@ impl Storage {
             Storage::Bytes { data, shape } => data.len() / volume(*shape),
             Storage::Floats { data, shape } => data.len() / volume(*shape),
             Storage::Files(files) => files.files.len(),
+            Storage::Database(entries) => entries.len(),
         }
     }
 
@@ -69,6 +74,7 @@ impl Storage {
         match self {
             Storage::Bytes { shape, .. } | Storage::Floats { shape, .. } => shape[0],
             Storage::Files(files) => files.channels,
+            Storage::Database(entries) => entries.channels,
         }
     }
 
@@ -77,10 +83,12 @@ impl Storage {
         match self {
             Storage::Bytes { shape, .. } | Storage::Floats { shape, .. } => Some([shape[1], shape[2]]),
             Storage::Files(files) => files.size,
+            Storage::Database(entries) => entries.size,
         }
     }
 
-    /// Feeds what identifies image `i` to a hash: its pixels, or the name and size of its file.
+    /// Feeds what identifies image `i` to a hash: its pixels, or the name and size of its file, or
+    /// database and key.
     pub fn identify(&self, i: usize, hash: &mut impl Update) {
         match self {
             Storage::Bytes { data, shape } => hash.update(&data[i * volume(*shape)..][..volume(*shape)]),
@@ -94,6 +102,13 @@ impl Storage {
                 hash.update(entry.path.as_bytes());
                 hash.update(&entry.size.to_le_bytes());
             }
+            Storage::Database(entries) => {
+                let (database, key) = entries.identity(i);
+                for part in [database.as_bytes(), key] {
+                    hash.update(&(part.len() as u64).to_le_bytes());
+                    hash.update(part);
+                }
+            }
         }
     }
 
@@ -102,6 +117,7 @@ impl Storage {
         match self {
             Storage::Bytes { .. } | Storage::Floats { .. } => format!("image {i}"),
             Storage::Files(files) => files.name(i),
+            Storage::Database(entries) => entries.name(i),
         }
     }
 
@@ -120,13 +136,27 @@ impl Storage {
                 let [height, width] = files.decode(i, scratch)?;
                 Image { pixels: Pixels::Bytes(scratch), shape: [files.channels, height, width] }
             }
+            Storage::Database(entries) => {
+                let [height, width] = entries.decode(i, scratch)?;
+                Image { pixels: Pixels::Bytes(scratch), shape: [entries.channels, height, width] }
+            }
         })
+    }
+
+    /// About how many bytes image `i` takes where it is stored.
+    pub fn stored_bytes(&self, i: usize) -> usize {
+        match self {
+            Storage::Bytes { shape, .. } => volume(*shape),
+            Storage::Floats { shape, .. } => 5 * volume(*shape),
+            Storage::Files(files) => files.stored_bytes(i),
+            Storage::Database(entries) => entries.stored_bytes(i),
+        }
     }
 }
 
 /// Images of one size are decoded at once if one of them and all of them are not larger than this.
-const SMALL_IMAGE: usize = 3 * 128 * 128;
-const SMALL_SET: usize = 1 << 30;
+pub(crate) const SMALL_IMAGE: usize = 3 * 128 * 128;
+pub(crate) const SMALL_SET: usize = 1 << 30;
 
 /// Headers that are read before asking whether to go on.
 const CHUNK: usize = 2048;
@@ -187,6 +217,28 @@ impl Files {
 
     fn name(&self, i: usize) -> String {
         self.tree.name(self.files[i] as usize)
+    }
+
+    /// The bytes of image file `i` with its channels, height and width; `None` for a format that OpenCV, and so Caffe,
+    /// does not decode everywhere.
+    pub fn file_for_caffe(&self, i: usize) -> Result<Option<(Vec<u8>, [usize; 3])>, DataError> {
+        let bytes = self.tree.read(self.files[i] as usize, MAX_FILE)?;
+        let common = [&b"\xff\xd8"[..], b"\x89PNG", b"BM"].iter().any(|magic| bytes.starts_with(magic));
+        if !common {
+            return Ok(None);
+        }
+        let Header { colour, size: [height, width] } =
+            decode::header(&bytes).map_err(|e| self.unreadable(i, e))?;
+        Ok(Some((bytes, [if colour { 3 } else { 1 }, height, width])))
+    }
+
+    /// Bytes of image `i` as a message: the file's, or those of its pixels.
+    fn stored_bytes(&self, i: usize) -> usize {
+        let entry = &self.tree.files[self.files[i] as usize];
+        let pixels = || self.header(i).map_or(0, |h| self.channels * h.size[0] * h.size[1]);
+        let name = entry.path.to_ascii_lowercase();
+        let copied = [".jpg", ".jpeg", ".png", ".bmp"].iter().any(|ending| name.ends_with(ending));
+        usize::try_from(entry.size).unwrap_or(0).max(if copied { 0 } else { pixels() })
     }
 
     fn header(&self, i: usize) -> Result<Header, DataError> {

@@ -6,7 +6,7 @@ use crate::{Batch, BatchSource, DataError};
 
 /// An endless sequence of full training batches, made by [`Split::stream`](crate::Split::stream).
 ///
-/// It runs through one shuffled epoch after the other; a batch at the end of an epoch is filled up from the next one. Sample
+/// It runs through one epoch after the other, each shuffled unless the split is [`in_order`](crate::Split::in_order); a batch at the end of an epoch is filled up from the next one. Sample
 /// number `n` of the sequence depends on the split, the transform, the seed and `n` alone, so that
 /// [`seek`](Self::seek) to the [`position`](Self::position) of an interrupted run goes on with the very same samples. (Behind
 /// a [`Prefetch`](crate::Prefetch) the position is the number of batches taken times the batch size.)
@@ -75,7 +75,10 @@ impl Stream {
 
 impl Loader {
     fn order(&self, epoch: u64) -> Vec<u32> {
-        epoch_order(self.seed(), epoch, self.split.len())
+        match self.split.in_order {
+            true => (0..self.split.len() as u32).collect(),
+            false => epoch_order(self.seed(), epoch, self.split.len()),
+        }
     }
 }
 

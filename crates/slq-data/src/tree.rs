@@ -44,6 +44,21 @@ impl Tree {
         Ok(tree)
     }
 
+    /// The files of a list, in its order; relative paths begin at `top`.
+    pub fn listed(top: &Path, paths: Vec<String>) -> Result<Tree, DataError> {
+        let mut files = Vec::with_capacity(paths.len());
+        for path in paths {
+            let full = top.join(&path);
+            let metadata = full.metadata().map_err(|source| DataError::Io { path: full.clone(), source })?;
+            if !metadata.is_file() {
+                let found = "not a file".into();
+                return Err(DataError::Unrecognised { path: full, found });
+            }
+            files.push(Entry { path, size: metadata.len(), slot: 0 });
+        }
+        Ok(Tree { top: top.into(), archive: None, files, folders: BTreeSet::new() })
+    }
+
     fn walk(&mut self, folder: &Path, prefix: &str, above: &mut Vec<PathBuf>) -> Result<(), DataError> {
         let io = |path: &Path| {
             let path = path.to_owned();

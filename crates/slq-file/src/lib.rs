@@ -7,7 +7,7 @@
 use std::io::{self, Write};
 use std::path::Path;
 
-pub use tempfile::NamedTempFile;
+pub use tempfile::{NamedTempFile, TempDir};
 
 /// A new file in the folder of `path`, removed again unless it is persisted. It has the permissions of an
 /// ordinary new file (temporary files are private to their owner by default).
@@ -42,6 +42,48 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
     persist(file, path)
 }
 
+/// A new folder beside `path`, removed again with all that is in it unless it is persisted.
+///
+/// # Errors
+/// Whatever the file system reports.
+pub fn temporary_folder_beside(path: &Path) -> io::Result<TempDir> {
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".slq-").suffix(".tmp");
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o777));
+    builder.tempdir_in(folder)
+}
+
+/// Gives `folder` its name. A folder of that name is moved out of the way first and removed once the new one is in its
+/// place: no system replaces a folder in one step, so a crash between the two leaves the old one under a hidden name.
+///
+/// # Errors
+/// Whatever the file system reports; the old folder is then back in its place.
+pub fn persist_folder(folder: TempDir, path: &Path) -> io::Result<()> {
+    let old = match path.exists() {
+        true => {
+            let old = temporary_folder_beside(path)?;
+            std::fs::rename(path, old.path().join("old"))?;
+            Some(old)
+        }
+        false => None,
+    };
+    match std::fs::rename(folder.path(), path) {
+        Ok(()) => {
+            // Nothing is left under the temporary name to remove.
+            let _ = folder.keep();
+            Ok(())
+        }
+        Err(error) => {
+            if let Some(old) = old {
+                std::fs::rename(old.path().join("old"), path)?;
+            }
+            Err(error)
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -54,6 +96,20 @@ mod tests {
         write_atomically(&path, b"two").unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"two");
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "no temporary file is left");
+    }
+
+    #[test]
+    fn a_folder_is_replaced_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a");
+        for text in ["one", "two"] {
+            let folder = temporary_folder_beside(&path).unwrap();
+            std::fs::write(folder.path().join(text), text).unwrap();
+            persist_folder(folder, &path).unwrap();
+        }
+        let names: Vec<_> = std::fs::read_dir(&path).unwrap().map(|e| e.unwrap().file_name()).collect();
+        assert_eq!(names, ["two"]);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "no temporary folder is left");
     }
 
     #[test]
