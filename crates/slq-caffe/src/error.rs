@@ -166,6 +166,14 @@ pub enum CaffeError {
         /// Why, and what can be done.
         reason: String,
     },
+    /// A solver state that is damaged, or belongs to another net.
+    #[error("{path}: not a solver state of this net: {reason}", path = path.display())]
+    State {
+        /// The file.
+        path: PathBuf,
+        /// What does not fit.
+        reason: String,
+    },
     /// A file that does not read back as it was written.
     #[error("{path} did not read back as written: {reason}; nothing was replaced", path = path.display())]
     ReadBack {

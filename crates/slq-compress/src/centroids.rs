@@ -37,13 +37,18 @@ impl Centroids {
     /// that steps give their gradients.
     ///
     /// # Errors
-    /// [`CompressError::Engine`] for a weight the executor does not know.
+    /// [`CompressError::Engine`] for a weight the executor does not know; [`CompressError::Setting`] for an update rule
+    /// other than SGD's.
     pub(crate) fn begin(
         graph: &Graph,
         weights: impl Iterator<Item = String>,
         settings: &TrainingSettings,
         executor: &mut dyn Executor,
     ) -> Result<Self, CompressError> {
+        if !matches!(settings.rule, UpdateRule::Caffe | UpdateRule::PyTorch) {
+            let reason = "shared values are tuned by SGD with momentum alone".into();
+            return Err(CompressError::Setting { name: "update-rule", reason });
+        }
         let mut books = Vec::new();
         for weight in weights {
             let entry = &graph.weights[&weight];
@@ -75,13 +80,14 @@ impl Centroids {
                     continue;
                 }
                 let change = match self.rule {
-                    UpdateRule::Caffe => {
-                        *velocity = self.momentum * *velocity + rate * mean;
-                        *velocity
-                    }
                     UpdateRule::PyTorch => {
                         *velocity = self.momentum * *velocity + mean;
                         rate * *velocity
+                    }
+                    // The other rules have been refused.
+                    _ => {
+                        *velocity = self.momentum * *velocity + rate * mean;
+                        *velocity
                     }
                 };
                 *value = (f64::from(*value) - change) as f32;

@@ -23,7 +23,7 @@ use crate::report::{Accuracy, Report, RoundReport, Size};
 use crate::sensitivity::{Importance, importance};
 use crate::settings::{MethodName, Settings};
 use crate::slq::Slq;
-use crate::training::{Span, TrainingData, check_fit, check_trainable, evaluate, retrain_with};
+use crate::training::{Span, TrainingData, check_fit, check_trainable, evaluate, retrain_tested};
 
 /// Where and how a run works, beside its settings.
 #[derive(Debug, Clone, Copy)]
@@ -144,7 +144,8 @@ fn names(layers: &[Layer]) -> Vec<&str> {
 
 fn executor(graph: &Graph, settings: &Settings, isa: Isa) -> Result<CpuExecutor, CompressError> {
     let training = &settings.training;
-    let options = EngineOptions { isa, batch_norm: training.batch_norm, seed: settings.seed };
+    let (batch_norm, heads) = (training.batch_norm, training.heads.clone());
+    let options = EngineOptions { isa, batch_norm, seed: settings.seed, heads };
     Ok(CpuExecutor::new(graph, training.batch, &options)?)
 }
 
@@ -330,10 +331,10 @@ impl<'a> Run<'a> {
         let before = self.test_accuracy()?;
         observer.on(&Event::Shared { layers: &layers, fixed_fraction, before: Some(before) });
         let training = &self.settings.training_of(trains);
-        let iterations = training.duration.iterations(self.train.len(), training.batch);
+        let images = training.batch * training.iter_size;
+        let iterations = training.duration.iterations(self.train.len(), images);
         let span = Span { done: self.state.iterations, iterations, seed: self.settings.seed };
         let teacher = self.teacher.as_mut().map(|t| t as &mut dyn Executor);
-        let transform = &self.data.transform;
         let mut centroids = match trains {
             Trains::Weights => None,
             Trains::Centroids => {
@@ -345,9 +346,9 @@ impl<'a> Run<'a> {
             Some(centroids) => centroids.step(executor, rate),
             None => Ok(()),
         };
-        let executor = &mut self.executor;
+        let (executor, train) = (&mut self.executor, &self.train);
         let retrain_seconds =
-            retrain_with(executor, teacher, &self.train, transform, training, span, observer, &mut after)?;
+            retrain_tested(executor, teacher, train, self.data, training, span, observer, &mut after)?;
         self.executor.store_parameters(&mut self.graph)?;
         if let Some(centroids) = centroids {
             centroids.finish(&mut self.graph)?;

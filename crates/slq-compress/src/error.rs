@@ -142,6 +142,9 @@ pub enum CompressError {
     /// The data could not be read.
     #[error(transparent)]
     Data(#[from] slq_data::DataError),
+    /// A snapshot could not be written.
+    #[error(transparent)]
+    Snapshot(Box<dyn std::error::Error + Send + Sync>),
     /// A checkpoint could not be written or read.
     #[error(transparent)]
     Checkpoint(#[from] slq_safetensors::SafetensorsError),

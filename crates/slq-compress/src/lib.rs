@@ -37,7 +37,7 @@ pub use calibration::Calibration;
 pub use checkpoint::{RunDir, RunState, model_fingerprint};
 pub use driver::{Outcome, RunOptions, check, compress};
 pub use error::CompressError;
-pub use fine_tune::{Trained, train};
+pub use fine_tune::{SnapshotWriter, Standing, TrainOptions, Trained, train, train_with};
 pub use layers::{Layer, select_layers};
 pub use lowrank::{
     Change, Cost, DecomposeReport, DecomposeSettings, Decomposed, FineTuneReport, Flops, LayerRank,

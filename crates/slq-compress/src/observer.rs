@@ -49,6 +49,13 @@ pub enum Event<'a> {
     },
     /// A search has tried a network.
     Tried(&'a Trial),
+    /// The test accuracy on the way ([`TrainingSettings::test_interval`](crate::TrainingSettings::test_interval)).
+    Tested {
+        /// Steps done in this re-training.
+        iteration: u64,
+        /// The accuracy.
+        accuracy: Accuracy,
+    },
     /// A round has ended.
     RoundEnded(&'a RoundReport),
     /// A run goes on from its checkpoint; these rounds were done before.

@@ -58,7 +58,7 @@ pub(crate) type AfterStep<'a> = &'a mut dyn FnMut(&mut dyn Executor, f32) -> Res
 #[allow(clippy::too_many_arguments)]
 pub(crate) fn retrain_with(
     executor: &mut dyn Executor,
-    mut teacher: Option<&mut dyn Executor>,
+    teacher: Option<&mut dyn Executor>,
     train: &Split,
     transform: &Transform,
     settings: &TrainingSettings,
@@ -66,42 +66,119 @@ pub(crate) fn retrain_with(
     observer: &mut dyn Observer,
     after: AfterStep<'_>,
 ) -> Result<f64, CompressError> {
+    let whole = Part { first: 0, steps: span.iterations };
+    advance(executor, teacher, train, transform, settings, span, whole, observer, after)
+}
+
+/// As [`retrain`], with the test accuracy measured every [`TrainingSettings::test_interval`] steps.
+///
+/// # Errors
+/// As [`retrain`].
+#[allow(clippy::too_many_arguments)]
+pub(crate) fn retrain_tested(
+    executor: &mut dyn Executor,
+    mut teacher: Option<&mut (dyn Executor + '_)>,
+    train: &Split,
+    data: &TrainingData,
+    settings: &TrainingSettings,
+    span: Span,
+    observer: &mut dyn Observer,
+    after: AfterStep<'_>,
+) -> Result<f64, CompressError> {
+    let interval = settings.test_interval.unwrap_or(span.iterations).max(1);
+    let (mut seconds, mut first) = (0.0, 0);
+    loop {
+        let part = Part { first, steps: interval.min(span.iterations - first) };
+        let transform = &data.transform;
+        let teacher = teacher.as_deref_mut();
+        seconds += advance(executor, teacher, train, transform, settings, span, part, observer, &mut *after)?;
+        first += part.steps;
+        if first >= span.iterations {
+            return Ok(seconds);
+        }
+        let accuracy = evaluate(executor, &data.test, transform, settings.batch)?;
+        observer.on(&Event::Tested { iteration: first, accuracy });
+    }
+}
+
+/// Part of a re-training.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Part {
+    /// Its steps that are done; 0 starts with a history of zeros.
+    pub first: u64,
+    /// Steps to do.
+    pub steps: u64,
+}
+
+/// Does `part` of the re-training `span`. Returns the seconds it took.
+///
+/// # Errors
+/// As [`retrain`].
+#[allow(clippy::too_many_arguments)]
+pub(crate) fn advance(
+    executor: &mut dyn Executor,
+    mut teacher: Option<&mut (dyn Executor + '_)>,
+    train: &Split,
+    transform: &Transform,
+    settings: &TrainingSettings,
+    span: Span,
+    part: Part,
+    observer: &mut dyn Observer,
+    after: AfterStep<'_>,
+) -> Result<f64, CompressError> {
     let began = Instant::now();
-    executor.reset_momentum();
-    executor.set_iteration(span.done);
+    if part.first == 0 {
+        executor.reset_momentum();
+    }
+    let batches = (span.done + part.first) * settings.iter_size as u64;
+    executor.set_iteration(batches);
     let mut stream = train.stream(settings.batch, transform, span.seed)?;
-    stream.seek(span.done * settings.batch as u64);
+    stream.seek(batches * settings.batch as u64);
     let mut batch = Batch::default();
     let policy = settings.lr_policy.clone().with_length(span.iterations);
-    for iteration in 0..span.iterations {
-        stream.next_into(&mut batch)?;
+    for iteration in part.first..part.first + part.steps {
         let learning_rate = policy.at(settings.learning_rate, iteration) as f32;
         let step = StepSettings {
             learning_rate,
             momentum: settings.momentum as f32,
             weight_decay: settings.weight_decay as f32,
+            penalty: settings.penalty,
             nesterov: settings.nesterov,
             rule: settings.rule,
             clip_gradients: settings.clip_gradients,
+            iter_size: settings.iter_size,
+            iteration,
         };
-        let statistics = match (&mut teacher, settings.distill) {
-            (Some(teacher), Some(temperature)) => {
-                let mut outputs = teacher.logits(&batch.images)?;
-                let classes = teacher.classes()?;
-                softmax_with_temperature(&mut outputs, classes, temperature);
-                let target = Target::Distribution { probabilities: &outputs, temperature };
-                executor.train_step(&batch.images, target, &step)?
-            }
-            _ => executor.train_step(&batch.images, Target::Labels(&batch.labels), &step)?,
-        };
+        let mut seen = Statistics::default();
+        for earlier in (0..settings.iter_size).rev() {
+            stream.next_into(&mut batch)?;
+            let outputs = match (&mut teacher, settings.distill) {
+                (Some(teacher), Some(temperature)) => {
+                    let mut outputs = teacher.logits(&batch.images)?;
+                    softmax_with_temperature(&mut outputs, teacher.classes()?, temperature);
+                    Some((outputs, temperature))
+                }
+                _ => None,
+            };
+            let target = match &outputs {
+                Some((probabilities, temperature)) => {
+                    Target::Distribution { probabilities, temperature: *temperature }
+                }
+                None => Target::Labels(&batch.labels),
+            };
+            seen.merge(&match earlier {
+                0 => executor.train_step(&batch.images, target, &step)?,
+                _ => executor.accumulate(&batch.images, target)?,
+            });
+        }
         after(executor, learning_rate)?;
         observer.on(&Event::Step {
             iteration: iteration + 1,
             iterations: span.iterations,
-            loss: statistics.loss,
+            loss: seen.loss,
             learning_rate,
-            images: statistics.images,
-            correct: statistics.top1,
+            images: seen.images,
+            correct: seen.top1,
         });
     }
     Ok(began.elapsed().as_secs_f64())

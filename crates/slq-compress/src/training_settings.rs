@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use slq_engine::schedule::LearningRate;
-use slq_engine::{BatchNormMode, UpdateRule};
+use slq_engine::{BatchNormMode, Head, Penalty, UpdateRule};
 
 use crate::choices::{Duration, text};
 use crate::error::CompressError;
@@ -22,14 +22,22 @@ pub struct TrainingSettings {
     pub batch: usize,
     /// Momentum.
     pub momentum: f64,
-    /// Weight decay (L2).
+    /// Weight decay.
     pub weight_decay: f64,
+    /// What the weight decay multiplies.
+    pub penalty: Penalty,
     /// Nesterov's form of momentum.
     pub nesterov: bool,
     /// Whose arithmetic a step follows (method.md, section 8).
     pub rule: UpdateRule,
     /// Bound on the gradient's global norm.
     pub clip_gradients: Option<f32>,
+    /// Batches in a step: their gradients are summed, and the sum is divided by this.
+    pub iter_size: usize,
+    /// Outputs with a loss and their weights; none stands for the first output alone.
+    pub heads: Vec<Head>,
+    /// Steps between measurements of the test accuracy on the way, which are reported and never read back.
+    pub test_interval: Option<u64>,
     /// Whether batch-norm uses batch statistics while training, or stays frozen.
     pub batch_norm: BatchNormMode,
     /// Temperature of distillation from the float network; `None` trains on labels.
@@ -49,7 +57,11 @@ impl Default for TrainingSettings {
             weight_decay: 5e-4,
             nesterov: false,
             rule: UpdateRule::Caffe,
+            penalty: Penalty::L2,
             clip_gradients: None,
+            iter_size: 1,
+            heads: Vec::new(),
+            test_interval: None,
             batch_norm: BatchNormMode::Train,
             distill: None,
         }
@@ -74,6 +86,12 @@ impl TrainingSettings {
         }
         if !(self.weight_decay.is_finite() && self.weight_decay >= 0.0) {
             return bad("weight-decay", format!("{} is not a weight decay", self.weight_decay));
+        }
+        if !(1..=1 << 16).contains(&self.iter_size) {
+            return bad("iter_size", format!("{} is not between 1 and 65536", self.iter_size));
+        }
+        if self.test_interval == Some(0) {
+            return bad("test_interval", "0 iterations between tests".into());
         }
         if let Some(t) = self.distill.filter(|t| !(t.is_finite() && *t > 0.0)) {
             return bad("distill", format!("temperature {t} is not positive"));

@@ -46,6 +46,9 @@ impl fmt::Debug for Storage {
     }
 }
 
+/// An image file's bytes, and its channels, height and width.
+pub(crate) type Encoded = (Vec<u8>, [usize; 3]);
+
 /// One image, planar (channels, height, width).
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Image<'a> {
@@ -221,7 +224,7 @@ impl Files {
 
     /// The bytes of image file `i` with its channels, height and width; `None` for a format that OpenCV, and so Caffe,
     /// does not decode everywhere.
-    pub fn file_for_caffe(&self, i: usize) -> Result<Option<(Vec<u8>, [usize; 3])>, DataError> {
+    pub fn file_for_caffe(&self, i: usize) -> Result<Option<Encoded>, DataError> {
         let bytes = self.tree.read(self.files[i] as usize, MAX_FILE)?;
         let common = [&b"\xff\xd8"[..], b"\x89PNG", b"BM"].iter().any(|magic| bytes.starts_with(magic));
         if !common {

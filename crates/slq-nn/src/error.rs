@@ -29,6 +29,26 @@ pub enum Error {
     /// Stored preprocessing that cannot be understood.
     #[error("the preprocessing stored in the model (property 'slq.preprocessing') cannot be read: {0}")]
     Preprocessing(String),
+    /// A file that a Caffe file names is not where it could be.
+    #[error(
+        "'{near}' names '{name}', which is neither below the current folder nor beside that file or above it"
+    )]
+    CaffeFile {
+        /// The name.
+        name: PathBuf,
+        /// The file that has it.
+        near: PathBuf,
+    },
+    /// A layer of a Caffe net that reads well and cannot be used for what was asked.
+    #[error("'{path}', layer '{layer}': {reason}")]
+    CaffeLayer {
+        /// The prototxt.
+        path: PathBuf,
+        /// The layer.
+        layer: String,
+        /// Why not, and what can be done.
+        reason: String,
+    },
     /// Input or output files of `run` and `cluster`.
     #[error("'{path}': {reason}")]
     File {

@@ -27,6 +27,7 @@
 #![allow(clippy::needless_doctest_main)]
 
 pub mod arrays;
+pub mod caffe;
 mod error;
 mod jobs;
 mod model;
@@ -40,16 +41,16 @@ pub use slq_graph as graph;
 
 pub use error::Error;
 pub use jobs::{Speed, evaluate_model, image_tensor, measure_speed, predict, run_model};
-pub use model::{Model, ModelName, SaveOptions, Saved, check_output, open, save, write_npz};
+pub use model::{Model, ModelName, SaveOptions, Saved, check_output, open, save, write_lmdb, write_npz};
 pub use sample::{Sample, sample};
 pub use slq_caffe::{Phase as CaffePhase, ReadOptions as CaffeReadOptions, Source as CaffeSource};
 pub use slq_compress::{
     Accuracy, Advance, Budget, Change, CodebookKind, CompressError, DecomposeReport, DecomposeSettings,
     Decomposed, Duration, Estimate, Event, Granularity, Initialisation, LayerOrder, LayerRule, MethodName,
     MlqSettings, Observer, Outcome, PartitionRule, PartitionScope, PruneRule, PruningSettings, Report,
-    RoundReport, RunOptions, SearchReport, Sensitivity, SensitivityOptions, Settings, Silent, Size, Trained,
-    TrainingData, TrainingSettings, Trial, TuningSettings, Weighting, check, compress, compress_within,
-    decompose, sensitivity, train,
+    RoundReport, RunOptions, SearchReport, Sensitivity, SensitivityOptions, Settings, Silent, Size, Standing,
+    TrainOptions, Trained, TrainingData, TrainingSettings, Trial, TuningSettings, Weighting, check, compress,
+    compress_within, decompose, sensitivity, train, train_with,
 };
 pub use slq_compress::{RankChoice, RankOverride, RankRuleFor, Scheme, TrpSettings};
 pub use slq_data::{Dataset, OpenOptions, Resize, Split, Transform};

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use slq_graph::Graph;
 
-use crate::Error;
+use crate::{Error, caffe};
 
 /// How a user names a model (docs/cli.md): `x.onnx`, `x.prototxt` with weights, `x.safetensors` with a graph, or
 /// `zoo:NAME`.
@@ -19,6 +19,8 @@ pub struct ModelName {
     pub graph: Option<PathBuf>,
     /// Seed of fresh weights.
     pub seed: u64,
+    /// Channels, height and width of the images, for a prototxt whose data layers leave them to the data.
+    pub input_shape: Option<[usize; 3]>,
 }
 
 impl From<&str> for ModelName {
@@ -36,6 +38,32 @@ pub struct Model {
     pub transform: Option<slq_data::Transform>,
     /// The Caffe files it came from, if it did: what is written as caffemodel then keeps their layers.
     pub caffe: Option<slq_caffe::Source>,
+    /// The data layers of the TEST phase, for a prototxt that has some.
+    pub data_layers: Vec<slq_caffe::DataSource>,
+}
+
+impl Model {
+    /// Preprocessing that the files name, if any; a mean image is read now.
+    ///
+    /// # Errors
+    /// [`Error::CaffeFile`] and [`Error::Caffe`] for a mean file that is missing or no mean image.
+    pub fn preprocessing(&self) -> Result<Option<slq_data::Transform>, Error> {
+        match (&self.transform, &self.caffe, self.data_layers.first()) {
+            (None, Some(source), Some(layer)) => caffe::transform(&source.prototxt, layer).map(Some),
+            (transform, ..) => Ok(transform.clone()),
+        }
+    }
+
+    /// The images of the TEST phase's data layer: `None` where the model is no prototxt with one.
+    ///
+    /// # Errors
+    /// Those of [`caffe::images_of`].
+    pub fn test_images(&self) -> Result<Option<slq_data::Split>, Error> {
+        match (&self.caffe, self.data_layers.first()) {
+            (Some(source), Some(layer)) => caffe::images_of(&source.prototxt, layer).map(|i| Some(i.split)),
+            _ => Ok(None),
+        }
+    }
 }
 
 /// Opens a model.
@@ -63,15 +91,20 @@ fn read(name: &ModelName) -> Result<Model, Error> {
         Source::Zoo(zoo) => slq_zoo::build(zoo, name.seed)?,
         Source::Onnx => slq_onnx::read(Path::new(&name.name))?,
         Source::Prototxt => {
-            let options = slq_caffe::ReadOptions::new(slq_caffe::Phase::Test);
-            let net = slq_caffe::read_net(Path::new(&name.name), name.weights.as_deref(), &options)?;
-            let transform = net.info.data.first().map(|d| caffe_transform(&d.transform)).transpose()?;
-            let caffe = slq_caffe::Source {
-                prototxt: name.name.clone().into(),
-                caffemodel: name.weights.clone(),
-                options,
-            };
-            return Ok(Model { transform, graph: net.graph, caffe: Some(caffe) });
+            let path = Path::new(&name.name);
+            let mut options = slq_caffe::ReadOptions::new(slq_caffe::Phase::Test);
+            (options.seed, options.input_shape) = (name.seed, name.input_shape);
+            let data_layers = slq_caffe::data_sources(path, &options)?;
+            if let (None, Some(layer)) =
+                (options.input_shape, data_layers.iter().find(|l| caffe::needs_data(l)))
+            {
+                let images = caffe::images_of(path, layer)?;
+                options.input_shape = Some(images.transform.output_shape(&images.split)?);
+            }
+            let net = slq_caffe::read_net(path, name.weights.as_deref(), &options)?;
+            let caffemodel = name.weights.clone();
+            let source = slq_caffe::Source { prototxt: path.into(), caffemodel, options };
+            return Ok(Model { transform: None, graph: net.graph, caffe: Some(source), data_layers });
         }
         Source::Safetensors => match &name.graph {
             Some(path) => {
@@ -82,19 +115,8 @@ fn read(name: &ModelName) -> Result<Model, Error> {
             None => weights_alone(Path::new(&name.name))?,
         },
     };
-    Ok(Model { transform: crate::preprocessing::stored(&graph)?, graph, caffe: None })
-}
-
-/// A data layer's `transform_param`.
-fn caffe_transform(param: &slq_caffe::TransformParam) -> Result<slq_data::Transform, Error> {
-    if param.mean_file.is_some() {
-        return Err(Error::NotYet("a mean image (mean_file in transform_param)"));
-    }
-    Ok(slq_data::Transform {
-        crop: param.crop_size.map(|side| (side, side)),
-        mirror: param.mirror,
-        ..slq_data::Transform::caffe(param.scale, param.mean_value.clone())
-    })
+    let transform = crate::preprocessing::stored(&graph)?;
+    Ok(Model { transform, graph, caffe: None, data_layers: Vec::new() })
 }
 
 enum Source<'a> {
@@ -141,6 +163,8 @@ pub struct SaveOptions {
     /// For a caffemodel: the Caffe files the network came from, whose layers are kept. The prototxt beside the
     /// caffemodel is then theirs.
     pub caffe: Option<slq_caffe::Source>,
+    /// For a caffemodel: describe the shapes of blobs by four extents, as files before 2015 did.
+    pub legacy_blobs: bool,
 }
 
 /// Writes `graph` in the format that the ending of `path` names. The file is read back and compared before it takes the place of what was there.
@@ -158,7 +182,11 @@ pub fn save(graph: &Graph, path: &Path, options: &SaveOptions) -> Result<Saved, 
             slq_caffe::write(
                 graph,
                 path,
-                &slq_caffe::WriteOptions { prototxt, source: options.caffe.clone(), ..Default::default() },
+                &slq_caffe::WriteOptions {
+                    prototxt,
+                    source: options.caffe.clone(),
+                    legacy_blobs: options.legacy_blobs,
+                },
             )?
         }
         Some("safetensors") => slq_safetensors::write(graph, path)?,
@@ -175,6 +203,17 @@ pub fn save(graph: &Graph, path: &Path, options: &SaveOptions) -> Result<Saved, 
 pub fn write_npz(dataset: &slq_data::Dataset, path: &Path) -> Result<Saved, Error> {
     slq_data::write_npz(dataset, path)?;
     measure(path)
+}
+
+/// Writes a dataset as LMDB databases for Caffe, in the folder `path`; see [`slq_data::write_lmdb`].
+///
+/// # Errors
+/// [`Error::Data`] for images that cannot be read or a disk that refuses.
+pub fn write_lmdb(dataset: &slq_data::Dataset, path: &Path, seed: u64) -> Result<Saved, Error> {
+    slq_data::write_lmdb(dataset, path, seed)?;
+    let parts = [path.join("data.mdb"), path.join("train/data.mdb"), path.join("test/data.mdb")];
+    let file_bytes = parts.iter().filter_map(|p| p.metadata().ok()).map(|m| m.len()).sum();
+    Ok(Saved { path: path.into(), file_bytes })
 }
 
 fn measure(path: &Path) -> Result<Saved, Error> {

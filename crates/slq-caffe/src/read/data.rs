@@ -34,11 +34,17 @@ pub(super) fn source(path: &Path, layer: &LayerParameter) -> Result<Option<DataS
                 found.kind = DataKind::LevelDb;
             }
             found.transform.force_color |= p.force_encoded_color();
+            if p.rand_skip() > 0 {
+                return Err(bad("rand_skip", "skipping a random number of images is not supported"));
+            }
             (p.source, p.batch_size)
         }
         "ImageData" => {
             let p = layer.image_data_param.clone().unwrap_or_default();
             found.kind = DataKind::ImageList;
+            if p.rand_skip() > 0 {
+                return Err(bad("rand_skip", "skipping a random number of images is not supported"));
+            }
             found.shuffle = p.shuffle();
             found.color = p.is_color();
             found.root_folder = p.root_folder.clone().filter(|f| !f.is_empty()).map(Into::into);

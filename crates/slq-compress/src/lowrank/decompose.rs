@@ -130,8 +130,12 @@ impl Job<'_> {
         data: &TrainingData,
         training: &TrainingSettings,
     ) -> Result<CpuExecutor, CompressError> {
-        let options =
-            EngineOptions { isa: self.isa, batch_norm: training.batch_norm, seed: self.settings.seed };
+        let options = EngineOptions {
+            isa: self.isa,
+            batch_norm: training.batch_norm,
+            seed: self.settings.seed,
+            heads: training.heads.clone(),
+        };
         let mut executor = CpuExecutor::new(graph, training.batch, &options)?;
         check_trainable(&mut executor, data, training.batch)?;
         Ok(executor)

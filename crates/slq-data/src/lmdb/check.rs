@@ -180,7 +180,10 @@ impl Tree<'_> {
         if u64_at(&page, 0) != Some(number) || flags & (BRANCH | LEAF) != kind {
             return self.bad(number, "not a page of the tree");
         }
-        if lower < HEADER || lower > page.len() || (lower - HEADER) % 2 != 0 || (branch && lower < HEADER + 4)
+        if lower < HEADER
+            || lower > page.len()
+            || !(lower - HEADER).is_multiple_of(2)
+            || (branch && lower < HEADER + 4)
         {
             return self.bad(number, "its free space begins where it cannot");
         }

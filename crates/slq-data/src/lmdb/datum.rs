@@ -125,7 +125,7 @@ impl<'a> Fields<'a> {
             let content = rest.split_off(..length).ok_or("a field is longer than the message")?;
             match tag {
                 4 => self.data = Some(content),
-                _ if length % 4 == 0 => self.floats.extend(floats(content)),
+                _ if length.is_multiple_of(4) => self.floats.extend(floats(content)),
                 _ => return Err("a float is cut off".into()),
             }
         }

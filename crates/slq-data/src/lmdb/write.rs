@@ -85,7 +85,7 @@ fn write(split: &Split, folder: &Path) -> Result<(), DataError> {
     let digits = split.len().saturating_sub(1).to_string().len().max(8);
     let key = |i: usize| format!("{i:0digits$}").into_bytes();
     for i in 0..split.len() {
-        if i % TRANSACTION == 0 && i > 0 {
+        if i > 0 && i.is_multiple_of(TRANSACTION) {
             txn.commit().map_err(broken)?;
             txn = env.write_txn().map_err(broken)?;
         }

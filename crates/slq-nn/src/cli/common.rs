@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use slq::{Isa, Model, ModelName};
 
+use super::data::DataArgs;
+
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Common {
     /// Print one JSON object on stdout; progress goes to stderr
@@ -99,12 +101,25 @@ pub(crate) struct ModelArgs {
 
 impl ModelArgs {
     pub(crate) fn open(&self, seed: u64) -> Result<Model, slq::Error> {
-        slq::open(ModelName {
-            name: self.model.clone(),
-            weights: self.weights.clone(),
-            graph: self.graph.clone(),
-            seed,
-        })
+        slq::open(self.name(seed))
+    }
+
+    /// The model, with images of the shape that `data` has where a prototxt leaves their shape to the data.
+    pub(crate) fn open_for(&self, data: &DataArgs, seed: u64) -> Result<Model, slq::Error> {
+        let mut name = self.name(seed);
+        if self.model.ends_with(".prototxt")
+            && let Some(layer) = slq::caffe::layer_without_shape(self.model.as_ref())?
+            && let Some(dataset) = data.dataset()?
+        {
+            let transform = data.adjusted(slq::caffe::transform(self.model.as_ref(), &layer)?)?;
+            name.input_shape = Some(transform.output_shape(&dataset.test)?);
+        }
+        slq::open(name)
+    }
+
+    fn name(&self, seed: u64) -> ModelName {
+        let (name, weights, graph) = (self.model.clone(), self.weights.clone(), self.graph.clone());
+        ModelName { name, weights, graph, seed, input_shape: None }
     }
 }
 

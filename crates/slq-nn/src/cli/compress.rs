@@ -21,6 +21,7 @@ const COMMAND: &str = "command.json";
   slq compress net.onnx --method kmeans --bits 8 -o small.onnx
   slq compress net.onnx --data images.zip --target-size 20x -o small.onnx
   slq compress --recipe slq-runs/lenet/recipe.toml --seed 1 -o again.onnx
+  slq compress --solver solver.prototxt --weights alexnet.caffemodel --bits 5 -o alexnet_5bit.caffemodel
   slq compress --resume slq-runs/lenet")]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -32,20 +33,28 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: Args, common: &Common) -> super::Outcome {
     let resume = args.resume.is_some();
-    let job = match &args.resume {
+    let mut job = match &args.resume {
         Some(dir) => read_command(dir)?,
         None => args.job.completed(common.given_seed)?,
     };
     job.output.iter().try_for_each(|o| slq::check_output(o))?;
+    let mut files = job.open_solver()?;
+    files.iter().flat_map(|f| &f.notes).for_each(|note| common.note(format_args!("note: {note}")));
     let (settings, budget, table) = (job.settings()?, job.budget()?, job.table()?);
     let run_dir = args.resume.or_else(|| settings.retrains().then(|| job.run_dir()));
-    let model = job.named_model().open(settings.seed)?;
-    let data = job.data.open(&model)?;
+    let (graph, data, mut caffe) = match &mut files {
+        Some(files) => (files.take_graph(), Some(files.data.clone()), None),
+        None => {
+            let model = job.named_model().open_for(&job.data, settings.seed)?;
+            let data = job.data.open(&model)?;
+            (model.graph, data, model.caffe)
+        }
+    };
     if settings.needs_data() && data.is_none() {
         return Err(slq::Error::Compress(slq::CompressError::NoData));
     }
     if budget.is_none() {
-        slq::check(&model.graph, &settings)?;
+        slq::check(&graph, &settings)?;
     }
     if let (Some(dir), false) = (&run_dir, resume) {
         write_command(dir, &job)?;
@@ -55,17 +64,20 @@ pub(crate) fn run(args: Args, common: &Common) -> super::Outcome {
     let options = RunOptions { run_dir: run_dir.as_deref(), resume, isa: common.isa() };
     let data = data.as_ref();
     let (mut outcome, search) = match budget {
-        None => (slq::compress(model.graph, data, &settings, options, &mut progress)?, None),
+        None => (slq::compress(graph, data, &settings, options, &mut progress)?, None),
         Some(budget) => {
-            let within =
-                slq::compress_within(model.graph, data, &settings, budget, table, options, &mut progress);
+            let within = slq::compress_within(graph, data, &settings, budget, table, options, &mut progress);
             within.map(|(outcome, search)| (outcome, Some(search)))?
         }
     };
+    if let Some(files) = &files {
+        let (graph, source) = files.finished(outcome.graph);
+        (outcome.graph, caffe) = (graph, Some(source));
+    }
     if let Some(data) = data {
         slq::preprocessing::store(&mut outcome.graph, &data.transform);
     }
-    let save = SaveOptions { dense: job.dense, caffe: model.caffe };
+    let save = SaveOptions { dense: job.dense, caffe, legacy_blobs: job.legacy_blobs };
     let saved =
         job.output.iter().map(|o| slq::save(&outcome.graph, o, &save)).collect::<Result<Vec<_>, _>>()?;
     let mut json = report_json(&outcome.report, &saved, run_dir.as_deref());

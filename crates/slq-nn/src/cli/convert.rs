@@ -8,11 +8,12 @@ use slq::SaveOptions;
 use super::common::{Common, ModelArgs};
 use super::table;
 
-/// Convert a model (.onnx, .caffemodel, .safetensors) or a dataset (.npz).
+/// Convert a model (.onnx, .caffemodel, .safetensors) or a dataset (.npz, .lmdb).
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   slq convert lenet.prototxt --weights lenet.caffemodel lenet.onnx
-  slq convert fashion-mnist fashion.npz")]
+  slq convert fashion-mnist fashion.npz
+  slq convert images/ images.lmdb      (databases images.lmdb/train and images.lmdb/test for Caffe)")]
 pub(crate) struct Args {
     #[command(flatten)]
     input: ModelArgs,
@@ -21,6 +22,9 @@ pub(crate) struct Args {
     /// Keep float32 weights in an ONNX output
     #[arg(long)]
     dense: bool,
+    /// Describe the shapes of a caffemodel's blobs by four extents, as files before 2015 did
+    #[arg(long)]
+    legacy_blobs: bool,
 }
 
 pub(crate) fn run(args: Args, common: &Common) -> super::Outcome {
@@ -29,11 +33,15 @@ pub(crate) fn run(args: Args, common: &Common) -> super::Outcome {
             let dataset = slq::Dataset::find(&args.input.model, &Default::default())?;
             slq::write_npz(&dataset, &args.output)?
         }
-        Some("lmdb") => return Err(slq::Error::NotYet("writing LMDB datasets")),
+        Some("lmdb") => {
+            let dataset = slq::Dataset::find(&args.input.model, &Default::default())?;
+            slq::write_lmdb(&dataset, &args.output, common.seed())?
+        }
         _ => {
             slq::check_output(&args.output)?;
             let model = args.input.open(common.seed())?;
-            slq::save(&model.graph, &args.output, &SaveOptions { dense: args.dense, caffe: model.caffe })?
+            let (dense, legacy_blobs) = (args.dense, args.legacy_blobs);
+            slq::save(&model.graph, &args.output, &SaveOptions { dense, caffe: model.caffe, legacy_blobs })?
         }
     };
     let json = json!({ "outputs": [saved] });

@@ -10,7 +10,7 @@ use slq::{Dataset, Model, OpenOptions, Resize, TrainingData, Transform};
 #[derive(Args, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default, deny_unknown_fields)]
 pub(crate) struct DataArgs {
-    /// Dataset: a folder of IDX files, CIFAR binary files, an image folder or a zip of one, an .npz, mnist-10k,
+    /// Dataset: a folder of IDX files, CIFAR binary files, an image folder or a zip of one, a Caffe LMDB, an .npz, mnist-10k,
     /// fashion-mnist
     #[arg(long, value_name = "PATH")]
     pub(crate) data: Option<String>,
@@ -65,20 +65,36 @@ impl DataArgs {
         }
     }
 
+    /// The dataset, if one was named.
+    pub(crate) fn dataset(&self) -> Result<Option<Dataset>, slq::Error> {
+        let options = OpenOptions { classes: self.classes.clone() };
+        self.data.as_ref().map(|path| Ok(Dataset::find(path, &options)?)).transpose()
+    }
+
+    /// Slices of the training and of the test images.
+    pub(crate) fn subsets(&self) -> [Option<String>; 2] {
+        [self.train_subset.clone(), self.test_subset.clone()]
+    }
+
     /// Opens the data, if any was named, with the preprocessing of flags, model file or defaults (in this order).
     pub(crate) fn open(&self, model: &Model) -> Result<Option<TrainingData>, slq::Error> {
-        let Some(path) = &self.data else { return Ok(None) };
-        let options = OpenOptions { classes: self.classes.clone() };
-        let dataset = Dataset::find(path, &options)?;
-        let part = |split: slq::Split, subset: &Option<String>| match subset {
-            Some(slice) => split.subset(slice),
-            None => Ok(split),
-        };
+        let Some(dataset) = self.dataset()? else { return Ok(None) };
         Ok(Some(TrainingData {
             train: part(dataset.train, &self.train_subset)?,
             test: part(dataset.test, &self.test_subset)?,
             transform: self.transform(model)?,
         }))
+    }
+
+    /// The test images that are named, or those that the model's own data layer names, as both splits.
+    pub(crate) fn open_test(&self, model: &Model) -> Result<TrainingData, slq::Error> {
+        if self.data.is_none()
+            && let Some(split) = model.test_images()?
+        {
+            let test = part(split, &self.test_subset)?;
+            return Ok(TrainingData { train: test.clone(), test, transform: self.transform(model)? });
+        }
+        self.require(model)
     }
 
     /// The same, where data cannot be done without.
@@ -89,17 +105,24 @@ impl DataArgs {
 
     /// Preprocessing: what the model's file says, with the given flags on top.
     pub(crate) fn transform(&self, model: &Model) -> Result<Transform, slq::Error> {
-        let mut transform = model.transform.clone().unwrap_or_default();
-        if model.transform.is_none() && model.caffe.is_some() {
+        let transform = match (model.preprocessing()?, &model.caffe) {
+            (Some(transform), _) => transform,
             // Caffe computes (pixel - mean) * scale on BGR images, and scales by 1 unless it is told otherwise.
-            transform = Transform::caffe(1.0, Vec::new());
-        }
+            (None, Some(_)) => Transform::caffe(1.0, Vec::new()),
+            (None, None) => Transform::default(),
+        };
+        self.adjusted(transform)
+    }
+
+    /// `transform` with the given flags on top.
+    pub(crate) fn adjusted(&self, mut transform: Transform) -> Result<Transform, slq::Error> {
         if self.scale.is_some() {
             transform.scale = self.scale;
         }
         if !self.mean.is_empty() {
             transform.mean = self.mean.clone();
             transform.mean_first = false;
+            transform.mean_image = None;
         }
         if !self.std.is_empty() {
             transform.std = self.std.clone();
@@ -122,6 +145,13 @@ impl DataArgs {
     }
 }
 
+fn part(split: slq::Split, slice: &Option<String>) -> Result<slq::Split, slq::Error> {
+    match slice {
+        Some(slice) => Ok(split.subset(slice)?),
+        None => Ok(split),
+    }
+}
+
 fn sides(flag: &str, text: &str) -> Result<(usize, Option<usize>), slq::Error> {
     let bad = || slq::Error::Argument(format!("--{flag} {text}: give N or HxW, in pixels"));
     let number = |s: &str| s.parse::<usize>().map_err(|_| bad());
@@ -141,7 +171,7 @@ mod tests {
             caffemodel: None,
             options: slq::CaffeReadOptions::new(slq::CaffePhase::Test),
         });
-        Model { graph: Default::default(), transform, caffe }
+        Model { graph: Default::default(), transform, caffe, data_layers: Vec::new() }
     }
 
     #[test]

@@ -215,7 +215,7 @@ pub(crate) fn run(args: Args, common: &Common) -> super::Outcome {
         slq::preprocessing::store(&mut done.graph, &data.transform);
     }
     // The layers are no longer those of the prototxt that the network may have come from.
-    let options = SaveOptions { dense: true, caffe: None };
+    let options = SaveOptions { dense: true, ..SaveOptions::default() };
     let saved =
         args.output.iter().map(|o| slq::save(&done.graph, o, &options)).collect::<Result<Vec<_>, _>>()?;
     let mut json = serde_json::to_value(&done.report).unwrap_or_default();

@@ -6,16 +6,20 @@ use std::time::Instant;
 use clap::ValueEnum;
 use serde_json::json;
 
-use super::common::{Common, ModelArgs};
+use super::common::Common;
 use super::data::DataArgs;
 use super::progress::percent;
+use super::solver::SolverModelArgs;
 
 /// Accuracy and loss; never changes a weight.
 #[derive(clap::Args)]
-#[command(after_help = "Example:\n  slq eval small.onnx --data mnist-10k")]
+#[command(after_help = "Examples:
+  slq eval small.onnx --data mnist-10k
+  slq eval train_val.prototxt --weights net.caffemodel
+  slq eval --solver solver.prototxt --weights net.caffemodel")]
 pub(crate) struct Args {
     #[command(flatten)]
-    model: ModelArgs,
+    model: SolverModelArgs,
     #[command(flatten)]
     data: DataArgs,
     /// Which images
@@ -29,24 +33,36 @@ pub(crate) struct Args {
     predictions: Option<PathBuf>,
 }
 
-#[derive(ValueEnum, Clone, Copy)]
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq)]
 enum Part {
     Test,
     Train,
 }
 
 pub(crate) fn run(args: Args, common: &Common) -> super::Outcome {
-    let model = args.model.open(common.seed())?;
-    let data = args.data.require(&model)?;
+    let (graph, data) = match args.model.job(&args.data, None, common)? {
+        Some(mut job) => {
+            let graph = job.take_graph();
+            (job.finished(graph).0, job.data)
+        }
+        None => {
+            let model = args.model.open(&args.data, common.seed())?;
+            let data = match args.split {
+                Part::Test => args.data.open_test(&model)?,
+                Part::Train => args.data.require(&model)?,
+            };
+            (model.graph, data)
+        }
+    };
     let split = match args.split {
         Part::Test => &data.test,
         Part::Train => &data.train,
     };
     let began = Instant::now();
-    let accuracy = slq::evaluate_model(&model.graph, split, &data.transform, args.batch, common.isa())?;
+    let accuracy = slq::evaluate_model(&graph, split, &data.transform, args.batch, common.isa())?;
     let seconds = began.elapsed().as_secs_f64();
     if let Some(path) = &args.predictions {
-        let predictions = slq::predict(&model.graph, split, &data.transform, args.batch, common.isa())?;
+        let predictions = slq::predict(&graph, split, &data.transform, args.batch, common.isa())?;
         slq::arrays::write_i64(path, &[predictions.len()], &predictions)?;
     }
     let json = json!({

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::de::{DeserializeOwned, value::StrDeserializer};
 use serde::{Deserialize, Serialize};
+use slq::caffe::SolverJob;
 use slq::{
     Advance, Budget, CodebookKind, Duration, Granularity, Initialisation, LayerOrder, LayerRule, MethodName,
     MlqSettings, PartitionRule, PartitionScope, PruneRule, PruningSettings, Sensitivity, Settings,
@@ -13,13 +14,14 @@ use slq::{
 use super::common::{ModelArgs, free_path};
 use super::data::DataArgs;
 use super::recipe::Recipe;
+use super::solver::open_solver;
 use super::training::TrainingArgs;
 
 /// Everything that describes a compression; kept in the run directory.
 #[derive(clap::Args, Clone, Serialize, Deserialize)]
 pub(crate) struct Job {
     /// x.onnx, x.prototxt (with --weights), x.safetensors (with --graph), or zoo:NAME
-    #[arg(required_unless_present_any = ["resume", "recipe"])]
+    #[arg(required_unless_present_any = ["resume", "recipe", "solver"])]
     model: Option<String>,
     /// Weights of a Caffe network
     #[arg(long, value_name = "CAFFEMODEL")]
@@ -123,7 +125,8 @@ pub(crate) struct Job {
     /// Table of `slq sensitivity` to choose widths by, in place of a new one
     #[arg(long, value_name = "JSON")]
     sensitivity: Option<PathBuf>,
-    /// Caffe's solver.prototxt (not available in this version)
+    /// Caffe's solver.prototxt: net, data and settings come from Caffe's files, flags go before them; max_iter counts
+    /// for each round
     #[arg(long, value_name = "FILE")]
     solver: Option<PathBuf>,
     /// Settings, model and data from a file such as recipe.toml in a run directory; flags win over it
@@ -138,6 +141,10 @@ pub(crate) struct Job {
     /// Keep float32 weights in ONNX outputs
     #[arg(long)]
     pub(crate) dense: bool,
+    /// Describe the shapes of a caffemodel's blobs by four extents, as files before 2015 did
+    #[arg(long)]
+    #[serde(default)]
+    pub(crate) legacy_blobs: bool,
     /// The seed, if one was given
     #[arg(skip)]
     seed: Option<u64>,
@@ -190,10 +197,6 @@ impl Job {
 
     /// What the flags ask for, or a clear word on what this version lacks.
     pub(crate) fn settings(&self) -> Result<Settings, slq::Error> {
-        let lacking = [(self.solver.is_some(), "--solver (Caffe's solver.prototxt)")];
-        if let Some((_, what)) = lacking.iter().find(|(asked, _)| *asked) {
-            return Err(slq::Error::NotYet(what));
-        }
         let base = self.base.clone().unwrap_or_default();
         self.refuse_foreign_flags(self.method.unwrap_or(base.method))?;
         let duration = match (self.epochs_per_round, self.iterations_per_round) {
@@ -309,6 +312,16 @@ impl Job {
         Ok(())
     }
 
+    /// Reads the solver file, if one is named: what it says of the training stands below the flags.
+    pub(crate) fn open_solver(&mut self) -> Result<Option<SolverJob>, slq::Error> {
+        let Some(solver) = &self.solver else { return Ok(None) };
+        let (model, weights) = (self.model.as_deref(), self.weights.as_deref());
+        let files = open_solver(solver, model, weights, &self.data, self.seed.unwrap_or(0))?;
+        let base = self.base.take().unwrap_or_default();
+        self.base = Some(Settings { training: files.training.clone(), seed: files.seed, ..base });
+        Ok(Some(files))
+    }
+
     pub(crate) fn named_model(&self) -> ModelArgs {
         let model = self.model.clone().unwrap_or_default();
         ModelArgs { model, weights: self.weights.clone(), graph: self.graph.clone() }
@@ -320,7 +333,8 @@ impl Job {
     }
 
     fn default_run_dir(&self) -> PathBuf {
-        let model = self.model.as_deref().unwrap_or_default();
+        let solver = self.solver.as_ref().map(|s| s.to_string_lossy());
+        let model = self.model.as_deref().or(solver.as_deref()).unwrap_or_default();
         let name = Path::new(model).file_stem().map(|s| s.to_string_lossy().replace(':', "-"));
         free_path(Path::new("slq-runs").join(name.unwrap_or_default()))
     }

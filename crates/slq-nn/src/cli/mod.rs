@@ -15,6 +15,7 @@ mod progress;
 mod recipe;
 mod run;
 mod sensitivity;
+mod solver;
 mod table;
 mod train;
 mod training;

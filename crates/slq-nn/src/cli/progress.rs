@@ -133,6 +133,11 @@ impl Observer for Progress {
                     if trial.fits { "" } else { ", too far below float" }
                 ));
             }
+            Event::Tested { iteration, accuracy } => {
+                self.finish_bar();
+                let (top1, loss) = (percent(accuracy), accuracy.loss);
+                self.line(&format!("{}: {top1} top-1, loss {loss:.4} after {iteration} steps", self.title));
+            }
             Event::RoundEnded(round) => {
                 if let Some(after) = &round.after {
                     let speed = self.images as f64 / round.retrain_seconds.max(1e-9);

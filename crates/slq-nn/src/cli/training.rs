@@ -68,7 +68,7 @@ impl TrainingArgs {
             clip_gradients: self.clip_gradients.or(base.clip_gradients),
             batch_norm: if self.freeze_batch_norm { BatchNormMode::Frozen } else { base.batch_norm },
             distill: self.distill.or(base.distill),
-            duration: base.duration,
+            ..base
         }
     }
 }

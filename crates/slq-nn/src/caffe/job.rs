@@ -1,0 +1,327 @@
+//! A solver file as a job.
+
+use std::path::{Path, PathBuf};
+
+use slq_caffe::{
+    DataKind, DataSource, NetFile, Phase, ReadOptions, SolverSettings, Source, data_sources, read_net,
+};
+use slq_compress::{TrainingData, TrainingSettings};
+use slq_data::{Dataset, Split, Transform};
+use slq_graph::{Graph, Node};
+
+use super::sources::{self, images_of};
+use super::{losses, resolve, settings};
+use crate::Error;
+
+/// What the caller adds to a solver file, or puts in place of its parts.
+pub struct SolverOptions<'a> {
+    /// Weights to start from; default: those that the solver names, or the fillers' numbers.
+    pub weights: Option<&'a Path>,
+    /// The net, in place of the solver's.
+    pub net: Option<&'a Path>,
+    /// Images, in place of those of the data layers.
+    pub data: Option<Dataset>,
+    /// Slices of the training and of the test images ([`Split::subset`]).
+    pub subsets: [Option<String>; 2],
+    /// Changes to the data layers' preprocessing.
+    pub adjust: &'a dyn Fn(Transform) -> Result<Transform, Error>,
+    /// Seed where the solver names none, or where this one is not 0.
+    pub seed: u64,
+}
+
+/// The TEST phase. Large nets should not be held twice: weights that the TRAIN phase has too are left out.
+#[derive(Debug, Clone)]
+struct TestNet {
+    graph: Graph,
+    /// Names of all weights, in their order.
+    weights: Vec<String>,
+    source: Source,
+}
+
+/// How many training images stand in where there is no test data.
+const STAND_IN: usize = 1000;
+
+/// A training, or the re-training of one round, as Caffe's files describe it.
+#[derive(Debug, Clone)]
+pub struct SolverJob {
+    /// What the solver file says.
+    pub solver: SolverSettings,
+    /// The net in its TRAIN phase.
+    pub graph: Graph,
+    /// Images of the TRAIN and TEST phases.
+    pub data: TrainingData,
+    /// Settings of the training.
+    pub training: TrainingSettings,
+    /// Seed of the run.
+    pub seed: u64,
+    /// The files of the TRAIN phase.
+    pub source: Source,
+    /// The net in its TEST phase, and its files.
+    test: Option<TestNet>,
+    /// What a user should know: parts of the files that have no effect here.
+    pub notes: Vec<String>,
+}
+
+impl SolverJob {
+    /// Reads the solver file at `path`, its nets, weights and data.
+    ///
+    /// # Errors
+    /// [`Error::Caffe`], [`Error::CaffeFile`], [`Error::CaffeLayer`] and [`Error::Data`], naming file, layer and field:
+    /// what is not supported is refused, not ignored.
+    pub fn open(path: &Path, options: SolverOptions<'_>) -> Result<SolverJob, Error> {
+        let solver = slq_caffe::read_solver(path)?;
+        let seed = if options.seed != 0 { options.seed } else { solver.seed.unwrap_or(0) };
+        let weights = weights(path, &solver, &options)?;
+        let mut notes = Vec::new();
+        let train_net = file(path, &solver.train_net, &options)?;
+        let mut train_options = read_options(&solver.train_net, seed);
+        let source = the_source(&train_net, &train_options)?;
+        let (given_train, given_test) = match options.data {
+            Some(ref data) => (Some(data.train.clone()), Some(data.test.clone())),
+            None => (None, None),
+        };
+        let part = |split: Split, slice: &Option<String>| match slice {
+            Some(slice) => Ok(split.subset(slice)?),
+            None => Ok::<Split, Error>(split),
+        };
+        let (train, transform) = images(&train_net, &source, given_train)?;
+        let (train, transform) = (part(train, &options.subsets[0])?, (options.adjust)(transform)?);
+        train_options.input_shape = Some(transform.output_shape(&train)?);
+        let net = read_net(&train_net, weights.as_deref(), &train_options)?;
+        if !net.info.fresh.is_empty() {
+            notes.push(format!("fresh weights (not in the caffemodel): {}", net.info.fresh.join(", ")));
+        }
+        let heads = losses::heads(&train_net, &net.info, &net.graph, &source)?;
+        let batch_norm = losses::batch_norm(&train_net, &net.info, &net.graph)?;
+        let training = settings::training(&solver, source.batch_size, heads, batch_norm);
+        let half =
+            TestHalf { path, solver: &solver, train_net: &train_net, weights: weights.as_deref(), seed };
+        let found = half.find(&options, &mut notes)?;
+        let mut test_images = part(
+            match (given_test, &found) {
+                (Some(split), _) => split,
+                (None, Some((_, _, Some(split)))) => split.clone(),
+                _ => {
+                    let count = train.len().min(STAND_IN);
+                    notes.push(format!(
+                        "no TEST data: accuracies are those of the first {count} training images"
+                    ));
+                    train.subset(&format!(":{count}"))?
+                }
+            },
+            &options.subsets[1],
+        )?;
+        if let Some((_, source, _)) = &found {
+            test_images = limited(test_images, &solver, source, &mut notes)?;
+        }
+        let test = found
+            .map(|(options, source, _)| half.net(options, &source, train_options.input_shape, &net.graph))
+            .transpose()?;
+        let source = Source { prototxt: train_net, caffemodel: weights, options: train_options };
+        let data = TrainingData { train, test: test_images, transform };
+        Ok(SolverJob { solver, graph: net.graph, data, training, seed, source, test, notes })
+    }
+
+    /// The net in its TRAIN phase, out of the job.
+    pub fn take_graph(&mut self) -> Graph {
+        std::mem::take(&mut self.graph)
+    }
+
+    /// The net as it is to be used: in its TEST phase, with the weights (and palettes) of the trained `graph`. Beside it
+    /// the files that a caffemodel of it takes its layers from.
+    pub fn finished(&self, mut graph: Graph) -> (Graph, Source) {
+        let Some(TestNet { graph: test, weights, source }) = &self.test else {
+            return (graph, self.source.clone());
+        };
+        let mut test = test.clone();
+        let mut own = std::mem::take(&mut test.weights);
+        for name in weights {
+            if let Some(weight) = graph.weights.swap_remove(name).or_else(|| own.swap_remove(name)) {
+                test.weights.insert(name.clone(), weight);
+            }
+        }
+        test.metadata.properties = graph.metadata.properties;
+        (test, source.clone())
+    }
+}
+
+fn weights(
+    path: &Path,
+    solver: &SolverSettings,
+    options: &SolverOptions<'_>,
+) -> Result<Option<PathBuf>, Error> {
+    match (options.weights, solver.weights.as_slice()) {
+        (Some(weights), _) => Ok(Some(weights.into())),
+        (None, []) => Ok(None),
+        (None, [one]) => resolve(one, path).map(Some),
+        (None, _) => {
+            let reason = "weights: more than one caffemodel is not supported".into();
+            Err(Error::File { path: path.into(), reason })
+        }
+    }
+}
+
+/// The prototxt of a net of the solver at `path`.
+fn file(path: &Path, net: &NetFile, options: &SolverOptions<'_>) -> Result<PathBuf, Error> {
+    match options.net {
+        Some(net) => Ok(net.into()),
+        None => resolve(&net.path, path),
+    }
+}
+
+fn read_options(net: &NetFile, seed: u64) -> ReadOptions {
+    ReadOptions { level: net.level, stages: net.stages.clone(), seed, ..ReadOptions::new(net.phase) }
+}
+
+/// The data layer of a net.
+fn the_source(prototxt: &Path, options: &ReadOptions) -> Result<DataSource, Error> {
+    let mut sources = data_sources(prototxt, options)?;
+    sources.retain(|s| s.kind != DataKind::Dummy);
+    match (sources.len(), sources.pop()) {
+        (1, Some(source)) => Ok(source),
+        (0, _) | (_, None) => {
+            let reason = format!("the net has no data layer in its {:?} phase", options.phase);
+            Err(Error::File { path: prototxt.into(), reason })
+        }
+        (_, Some(second)) => {
+            let reason = "a second data layer in the same phase is not supported".into();
+            Err(Error::CaffeLayer { path: prototxt.into(), layer: second.layer, reason })
+        }
+    }
+}
+
+/// Images and preprocessing of a data layer; `given` ones take the place of its images.
+fn images(prototxt: &Path, source: &DataSource, given: Option<Split>) -> Result<(Split, Transform), Error> {
+    match given {
+        Some(split) => Ok((split, sources::transform(prototxt, source)?)),
+        None => images_of(prototxt, source).map(|images| (images.split, images.transform)),
+    }
+}
+
+/// The first `test_iter` batches.
+fn limited(
+    images: Split,
+    solver: &SolverSettings,
+    source: &DataSource,
+    notes: &mut Vec<String>,
+) -> Result<Split, Error> {
+    let Some(net) = solver.test_nets.first() else { return Ok(images) };
+    let asked = net.test_iter.saturating_mul(source.batch_size);
+    if asked > images.len() {
+        let (iter, len) = (net.test_iter, images.len());
+        notes.push(format!("test_iter {iter} asks for {asked} test images: all {len} are tested, each once"));
+    }
+    Ok(if asked < images.len() { images.subset(&format!(":{asked}"))? } else { images })
+}
+
+/// What the TEST phase is looked for with.
+struct TestHalf<'a> {
+    path: &'a Path,
+    solver: &'a SolverSettings,
+    train_net: &'a Path,
+    weights: Option<&'a Path>,
+    seed: u64,
+}
+
+/// Prototxt and state of the TEST net, its data layer, and its images unless they were given.
+type Found = ((PathBuf, ReadOptions), DataSource, Option<Split>);
+
+impl TestHalf<'_> {
+    fn find(&self, options: &SolverOptions<'_>, notes: &mut Vec<String>) -> Result<Option<Found>, Error> {
+        let given = options.data.is_some();
+        if let Some(net) = self.solver.test_nets.first() {
+            let more = self.solver.test_nets.len() - 1;
+            if more > 0 {
+                notes.push(format!("the first test net is tested; {more} more have no effect"));
+            }
+            let (prototxt, read) = (file(self.path, net, options)?, read_options(net, self.seed));
+            let source = the_source(&prototxt, &read)?;
+            let split = if given { None } else { Some(images_of(&prototxt, &source)?.split) };
+            return Ok(Some(((prototxt, read), source, split)));
+        }
+        // The solver tests nothing; a TEST phase of the same file still says what accuracies are measured on.
+        let read = ReadOptions { phase: Phase::Test, ..read_options(&self.solver.train_net, self.seed) };
+        let Ok(source) = the_source(self.train_net, &read) else { return Ok(None) };
+        let split = match given {
+            true => None,
+            false => match images_of(self.train_net, &source) {
+                Ok(images) => Some(images.split),
+                Err(_) => return Ok(None),
+            },
+        };
+        Ok(Some(((self.train_net.into(), read), source, split)))
+    }
+
+    /// The net in its TEST phase, which must compute what the TRAIN phase computes.
+    fn net(
+        &self,
+        (prototxt, mut read): (PathBuf, ReadOptions),
+        source: &DataSource,
+        shape: Option<[usize; 3]>,
+        train: &Graph,
+    ) -> Result<TestNet, Error> {
+        let own = sources::transform(&prototxt, source)?;
+        let differs = |reason: &str| {
+            let (path, layer) = (prototxt.clone(), source.layer.clone());
+            Err(Error::CaffeLayer { path, layer, reason: reason.into() })
+        };
+        if own.mirror {
+            return differs("transform_param.mirror in the TEST phase is not supported");
+        }
+        let same = |a: &Transform, b: &Transform| {
+            (a.scale, &a.mean, &a.mean_image, a.crop, a.resize, a.channels)
+                == (b.scale, &b.mean, &b.mean_image, b.crop, b.resize, b.channels)
+        };
+        let train_source = the_source(self.train_net, &read_options(&self.solver.train_net, self.seed))?;
+        if !same(&own, &sources::transform(self.train_net, &train_source)?) {
+            return differs(
+                "its preprocessing differs from the TRAIN phase's in more than mirror, which is not supported",
+            );
+        }
+        read.input_shape = shape;
+        let net = read_net(&prototxt, self.weights, &read)?;
+        let mut graph = aligned(&prototxt, train, net.graph)?;
+        let weights = graph.weights.keys().cloned().collect();
+        graph.weights.retain(|name, _| !train.weights.contains_key(name));
+        let source = Source { prototxt, caffemodel: self.weights.map(Into::into), options: read };
+        Ok(TestNet { graph, weights, source })
+    }
+}
+
+/// The nodes that `output` depends on, in order.
+fn main_path<'a>(graph: &'a Graph, output: &str) -> Vec<&'a Node> {
+    let mut wanted = std::collections::HashSet::from([output]);
+    let mut path: Vec<&Node> = Vec::new();
+    for node in graph.nodes.iter().rev() {
+        if node.outputs.iter().any(|o| wanted.contains(o.as_str())) {
+            wanted.extend(node.inputs.iter().map(String::as_str));
+            path.push(node);
+        }
+    }
+    path.reverse();
+    path
+}
+
+/// The TEST net with the TRAIN net's main output first, where both compute it in the same way.
+fn aligned(prototxt: &Path, train: &Graph, mut test: Graph) -> Result<Graph, Error> {
+    let refuse = |layer: &str, reason: &str| {
+        let (path, layer) = (prototxt.into(), layer.to_owned());
+        Err(Error::CaffeLayer { path, layer, reason: reason.into() })
+    };
+    let main = train.outputs.first().map(|o| o.name.clone()).unwrap_or_default();
+    let Some(at) = test.outputs.iter().position(|o| o.name == main) else {
+        return refuse(
+            &main,
+            "what the TRAIN phase's loss looks at is no output of the TEST phase, which is not supported",
+        );
+    };
+    test.outputs.swap(0, at);
+    let (ours, theirs) = (main_path(train, &main), main_path(&test, &main));
+    let other = ours.iter().zip(&theirs).find(|(a, b)| a != b).map(|(a, _)| a.name.clone());
+    match other.or((ours.len() != theirs.len()).then(|| main.clone())) {
+        Some(layer) => {
+            refuse(&layer, "the layer differs between the TRAIN and the TEST phase, which is not supported")
+        }
+        None => Ok(test),
+    }
+}
