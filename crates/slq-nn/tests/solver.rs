@@ -85,7 +85,10 @@ fn a_solver_trains_evaluates_and_compresses() {
     );
     assert_eq!(report["baseline"]["top1"], trained["final"]["top1"]);
     let inspected = json(&["inspect", &written, "--weights", &out]);
-    for layer in inspected["layers"].as_array().unwrap().iter().filter(|l| l["op"] == "Gemm") {
+    let is_shared = |l: &&serde_json::Value| l["name"].as_str().unwrap().ends_with(".weight");
+    let shared: Vec<_> = inspected["layers"].as_array().unwrap().iter().filter(is_shared).collect();
+    assert_eq!(shared.len(), 2);
+    for layer in shared {
         assert!(layer["distinct"].as_u64().unwrap() <= 17, "{layer}");
     }
     let onnx = json(&["eval", &onnx, "--data", "mnist-10k"]);

@@ -1,6 +1,6 @@
 //! How long a dataset takes to open, and a batch to make.
 //!
-//! `cargo run --release -p slq-data --example throughput -- PATH|NAME [BATCH] [RESIZE CROP]`
+//! `cargo run --release -p slq-data --example read_throughput -- PATH|NAME [BATCH] [RESIZE CROP]`
 
 use std::error::Error;
 use std::time::Instant;
