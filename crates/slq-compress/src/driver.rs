@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use slq_data::Portion;
-use slq_engine::{CpuExecutor, EngineOptions, Executor, Isa};
+use slq_engine::{CpuExecutor, Executor, Isa};
 use slq_graph::Graph;
 
 use crate::calibration::Calibration;
@@ -23,7 +23,9 @@ use crate::report::{Accuracy, Report, RoundReport, Size};
 use crate::sensitivity::{Importance, importance};
 use crate::settings::{MethodName, Settings};
 use crate::slq::Slq;
-use crate::training::{Span, TrainingData, check_fit, check_trainable, evaluate, retrain_tested};
+use crate::training::{
+    Course, Span, TrainingData, check_fit, check_trainable, evaluate, executor, retrain_with,
+};
 
 /// Where and how a run works, beside its settings.
 #[derive(Debug, Clone, Copy)]
@@ -111,7 +113,7 @@ fn compress_once(
         return Err(CompressError::NoData);
     }
     if let Some(data) = data {
-        let mut executor = executor(&graph, settings, options.isa)?;
+        let mut executor = executor(&graph, &settings.training, settings.seed, options.isa)?;
         check_fit(&mut executor, &data.test, &data.transform)?;
         let accuracy = test_accuracy(&mut executor, data, settings)?;
         observer.on(&Event::Baseline(accuracy));
@@ -140,13 +142,6 @@ fn compress_once(
 
 fn names(layers: &[Layer]) -> Vec<&str> {
     layers.iter().map(|l| l.weight.as_str()).collect()
-}
-
-fn executor(graph: &Graph, settings: &Settings, isa: Isa) -> Result<CpuExecutor, CompressError> {
-    let training = &settings.training;
-    let (batch_norm, heads) = (training.batch_norm, training.heads.clone());
-    let options = EngineOptions { isa, batch_norm, seed: settings.seed, heads };
-    Ok(CpuExecutor::new(graph, training.batch, &options)?)
 }
 
 fn test_accuracy(
@@ -202,7 +197,10 @@ impl<'a> Run<'a> {
         options: RunOptions<'_>,
     ) -> Result<Self, CompressError> {
         let training = &settings.training;
-        let mut teacher = training.distill.map(|_| executor(&graph, settings, options.isa)).transpose()?;
+        let mut teacher = training
+            .distill
+            .map(|_| executor(&graph, &settings.training, settings.seed, options.isa))
+            .transpose()?;
         let (train, calibration) = if settings.measures() {
             let portion = Portion::Count(settings.calibration);
             let (train, held_out) = data.train.split_off_validation(portion, settings.seed)?;
@@ -216,7 +214,7 @@ impl<'a> Run<'a> {
         };
         let importance = match (settings.weighting, &calibration) {
             (Weighting::Fisher, Some(calibration)) => {
-                let mut executor = executor(&graph, settings, options.isa)?;
+                let mut executor = executor(&graph, &settings.training, settings.seed, options.isa)?;
                 check_fit(&mut executor, &data.train, &data.transform)?;
                 Some(importance(&mut executor, calibration, &names(&layers))?)
             }
@@ -240,7 +238,7 @@ impl<'a> Run<'a> {
                 (None, _) => {}
             }
         }
-        let mut executor = executor(&graph, settings, options.isa)?;
+        let mut executor = executor(&graph, &settings.training, settings.seed, options.isa)?;
         check_trainable(&mut executor, data, training.batch)?;
         Ok(Self {
             graph,
@@ -346,9 +344,9 @@ impl<'a> Run<'a> {
             Some(centroids) => centroids.step(executor, rate),
             None => Ok(()),
         };
-        let (executor, train) = (&mut self.executor, &self.train);
-        let retrain_seconds =
-            retrain_tested(executor, teacher, train, self.data, training, span, observer, &mut after)?;
+        let course = Course { train: &self.train, transform: &self.data.transform, settings: training, span };
+        let (executor, test) = (&mut self.executor, &self.data.test);
+        let retrain_seconds = retrain_with(executor, teacher, &course, test, observer, &mut after)?;
         self.executor.store_parameters(&mut self.graph)?;
         if let Some(centroids) = centroids {
             centroids.finish(&mut self.graph)?;

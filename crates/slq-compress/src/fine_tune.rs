@@ -1,13 +1,13 @@
 //! Training at full precision: from scratch, or as the reference that a compressed network is held against.
 
-use slq_engine::{CpuExecutor, EngineOptions, Executor, Isa};
+use slq_engine::{Executor, Isa};
 use slq_graph::Graph;
 
 use crate::error::CompressError;
 use crate::observer::{Event, Observer};
 use crate::report::Accuracy;
 use crate::settings::TrainingSettings;
-use crate::training::{Part, Span, TrainingData, advance, check_trainable, evaluate};
+use crate::training::{self, Course, Part, Span, TrainingData, advance, check_trainable, evaluate};
 
 /// A trained network.
 #[derive(Debug, Clone)]
@@ -87,15 +87,15 @@ pub fn train_with(
         weight.palette = None;
     }
     let TrainOptions { seed, isa, resume, mut snapshots, snapshot_at_end } = options;
-    let engine = EngineOptions { isa, batch_norm: settings.batch_norm, seed, heads: settings.heads.clone() };
-    let mut executor = CpuExecutor::new(&graph, settings.batch, &engine)?;
+    let mut executor = training::executor(&graph, settings, seed, isa)?;
     check_trainable(&mut executor, data, settings.batch)?;
     let mut teacher =
-        settings.distill.map(|_| CpuExecutor::new(&graph, settings.batch, &engine)).transpose()?;
+        settings.distill.map(|_| training::executor(&graph, settings, seed, isa)).transpose()?;
     let baseline = evaluate(&mut executor, &data.test, &data.transform, settings.batch)?;
     observer.on(&Event::Baseline(baseline));
     let iterations = settings.duration.iterations(data.train.len(), settings.batch * settings.iter_size);
     let span = Span { done: 0, iterations, seed };
+    let course = Course { train: &data.train, transform: &data.transform, settings, span };
     let mut first = 0;
     if let Some(standing) = resume {
         executor.set_momentum(&standing.history)?;
@@ -108,22 +108,11 @@ pub fn train_with(
             [settings.test_interval, every].into_iter().flatten().map(|n| (first / n.max(1) + 1) * n.max(1));
         let part = Part { first, steps: next.min().unwrap_or(iterations).min(iterations) - first };
         let teacher = teacher.as_mut().map(|t| t as &mut dyn Executor);
-        let (train, transform) = (&data.train, &data.transform);
-        seconds += advance(
-            &mut executor,
-            teacher,
-            train,
-            transform,
-            settings,
-            span,
-            part,
-            observer,
-            &mut |_, _| Ok(()),
-        )?;
+        seconds += advance(&mut executor, teacher, &course, part, observer, &mut |_, _| Ok(()))?;
         first += part.steps;
         let due = |every: Option<u64>| every.is_some_and(|n| first.is_multiple_of(n.max(1)));
         if due(settings.test_interval) && first < iterations {
-            let accuracy = evaluate(&mut executor, &data.test, transform, settings.batch)?;
+            let accuracy = evaluate(&mut executor, &data.test, &data.transform, settings.batch)?;
             observer.on(&Event::Tested { iteration: first, accuracy });
             tests.push((first, accuracy));
         }

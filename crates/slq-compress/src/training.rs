@@ -3,7 +3,8 @@
 use std::time::Instant;
 
 use slq_data::{Batch, Mode, Split, Transform};
-use slq_engine::{CpuExecutor, Executor, Statistics, StepSettings, Target};
+use slq_engine::{CpuExecutor, EngineOptions, Executor, Isa, Statistics, StepSettings, Target};
+use slq_graph::Graph;
 
 use crate::error::CompressError;
 use crate::observer::{Event, Observer};
@@ -32,6 +33,20 @@ pub struct Span {
     pub seed: u64,
 }
 
+/// An executor for `graph` as a job trains and measures it.
+///
+/// # Errors
+/// [`CompressError::Engine`] for a network that the engine cannot run.
+pub(crate) fn executor(
+    graph: &Graph,
+    settings: &TrainingSettings,
+    seed: u64,
+    isa: Isa,
+) -> Result<CpuExecutor, CompressError> {
+    let (batch_norm, heads) = (settings.batch_norm, settings.heads.clone());
+    Ok(CpuExecutor::new(graph, settings.batch, &EngineOptions { isa, batch_norm, seed, heads })?)
+}
+
 /// Runs SGD steps on `executor`; with a `teacher`, towards its outputs instead of the labels. The learning rate
 /// starts anew with each call.
 ///
@@ -48,55 +63,47 @@ pub fn retrain(
     span: Span,
     observer: &mut dyn Observer,
 ) -> Result<f64, CompressError> {
-    retrain_with(executor, teacher, train, transform, settings, span, observer, &mut |_, _| Ok(()))
+    let course = Course { train, transform, settings, span };
+    let whole = Part { first: 0, steps: span.iterations };
+    advance(executor, teacher, &course, whole, observer, &mut |_, _| Ok(()))
 }
 
 /// What is done after each step, with the step's rate.
 pub(crate) type AfterStep<'a> = &'a mut dyn FnMut(&mut dyn Executor, f32) -> Result<(), CompressError>;
 
-/// As [`retrain`]; `after` is called after every step.
-#[allow(clippy::too_many_arguments)]
-pub(crate) fn retrain_with(
-    executor: &mut dyn Executor,
-    teacher: Option<&mut dyn Executor>,
-    train: &Split,
-    transform: &Transform,
-    settings: &TrainingSettings,
-    span: Span,
-    observer: &mut dyn Observer,
-    after: AfterStep<'_>,
-) -> Result<f64, CompressError> {
-    let whole = Part { first: 0, steps: span.iterations };
-    advance(executor, teacher, train, transform, settings, span, whole, observer, after)
+/// What a re-training goes through, whichever part of it is done now.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Course<'a> {
+    pub train: &'a Split,
+    pub transform: &'a Transform,
+    pub settings: &'a TrainingSettings,
+    pub span: Span,
 }
 
-/// As [`retrain`], with the test accuracy measured every [`TrainingSettings::test_interval`] steps.
+/// As [`retrain`]; `after` is called after every step, and the accuracy on `test` is measured every
+/// [`TrainingSettings::test_interval`] steps.
 ///
 /// # Errors
 /// As [`retrain`].
-#[allow(clippy::too_many_arguments)]
-pub(crate) fn retrain_tested(
+pub(crate) fn retrain_with(
     executor: &mut dyn Executor,
     mut teacher: Option<&mut (dyn Executor + '_)>,
-    train: &Split,
-    data: &TrainingData,
-    settings: &TrainingSettings,
-    span: Span,
+    course: &Course<'_>,
+    test: &Split,
     observer: &mut dyn Observer,
     after: AfterStep<'_>,
 ) -> Result<f64, CompressError> {
-    let interval = settings.test_interval.unwrap_or(span.iterations).max(1);
+    let (settings, iterations) = (course.settings, course.span.iterations);
+    let interval = settings.test_interval.unwrap_or(iterations).max(1);
     let (mut seconds, mut first) = (0.0, 0);
     loop {
-        let part = Part { first, steps: interval.min(span.iterations - first) };
-        let transform = &data.transform;
-        let teacher = teacher.as_deref_mut();
-        seconds += advance(executor, teacher, train, transform, settings, span, part, observer, &mut *after)?;
+        let part = Part { first, steps: interval.min(iterations - first) };
+        seconds += advance(executor, teacher.as_deref_mut(), course, part, observer, &mut *after)?;
         first += part.steps;
-        if first >= span.iterations {
+        if first >= iterations {
             return Ok(seconds);
         }
-        let accuracy = evaluate(executor, &data.test, transform, settings.batch)?;
+        let accuracy = evaluate(executor, test, course.transform, settings.batch)?;
         observer.on(&Event::Tested { iteration: first, accuracy });
     }
 }
@@ -110,22 +117,19 @@ pub(crate) struct Part {
     pub steps: u64,
 }
 
-/// Does `part` of the re-training `span`. Returns the seconds it took.
+/// Does `part` of a re-training. Returns the seconds it took.
 ///
 /// # Errors
 /// As [`retrain`].
-#[allow(clippy::too_many_arguments)]
 pub(crate) fn advance(
     executor: &mut dyn Executor,
     mut teacher: Option<&mut (dyn Executor + '_)>,
-    train: &Split,
-    transform: &Transform,
-    settings: &TrainingSettings,
-    span: Span,
+    course: &Course<'_>,
     part: Part,
     observer: &mut dyn Observer,
     after: AfterStep<'_>,
 ) -> Result<f64, CompressError> {
+    let Course { train, transform, settings, span } = *course;
     let began = Instant::now();
     if part.first == 0 {
         executor.reset_momentum();

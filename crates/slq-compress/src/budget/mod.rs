@@ -210,7 +210,7 @@ impl Search<'_> {
         }
     }
 
-    /// Records a trial; one that the directory knows already is taken from there.
+    /// Records a trial.
     fn record(&mut self, trial: Trial) -> Result<(), CompressError> {
         self.observer.on(&Event::Tried(&trial));
         self.dir.add(trial)

@@ -14,8 +14,9 @@ use slq_graph::{Graph, Palette};
 use crate::error::CompressError;
 use crate::layers::Layer;
 use crate::method::{Method, Stage, Trains, store_palette};
+use crate::sensitivity::importance_of;
 use crate::settings::Settings;
-use pruning::{Scored, prune, sparsity_after};
+use pruning::{Scored, prune, pruned, sparsity_after};
 
 /// The method's state between rounds: settings and layers; what is pruned lives in the palettes.
 #[derive(Debug)]
@@ -52,13 +53,13 @@ impl Method for DeepCompression {
         if round < self.settings.pruning.steps {
             self.prune(round, stage.graph)?;
         } else {
-            let (graph, importance, pruned) = (&*stage.graph, stage.importance, round > 0);
+            let (graph, importance, continued) = (&*stage.graph, stage.importance, round > 0);
             let palettes = self
                 .layers
                 .par_iter()
                 .map(|layer| {
-                    let importance = importance.and_then(|i| i.get(&layer.weight)).map(Vec::as_slice);
-                    shared(graph, layer, pruned, importance)
+                    let importance = importance_of(importance, &layer.weight);
+                    shared(graph, layer, continued, importance)
                 })
                 .collect::<Result<Vec<_>, CompressError>>()?;
             for (layer, palette) in self.layers.iter().zip(palettes) {
@@ -77,15 +78,11 @@ impl Method for DeepCompression {
 fn shared(
     graph: &Graph,
     layer: &Layer,
-    pruned: bool,
+    continued: bool,
     importance: Option<&[f32]>,
 ) -> Result<Palette, CompressError> {
-    let weight = &graph.weights[&layer.weight];
-    let values = weight.tensor.as_f32().unwrap_or_default();
-    let is_pruned = match weight.palette.as_ref().filter(|_| pruned) {
-        Some(palette) => palette.fixed().to_vec(),
-        None => vec![false; values.len()],
-    };
+    let values = graph.weights[&layer.weight].tensor.as_f32().unwrap_or_default();
+    let is_pruned = pruned(graph, layer, continued);
     let run = (values.len() / layer.groups).max(1);
     let mut codebook = Vec::with_capacity(layer.groups * layer.size);
     let mut codes = Vec::with_capacity(values.len());

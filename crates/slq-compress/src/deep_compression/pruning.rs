@@ -17,13 +17,8 @@ pub(crate) struct Scored {
 impl Scored {
     /// The layer's weights; with `continued`, those that its palette has fixed are pruned already.
     pub(crate) fn new(graph: &Graph, layer: &Layer, continued: bool) -> Self {
-        let weight = &graph.weights[&layer.weight];
-        let values = weight.tensor.as_f32().unwrap_or_default().to_vec();
-        let pruned = match weight.palette.as_ref().filter(|_| continued) {
-            Some(palette) => palette.fixed().to_vec(),
-            None => vec![false; values.len()],
-        };
-        Self { values, pruned }
+        let values = graph.weights[&layer.weight].tensor.as_f32().unwrap_or_default().to_vec();
+        Self { values, pruned: pruned(graph, layer, continued) }
     }
 
     /// What keeps a weight: the smallest scores are pruned first. Pruned weights have the lowest score of all.
@@ -38,6 +33,14 @@ impl Scored {
             }
         }
         scores
+    }
+}
+
+/// Which weights of a layer are pruned: those that its palette has fixed, none before the first round (not `continued`).
+pub(crate) fn pruned(graph: &Graph, layer: &Layer, continued: bool) -> Vec<bool> {
+    match graph.weights[&layer.weight].palette.as_ref().filter(|_| continued) {
+        Some(palette) => palette.fixed().to_vec(),
+        None => vec![false; layer.count],
     }
 }
 

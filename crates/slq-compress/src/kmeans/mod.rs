@@ -6,7 +6,7 @@ use slq_graph::{Graph, Palette};
 use crate::error::CompressError;
 use crate::layers::Layer;
 use crate::method::store_palette;
-use crate::sensitivity::Importance;
+use crate::sensitivity::{Importance, importance_of};
 
 /// Above so many weights in a codebook the certified fast route takes over: the exact one needs some 44 bytes for
 /// every distinct value.
@@ -24,7 +24,7 @@ pub(crate) fn share(
     let shared: &Graph = graph;
     let palettes = layers
         .iter()
-        .map(|layer| palette(shared, layer, importance.and_then(|i| i.get(&layer.weight))))
+        .map(|layer| palette(shared, layer, importance_of(importance, &layer.weight)))
         .collect::<Result<Vec<_>, _>>()?;
     for (layer, palette) in layers.iter().zip(palettes) {
         store_palette(graph, &layer.weight, palette);
@@ -32,7 +32,7 @@ pub(crate) fn share(
     Ok(())
 }
 
-fn palette(graph: &Graph, layer: &Layer, importance: Option<&Vec<f32>>) -> Result<Palette, CompressError> {
+fn palette(graph: &Graph, layer: &Layer, importance: Option<&[f32]>) -> Result<Palette, CompressError> {
     let values = graph.weights[&layer.weight].tensor.as_f32().unwrap_or_default();
     let named = |source| CompressError::Cluster { layer: layer.weight.clone(), source };
     let run = values.len() / layer.groups;
@@ -40,7 +40,7 @@ fn palette(graph: &Graph, layer: &Layer, importance: Option<&Vec<f32>>) -> Resul
     let params = ClusterParams::builder(layer.size).algorithm(algorithm).build().map_err(named)?;
     let groups = even_groups(values.len(), run);
     let found: Vec<Clustering<u8>> =
-        cluster_groups_weighted(values, importance.map(Vec::as_slice), &groups, &params).map_err(named)?;
+        cluster_groups_weighted(values, importance, &groups, &params).map_err(named)?;
     let mut codebook = Vec::with_capacity(layer.groups * layer.size);
     for group in &found {
         // Fewer distinct values than centroids: repeat the last one, all codebooks are equally long.

@@ -15,7 +15,9 @@ use crate::error::CompressError;
 use crate::observer::{Event, Observer};
 use crate::report::Accuracy;
 use crate::settings::TrainingSettings;
-use crate::training::{Span, TrainingData, check_fit, check_trainable, evaluate, retrain, retrain_with};
+use crate::training::{
+    self, Course, Span, TrainingData, check_fit, check_trainable, evaluate, retrain, retrain_with,
+};
 
 /// What a decomposition gives back.
 #[derive(Debug, Clone)]
@@ -130,13 +132,7 @@ impl Job<'_> {
         data: &TrainingData,
         training: &TrainingSettings,
     ) -> Result<CpuExecutor, CompressError> {
-        let options = EngineOptions {
-            isa: self.isa,
-            batch_norm: training.batch_norm,
-            seed: self.settings.seed,
-            heads: training.heads.clone(),
-        };
-        let mut executor = CpuExecutor::new(graph, training.batch, &options)?;
+        let mut executor = training::executor(graph, training, self.settings.seed, self.isa)?;
         check_trainable(&mut executor, data, training.batch)?;
         Ok(executor)
     }
@@ -164,16 +160,10 @@ impl Job<'_> {
         let iterations = steps(training, data);
         let mut truncation = Truncation::new(trp, self.settings, layers, network_cost(graph)?, iterations);
         let span = Span { done: 0, iterations, seed: self.settings.seed };
-        let seconds = retrain_with(
-            &mut executor,
-            teacher.as_mut().map(|t| t as &mut dyn Executor),
-            &data.train,
-            &data.transform,
-            training,
-            span,
-            observer,
-            &mut |executor, rate| truncation.after_step(executor, rate),
-        )?;
+        let course = Course { train: &data.train, transform: &data.transform, settings: training, span };
+        let teacher = teacher.as_mut().map(|t| t as &mut dyn Executor);
+        let mut truncate = |executor: &mut dyn Executor, rate| truncation.after_step(executor, rate);
+        let seconds = retrain_with(&mut executor, teacher, &course, &data.test, observer, &mut truncate)?;
         executor.store_parameters(graph)?;
         Ok(TrpReport {
             iterations,

@@ -15,7 +15,7 @@ use crate::error::CompressError;
 use crate::layers::Layer;
 use crate::method::{Method, Stage, store_palette};
 use crate::schedule::{check_schedule, count_for_layer, default_schedule};
-use crate::sensitivity::Importance;
+use crate::sensitivity::{Importance, importance_of};
 use crate::settings::Settings;
 use crate::slq::{LayerState, cluster};
 use levels::Levels;
@@ -57,7 +57,7 @@ impl Mlq {
         for &c in &self.clusters_at(layer, level) {
             state.cluster_fixed[c] = true;
         }
-        let importance = importance.and_then(|i| i.get(&state.layer.weight)).map(Vec::as_slice);
+        let importance = importance_of(importance, &state.layer.weight);
         cluster(&mut state, level, true, importance, &self.settings)?;
         Ok(state)
     }

@@ -10,6 +10,11 @@ use crate::error::CompressError;
 /// Importance of every weight of some layers, by the weight's name.
 pub(crate) type Importance = HashMap<String, Vec<f32>>;
 
+/// One weight's importance, where there is any.
+pub(crate) fn importance_of<'a>(importance: Option<&'a Importance>, weight: &str) -> Option<&'a [f32]> {
+    importance?.get(weight).map(Vec::as_slice)
+}
+
 /// The Fisher diagonal of `weights`, made fit to weigh values in clustering.
 ///
 /// For a batch of m images with mean gradient g, m g^2 estimates the mean of the squared gradients of single

@@ -21,7 +21,7 @@ use crate::observer::{Event, Observer};
 use crate::settings::Settings;
 use crate::slq::{LayerState, cluster};
 use crate::training::{TrainingData, check_fit};
-pub(crate) use fisher::{Importance, importance};
+pub(crate) use fisher::{Importance, importance, importance_of};
 use measure::{base_losses, estimate, measure};
 
 /// A mean over calibration images with the standard error of that mean.

@@ -17,6 +17,7 @@ use crate::error::CompressError;
 use crate::layers::Layer;
 use crate::method::{Method, Stage, store_palette};
 use crate::schedule::{check_schedule, count_for_layer, default_schedule};
+use crate::sensitivity::importance_of;
 use crate::settings::Settings;
 
 /// The method's state between rounds: settings and layers; the clusters live in the palettes.
@@ -53,7 +54,7 @@ impl Method for Slq {
             .par_iter()
             .map(|layer| {
                 let mut state = LayerState::from_graph(graph, layer, round)?;
-                let importance = importance.and_then(|i| i.get(&layer.weight)).map(Vec::as_slice);
+                let importance = importance_of(importance, &layer.weight);
                 cluster(&mut state, round, false, importance, &self.settings)?;
                 Ok(state)
             })
