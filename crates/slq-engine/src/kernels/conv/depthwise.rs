@@ -200,18 +200,50 @@ struct Rows {
 fn split_body<const FMA: bool>(s: Split, x: &[f32], to: &mut [f32]) {
     to.fill(0.0);
     let width = s.size[1];
-    for (r, x) in x.chunks_exact(width.max(1)).enumerate() {
-        if s.step[1] == 1 {
-            let at = s.at(r + s.before[0], s.before[1]);
-            to[at..at + width].copy_from_slice(x);
-        } else {
-            for phase in 0..s.step[1].min(width) {
-                let at = s.at(r + s.before[0], s.before[1] + phase);
-                for (to, &v) in to[at..].iter_mut().zip(x[phase..].iter().step_by(s.step[1])) {
-                    *to = v;
+    let keep = std::array::from_fn(|i| if i < width % LANES { u32::MAX } else { 0 });
+    for r in 0..s.size[0] {
+        let x = &x[r * width..];
+        let at = |phase: usize| s.at(r + s.before[0], s.before[1] + phase);
+        match s.step[1] {
+            1 => copy_row(x, width, &keep, &mut to[at(0)..]),
+            2 => {
+                let x = &x[..width];
+                let (first, second) = (at(0), at(1));
+                let (low, high) = to.split_at_mut(first.max(second));
+                let (even, odd) =
+                    if first < second { (&mut low[first..], high) } else { (high, &mut low[second..]) };
+                for ((even, odd), pair) in even.iter_mut().zip(odd).zip(x.chunks_exact(2)) {
+                    (*even, *odd) = (pair[0], pair[1]);
+                }
+                if width % 2 == 1 {
+                    to[first + width / 2] = x[width - 1];
+                }
+            }
+            step => {
+                for phase in 0..step.min(width) {
+                    let to = to[at(phase)..].iter_mut();
+                    to.zip(x[phase..width].iter().step_by(step)).for_each(|(to, &v)| *to = v);
                 }
             }
         }
+    }
+}
+
+/// Copies the first `width` values in whole vectors; where the last one hangs over, zeros follow, which padding and rows
+/// still to come may well be. `keep` has all bits set for the lanes of the last vector that are copied.
+#[inline(always)]
+fn copy_row(x: &[f32], width: usize, keep: &[u32; LANES], to: &mut [f32]) {
+    let whole = width / LANES * LANES;
+    for (to, x) in to[..whole].chunks_exact_mut(LANES).zip(x[..whole].chunks_exact(LANES)) {
+        to.copy_from_slice(x);
+    }
+    let (x, to) = (&x[whole..], &mut to[whole..]);
+    if let (Some(x), Some(to)) = (x.first_chunk::<LANES>(), to.first_chunk_mut::<LANES>()) {
+        for ((to, x), keep) in to.iter_mut().zip(x).zip(keep) {
+            *to = f32::from_bits(x.to_bits() & keep);
+        }
+    } else {
+        to[..width - whole].copy_from_slice(&x[..width - whole]);
     }
 }
 
@@ -257,13 +289,25 @@ fn filter_more_body<const FMA: bool>(from: &[f32], offsets: &[usize], w: &[f32],
     }
 }
 
+/// Whole vectors here too: what one row writes past its end, the next overwrites.
 #[inline(always)]
 fn rows_body<const FMA: bool>(r: Rows, sums: &[f32], y: &mut [f32]) {
-    for (y, sums) in y.chunks_exact_mut(r.width).zip(sums.chunks(r.cols)) {
-        for (y, &s) in y.iter_mut().zip(sums) {
-            let v = s + r.bias;
-            let v = if v < r.lo { r.lo } else { v };
-            *y = if v > r.hi { r.hi } else { v };
+    let finish = |s: f32| {
+        let v = s + r.bias;
+        let v = if v < r.lo { r.lo } else { v };
+        if v > r.hi { r.hi } else { v }
+    };
+    let whole = r.width / LANES * LANES;
+    for row in 0..y.len() / r.width {
+        let (sums, y) = (&sums[row * r.cols..], &mut y[row * r.width..]);
+        for (y, sums) in y[..whole].chunks_exact_mut(LANES).zip(sums[..whole].chunks_exact(LANES)) {
+            y.iter_mut().zip(sums).for_each(|(y, &s)| *y = finish(s));
+        }
+        let (sums, y) = (&sums[whole..], &mut y[whole..]);
+        if let (Some(sums), Some(y)) = (sums.first_chunk::<LANES>(), y.first_chunk_mut::<LANES>()) {
+            y.iter_mut().zip(sums).for_each(|(y, &s)| *y = finish(s));
+        } else {
+            y[..r.width - whole].iter_mut().zip(sums).for_each(|(y, &s)| *y = finish(s));
         }
     }
 }

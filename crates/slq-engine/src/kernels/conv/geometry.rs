@@ -73,6 +73,12 @@ impl ConvGeometry {
         self.out_c / self.groups
     }
 
+    /// A 1 x 1 convolution that reads every pixel has no rows: its planes as one row each, which fill their tiles.
+    pub(crate) fn flattened(&self) -> Self {
+        let every = self.taps() == 1 && self.stride == [1; 2] && self.pads == [0; 4];
+        if every { Self { h: 1, w: self.h * self.w, ..*self } } else { *self }
+    }
+
     pub(crate) fn taps(&self) -> usize {
         self.kh * self.kw
     }

@@ -50,6 +50,7 @@ pub(crate) struct TapConv {
 
 impl TapConv {
     pub(crate) fn forward(g: &ConvGeometry, isa: Isa) -> Self {
+        let g = g.flattened();
         let taps = (0..g.taps())
             .map(|t| {
                 let (ky, kx) = (t / g.kw, t % g.kw);
@@ -85,6 +86,7 @@ impl TapConv {
 
     /// The data gradient: one sum for each phase of the input pixel modulo the stride.
     pub(crate) fn backward(g: &ConvGeometry, isa: Isa) -> Vec<Self> {
+        let g = g.flattened();
         let mut phases = Vec::new();
         let kernel = [g.kh, g.kw];
         let size = [g.h, g.w];
