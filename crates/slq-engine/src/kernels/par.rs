@@ -23,6 +23,12 @@ impl Shared {
         self.0
     }
 
+    /// Where `start` lies; at least `len` elements follow.
+    pub(crate) fn at(self, start: usize, len: usize) -> *mut f32 {
+        assert!(start <= self.1 && len <= self.1 - start);
+        self.0.wrapping_add(start)
+    }
+
     /// What begins `start` elements further on.
     pub(crate) fn offset(self, start: usize) -> Self {
         assert!(start <= self.1);

@@ -31,6 +31,23 @@ pub(crate) trait Simd {
     unsafe fn mul(a: Self::V, b: Self::V) -> Self::V;
 }
 
+/// Vectors whose lanes can be left out of a load.
+pub(crate) trait Masked: Simd {
+    type M: Copy;
+    /// Lane `i` is in where bit `i` is set.
+    /// # Safety
+    /// As [`Simd::zero`].
+    unsafe fn mask(bits: u16) -> Self::M;
+    /// Lanes outside the mask are zero, and their memory is not touched.
+    /// # Safety
+    /// `p` points to readable elements in the lanes of the mask.
+    unsafe fn load_masked(p: *const f32, mask: Self::M) -> Self::V;
+    /// `min(max(v, lo), hi)`; what is not a number stays.
+    /// # Safety
+    /// As [`Simd::zero`].
+    unsafe fn clamp(v: Self::V, lo: Self::V, hi: Self::V) -> Self::V;
+}
+
 /// Four lanes of plain code.
 pub(crate) struct Plain;
 
@@ -76,7 +93,7 @@ impl Simd for Plain {
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use super::Simd;
+    use super::{Masked, Simd};
     use std::arch::x86_64::*;
 
     macro_rules! implement {
@@ -142,6 +159,46 @@ mod x86 {
         Avx512, __m512, 16, _mm512_setzero_ps, _mm512_set1_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_fmadd_ps,
         _mm512_add_ps, _mm512_sub_ps, _mm512_mul_ps
     );
+
+    impl Masked for Avx2 {
+        type M = __m256i;
+        #[inline(always)]
+        unsafe fn mask(bits: u16) -> __m256i {
+            // SAFETY: the caller's promise, here and below.
+            unsafe {
+                let lanes = _mm256_set_epi32(128, 64, 32, 16, 8, 4, 2, 1);
+                _mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32(bits.into()), lanes), lanes)
+            }
+        }
+        #[inline(always)]
+        unsafe fn load_masked(p: *const f32, mask: __m256i) -> __m256 {
+            // SAFETY: see above.
+            unsafe { _mm256_maskload_ps(p, mask) }
+        }
+        #[inline(always)]
+        unsafe fn clamp(v: __m256, lo: __m256, hi: __m256) -> __m256 {
+            // SAFETY: see above. The second operand is returned when one is not a number.
+            unsafe { _mm256_min_ps(hi, _mm256_max_ps(lo, v)) }
+        }
+    }
+
+    impl Masked for Avx512 {
+        type M = __mmask16;
+        #[inline(always)]
+        unsafe fn mask(bits: u16) -> __mmask16 {
+            bits
+        }
+        #[inline(always)]
+        unsafe fn load_masked(p: *const f32, mask: __mmask16) -> __m512 {
+            // SAFETY: the caller's promise, here and below.
+            unsafe { _mm512_maskz_loadu_ps(mask, p) }
+        }
+        #[inline(always)]
+        unsafe fn clamp(v: __m512, lo: __m512, hi: __m512) -> __m512 {
+            // SAFETY: see above. The second operand is returned when one is not a number.
+            unsafe { _mm512_min_ps(hi, _mm512_max_ps(lo, v)) }
+        }
+    }
 }
 #[cfg(target_arch = "x86_64")]
 pub(crate) use x86::{Avx2, Avx512};

@@ -4,6 +4,7 @@ mod columns;
 mod depthwise;
 mod gather;
 mod geometry;
+mod straight;
 mod taps;
 mod weights;
 mod winograd;

@@ -6,6 +6,7 @@
 
 use super::gather::{Epilogue, Place};
 use super::geometry::{ConvGeometry, Post};
+use super::straight::{Finish, Straight};
 use crate::kernels::gemm::micro::{Kernels, MAX_COLS, MAX_ROWS, cut};
 use crate::kernels::isa::Isa;
 use crate::kernels::scratch::Aligned;
@@ -46,6 +47,8 @@ pub(crate) struct TapConv {
     pub(super) packed: Aligned,
     /// Blocks of channels.
     pub(super) blocks: usize,
+    /// Set where tiles are read without gathering.
+    pub(super) straight: Option<Straight>,
 }
 
 impl TapConv {
@@ -80,6 +83,7 @@ impl TapConv {
             strides,
             packed: Aligned::default(),
             blocks: 0,
+            straight: None,
         }
         .prepare()
     }
@@ -129,6 +133,7 @@ impl TapConv {
                     },
                     packed: Aligned::default(),
                     blocks: 0,
+                    straight: None,
                 };
                 phases.push(phase.prepare());
             }
@@ -138,7 +143,8 @@ impl TapConv {
 
     fn prepare(mut self) -> Self {
         let in_block = (DEPTH / self.taps.len().max(1)).max(1);
-        self.blocks = self.channels.div_ceil(in_block).max(1);
+        self.straight = Straight::of(&self);
+        self.blocks = if self.straight.is_some() { 1 } else { self.channels.div_ceil(in_block).max(1) };
         self.packed = Aligned::with_len(self.packed_len());
         self
     }
@@ -149,7 +155,7 @@ impl TapConv {
 
     /// Bytes kept for packed weights.
     pub(crate) fn bytes(&self) -> usize {
-        self.packed.bytes()
+        self.packed.bytes() + self.straight.as_ref().map_or(0, Straight::bytes)
     }
 
     /// Weights in the order of the micro-kernels: group, block of channels, panel, (channel, tap), row.
@@ -226,6 +232,10 @@ impl TapConv {
         par::each(self.groups * items, |item| {
             let (g, item) = (item / items, item % items);
             let (t0, t1) = (cut(tiles, items, item), cut(tiles, items, item + 1));
+            if let Some(straight) = &self.straight {
+                let finish = Finish { bias, add: accumulate, bounds: (lo, hi) };
+                return straight.run(self, (g, t0..t1), packed, x, finish, out);
+            }
             let mut place = Place::default();
             let mut tile = [0.0f32; MAX_ROWS * MAX_COLS];
             scratch::with(self.channels.div_ceil(self.blocks) * taps * cols, |gathered| {

@@ -151,6 +151,25 @@ fn winograd() {
     check(ConvGeometry { groups: 2, pads: [4, 1, 0, 3], ..square(2, 40, 9, 24, 5, 1, 0) }, 29);
 }
 
+#[test]
+fn straight() {
+    let separable = |g: ConvGeometry, kernel: [usize; 2]| ConvGeometry {
+        kh: kernel[0],
+        kw: kernel[1],
+        pads: [kernel[0] / 2, kernel[1] / 2, kernel[0] / 2, kernel[1] / 2],
+        ..g
+    };
+    for (side, rows) in [(8, 34), (16, 17), (32, 7), (32, 100)] {
+        check(separable(square(3, 9, side, rows, 1, 1, 0), [3, 1]), 40);
+        check(separable(square(3, 9, side, rows, 1, 1, 0), [1, 3]), 41);
+    }
+    check(square(2, 7, 16, 9, 3, 1, 1), 42);
+    check(square(2, 5, 32, 13, 1, 1, 0), 43);
+    check(ConvGeometry { groups: 3, ..square(2, 15, 16, 6, 5, 1, 2) }, 44);
+    check(ConvGeometry { h: 32, stride: [2, 1], ..separable(square(2, 6, 32, 10, 1, 1, 0), [3, 1]) }, 45);
+    check(ConvGeometry { dilation: [2, 3], pads: [2, 3, 2, 3], ..square(2, 6, 16, 10, 3, 1, 0) }, 46);
+}
+
 /// `docs/kernels.md` quotes these figures.
 #[test]
 fn winograd_errors() {
