@@ -257,8 +257,9 @@ impl<'a> Layout<'a> {
         }
         for (s, step) in self.program.steps.iter().enumerate() {
             let (len, end) = (self.program.lens[step.output], last_use[step.output]);
-            let reused = match step.operand(0).map(|o| o.source) {
-                Some(Source::Value(v)) if layers[s].in_place() => {
+            let over = layers[s].in_place().and_then(|i| step.operand(i));
+            let reused = match over.map(|o| o.source) {
+                Some(Source::Value(v)) => {
                     let reads = step.inputs.iter().flatten().filter(|o| o.source == Source::Value(v)).count();
                     let free = last_use[v] == s + 1 && self.program.lens[v] == len && reads == 1;
                     self.value.get(&v).copied().filter(|_| free)

@@ -117,7 +117,7 @@ pub(crate) fn lower(
     if mode == Mode::Evaluate {
         fold_batch_norm(&mut program, &keep);
     }
-    fuse_residuals(&mut program, &keep);
+    fuse_residuals(&mut program, &keep, mode);
     fuse_activations(&mut program, &keep);
     Ok(program)
 }
@@ -361,8 +361,18 @@ fn fold_batch_norm(program: &mut Program, keep: &[Operand]) {
     splice(program, &gone);
 }
 
-/// Lets a batch-norm add the other branch of a residual block, as its input 5.
-fn fuse_residuals(program: &mut Program, keep: &[Operand]) {
+/// The input of a step that is the other branch of a residual block, where the step can add one.
+pub(crate) fn residual_input(op: &Op) -> Option<usize> {
+    match op {
+        Op::Conv { groups: 1, .. } => Some(3),
+        Op::BatchNorm { .. } => Some(5),
+        _ => None,
+    }
+}
+
+/// Lets a batch-norm add the other branch of a residual block; in evaluation, where nothing lies between the two, the
+/// convolution before.
+fn fuse_residuals(program: &mut Program, keep: &[Operand], mode: Mode) {
     let readers = readers(program, keep);
     let mut gone = vec![false; program.steps.len()];
     for at in 0..program.steps.len() {
@@ -375,14 +385,15 @@ fn fuse_residuals(program: &mut Program, keep: &[Operand]) {
         if !equal || va == vb {
             continue;
         }
-        // Of two batch-norms the later one: its output is the one still in the cache.
-        let normed = |value: usize| {
+        // Of two branches the later one: its output is the one still in the cache.
+        let able = |value: usize| {
             let p = program.steps[..at].iter().rposition(|s| s.output == value)?;
             let step = &program.steps[p];
-            let able = matches!(step.op, Op::BatchNorm { .. }) && step.inputs.len() == 5 && !gone[p];
-            (able && readers[value] == 1).then_some(p)
+            let kind = mode == Mode::Evaluate || matches!(step.op, Op::BatchNorm { .. });
+            let free = step.inputs.len() <= residual_input(&step.op)? && !gone[p];
+            (kind && free && readers[value] == 1).then_some(p)
         };
-        let (Some(p), other) = (match (normed(va), normed(vb)) {
+        let (Some(p), other) = (match (able(va), able(vb)) {
             (pa, pb) if pa > pb => (pa, b.clone()),
             (_, pb) => (pb, a.clone()),
         }) else {
@@ -390,6 +401,7 @@ fn fuse_residuals(program: &mut Program, keep: &[Operand]) {
         };
         // The sum's place in the order, where both branches are known.
         let mut fused = program.steps[p].clone();
+        fused.inputs.resize(residual_input(&fused.op).unwrap_or_default(), None);
         fused.inputs.push(Some(other));
         fused.output = program.steps[at].output;
         program.steps[at] = fused;

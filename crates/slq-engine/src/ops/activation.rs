@@ -46,8 +46,8 @@ impl Layer for ActivationLayer {
         self.0.saved() == Saved::Output
     }
 
-    fn in_place(&self) -> bool {
-        true
+    fn in_place(&self) -> Option<usize> {
+        Some(0)
     }
 
     fn gradient_in_place(&self) -> bool {

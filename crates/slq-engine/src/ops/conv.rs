@@ -9,6 +9,9 @@ use crate::kernels::conv::{Conv, ConvGeometry, ConvNeeds, Post};
 use crate::kernels::reduce::{self, Reduction};
 use crate::program::Source;
 
+/// The input that holds the other branch of a residual block.
+const RESIDUAL: usize = 3;
+
 /// Convolution, with bias and activation; in evaluation also with the batch-norm behind it.
 struct ConvLayer {
     kernel: Conv,
@@ -16,6 +19,8 @@ struct ConvLayer {
     /// Sums the output's gradient where the bias alone is trained.
     bias_sum: Reduction,
     folded: Option<Folded>,
+    /// Adds input 3, the other branch of a residual block.
+    residual: bool,
 }
 
 /// Weights and bias that include a batch-norm.
@@ -58,6 +63,7 @@ pub(super) fn conv(site: Site<'_>, window: &Window, groups: usize) -> Result<Box
         post: site.step.post,
         bias_sum: Reduction::new(&site.step.shape, &[0, 2, 3]),
         folded,
+        residual: site.step.operand(RESIDUAL).is_some(),
     }))
 }
 
@@ -68,6 +74,10 @@ impl Layer for ConvLayer {
 
     fn reads_output(&self) -> bool {
         post::is_some(self.post)
+    }
+
+    fn in_place(&self) -> Option<usize> {
+        self.residual.then_some(RESIDUAL)
     }
 
     fn accumulates(&self, i: usize) -> bool {
@@ -95,7 +105,13 @@ impl Layer for ConvLayer {
             Some(f) => (f.w.as_slice(), Some(f.b.as_slice())),
             None => (pass.input(1), pass.optional(2)),
         };
-        self.kernel.forward(pass.input(0), w, b, self.post, y);
+        if !self.residual {
+            return self.kernel.forward(pass.input(0), w, b, self.post, y);
+        }
+        if !pass.in_place {
+            y.copy_from_slice(pass.input(RESIDUAL));
+        }
+        self.kernel.forward_onto(pass.input(0), w, b, self.post, y);
     }
 
     fn backward(&mut self, pass: &mut Backward<'_>) {

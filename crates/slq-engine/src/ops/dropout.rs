@@ -48,8 +48,8 @@ impl DropoutLayer {
 }
 
 impl Layer for DropoutLayer {
-    fn in_place(&self) -> bool {
-        true
+    fn in_place(&self) -> Option<usize> {
+        Some(0)
     }
 
     fn gradient_in_place(&self) -> bool {

@@ -55,8 +55,8 @@ impl Layer for BinaryLayer {
         post::is_some(self.post)
     }
 
-    fn in_place(&self) -> bool {
-        self.op == Binary::Add && self.equal
+    fn in_place(&self) -> Option<usize> {
+        (self.op == Binary::Add && self.equal).then_some(0)
     }
 
     fn gradient_in_place(&self) -> bool {

@@ -118,9 +118,9 @@ pub(crate) trait Layer: Send {
         false
     }
 
-    /// Whether the output may be written over input 0; [`Forward::in_place`] then says whether it is.
-    fn in_place(&self) -> bool {
-        false
+    /// The input that the output may be written over; [`Forward::in_place`] then says whether it is.
+    fn in_place(&self) -> Option<usize> {
+        None
     }
 
     /// Whether the gradient of input 0 may be written over the output's gradient; [`Backward::in_place`] then
@@ -184,7 +184,7 @@ pub(crate) struct Forward<'a> {
     pub buffers: &'a [Vec<f32>],
     pub weights: &'a Graph,
     pub inputs: &'a [Place],
-    /// The output already holds input 0, which must not be read elsewhere.
+    /// The output already holds the input of [`Layer::in_place`], which must not be read elsewhere.
     pub in_place: bool,
 }
 

@@ -63,7 +63,7 @@ impl Split {
 
 impl Depthwise {
     pub(crate) fn suits(g: &ConvGeometry) -> bool {
-        g.group_c() == 1 && g.group_out() == 1
+        g.groups > 1 && g.group_c() == 1 && g.group_out() == 1
     }
 
     pub(crate) fn new(g: &ConvGeometry, isa: Isa) -> Self {

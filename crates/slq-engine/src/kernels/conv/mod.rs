@@ -166,6 +166,17 @@ impl Conv {
     /// `y = post(conv(x, w) + bias)`: `x` is `[n, c, h, w]`, `w` `[out_c, c / groups, kh, kw]`, `bias` `[out_c]`, `y`
     /// `[n, out_c, out_h, out_w]`.
     pub fn forward(&mut self, x: &[f32], w: &[f32], bias: Option<&[f32]>, post: Post, y: &mut [f32]) {
+        self.sums(x, w, bias, post, y, false);
+    }
+
+    /// `y = post(y + conv(x, w) + bias)`, sizes as in [`Conv::forward`].
+    ///
+    /// Panics for a depthwise convolution, which has no such form.
+    pub fn forward_onto(&mut self, x: &[f32], w: &[f32], bias: Option<&[f32]>, post: Post, y: &mut [f32]) {
+        self.sums(x, w, bias, post, y, true);
+    }
+
+    fn sums(&mut self, x: &[f32], w: &[f32], bias: Option<&[f32]>, post: Post, y: &mut [f32], add: bool) {
         let g = &self.geometry;
         assert!(x.len() == g.in_len() && w.len() == g.weight_len() && y.len() == g.out_len(), "tensor sizes");
         assert!(bias.is_none_or(|b| b.len() == g.out_c), "bias size");
@@ -173,9 +184,12 @@ impl Conv {
             return;
         }
         match &mut self.passes {
-            Passes::Depthwise(d) => d.forward(x, w, bias, post, y),
-            Passes::Dense { forward: Forward::Winograd(f), .. } => f.run(x, w, bias, post, y, false),
-            Passes::Dense { forward: Forward::Taps(f), .. } => f.run(x, w, bias, post, y, false),
+            Passes::Depthwise(d) => {
+                assert!(!add, "a depthwise convolution adds to nothing");
+                d.forward(x, w, bias, post, y);
+            }
+            Passes::Dense { forward: Forward::Winograd(f), .. } => f.run(x, w, bias, post, y, add),
+            Passes::Dense { forward: Forward::Taps(f), .. } => f.run(x, w, bias, post, y, add),
         }
     }
 

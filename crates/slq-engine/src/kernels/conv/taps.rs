@@ -195,7 +195,7 @@ impl TapConv {
         });
     }
 
-    /// `y = post(sums + bias)`, or `y += sums` when `accumulate` (then without bias and post).
+    /// `y = post(sums + bias)`, or `y = post(y + sums + bias)` when `accumulate`.
     pub(crate) fn run(
         &mut self,
         x: &[f32],

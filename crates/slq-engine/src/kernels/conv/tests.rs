@@ -40,14 +40,31 @@ fn check(g: ConvGeometry, seed: u64) {
     let mut db = vec![0.0f64; g.out_c];
     dy.iter().enumerate().for_each(|(o, &d)| db[o / plane % g.out_c] += d as f64);
     let plus = |v: &[f64]| -> Vec<f64> { v.iter().map(|v| v + 1.0).collect() };
-    let want = [&y[..], &clipped, &dx, &plus(&dx), &dw, &plus(&dw), &db, &plus(&db)];
-    let names = ["y", "y with bias, clipped", "dx", "dx added", "dw", "dw added", "db", "db added"];
+    let onto: Vec<f64> = with_bias.iter().map(|v| (v + 1.0).clamp(-0.5, 0.75)).collect();
+    let want = [&y[..], &clipped, &onto, &dx, &plus(&dx), &dw, &plus(&dw), &db, &plus(&db)];
+    let names = [
+        "y",
+        "y with bias, clipped",
+        "y added to, clipped",
+        "dx",
+        "dx added",
+        "dw",
+        "dw added",
+        "db",
+        "db added",
+    ];
     for (isa, got) in on_all(|isa| {
         let mut conv = Conv::new(g, isa, ConvNeeds { data_gradient: true, weight_gradient: true });
         let mut y = vec![f32::NAN; g.out_len()];
         conv.forward(&x, &w, None, Post::None, &mut y);
         let mut clipped = vec![f32::NAN; g.out_len()];
         conv.forward(&x, &w, Some(&bias), Post::Clip(-0.5, 0.75), &mut clipped);
+        let mut onto = vec![1.0; g.out_len()];
+        if g.groups == 1 {
+            conv.forward_onto(&x, &w, Some(&bias), Post::Clip(-0.5, 0.75), &mut onto);
+        } else {
+            onto = onto.iter().zip(&with_bias).map(|(o, w)| (*o + *w as f32).clamp(-0.5, 0.75)).collect();
+        }
         let (mut dx, mut dx1) = (vec![f32::NAN; g.in_len()], vec![1.0; g.in_len()]);
         conv.backward_data(&w, &dy, &mut dx, false);
         conv.backward_data(&w, &dy, &mut dx1, true);
@@ -55,7 +72,7 @@ fn check(g: ConvGeometry, seed: u64) {
         let (mut db, mut db1) = (vec![f32::NAN; g.out_c], vec![1.0; g.out_c]);
         conv.backward_weights(&x, &dy, &mut dw, Some(&mut db), false);
         conv.backward_weights(&x, &dy, &mut dw1, Some(&mut db1), true);
-        [y, clipped, dx, dx1, dw, dw1, db, db1].concat()
+        [y, clipped, onto, dx, dx1, dw, dw1, db, db1].concat()
     }) {
         let mut at = 0;
         for (want, name) in want.iter().zip(names) {
@@ -133,6 +150,7 @@ fn shapes_of_networks() {
     check(square(1, 3, 47, 24, 11, 4, 0), 6);
     check(square(2, 130, 7, 70, 3, 1, 1), 7);
     check(square(2, 33, 14, 65, 1, 1, 0), 8);
+    check(square(2, 1, 14, 1, 3, 1, 1), 12);
     check(square(2, 32, 14, 64, 1, 2, 0), 9);
     check(ConvGeometry { groups: 2, ..square(1, 48, 13, 64, 5, 1, 2) }, 10);
 }

@@ -215,7 +215,7 @@ impl Winograd {
         });
     }
 
-    /// `y = post(sums + bias)`, or `y += sums` when `accumulate` (then without bias and post).
+    /// `y = post(sums + bias)`, or `y = post(y + sums + bias)` when `accumulate`.
     pub(crate) fn run(
         &self,
         x: &[f32],
@@ -403,17 +403,16 @@ fn finish_body<const FMA: bool>(
     for (c, from) in square.chunks_exact(TURN).enumerate().take(channels) {
         // SAFETY: items write to channels and pixels of their own.
         let to = unsafe { out.slice(at + c * plane, count) };
-        if f.accumulate {
-            to.iter_mut().zip(from).for_each(|(to, &v)| *to += v);
-        } else if plain {
-            to.copy_from_slice(&from[..count]);
-        } else {
-            let b = f.bias.map_or(0.0, |b| b[c]);
-            for (to, &v) in to.iter_mut().zip(from) {
-                let v = v + b;
-                let v = if v < lo { lo } else { v };
-                *to = if v > hi { hi } else { v };
-            }
+        let b = f.bias.map_or(0.0, |b| b[c]);
+        let clamp = |v: f32| {
+            let v = if v < lo { lo } else { v };
+            if v > hi { hi } else { v }
+        };
+        match (f.accumulate, plain) {
+            (false, true) => to.copy_from_slice(&from[..count]),
+            (true, true) => to.iter_mut().zip(from).for_each(|(to, &v)| *to += v),
+            (false, false) => to.iter_mut().zip(from).for_each(|(to, &v)| *to = clamp(v + b)),
+            (true, false) => to.iter_mut().zip(from).for_each(|(to, &v)| *to = clamp(*to + (v + b))),
         }
     }
 }
