@@ -124,7 +124,10 @@ pub enum LossKind {
     /// Half the squared distance.
     Euclidean,
     /// Hinge loss of integer labels.
-    Hinge,
+    Hinge {
+        /// Each term is squared (norm L2).
+        squared: bool,
+    },
 }
 
 /// What a loss is divided by.

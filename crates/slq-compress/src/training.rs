@@ -225,7 +225,7 @@ pub fn check_fit(
         );
         return Err(CompressError::DataMismatch { reason });
     }
-    Ok(split.check_labels(executor.classes()?)?)
+    Ok(split.check_labels(executor.labels()?)?)
 }
 
 /// Checks that a network can be trained on the data: see [`check_fit`], and at least one full batch.

@@ -141,6 +141,16 @@ impl CpuExecutor {
         weights + masks + plans + steps + floats(&self.buffers) + floats(&self.pending)
     }
 
+    /// How many labels, from 0, the loss at the first output can be given.
+    ///
+    /// # Errors
+    /// [`EngineError::Logits`] where it is no table of scores.
+    pub fn labels(&mut self) -> Result<usize, EngineError> {
+        let at = self.ready(Mode::Evaluate, self.batch)?;
+        let logits = self.plans[at].2.logits.clone()?;
+        Ok(logits.loss.labels(logits.classes))
+    }
+
     /// Number of images in `images`.
     fn count(&self, images: &[f32]) -> Result<usize, EngineError> {
         let per_image: usize = self.image_shape.iter().product();
@@ -173,9 +183,9 @@ impl CpuExecutor {
         let count = self.count(images)?;
         let at = self.ready(mode, count)?;
         let logits = self.plans[at].2.logits.clone()?;
-        loss::check_target(&target, count, logits.classes)?;
+        loss::check_target(&target, count, &logits)?;
         let heads = self.plans[at].2.heads.clone();
-        heads.iter().try_for_each(|(head, _)| loss::check_target(&target, count, head.classes))?;
+        heads.iter().try_for_each(|(head, _)| loss::check_target(&target, count, head))?;
         let (at, _) = self.forward(mode, images)?;
         let weight = self.plans[at].2.weight;
         let isa = self.options.isa;
@@ -315,7 +325,7 @@ impl Executor for CpuExecutor {
         let at = self.ready(Mode::Evaluate, count)?;
         let logits = self.plans[at].2.logits.clone()?;
         if let Some(target) = &target {
-            loss::check_target(target, count, logits.classes)?;
+            loss::check_target(target, count, &logits)?;
         }
         self.forward(Mode::Evaluate, images)?;
         Ok(match target {

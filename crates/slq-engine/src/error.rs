@@ -101,6 +101,12 @@ pub enum EngineError {
         /// Why it cannot have a loss of its own.
         problem: &'static str,
     },
+    /// A distribution over classes where the loss compares with labels.
+    #[error("{loss:?} compares with labels and cannot be distilled")]
+    LabelsOnly {
+        /// The loss.
+        loss: crate::Loss,
+    },
     /// The first output is no table of scores.
     #[error("output `{output}` has the shape {shape:?}; a loss needs one row of class scores for each image")]
     Logits {

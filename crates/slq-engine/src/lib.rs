@@ -52,7 +52,7 @@ pub use error::EngineError;
 pub use executor::Executor;
 pub use kernels::isa::{Isa, UnknownIsa};
 pub use options::{
-    BatchNormMode, EngineOptions, Head, Penalty, Statistics, StepSettings, Target, UpdateRule,
+    BatchNormMode, EngineOptions, Head, Loss, Penalty, Statistics, StepSettings, Target, UpdateRule,
 };
 pub use run::run;
 pub use schedule::LearningRate;

@@ -12,13 +12,58 @@ pub enum BatchNormMode {
     Frozen,
 }
 
-/// An output with a softmax cross-entropy loss, and the loss's weight in the sum that training brings down.
+/// How scores are compared with labels; the loss is the mean over the images.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[non_exhaustive]
+pub enum Loss {
+    /// Cross-entropy of the softmax over the classes.
+    #[default]
+    SoftmaxCrossEntropy,
+    /// Cross-entropy of the sigmoid of one score, for labels 0 and 1. The image counts as right where the score is
+    /// positive for label 1, and only there.
+    SigmoidCrossEntropy,
+    /// Half the squared distance between one output and the label as a number. The image counts as right where the
+    /// output rounds to the label.
+    Euclidean,
+    /// Sum over the classes of max(0, 1 - score) for the label's and max(0, 1 + score) for the others.
+    Hinge,
+    /// The same with each term squared.
+    SquaredHinge,
+}
+
+impl Loss {
+    /// Whether it looks at a single number for each image.
+    pub fn takes_one_score(self) -> bool {
+        matches!(self, Loss::SigmoidCrossEntropy | Loss::Euclidean)
+    }
+
+    /// How many labels, from 0, it can be given where there are `scores` scores for each image.
+    pub fn labels(self, scores: usize) -> usize {
+        match self {
+            Loss::SigmoidCrossEntropy => 2,
+            Loss::Euclidean => u32::MAX as usize + 1,
+            Loss::SoftmaxCrossEntropy | Loss::Hinge | Loss::SquaredHinge => scores,
+        }
+    }
+}
+
+/// An output with a loss, and the loss's weight in the sum that training brings down.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Head {
-    /// Name of a graph output: class scores, before or behind a softmax.
+    /// Name of a graph output: class scores, for the softmax's loss before or behind one.
     pub output: String,
     /// Weight of its loss.
     pub weight: f32,
+    /// Its loss.
+    #[serde(default)]
+    pub loss: Loss,
+}
+
+impl Head {
+    /// Softmax cross-entropy at `output`.
+    pub fn softmax(output: &str, weight: f32) -> Self {
+        Self { output: output.into(), weight, loss: Loss::SoftmaxCrossEntropy }
+    }
 }
 
 /// How an executor is built.
@@ -32,7 +77,7 @@ pub struct EngineOptions {
     /// Seed of the dropout masks; with the iteration it determines them.
     pub seed: u64,
     /// Outputs whose losses are trained on, such as GoogLeNet's auxiliary classifiers; none stands for the first
-    /// output with weight 1. What is evaluated is always the first output alone.
+    /// output with softmax cross-entropy and weight 1. What is evaluated is always the first output alone.
     pub heads: Vec<Head>,
 }
 

@@ -9,7 +9,7 @@ use crate::error::EngineError;
 use crate::kernels::isa::Isa;
 use crate::memory::{self, Lifetime, Object};
 use crate::ops::{self, GradientPlace, Layer, Place};
-use crate::options::Head;
+use crate::options::{Head, Loss};
 use crate::program::{Mode, Operand, Program, Source, Step, lower};
 
 /// The backward half of a step.
@@ -35,6 +35,7 @@ pub(crate) struct Logits {
     pub place: Place,
     pub gradient: Place,
     pub classes: usize,
+    pub loss: Loss,
 }
 
 /// A graph, planned for one batch size and one purpose.
@@ -70,9 +71,9 @@ impl Plan {
         frozen: &[bool],
         heads: &[Head],
     ) -> Result<Plan, EngineError> {
-        let (weight, further) = weights_of(graph, heads)?;
-        let positions: Vec<usize> = further.iter().map(|(position, _)| *position).collect();
-        let program = lower(graph, input_shapes, mode, &positions)?;
+        let (first, further) = losses_of(graph, heads)?;
+        let positions: Vec<(usize, Loss)> = further.iter().map(|(at, head)| (*at, head.loss)).collect();
+        let program = lower(graph, input_shapes, mode, first.loss, &positions)?;
         let batch = input_shapes.first().and_then(|s| s.first()).copied().unwrap_or(1);
         let wants = wants(&program, graph, mode, frozen);
         let bytes = program.lens.iter().fold(0usize, |n, &len| n.saturating_add(len.saturating_mul(4)));
@@ -82,9 +83,14 @@ impl Plan {
             layers.push(ops::build(step, mode, isa, wants, graph)?);
         }
         let mut plan = Layout::new(&program, &layers, &wants, mode)?.finish(graph, layers, batch)?;
-        plan.weight = weight;
-        for ((_, head), (_, weight)) in plan.heads.iter_mut().zip(&further) {
-            *head = *weight;
+        plan.weight = first.weight;
+        if let Ok(logits) = &mut plan.logits {
+            logits.loss = first.loss;
+            check_scores(logits, &first)?;
+        }
+        for ((logits, weight), (_, head)) in plan.heads.iter_mut().zip(&further) {
+            (logits.loss, *weight) = (head.loss, head.weight);
+            check_scores(logits, head)?;
         }
         Ok(plan)
     }
@@ -95,15 +101,26 @@ impl Plan {
     }
 }
 
-/// Weight of the first output's loss, then position and weight of the other outputs that have one.
-fn weights_of(graph: &Graph, heads: &[Head]) -> Result<(f32, Vec<(usize, f32)>), EngineError> {
-    let (mut first, mut further) = (if heads.is_empty() { 1.0 } else { 0.0 }, Vec::new());
+/// A loss of one score needs outputs of one score.
+fn check_scores(logits: &Logits, head: &Head) -> Result<(), EngineError> {
+    if head.loss.takes_one_score() && logits.classes != 1 {
+        let problem = "this loss compares one score for each image with the label, and there are several";
+        return Err(EngineError::Head { output: head.output.clone(), problem });
+    }
+    Ok(())
+}
+
+/// The loss at the first output (of weight 0 where others are named), then the other outputs that have one, by position.
+fn losses_of(graph: &Graph, heads: &[Head]) -> Result<(Head, Vec<(usize, Head)>), EngineError> {
+    let output = graph.outputs.first().map(|o| o.name.as_str()).unwrap_or_default();
+    let (mut first, mut further) =
+        (Head::softmax(output, if heads.is_empty() { 1.0 } else { 0.0 }), Vec::new());
     for head in heads {
         let refuse = |problem| EngineError::Head { output: head.output.clone(), problem };
         let position = graph.outputs.iter().position(|o| o.name == head.output);
         match position.ok_or_else(|| refuse("the network has no such output"))? {
-            0 => first = head.weight,
-            position => further.push((position, head.weight)),
+            0 => first = head.clone(),
+            position => further.push((position, head.clone())),
         }
         if !head.weight.is_finite() {
             return Err(refuse("its weight is not finite"));
@@ -382,11 +399,17 @@ impl<'a> Layout<'a> {
             .logits_gradient
             .map_or(Place::Absent, |o| at(o, program.logits.as_ref().map_or(0, Operand::len)));
         let logits = classes(graph, program.logits.as_ref(), 0, batch);
-        let logits = logits.map(|(operand, classes)| Logits { place: place(operand), gradient, classes });
+        let logits = logits.map(|(operand, classes)| Logits {
+            place: place(operand),
+            gradient,
+            classes,
+            loss: Loss::default(),
+        });
         let mut heads = Vec::with_capacity(program.heads.len());
         for ((position, head), &object) in program.heads.iter().zip(&self.head_gradients) {
             let (operand, classes) = classes(graph, Some(head), *position, batch)?;
-            let logits = Logits { place: place(operand), gradient: at(object, operand.len()), classes };
+            let gradient = at(object, operand.len());
+            let logits = Logits { place: place(operand), gradient, classes, loss: Loss::default() };
             heads.push((logits, 1.0));
         }
         let slots = slots.lens.clone();

@@ -9,7 +9,7 @@ use slq_graph::{Graph, element_count};
 use crate::error::EngineError;
 use crate::kernels::conv::Post;
 use crate::kernels::elementwise::Broadcast;
-use crate::options::BatchNormMode;
+use crate::options::{BatchNormMode, Loss};
 
 /// What a plan is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,19 +92,24 @@ pub(crate) struct Program {
     pub heads: Vec<(usize, Operand)>,
 }
 
-/// Lowers `graph` for the given shapes of its inputs (in the graph's order). `heads` are the positions of further
-/// outputs that training looks at.
+/// Lowers `graph` for the given shapes of its inputs (in the graph's order). `first` is the loss at its first output,
+/// `heads` are the positions and losses of further outputs that training looks at.
 pub(crate) fn lower(
     graph: &Graph,
     input_shapes: &[Vec<usize>],
     mode: Mode,
-    heads: &[usize],
+    first: Loss,
+    heads: &[(usize, Loss)],
 ) -> Result<Program, EngineError> {
     let mut program = trace(graph, input_shapes, mode)?;
-    program.logits = program.outputs.first().map(|first| strip_softmax(&program, first.clone()));
+    let scores = |program: &Program, output: Operand, loss: Loss| match loss {
+        Loss::SoftmaxCrossEntropy => strip_softmax(program, output),
+        _ => output,
+    };
+    program.logits = program.outputs.first().map(|output| scores(&program, output.clone(), first));
     if matches!(mode, Mode::Train(_)) {
-        let outputs = heads.iter().filter_map(|&h| Some((h, program.outputs.get(h)?.clone())));
-        program.heads = outputs.map(|(h, o)| (h, strip_softmax(&program, o))).collect();
+        let outputs = heads.iter().filter_map(|&(h, loss)| Some((h, program.outputs.get(h)?.clone(), loss)));
+        program.heads = outputs.map(|(h, o, loss)| (h, scores(&program, o, loss))).collect();
     }
     let keep: Vec<Operand> = match mode {
         Mode::Evaluate => program.outputs.iter().chain(&program.logits).cloned().collect(),

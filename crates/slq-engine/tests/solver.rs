@@ -45,7 +45,7 @@ fn net() -> Graph {
 }
 
 fn executor(graph: &Graph, heads: &[(&str, f32)]) -> CpuExecutor {
-    let heads = heads.iter().map(|&(output, weight)| Head { output: output.into(), weight }).collect();
+    let heads = heads.iter().map(|&(output, weight)| Head::softmax(output, weight)).collect();
     CpuExecutor::new(graph, 6, &EngineOptions { heads, ..EngineOptions::default() }).unwrap()
 }
 
@@ -81,7 +81,7 @@ fn several_losses_add_up_by_their_weights() {
 fn losses_where_none_can_be_are_refused() {
     let graph = net();
     let refused = |heads: &[(&str, f32)]| {
-        let heads = heads.iter().map(|&(output, weight)| Head { output: output.into(), weight }).collect();
+        let heads = heads.iter().map(|&(output, weight)| Head::softmax(output, weight)).collect();
         let built = CpuExecutor::new(&graph, 6, &EngineOptions { heads, ..EngineOptions::default() });
         matches!(built, Err(EngineError::Head { .. }))
     };

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{json, path, run, sample_model};
+use common::{json, path, run, sample_model, slq};
 
 #[test]
 fn every_command_has_help_with_an_example() {
@@ -27,6 +27,19 @@ fn every_command_has_help_with_an_example() {
             "{command}"
         );
     }
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_failure() {
+    let mut child = slq()
+        .args(["inspect", &sample_model()])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let done = child.wait_with_output().unwrap();
+    assert!(done.status.success() && done.stderr.is_empty(), "{done:?}");
 }
 
 #[test]

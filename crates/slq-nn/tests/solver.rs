@@ -142,7 +142,14 @@ fn what_is_not_supported_is_named() {
             "include { phase: TEST }\n  transform_param { mean_value: 9",
             "TRAIN",
         ),
-        ("type: \"SoftmaxWithLoss\"", "type: \"HingeLoss\"", "HingeLoss"),
+        ("type: \"SoftmaxWithLoss\"", "type: \"EuclideanLoss\"", "one score"),
+        ("type: \"SoftmaxWithLoss\"", "type: \"SigmoidCrossEntropyLoss\"", "one score"),
+        ("type: \"SoftmaxWithLoss\"", "type: \"MultinomialLogisticLoss\"", "behind a Softmax"),
+        (
+            "type: \"SoftmaxWithLoss\" bottom: \"ip2\" bottom: \"label\"",
+            "type: \"EuclideanLoss\" bottom: \"data\" bottom: \"ip1\"",
+            "another blob",
+        ),
         ("type: \"SoftmaxWithLoss\"", "type: \"SoftmaxWithLos\"", "SoftmaxWithLos"),
         ("name: \"loss\"", "name: \"loss\" loss_param { ignore_label: 3 }", "ignore_label"),
         ("dropout_ratio", "dropout_rati", "dropout_rati"),
@@ -223,4 +230,71 @@ layer { name: "aux_loss" type: "SoftmaxWithLoss" bottom: "aux" bottom: "label" t
             .cloned()
     };
     assert!(aux_layer(&before).is_some() && aux_layer(&after).is_some());
+}
+
+/// The network of [`NET`] with another loss, at `outputs` scores.
+fn with_loss(outputs: usize, loss: &str) -> String {
+    let accuracy = NET.find("layer { name: \"accuracy\"").unwrap();
+    let net = NET[..accuracy].replace("num_output: 10", &format!("num_output: {outputs}"));
+    format!("{net}layer {{ name: \"loss\" {loss} bottom: \"ip2\" bottom: \"label\" top: \"loss\" }}")
+}
+
+#[test]
+fn other_losses_are_trained_on_and_measured() {
+    let dir = project("");
+    let (solver, model) = (path(&dir, "solver.prototxt"), path(&dir, "small.caffemodel"));
+    let small = path(&dir, "small.onnx");
+    let train = |net: &str, rate: &str, more: &[&str]| {
+        write(&dir, "net.prototxt", net);
+        write(&dir, "solver.prototxt", &SOLVER.replace("base_lr: 0.05", &format!("base_lr: {rate}")));
+        let trained = json(&[&["train", "--solver", &solver, "-o", &model], more].concat());
+        let short = SOLVER
+            .replace("base_lr: 0.05", &format!("base_lr: {rate}"))
+            .replace("max_iter: 430", "max_iter: 50");
+        write(&dir, "solver.prototxt", &short);
+        let run_dir = path(&dir, "run");
+        let compress = ["compress", "--solver", &solver, "--weights", &model, "--bits", "4", "-o", &small];
+        let packed = json(&[&compress[..], &["--run-dir", &run_dir], more].concat());
+        std::fs::remove_dir_all(run_dir).unwrap();
+        let of = |report: &serde_json::Value, key: &str| report["final"][key].as_f64().unwrap();
+        let start = packed["baseline"]["loss"].as_f64().unwrap();
+        assert!((start - of(&trained, "loss")).abs() < 1e-5, "one loss for both commands: {packed}");
+        [of(&trained, "top1"), of(&trained, "loss"), of(&packed, "top1"), of(&packed, "loss")]
+    };
+    for norm in ["L1", "L2"] {
+        let hinge = format!("type: \"HingeLoss\" hinge_loss_param {{ norm: {norm} }}");
+        let [top1, _, packed, _] = train(&with_loss(10, &hinge), "0.02", &[]);
+        assert!(top1 > 0.85 && packed > top1 - 0.03, "{norm}: {top1}, then {packed}");
+    }
+    let softmax =
+        "layer { name: \"prob\" type: \"Softmax\" bottom: \"ip2\" top: \"prob\" }\nlayer { name: \"loss\"";
+    let logistic = with_loss(10, "type: \"MultinomialLogisticLoss\"")
+        .replace("layer { name: \"loss\"", softmax)
+        .replace("bottom: \"ip2\" bottom: \"label\"", "bottom: \"prob\" bottom: \"label\"");
+    let [top1, ..] = train(&logistic, "0.05", &[]);
+    assert!(top1 > 0.85, "{top1}");
+    // The digit as a number: half its variance is 4.1, and a constant is right for a tenth.
+    let [top1, loss, _, packed] = train(&with_loss(1, "type: \"EuclideanLoss\""), "0.005", &[]);
+    assert!(
+        loss < 2.05 && top1 > 0.2 && packed < 1.2 * loss,
+        "loss {loss}, then {packed}; {top1} round to the digit"
+    );
+    // Two classes: is the upper half the brighter one? Noise, at half its height in the other half.
+    let noise = |i: u32| i.wrapping_mul(2_654_435_761).rotate_left(13).wrapping_mul(40_503) >> 24;
+    let labels: Vec<u32> = (0..400).map(|image| noise(image) % 2).collect();
+    let pixel = |i: u32| {
+        let (image, place) = (i / 784, i % 784);
+        let bright = (place < 392) == (labels[image as usize] == 1);
+        if bright { noise(i) as u8 } else { noise(i) as u8 / 2 }
+    };
+    let images = (0..400 * 784).map(pixel).collect();
+    let split = slq_data::Split::from_bytes(images, labels, [1, 28, 28]).unwrap();
+    let halves = path(&dir, "halves.npz");
+    slq_data::write_npz(&slq_data::Dataset::of(split.clone(), split), Path::new(&halves)).unwrap();
+    let sigmoid = with_loss(1, "type: \"SigmoidCrossEntropyLoss\"");
+    let [top1, loss, packed, _] = train(&sigmoid, "0.05", &["--data", &halves]);
+    assert!(top1 > 0.9 && loss < 0.4 && packed > 0.85, "{top1}, loss {loss}, then {packed}");
+    write(&dir, "net.prototxt", &sigmoid);
+    let said = fails(&["train", "--solver", &solver, "-o", &model], 1);
+    assert!(said.contains("label"), "digits are no labels of two classes: {said}");
 }

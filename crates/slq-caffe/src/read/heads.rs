@@ -6,6 +6,7 @@ use super::builder::Builder;
 use crate::error::CaffeError;
 use crate::info::{Accuracy, Loss, LossKind, Normalization};
 use crate::proto::LayerParameter;
+use crate::proto::hinge_loss_parameter::Norm;
 use crate::proto::loss_parameter::NormalizationMode;
 
 /// Takes a loss, accuracy or silence layer; `false` for a layer of another kind.
@@ -15,7 +16,10 @@ pub(super) fn add(b: &mut Builder, layer: &LayerParameter) -> Result<bool, Caffe
         "MultinomialLogisticLoss" => LossKind::MultinomialLogistic,
         "SigmoidCrossEntropyLoss" => LossKind::SigmoidCrossEntropy,
         "EuclideanLoss" => LossKind::Euclidean,
-        "HingeLoss" => LossKind::Hinge,
+        "HingeLoss" => {
+            let norm = layer.hinge_loss_param.unwrap_or_default().norm();
+            LossKind::Hinge { squared: norm == Norm::L2 }
+        }
         "Accuracy" => {
             accuracy(b, layer)?;
             return Ok(true);

@@ -15,6 +15,7 @@ pub mod conv;
 pub mod elementwise;
 pub mod gemm;
 pub mod isa;
+pub(crate) mod losses;
 pub mod lrn;
 pub(crate) mod math;
 pub(crate) mod par;

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use slq_caffe::{DataSource, LossKind, NetInfo, Normalization};
-use slq_engine::{BatchNormMode, Head};
-use slq_graph::Graph;
+use slq_engine::{BatchNormMode, Head, Loss};
+use slq_graph::{Graph, Node};
 
 use crate::Error;
 
@@ -24,13 +24,24 @@ pub(super) fn heads(
             let (path, layer) = (prototxt.into(), loss.layer.clone());
             Err(Error::CaffeLayer { path, layer, reason: format!("{}: {reason}", type_of(loss.kind)) })
         };
-        if loss.kind != LossKind::SoftmaxWithLoss {
-            return refuse(
-                "only SoftmaxWithLoss can be trained on; this loss can be read, converted and written",
-            );
-        }
+        let function = match loss.kind {
+            LossKind::SoftmaxWithLoss => Loss::SoftmaxCrossEntropy,
+            LossKind::SigmoidCrossEntropy => Loss::SigmoidCrossEntropy,
+            LossKind::Euclidean => Loss::Euclidean,
+            LossKind::Hinge { squared: false } => Loss::Hinge,
+            LossKind::Hinge { squared: true } => Loss::SquaredHinge,
+            LossKind::MultinomialLogistic if behind_softmax(graph, &loss.predictions) => {
+                Loss::SoftmaxCrossEntropy
+            }
+            LossKind::MultinomialLogistic => {
+                return refuse("it can be trained on behind a Softmax layer only");
+            }
+            _ => return refuse("it can be read, converted and written, but not trained on"),
+        };
         if data.tops.get(1) != Some(&loss.labels) {
-            return refuse("its labels are not those of the data layer");
+            return refuse(
+                "it compares with another blob than the labels of the data layer, which is not supported",
+            );
         }
         if loss.ignore_label.is_some() {
             return refuse("ignore_label is not supported in training");
@@ -38,14 +49,21 @@ pub(super) fn heads(
         if loss.axis != 1 {
             return refuse("softmax over an axis other than 1 is not supported in training");
         }
-        // With one label for each image and none ignored, all means are the mean over the batch.
+        // With one label for each image and none ignored, all means are the mean over the batch; two of Caffe's losses
+        // take no other.
         let weight = match loss.normalization {
+            Normalization::None if matches!(loss.kind, LossKind::Euclidean | LossKind::Hinge { .. }) => {
+                loss.weight
+            }
             Normalization::None => loss.weight * data.batch_size as f32,
             Normalization::Full | Normalization::Valid | Normalization::BatchSize => loss.weight,
         };
         match heads.iter_mut().find(|h| h.output == loss.predictions) {
+            Some(head) if head.loss != function => {
+                return refuse("another kind of loss looks at the same blob");
+            }
             Some(head) => head.weight += weight,
-            None => heads.push(Head { output: loss.predictions.clone(), weight }),
+            None => heads.push(Head { output: loss.predictions.clone(), weight, loss: function }),
         }
     }
     if heads.is_empty() {
@@ -54,9 +72,15 @@ pub(super) fn heads(
     }
     let first = graph.outputs.first().map(|o| o.name.as_str());
     match heads.as_slice() {
-        [only] if Some(only.output.as_str()) == first && only.weight == 1.0 => Ok(Vec::new()),
+        [only] if first.is_some_and(|first| *only == Head::softmax(first, 1.0)) => Ok(Vec::new()),
         _ => Ok(heads),
     }
+}
+
+/// Whether `value` is what a softmax over the classes writes.
+fn behind_softmax(graph: &Graph, value: &str) -> bool {
+    let writes = |n: &&Node| n.outputs.iter().any(|o| o == value);
+    graph.nodes.iter().find(writes).is_some_and(|n| n.op == "Softmax")
 }
 
 /// The layer type of a loss.
@@ -66,7 +90,7 @@ fn type_of(kind: LossKind) -> &'static str {
         LossKind::MultinomialLogistic => "MultinomialLogisticLoss",
         LossKind::SigmoidCrossEntropy => "SigmoidCrossEntropyLoss",
         LossKind::Euclidean => "EuclideanLoss",
-        LossKind::Hinge => "HingeLoss",
+        LossKind::Hinge { .. } => "HingeLoss",
         _ => "loss",
     }
 }

@@ -1,6 +1,6 @@
 //! Flags that every subcommand has, and how models are named.
 
-use std::io::IsTerminal;
+use std::io::{ErrorKind, IsTerminal, Write};
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
@@ -75,15 +75,29 @@ impl Common {
 
     /// Prints the result: JSON where asked for, the text otherwise.
     pub(crate) fn print(&self, json: &serde_json::Value, text: impl std::fmt::Display) {
-        if self.json { println!("{json}") } else { println!("{text}") }
+        let mut out = std::io::stdout().lock();
+        let written = if self.json { writeln!(out, "{json}") } else { writeln!(out, "{text}") };
+        match written.and_then(|()| out.flush()) {
+            // A reader that has seen enough (`slq inspect … | head`) is no failure.
+            Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+                say(format_args!("error: standard output cannot be written: {error}"));
+                std::process::exit(1);
+            }
+            _ => {}
+        }
     }
 
     /// Says something on the way, unless told to be quiet.
     pub(crate) fn note(&self, text: impl std::fmt::Display) {
         if !self.quiet {
-            eprintln!("{text}");
+            say(text);
         }
     }
+}
+
+/// Writes a line to stderr; where nobody listens, it is lost and the work goes on.
+pub(crate) fn say(text: impl std::fmt::Display) {
+    let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 /// How a model is named.

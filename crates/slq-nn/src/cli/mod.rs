@@ -73,7 +73,7 @@ pub(crate) fn main() -> ExitCode {
     let cli = Cli::parse();
     let common = cli.common;
     if let Err(message) = common.start_threads() {
-        eprintln!("error: {message}");
+        common::say(format_args!("error: {message}"));
         return ExitCode::FAILURE;
     }
     let outcome = match cli.command {
@@ -92,7 +92,7 @@ pub(crate) fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error}");
+            common::say(format_args!("error: {error}"));
             ExitCode::FAILURE
         }
     }

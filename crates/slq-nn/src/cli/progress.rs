@@ -5,7 +5,7 @@ use std::time::Instant;
 use indicatif::{ProgressBar, ProgressStyle};
 use slq::{Accuracy, Event, Observer};
 
-use super::common::Common;
+use super::common::{Common, say};
 use super::table::{thousands, widths};
 
 /// Shows events as they come.
@@ -36,7 +36,7 @@ impl Progress {
 
     fn line(&self, text: &str) {
         if !self.quiet {
-            eprintln!("{text}");
+            say(text);
         }
     }
 
