@@ -2,11 +2,13 @@
 """Makes the results tables: runs `slq` over settings and seeds and prints means with their standard errors.
 
 usage: measure.py PLAN [--slq PATH] [--data DIR] [--out DIR] [--seeds N] [--validation] [--only NAME,..] [--threads N]
+                       [--page FILE]
 
-PLAN is one of the plans below. Each run's JSON and predictions go to OUT (default target/results/PLAN), and a run
+PLAN is one of those in plans.py. Each run's JSON and predictions go to OUT (default target/results/PLAN), and a run
 that is already there is not repeated. With --validation a tenth of the training images takes the place of the test
 images, and the network is first trained without them ("prepare-validation"): this is how learning rates and orders
-were chosen; the test images are for the final table alone.
+were chosen; the test images are for the final table alone. With --page, table and commands also take the place of what
+stands between the marks `<!-- measure.py PLAN -->` and `<!-- end -->` in FILE.
 
 "difference" is accuracy minus the float reference of the same seed, in points; its standard error is that of the
 per-image differences, averaged over the seeds. "ratio" is 4 bytes for every parameter of the network that the plan
@@ -24,193 +26,11 @@ from pathlib import Path
 
 import numpy as np
 
-FASHION = Path("/usr/share/datasets/fashion-mnist")
-SHORT = ["--scale", "0.00390625"]
-LENET = ["--lr-policy", "cosine", "--batch", "64", "--scale", "0.00390625"]
+from plans import plans
 
-CIFAR = ["--batch", "128", "--weight-decay", "0.0001"]
-AUGMENT = ["--mean", "0.485,0.456,0.406", "--std", "0.229,0.224,0.225", "--pad-crop", "4", "--mirror"]
-
-
-IMAGENET = ["--crop", "224", "--mean", "0.485,0.456,0.406", "--std", "0.229,0.224,0.225"]
-# Small layers first: the largest, which has the most room to make up for the others, stays free for longest.
-MLQ = ["--rank-by", "size"]
-
-
-def distilled(half):
-    """SLQ towards the float network's outputs, on every second image."""
-    subsets = ["--train-subset", f"{half}::2", "--test-subset", f"{1 - half}::2"]
-    return ["--distill", "--epochs-per-round", "4", "--lr", "0.001", "--batch", "16", "--freeze-batch-norm", *IMAGENET, *subsets]
-
-
-def lenet(bits, lr, iterations, *more):
-    return ["--bits", str(bits), "--lr", str(lr), "--iterations-per-round", str(iterations), *LENET, *more]
-
-
-# Fine-tuning of the reference, of TRP and of plain decompositions alike: eight epochs.
-TRP_LR = ["--lr", "0.02", *CIFAR]
-
-
-def decompose(scheme, ratio, *more):
-    return ["decompose", "--scheme", scheme, "--flops", str(ratio), *more]
-
-
-def trp(scheme, ratio, *more):
-    """Six epochs at low rank, two on the factors."""
-    epochs = ["--epochs", "6", "--fine-tune-epochs", "2", "--fine-tune-lr", "0.005"]
-    return decompose(scheme, ratio, "--trp", "--trp-period", "10", *epochs, *TRP_LR, *more)
-
-
-def plans(shared):
-    net = [f"{shared}/models/lenet_mnist_deploy.prototxt", "--weights"]
-    fashion = [*net, f"{shared}/models/lenet_fashion_mnist.caffemodel"]
-    mnist = [*net, f"{shared}/models/lenet_mnist.caffemodel"]
-    # The shipped networks have seen every training image: choices are made on one that has not.
-    scratch = ["zoo:lenet", "--lr", "0.01", "--lr-policy", "inv:0.0001:0.75", "--iterations", "10000", *LENET[2:]]
-    float_fashion = ["--lr", "0.001", "--iterations", "5000", *LENET]
-    return {
-        "lenet-fashion": {
-            "model": fashion,
-            "data": str(FASHION),
-            "eval": ["--scale", "0.00390625"],
-            "prepare-validation": scratch,
-            "reference": float_fashion,
-            "runs": {
-                "one-shot k-means K=17": ["--method", "kmeans", "--codebook-size", "17", *LENET],
-                "K=17 magnitude": lenet(5, 0.001, 1000, "--partition", "magnitude"),
-                "K=17 loss": lenet(5, 0.001, 1000, "--partition", "loss"),
-                "K=17 taylor": lenet(5, 0.001, 1000, "--partition", "taylor"),
-                "K=17 reversed": lenet(5, 0.001, 1000, "--partition", "reversed"),
-                "one-shot k-means K=9": ["--method", "kmeans", "--codebook-size", "9", *LENET],
-                "K=9 magnitude": lenet(4, 0.003, 1000, "--partition", "magnitude"),
-                "one-shot k-means K=5": ["--method", "kmeans", "--codebook-size", "5", *LENET],
-                "K=5 magnitude": lenet(3, 0.005, 1500, "--partition", "magnitude"),
-            },
-        },
-        "lenet-mnist": {
-            "model": mnist,
-            "data": f"{shared}/data/mnist",
-            "eval": ["--scale", "0.00390625"],
-            "prepare-validation": scratch,
-            "reference": float_fashion,
-            "runs": {
-                "one-shot k-means K=17": ["--method", "kmeans", "--codebook-size", "17", *LENET],
-                "K=17 magnitude": lenet(5, 0.001, 1000, "--partition", "magnitude"),
-            },
-        },
-        # Ternary: every row re-trains for 16 000 steps in all, the reference too.
-        "mlq-lenet": {
-            "model": fashion,
-            "data": str(FASHION),
-            "eval": SHORT,
-            "prepare-validation": scratch,
-            "reference": ["--lr", "0.005", "--iterations", "16000", *LENET],
-            "runs": {
-                "one-shot k-means K=3": ["--method", "kmeans", "--codebook-size", "3", *LENET],
-                "SLQ K=3": lenet(2, 0.005, 8000),
-                "INQ K=3": lenet(2, 0.005, 1600, "--method", "inq"),
-                "MLQ K=3": lenet(2, 0.005, 2000, "--method", "mlq", *MLQ),
-                "MLQ K=3 largest loss first": lenet(2, 0.005, 2000, "--method", "mlq", "--rank-by", "loss"),
-                "MLQ K=3 Lipschitz bound": lenet(2, 0.005, 2000, "--method", "mlq", "--rank-by", "lipschitz"),
-                "MLQ K=3 large layers first": lenet(2, 0.005, 2000, "--method", "mlq", "--rank-by", "size", "--rank-reversed"),
-            },
-        },
-        # Float networks trained from scratch, with shifts by up to two pixels; "prepare" gives recipe and error.
-        **{
-            f"deep-compression-{net}": {
-                "prepare": [f"zoo:{net}", "--epochs", "40", "--lr", "0.02", "--pad-crop", "2", *LENET],
-                "data": f"{shared}/data/mnist",
-                "eval": [],
-                "reference": ["--lr", "0.01", "--epochs", "60", "--batch", "64"],
-                "runs": {
-                    f"Deep Compression {sparsity} K={1 << bits}": [
-                        "--method", "deep-compression", "--bits", str(bits), "--sparsity", str(sparsity), "--prune-steps", "19",
-                        "--epochs-per-round", "3", "--lr", "0.01", "--tune-epochs", "3", "--tune-lr", "0.001", "--batch", "64",
-                    ]
-                    for sparsity, bits in settings
-                },
-            }
-            for net, settings in (
-                ("lenet", [(0.97, 3), (0.98, 3), (0.985, 2), (0.99, 2)]),
-                ("lenet-300-100", [(0.95, 3), (0.97, 3), (0.98, 2)]),
-            )
-        },
-        # The pretrained network comes from the original CIFAR-10: it is fine-tuned on these images first, and what
-        # the file then carries (preprocessing, augmentation) need not be repeated.
-        "resnet20": {
-            "prepare": [f"{shared}/models/resnet20_cifar10.onnx", "--epochs", "4", "--lr", "0.02", *CIFAR, *AUGMENT],
-            "data": f"{shared}/data/cifar10-jpeg.zip",
-            "eval": [],
-            "reference": ["--epochs", "4", "--lr", "0.01", *CIFAR],
-            "runs": {
-                "one-shot k-means K=17": ["--method", "kmeans", "--codebook-size", "17"],
-                "K=17 magnitude": ["--bits", "5", "--epochs-per-round", "0.8", "--lr", "0.01", *CIFAR],
-                "one-shot k-means K=9": ["--method", "kmeans", "--codebook-size", "9"],
-                "K=9 magnitude": ["--bits", "4", "--epochs-per-round", "1", "--lr", "0.01", *CIFAR],
-            },
-        },
-        # Low rank at the published ratios of multiply-adds (arXiv 2004.14566, CIFAR-10), and 5-bit SLQ on top.
-        "trp-resnet20": {
-            "prepare": [f"{shared}/models/resnet20_cifar10.onnx", "--epochs", "4", "--lr", "0.02", *CIFAR, *AUGMENT],
-            "data": f"{shared}/data/cifar10-jpeg.zip",
-            "eval": [],
-            "reference": ["--epochs", "8", *TRP_LR],
-            "runs": {
-                **{
-                    f"{scheme} {name}": settings
-                    for scheme, ratio in (("channel", 2.17), ("spatial", 2.84), ("decouple", 2.04))
-                    for name, settings in (
-                        ("plain", decompose(scheme, ratio, "--batch", "128")),
-                        ("fine-tuned", decompose(scheme, ratio, "--fine-tune-epochs", "8", *TRP_LR)),
-                        ("TRP", trp(scheme, ratio)),
-                    )
-                },
-                "spatial TRP then K=17": [
-                    "after:spatial TRP", "--bits", "5", "--epochs-per-round", "1", "--lr", "0.01", *CIFAR
-                ],
-            },
-        },
-        "resnet20-low-bits": {
-            "prepare": [f"{shared}/models/resnet20_cifar10.onnx", "--epochs", "4", "--lr", "0.02", *CIFAR, *AUGMENT],
-            "data": f"{shared}/data/cifar10-jpeg.zip",
-            "eval": [],
-            "reference": ["--epochs", "8", "--lr", "0.01", *CIFAR],
-            "runs": {
-                "one-shot k-means K=5": ["--method", "kmeans", "--codebook-size", "5"],
-                "SLQ K=5": ["--bits", "3", "--epochs-per-round", "4", "--lr", "0.01", *CIFAR],
-                "one-shot k-means K=3": ["--method", "kmeans", "--codebook-size", "3"],
-                "SLQ K=3": ["--bits", "2", "--epochs-per-round", "4", "--lr", "0.01", *CIFAR],
-                "MLQ K=3": ["--method", "mlq", "--bits", "2", "--layers-per-step", "4", *MLQ, "--epochs-per-round", "0.67", "--lr", "0.01", *CIFAR],
-            },
-        },
-        "mobilenet": {
-            "model": [f"{shared}/models/mobilenet_v2.onnx"],
-            "data": f"{shared}/data/imagenet-sample-even.zip",
-            "eval": IMAGENET,
-            "reference": None,
-            "runs": {
-                f"k-means K={1 << bits} per {granularity}": [
-                    "--method", "kmeans", "--bits", str(bits), "--granularity", granularity, "--batch", "16", *IMAGENET,
-                ]
-                for granularity in ("tensor", "channel")
-                for bits in (8, 6, 5, 4)
-            },
-        },
-        # Trained without labels on one half of the images, measured on the other.
-        **{
-            f"mobilenet-distill-{half}": {
-                "model": [f"{shared}/models/mobilenet_v2.onnx"],
-                "data": f"{shared}/data/imagenet-sample-even.zip",
-                "eval": [*IMAGENET, "--test-subset", f"{1 - half}::2"],
-                "reference": None,
-                "runs": {
-                    "SLQ K=32 per tensor": [*distilled(half), "--codebook-size", "32"],
-                    "SLQ K=16 per channel": [*distilled(half), "--codebook-size", "16", "--granularity", "channel"],
-                },
-            }
-            for half in (0, 1)
-        },
-    }
+HEAD = """\
+| run | top-1 % by seed | mean | difference to float | stored | ratio | at entropy | fewer operations | seconds |
+|---|---|---|---|---|---|---|---|---|"""
 
 
 def idx(folder, name, header):
@@ -268,84 +88,127 @@ def all_labels(data):
     return idx(data, "t10k-labels-idx1-ubyte", 8).astype(np.int64)
 
 
+class Measurement:
+    """One plan, measured run by run."""
+
+    def __init__(self, options):
+        self.options = options
+        self.plan = plans(options.data)[options.plan]
+        suffix = "-validation" if options.validation else ""
+        self.out = options.out or Path("target/results") / (options.plan + suffix)
+        self.out.mkdir(parents=True, exist_ok=True)
+        self.slq, plan = options.slq, self.plan
+        self.data = validation_set(self.slq, plan["data"], self.out) if options.validation else plan["data"]
+        self.threads = ["--threads", str(options.threads)] if options.threads else []
+        subset = plan["eval"][plan["eval"].index("--test-subset") + 1] if "--test-subset" in plan["eval"] else ":"
+        self.truth = labels(self.data, subset)
+        self.commands = []
+        # Of each run so far: what it made, who was right, and what its ratios are to.
+        self.models, self.correct, self.bases = {}, {}, {}
+        prepare = plan.get("prepare-validation" if options.validation else "prepare", plan.get("prepare"))
+        self.model = plan.get("model")
+        if prepare:
+            made = self.out / "prepared.onnx"
+            self.record(["train", *prepare, "--data", self.data, "-o", "prepared.onnx"])
+            run(self.slq, ["train", *prepare, "--data", self.data, "-o", str(made)], self.out / "prepared.json")
+            self.model = [str(made)]
+        self.reference = "float, fine-tuned as long" if plan["reference"] else "float"
+
+    def record(self, arguments):
+        """Keeps a command for the page, without the folders of this machine."""
+        words = [a.replace(self.options.data, "$SLQ_DATA").replace(f"{self.out}/", "") for a in arguments]
+        self.commands.append("slq " + " ".join(f"'{w}'" if "*" in w or "," in w and "." not in w else w for w in words))
+
+    def runs(self):
+        runs = {self.reference: None, **self.plan["runs"]}
+        only = self.options.only and self.options.only.split(",")
+        return {name: s for name, s in runs.items() if not only or name in only or s is None}
+
+    def once(self, name, settings, source, seed):
+        """Makes and evaluates a network; its report and, image by image, whether it was right."""
+        stem = f"{self.out / name.replace(' ', '-').replace('=', '')}-{seed}"
+        model, report, plan = Path(f"{stem}.onnx"), Path(f"{stem}.json"), self.plan
+        if settings is None and not plan["reference"]:
+            model = Path(self.model[0])
+            arguments = ["eval", *self.model, "--data", self.data, *plan["eval"]]
+            found = run(self.slq, [*arguments, *self.threads], report)
+            found = {"final": found, "seconds": found["seconds"]}
+        else:
+            command = "train" if settings is None else "decompose" if settings[0] == "decompose" else "compress"
+            given = [str(self.models[source][seed % len(self.models[source])])] if source else self.model
+            more = plan["reference"] if settings is None else settings[1:] if command == "decompose" else settings
+            arguments = [command, *given, *more, "--data", self.data, "--seed", str(seed), "-o", str(model)]
+            folder = ["--run-dir", f"{stem}.run"] if command == "compress" and "kmeans" not in settings else []
+            found = run(self.slq, [*arguments, *self.threads, *folder], report)
+        if seed == 0:
+            self.record(arguments)
+        self.models.setdefault(name, []).append(model)
+        right = predictions(self.slq, model, plan, self.data, Path(f"{stem}.npy")) == self.truth
+        assert abs(right.mean() - found["final"]["top1"]) < 1e-9, "predictions and report disagree"
+        return found, right
+
+    def row(self, name, settings):
+        """One line of the table."""
+        source = settings[0].removeprefix("after:") if settings and settings[0].startswith("after:") else None
+        settings = settings[1:] if source else settings
+        if source and source not in self.models:
+            sys.exit(f"'{name}' works on what '{source}' made: name both with --only")
+        by_chance = self.plan["reference"] if settings is None else "--lr" in settings and "kmeans" not in settings
+        seeds = self.options.seeds or self.plan.get("seeds", 3)
+        reports, rows = zip(*(self.once(name, settings, source, seed) for seed in range(seeds if by_chance else 1)))
+        self.correct[name] = rows
+        top1 = [100 * r.mean() for r in rows]
+        reference = self.correct[self.reference]
+        pairs = [reference[i % len(reference)] for i in range(len(rows))]
+        each = np.mean([r.astype(float) - p for r, p in zip(rows, pairs)], axis=0)
+        difference = f"{100 * each.mean():+.2f} ± {100 * each.std(ddof=1) / len(each) ** 0.5:.2f}" if settings else ""
+        # Ratios are to the network that the plan starts from.
+        last = reports[0]
+        sizes = {"size": ("stored_bytes", "dense_bytes", 1), "parameters": ("after", "before", 4)}
+        key = next((k for k in sizes if k in last and (k == "size" or "flops" in last)), None)
+        stored, dense = (last[key][k] * sizes[key][2] for k in sizes[key][:2]) if key else (None, None)
+        before = self.bases.get(source, {"dense": dense, "operations": 1})
+        operations = before["operations"] * last.get("flops", {"ratio": 1})["ratio"]
+        self.bases[name] = {"dense": before["dense"], "operations": operations}
+        entropy = [before["dense"] / r["size"]["entropy_bytes"] for r in reports if "size" in r]
+        seconds = np.mean([r.get("seconds", 0) for r in reports])
+        return (f"| {name} | {' '.join(f'{t:.2f}' for t in top1)} | {np.mean(top1):.2f} | {difference} "
+                f"| {stored or ''} | {before['dense'] / stored if stored else 1:.2f} | {f'{np.mean(entropy):.2f}' if entropy else ''} "
+                f"| {operations:.2f} | {seconds:.0f} |")
+
+
+def fill(page, plan, table, commands):
+    """Puts table and commands between the marks of a page."""
+    text, mark, end = page.read_text(), f"<!-- measure.py {plan} -->", "<!-- end -->"
+    if mark not in text or end not in text.partition(mark)[2]:
+        sys.exit(f"{page} has no marks {mark} and {end}")
+    before, _, rest = text.partition(mark)
+    after = rest.partition(end)[2]
+    listing = "\n".join(f"    {c}" for c in commands)
+    made = f"`python scripts/measure.py {plan}`, in which one seed of each row is:\n\n{listing}"
+    page.write_text(f"{before}{mark}\n{table}\n\n{made}\n{end}{after}")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("plan")
     parser.add_argument("--slq", default="target/release/slq")
     parser.add_argument("--data", default=os.environ.get("SLQ_DATA", "../shared"))
     parser.add_argument("--out", type=Path)
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, help="seeds of each row; default: the plan's")
     parser.add_argument("--validation", action="store_true")
     parser.add_argument("--only")
     parser.add_argument("--threads", type=int)
+    parser.add_argument("--page", type=Path)
     options = parser.parse_args()
-    plan = plans(options.data)[options.plan]
-    out = options.out or Path("target/results") / (options.plan + ("-validation" if options.validation else ""))
-    out.mkdir(parents=True, exist_ok=True)
-    data = validation_set(options.slq, plan["data"], out) if options.validation else plan["data"]
-    threads = ["--threads", str(options.threads)] if options.threads else []
-    subset = plan["eval"][plan["eval"].index("--test-subset") + 1] if "--test-subset" in plan["eval"] else ":"
-    truth = labels(data, subset)
-    prepare = plan.get("prepare-validation" if options.validation else "prepare", plan.get("prepare"))
-    if prepare:
-        prepared = out / "prepared.onnx"
-        run(options.slq, ["train", *prepare, "--data", data, "-o", str(prepared)], out / "prepared.json")
-        plan["model"] = [str(prepared)]
-    correct = {}
-    print("| run | top-1 % by seed | mean | difference to float | stored | ratio | at entropy | fewer operations | seconds |")
-    print("|---|---|---|---|---|---|---|---|---|")
-    floating = "float, fine-tuned as long" if plan["reference"] else "float"
-    runs = {floating: None, **plan["runs"]}
-    if options.only:
-        runs = {k: v for k, v in runs.items() if k in options.only.split(",") or v is None}
-    models, changes = {}, {}
-    for name, settings in runs.items():
-        rows, reports = [], []
-        # A run may work on what another one made.
-        source = settings[0].removeprefix("after:") if settings and settings[0].startswith("after:") else None
-        settings = settings[1:] if source else settings
-        if source and source not in models:
-            sys.exit(f"'{name}' works on what '{source}' made: name both with --only")
-        command = "train" if settings is None else "decompose" if settings[0] == "decompose" else "compress"
-        as_it_is = settings is None and not plan["reference"]
-        trains = not as_it_is if settings is None else not (
-            "kmeans" in settings or (command == "decompose" and "--lr" not in settings)
-        )
-        for seed in range(options.seeds if trains else 1):
-            stem = f"{out / name.replace(' ', '-').replace('=', '')}-{seed}"
-            model, report = Path(f"{stem}.onnx"), Path(f"{stem}.json")
-            if as_it_is:
-                model = Path(plan["model"][0])
-                found = run(options.slq, ["eval", *plan["model"], "--data", data, *plan["eval"], *threads], report)
-                report = {"final": found, "seconds": found["seconds"]}
-            else:
-                common = ["--data", data, "--seed", str(seed), "-o", str(model), *threads]
-                given = [str(models[source][seed % len(models[source])])] if source else plan["model"]
-                more = plan["reference"] if settings is None else settings[1:] if command == "decompose" else settings
-                folder = ["--run-dir", f"{stem}.run"] if command == "compress" and trains else []
-                report = run(options.slq, [command, *given, *more, *common, *folder], report)
-            models.setdefault(name, []).append(model)
-            rows.append(predictions(options.slq, model, plan, data, Path(str(stem) + ".npy")) == truth)
-            reports.append(report)
-            assert abs(rows[-1].mean() - report["final"]["top1"]) < 1e-9, "predictions and report disagree"
-        correct[name] = rows
-        top1 = [100 * r.mean() for r in rows]
-        reference = correct[floating]
-        pairs = [reference[i % len(reference)] for i in range(len(rows))]
-        each = np.mean([r.astype(float) - p for r, p in zip(rows, pairs)], axis=0)
-        difference = f"{100 * each.mean():+.2f} ± {100 * each.std(ddof=1) / len(each) ** 0.5:.2f}" if settings else ""
-        # Ratios are to the network that the plan starts from.
-        last = reports[0]
-        stored = last["size"]["stored_bytes"] if "size" in last else 4 * last["parameters"]["after"] if "flops" in last else None
-        dense = last["size"]["dense_bytes"] if "size" in last else 4 * last["parameters"]["before"] if "flops" in last else None
-        before = changes.get(source, {"dense": dense, "operations": 1})
-        operations = before["operations"] * last.get("flops", {"ratio": 1})["ratio"]
-        changes[name] = {"dense": before["dense"], "operations": operations}
-        entropy = [before["dense"] / r["size"]["entropy_bytes"] for r in reports if "size" in r]
-        seconds = np.mean([r.get("seconds", 0) for r in reports])
-        print(f"| {name} | {' '.join(f'{t:.2f}' for t in top1)} | {np.mean(top1):.2f} | {difference} "
-              f"| {stored or ''} | {before['dense'] / stored if stored else 1:.2f} | {f'{np.mean(entropy):.2f}' if entropy else ''} "
-              f"| {operations:.2f} | {seconds:.0f} |", flush=True)
+    measurement = Measurement(options)
+    table = [HEAD]
+    print(HEAD)
+    for name, settings in measurement.runs().items():
+        table.append(measurement.row(name, settings))
+        print(table[-1], flush=True)
+    if options.page:
+        fill(options.page, options.plan, "\n".join(table), measurement.commands)
 
 
 if __name__ == "__main__":

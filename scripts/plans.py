@@ -1,0 +1,202 @@
+"""The runs that `measure.py` measures: for each plan a network, data, a float reference and settings of `slq`.
+
+Keys of a plan: "model" (arguments that name the network) or "prepare" (arguments of the `slq train` that makes it;
+"prepare-validation" where that differs on a validation split); "data"; "eval" (preprocessing that the files do not
+carry); "reference" (arguments of the float network's further training, or None); "runs" (arguments of `slq compress`, or of
+`slq decompose` where that word comes first; "after:NAME" lets a run start from what another one made); "seeds".
+"""
+from pathlib import Path
+
+FASHION = Path("/usr/share/datasets/fashion-mnist")
+SHORT = ["--scale", "0.00390625"]
+LENET = ["--lr-policy", "cosine", "--batch", "64", *SHORT]
+
+CIFAR = ["--batch", "128", "--weight-decay", "0.0001"]
+AUGMENT = ["--mean", "0.485,0.456,0.406", "--std", "0.229,0.224,0.225", "--pad-crop", "4", "--mirror"]
+
+
+IMAGENET = ["--crop", "224", "--mean", "0.485,0.456,0.406", "--std", "0.229,0.224,0.225"]
+# Small layers first: the largest, which has the most room to make up for the others, stays free for longest.
+MLQ = ["--rank-by", "size"]
+
+
+def distilled(half):
+    """SLQ towards the float network's outputs, on every second image."""
+    subsets = ["--train-subset", f"{half}::2", "--test-subset", f"{1 - half}::2"]
+    return ["--distill", "--epochs-per-round", "4", "--lr", "0.001", "--batch", "16", "--freeze-batch-norm", *IMAGENET, *subsets]
+
+
+def lenet(bits, lr, iterations, *more):
+    return ["--bits", str(bits), "--lr", str(lr), "--iterations-per-round", str(iterations), *LENET, *more]
+
+
+# Towards the outputs of the network that a run starts from, at temperature 4: fewer epochs go further than with labels.
+DISTILLED = ["--distill", "4", *CIFAR]
+TUNE = ["--tune-epochs", "2", "--tune-lr", "0.002"]
+
+
+def decompose(scheme, ratio, *more):
+    return ["decompose", "--scheme", scheme, "--flops", str(ratio), *more]
+
+
+def trp(scheme, ratio, *more):
+    """Five epochs at low rank, three on the factors."""
+    epochs = ["--epochs", "5", "--fine-tune-epochs", "3", "--fine-tune-lr", "0.01"]
+    return decompose(scheme, ratio, "--trp", "--trp-period", "10", *epochs, "--lr", "0.02", *DISTILLED, *more)
+
+
+def resnet(bits, *more):
+    """SLQ on ResNet-20: six epochs in all rounds, then two in which the shared values themselves are trained."""
+    return ["--bits", str(bits), "--epochs-per-round", "1.2", *TUNE, "--lr", "0.02", *DISTILLED, *more]
+
+
+def plans(shared):
+    net = [f"{shared}/models/lenet_mnist_deploy.prototxt", "--weights"]
+    fashion = [*net, f"{shared}/models/lenet_fashion_mnist.caffemodel"]
+    mnist = [*net, f"{shared}/models/lenet_mnist.caffemodel"]
+    # The shipped networks have seen every training image: choices are made on one that has not.
+    scratch = ["zoo:lenet", "--lr", "0.01", "--lr-policy", "inv:0.0001:0.75", "--iterations", "10000", *LENET[2:]]
+    cifar = {
+        "prepare": [f"{shared}/models/resnet20_cifar10.onnx", "--epochs", "16", "--lr", "0.05", *CIFAR, *AUGMENT],
+        "data": f"{shared}/data/cifar10-jpeg.zip",
+        "eval": [],
+        "reference": ["--epochs", "8", "--lr", "0.02", *CIFAR],
+        "seeds": 1,
+    }
+    float_fashion = ["--lr", "0.001", "--iterations", "5000", *LENET]
+    return {
+        "lenet-fashion": {
+            "model": fashion,
+            "data": str(FASHION),
+            "eval": SHORT,
+            "prepare-validation": scratch,
+            "reference": float_fashion,
+            "runs": {
+                "one-shot k-means K=17": ["--method", "kmeans", "--codebook-size", "17", *LENET],
+                "K=17 magnitude": lenet(5, 0.001, 1000, "--partition", "magnitude"),
+                "K=17 loss": lenet(5, 0.001, 1000, "--partition", "loss"),
+                "K=17 taylor": lenet(5, 0.001, 1000, "--partition", "taylor"),
+                "K=17 reversed": lenet(5, 0.001, 1000, "--partition", "reversed"),
+                "one-shot k-means K=9": ["--method", "kmeans", "--codebook-size", "9", *LENET],
+                "K=9 magnitude": lenet(4, 0.003, 1000, "--partition", "magnitude"),
+                "one-shot k-means K=5": ["--method", "kmeans", "--codebook-size", "5", *LENET],
+                "K=5 magnitude": lenet(3, 0.005, 1500, "--partition", "magnitude"),
+            },
+        },
+        "lenet-mnist": {
+            "model": mnist,
+            "data": f"{shared}/data/mnist",
+            "eval": SHORT,
+            "prepare-validation": scratch,
+            "reference": ["--lr", "0.005", "--iterations", "5000", *LENET],
+            "runs": {
+                "one-shot k-means K=17": ["--method", "kmeans", "--codebook-size", "17", *LENET],
+                "K=17 magnitude": lenet(5, 0.005, 1000, "--partition", "magnitude", "--distill", "4"),
+            },
+        },
+        # Ternary: every row re-trains for 16 000 steps in all, the reference too.
+        "mlq-lenet": {
+            "model": fashion,
+            "data": str(FASHION),
+            "eval": SHORT,
+            "prepare-validation": scratch,
+            "reference": ["--lr", "0.01", "--iterations", "16000", *LENET],
+            "runs": {
+                "one-shot k-means K=3": ["--method", "kmeans", "--codebook-size", "3", *LENET],
+                "SLQ K=3": lenet(2, 0.01, 8000),
+                "INQ K=3": lenet(2, 0.01, 1600, "--method", "inq"),
+                "MLQ K=3": lenet(2, 0.01, 2000, "--method", "mlq", *MLQ),
+                "MLQ K=3 largest loss first": lenet(2, 0.01, 2000, "--method", "mlq", "--rank-by", "loss"),
+                "MLQ K=3 Lipschitz bound": lenet(2, 0.01, 2000, "--method", "mlq", "--rank-by", "lipschitz"),
+                "MLQ K=3 large layers first": lenet(2, 0.01, 2000, "--method", "mlq", "--rank-by", "size", "--rank-reversed"),
+            },
+        },
+        # Float networks trained from scratch, with shifts by up to two pixels; "prepare" gives recipe and error.
+        **{
+            f"deep-compression-{net}": {
+                "prepare": [f"zoo:{net}", "--epochs", "40", "--lr", "0.02", "--pad-crop", "2", *LENET],
+                "data": f"{shared}/data/mnist",
+                "eval": [],
+                "reference": ["--lr", "0.01", "--epochs", "60", "--batch", "64"],
+                "runs": {
+                    f"Deep Compression {sparsity} K={1 << bits}": [
+                        "--method", "deep-compression", "--bits", str(bits), "--sparsity", str(sparsity), "--prune-steps", "19",
+                        "--epochs-per-round", "3", "--lr", "0.01", "--tune-epochs", "3", "--tune-lr", "0.001", "--batch", "64",
+                    ]
+                    for sparsity, bits in settings
+                },
+            }
+            for net, settings in (
+                ("lenet", [(0.97, 3), (0.98, 3), (0.985, 2), (0.99, 2)]),
+                ("lenet-300-100", [(0.95, 3), (0.97, 3), (0.98, 2)]),
+            )
+        },
+        # The pretrained network comes from the original CIFAR-10: it is fine-tuned on these images first, and what
+        # the file then carries (preprocessing, augmentation) need not be repeated. Re-training takes ten epochs, the
+        # reference as many.
+        "resnet20": {
+            **cifar,
+            "runs": {
+                "one-shot k-means K=17": ["--method", "kmeans", "--codebook-size", "17"],
+                "K=17 magnitude": resnet(5),
+                "one-shot k-means K=9": ["--method", "kmeans", "--codebook-size", "9"],
+                "K=9 magnitude": resnet(4, "--schedule", "3,5,7,8,9"),
+            },
+        },
+        # Low rank at the published ratios of multiply-adds (arXiv 2004.14566, CIFAR-10), and 5-bit SLQ on top.
+        "trp-resnet20": {
+            **cifar,
+            "runs": {
+                **{
+                    f"{scheme} {name}": settings
+                    for scheme, ratio in (("channel", 2.17), ("spatial", 2.84), ("decouple", 2.04))
+                    for name, settings in (
+                        ("plain", decompose(scheme, ratio, "--batch", "128")),
+                        ("fine-tuned", decompose(scheme, ratio, "--fine-tune-epochs", "8", "--lr", "0.02", *DISTILLED)),
+                        ("TRP", trp(scheme, ratio)),
+                    )
+                },
+                "spatial TRP then K=17": ["after:spatial TRP", *resnet(5)],
+            },
+        },
+        "resnet20-low-bits": {
+            **cifar,
+            "runs": {
+                "one-shot k-means K=5": ["--method", "kmeans", "--codebook-size", "5"],
+                "SLQ K=5": ["--bits", "3", "--schedule", "3,4,5", "--epochs-per-round", "2", *TUNE, "--lr", "0.05", *DISTILLED],
+                "one-shot k-means K=3": ["--method", "kmeans", "--codebook-size", "3"],
+                "SLQ K=3": ["--bits", "2", "--epochs-per-round", "4", *TUNE, "--lr", "0.05", *DISTILLED],
+                "MLQ K=3": [
+                    "--method", "mlq", "--bits", "2", "--layers-per-step", "4", *MLQ, "--epochs-per-round", "0.8",
+                    "--tune-epochs", "2", "--tune-lr", "0.002", "--lr", "0.02", *DISTILLED,
+                ],
+            },
+        },
+        "mobilenet": {
+            "model": [f"{shared}/models/mobilenet_v2.onnx"],
+            "data": f"{shared}/data/imagenet-sample-even.zip",
+            "eval": IMAGENET,
+            "reference": None,
+            "runs": {
+                f"k-means K={1 << bits} per {granularity}": [
+                    "--method", "kmeans", "--bits", str(bits), "--granularity", granularity, "--batch", "16", *IMAGENET,
+                ]
+                for granularity in ("tensor", "channel")
+                for bits in (8, 6, 5, 4)
+            },
+        },
+        # Trained without labels on one half of the images, measured on the other.
+        **{
+            f"mobilenet-distill-{half}": {
+                "model": [f"{shared}/models/mobilenet_v2.onnx"],
+                "data": f"{shared}/data/imagenet-sample-even.zip",
+                "eval": [*IMAGENET, "--test-subset", f"{1 - half}::2"],
+                "reference": None,
+                "runs": {
+                    "SLQ K=32 per tensor": [*distilled(half), "--codebook-size", "32"],
+                    "SLQ K=16 per channel": [*distilled(half), "--codebook-size", "16", "--granularity", "channel"],
+                },
+            }
+            for half in (0, 1)
+        },
+    }
