@@ -1,9 +1,12 @@
 //! How many singular values to keep.
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::LowRankError;
 
 /// A rule that gives a rank from singular values.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum RankRule {
     /// The least rank that keeps this share of the energy, the sum of squared singular values.
     Energy(f64),

@@ -102,3 +102,43 @@ fn trained_rank_pruning_reports_its_parts_and_is_repeatable() {
     let eval = json(&["eval", &a, "--data", "mnist-10k", "--test-subset", "0:1000:1"]);
     assert_eq!(eval["top1"], report["final"]["top1"]);
 }
+
+#[test]
+fn one_recipe_goes_to_low_rank_and_then_to_few_values() {
+    let dir = tempfile::tempdir().unwrap();
+    let [recipe, run_dir, small, again] =
+        ["two.toml", "run", "small.onnx", "again.onnx"].map(|n| path(&dir, n));
+    let text = format!(
+        "model = '{}'\n[data]\ndata = 'mnist-10k'\n\
+         [decompose]\nconvolutions = 'spatial'\nfully-connected = true\nranks = {{ flops = 2.5 }}\n\
+         [decompose.fine-tune]\nduration = {{ iterations = 40 }}\n\
+         [settings]\nbits = 4\nschedule = [5, 9]\n[settings.training]\nduration = {{ iterations = 40 }}\n",
+        sample_model()
+    );
+    std::fs::write(&recipe, text).unwrap();
+    let report = json(&["compress", "--recipe", &recipe, "--run-dir", &run_dir, "-o", &small]);
+    let low_rank = &report["decompose"];
+    assert!(low_rank["flops"]["ratio"].as_f64().unwrap() >= 2.5, "{report}");
+    assert_eq!(low_rank["fine_tune"]["iterations"], 40);
+    // The second part starts from what the first one made.
+    assert_eq!(report["baseline"]["top1"], low_rank["final"]["top1"]);
+    assert_eq!(report["size"]["dense_bytes"], 4 * low_rank["parameters"]["after"].as_u64().unwrap());
+    assert!(report["final"]["top1"].as_f64().unwrap() > 0.93, "{report}");
+    // Killed between the parts: the network of low rank is not made again.
+    for gone in std::fs::read_dir(&run_dir).unwrap().map(|e| e.unwrap().path()) {
+        let name = gone.file_name().unwrap().to_str().unwrap();
+        if !["command.json", "decomposed.onnx", "decomposed.json"].contains(&name) {
+            std::fs::remove_file(gone).unwrap();
+        }
+    }
+    let made = std::fs::read(dir.path().join("run/decomposed.onnx")).unwrap();
+    let bits = std::fs::read(&small).unwrap();
+    std::fs::remove_file(&small).unwrap();
+    let resumed = json(&["compress", "--resume", &run_dir]);
+    assert_eq!(resumed["decompose"], report["decompose"], "the seconds are those of the first sitting, too");
+    assert_eq!(std::fs::read(dir.path().join("run/decomposed.onnx")).unwrap(), made);
+    assert_eq!(std::fs::read(&small).unwrap(), bits);
+    let shown = run(&["compress", "--recipe", &recipe, "--method", "kmeans", "-o", &again]);
+    let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+    assert!(shown.contains("low rank  ") && shown.contains("in all    1 724 320 bytes before"), "{shown}");
+}

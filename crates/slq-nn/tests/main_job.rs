@@ -16,9 +16,9 @@ fn short_run<'a>(model: &'a str, run_dir: &'a str, out: &'a str) -> Vec<&'a str>
 #[test]
 fn the_sample_loses_nothing_at_five_bits() {
     let dir = tempfile::tempdir().unwrap();
-    let [small, caffe, bare, dense] =
-        ["a.onnx", "a.caffemodel", "a.safetensors", "dense.onnx"].map(|n| path(&dir, n));
-    let report = json(&["demo", "-o", &small, "-o", &caffe, "-o", &bare]);
+    let [small, caffe, bare, dense, ternary] =
+        ["a.onnx", "a.caffemodel", "a.safetensors", "dense.onnx", "ternary.onnx"].map(|n| path(&dir, n));
+    let report = json(&["demo", "-o", &small, "-o", &caffe, "-o", &bare, "--ternary", &ternary]);
     let top1 = |key: &str| report[key]["top1"].as_f64().unwrap();
     // 2000 test images: one standard error of a difference of this size is below half a point.
     assert!(top1("final") >= top1("baseline") - 0.005, "{report}");
@@ -35,6 +35,11 @@ fn the_sample_loses_nothing_at_five_bits() {
     // 430 500 weights at 5 bits, 580 float biases, 1 KB for each of four layers.
     let bytes = report["outputs"][0]["file_bytes"].as_u64().unwrap();
     assert!(bytes <= 430_500 * 5 / 8 * 102 / 100 + 4 * 580 + 4 * 1024, "{bytes} bytes");
+
+    let mlq = &report["ternary"];
+    assert_eq!((mlq["method"].as_str(), mlq["codebook_size"].as_u64()), (Some("mlq"), Some(3)));
+    assert!(mlq["final"]["top1"].as_f64().unwrap() > top1("baseline") - 0.02, "{mlq}");
+    assert_eq!(json(&["eval", &ternary, "--data", "mnist-10k"])["top1"], mlq["final"]["top1"]);
 
     let first = json(&["eval", &small, "--data", "mnist-10k"]);
     assert_eq!(first["top1"], report["final"]["top1"]);

@@ -8,20 +8,21 @@ use crate::error::CompressError;
 use crate::settings::TrainingSettings;
 
 /// How the ranks of the layers are found.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum RankChoice {
-    /// The same rule for every layer.
-    Rule(RankRule),
     /// Ranks shared over the layers so that the network's multiply-adds fall by this factor.
     Flops(f64),
     /// Ranks shared over the layers so that all parameters, at 4 bytes each, take at most so many bytes.
     TargetSize(u64),
+    /// The same rule for every layer.
+    #[serde(untagged)]
+    Rule(RankRule),
 }
 
 /// What happens to single layers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RankOverride {
     /// Left whole.
     Skip,
@@ -33,6 +34,7 @@ pub enum RankOverride {
 
 /// An exception for the layers whose weight or node name matches a pattern.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct RankRuleFor {
     /// Shell-style pattern over weight and node names.
     pub pattern: String,
@@ -62,8 +64,28 @@ impl std::str::FromStr for RankRuleFor {
     }
 }
 
+impl TryFrom<String> for RankRuleFor {
+    type Error = String;
+
+    fn try_from(s: String) -> Result<Self, String> {
+        s.parse()
+    }
+}
+
+impl From<RankRuleFor> for String {
+    fn from(rule: RankRuleFor) -> Self {
+        let RankRuleFor { pattern, rank } = rule;
+        match rank {
+            RankOverride::Skip => format!("{pattern}=skip"),
+            RankOverride::Auto => format!("{pattern}=auto"),
+            RankOverride::Rank(n) => format!("{pattern}={n}"),
+        }
+    }
+}
+
 /// Trained rank pruning (arXiv 2004.14566): weights are truncated again and again while the network trains.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default, deny_unknown_fields)]
 pub struct TrpSettings {
     /// Steps from one truncation to the next.
     pub period: u64,
@@ -91,27 +113,37 @@ impl Default for TrpSettings {
     }
 }
 
-/// All settings of a decomposition.
-#[derive(Debug, Clone, PartialEq)]
+/// All settings of a decomposition. As text, `ranks` and one of the first two cannot be left out, and the seed is the run's.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct DecomposeSettings {
     /// How convolutions are split; `None` leaves them whole.
     pub convolutions: Option<Scheme>,
     /// Whether fully connected layers are split.
+    #[serde(default)]
     pub fully_connected: bool,
     /// How ranks are found.
     pub ranks: RankChoice,
     /// Exceptions for single layers; the last one that matches counts.
+    #[serde(default)]
     pub layers: Vec<RankRuleFor>,
     /// Also split where that costs more than it saves.
+    #[serde(default)]
     pub force: bool,
     /// Training at low rank before the split.
     pub trp: Option<TrpSettings>,
     /// Training of the factors after the split.
     pub fine_tune: Option<TrainingSettings>,
     /// Images in a batch where nothing trains.
+    #[serde(default = "default_batch")]
     pub batch: usize,
     /// Seed of every random choice.
+    #[serde(skip)]
     pub seed: u64,
+}
+
+fn default_batch() -> usize {
+    64
 }
 
 impl DecomposeSettings {
@@ -125,7 +157,7 @@ impl DecomposeSettings {
             force: false,
             trp: None,
             fine_tune: None,
-            batch: 64,
+            batch: default_batch(),
             seed: 0,
         }
     }
@@ -235,6 +267,9 @@ mod tests {
         assert_eq!(parse("conv1=auto"), Ok(RankOverride::Auto));
         for bad in ["conv1", "conv1=0", "conv1=-3", "conv1=x"] {
             assert!(parse(bad).is_err(), "{bad}");
+        }
+        for good in ["conv*=12", "a=b=skip", "conv1=auto"] {
+            assert_eq!(String::from(good.parse::<RankRuleFor>().unwrap()), good);
         }
     }
 }

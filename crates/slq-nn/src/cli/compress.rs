@@ -7,6 +7,7 @@ use slq::{Report, RunOptions, SaveOptions, Saved};
 
 use super::common::Common;
 use super::job::Job;
+use super::low_rank;
 use super::progress::{Progress, percent};
 use super::recipe::RECIPE;
 use super::table;
@@ -41,6 +42,7 @@ pub(crate) fn run(args: Args, common: &Common) -> super::Outcome {
     let mut files = job.open_solver()?;
     files.iter().flat_map(|f| &f.notes).for_each(|note| common.note(format_args!("note: {note}")));
     let (settings, budget, table) = (job.settings()?, job.budget()?, job.table()?);
+    let decompose = job.decompose(&settings)?;
     let run_dir = args.resume.or_else(|| settings.retrains().then(|| job.run_dir()));
     let (graph, data, mut caffe) = match &mut files {
         Some(files) => (files.take_graph(), Some(files.data.clone()), None),
@@ -50,10 +52,11 @@ pub(crate) fn run(args: Args, common: &Common) -> super::Outcome {
             (model.graph, data, model.caffe)
         }
     };
-    if settings.needs_data() && data.is_none() {
+    let trains_first = decompose.as_ref().is_some_and(slq::DecomposeSettings::trains);
+    if (settings.needs_data() || trains_first) && data.is_none() {
         return Err(slq::Error::Compress(slq::CompressError::NoData));
     }
-    if budget.is_none() {
+    if budget.is_none() && decompose.is_none() {
         slq::check(&graph, &settings)?;
     }
     if let (Some(dir), false) = (&run_dir, resume) {
@@ -63,6 +66,15 @@ pub(crate) fn run(args: Args, common: &Common) -> super::Outcome {
     let mut progress = Progress::new(common);
     let options = RunOptions { run_dir: run_dir.as_deref(), resume, isa: common.isa() };
     let data = data.as_ref();
+    let (graph, figures) = match &decompose {
+        None => (graph, None),
+        Some(decompose) => {
+            // The layers are no longer those of the prototxt that the network may have come from.
+            caffe = None;
+            let (graph, figures) = low_rank::low_rank(graph, data, decompose, run_dir.as_deref(), common)?;
+            (graph, Some(figures))
+        }
+    };
     let (mut outcome, search) = match budget {
         None => (slq::compress(graph, data, &settings, options, &mut progress)?, None),
         Some(budget) => {
@@ -85,6 +97,10 @@ pub(crate) fn run(args: Args, common: &Common) -> super::Outcome {
     if let Some(search) = &search {
         json["search"] = json!(search);
         text = format!("{}\n\n{text}", table::trials(search));
+    }
+    if let Some(figures) = figures {
+        text += &format!("\n{}", low_rank::summary(&figures, outcome.report.size.stored_bytes));
+        json["decompose"] = figures;
     }
     common.print(&json, text);
     Ok(())

@@ -6,9 +6,9 @@ use serde::de::{DeserializeOwned, value::StrDeserializer};
 use serde::{Deserialize, Serialize};
 use slq::caffe::SolverJob;
 use slq::{
-    Advance, Budget, CodebookKind, Duration, Granularity, Initialisation, LayerOrder, LayerRule, MethodName,
-    MlqSettings, PartitionRule, PartitionScope, PruneRule, PruningSettings, Sensitivity, Settings,
-    TuningSettings, Weighting,
+    Advance, Budget, CodebookKind, DecomposeSettings, Duration, Granularity, Initialisation, LayerOrder,
+    LayerRule, MethodName, MlqSettings, PartitionRule, PartitionScope, PruneRule, PruningSettings,
+    Sensitivity, Settings, TuningSettings, Weighting,
 };
 
 use super::common::{ModelArgs, free_path};
@@ -154,6 +154,10 @@ pub(crate) struct Job {
     /// The recipe's budget
     #[arg(skip)]
     base_budget: Option<Budget>,
+    /// What the recipe wants done before the weights are shared
+    #[arg(skip)]
+    #[serde(default)]
+    decompose: Option<DecomposeSettings>,
 }
 
 /// A choice by the name that the library's settings have for it; the error lists the names there are.
@@ -179,6 +183,7 @@ impl Job {
         self.data = self.data.over(recipe.data);
         self.base = Some(recipe.settings);
         self.base_budget = recipe.budget;
+        self.decompose = recipe.decompose;
         Ok(self)
     }
 
@@ -191,6 +196,7 @@ impl Job {
             graph: self.graph.clone(),
             data: self.data.clone(),
             budget: self.budget().ok().flatten(),
+            decompose: self.decompose.clone(),
             settings: settings.clone(),
         }
     }
@@ -272,6 +278,17 @@ impl Job {
             return Err(slq::Error::Argument(text.into()));
         }
         Ok(budget)
+    }
+
+    /// The low rank that the recipe asks for first, with the run's seed.
+    pub(crate) fn decompose(&self, settings: &Settings) -> Result<Option<DecomposeSettings>, slq::Error> {
+        let Some(decompose) = &self.decompose else { return Ok(None) };
+        if self.solver.is_some() {
+            let text = "[decompose] in a recipe does not go with --solver, whose net keeps its layers";
+            return Err(slq::Error::Argument(text.into()));
+        }
+        decompose.check()?;
+        Ok(Some(DecomposeSettings { seed: settings.seed, ..decompose.clone() }))
     }
 
     /// The table of sensitivities, if one was named.

@@ -11,6 +11,7 @@ mod demo;
 mod eval;
 mod inspect;
 mod job;
+mod low_rank;
 mod progress;
 mod recipe;
 mod run;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use slq::{Budget, Settings};
+use slq::{Budget, DecomposeSettings, Settings};
 
 use super::data::DataArgs;
 
@@ -22,6 +22,8 @@ pub(crate) struct Recipe {
     pub(crate) data: DataArgs,
     /// A budget that chooses the widths.
     pub(crate) budget: Option<Budget>,
+    /// Layers are split into thin ones of low rank first.
+    pub(crate) decompose: Option<DecomposeSettings>,
     pub(crate) settings: Settings,
 }
 
@@ -65,8 +67,18 @@ mod tests {
         Recipe {
             model: Some("net.onnx".into()),
             budget: Some(Budget::Ratio(20.0)),
+            decompose: Some(low_rank()),
             settings,
             ..Recipe::default()
+        }
+    }
+
+    fn low_rank() -> DecomposeSettings {
+        let trp = slq::TrpSettings { period: 10, ..slq::TrpSettings::default() };
+        DecomposeSettings {
+            layers: vec!["conv1=auto".parse().unwrap(), "fc=12".parse().unwrap()],
+            trp: Some(trp),
+            ..DecomposeSettings::new(slq::Scheme::Spatial, slq::RankChoice::Flops(2.84))
         }
     }
 
@@ -79,7 +91,9 @@ mod tests {
             assert_eq!(Recipe::read(&path).unwrap(), recipe);
         }
         let text = std::fs::read_to_string(&path).unwrap();
-        for line in ["method = \"mlq\"", "lr-policy = \"step:0.1:200\"", "granularity = \"group:4\""] {
+        for line in
+            ["method = \"mlq\"", "lr-policy = \"step:0.1:200\"", "granularity = \"group:4\"", "flops = 2.84"]
+        {
             assert!(text.contains(line), "{line} is not in {text}");
         }
     }
@@ -91,7 +105,14 @@ mod tests {
         std::fs::write(&path, "[settings]\nbits = 4\ntraining.learning-rate = 0.02\n").unwrap();
         let settings = Recipe::read(&path).unwrap().settings;
         assert_eq!((settings.bits, settings.training.learning_rate), (4, 0.02));
+        let short = "[decompose]\nconvolutions = 'channel'\nranks = { energy = 0.9 }\nfine-tune.duration.epochs = 2.0\n";
+        std::fs::write(&path, short).unwrap();
+        let low_rank = Recipe::read(&path).unwrap().decompose.unwrap();
+        assert_eq!(low_rank.ranks, slq::RankChoice::Rule(slq::RankRule::Energy(0.9)));
+        assert_eq!(low_rank.fine_tune.unwrap().duration, slq::Duration::Epochs(2.0));
         for (text, word) in [
+            ("[decompose]\nconvolutions = 'channel'\n", "ranks"),
+            ("[decompose]\nranks = { flops = 2 }\nconvolutions = 'sideways'\n", "sideways"),
             ("[settings]\nbitss = 4\n", "bitss"),
             ("[settings]\n\nmethod = 'magic'\n", "line 3"),
             ("[settings]\ngranularity = 'group:0'\n", "group:0"),
