@@ -18,6 +18,8 @@ pub struct Layer {
     pub count: usize,
     /// Codebooks: equal, contiguous runs of weights.
     pub groups: usize,
+    /// Codebooks that the granularity asks for; more than `groups` where so many would cost more than they save.
+    pub asked: usize,
     /// Centroids of each codebook (K).
     pub size: usize,
 }
@@ -67,7 +69,8 @@ pub fn select_layers(graph: &Graph, settings: &Settings) -> Result<Vec<Layer>, C
             });
         }
         let wanted = settings.codebook_size(bits);
-        let groups = groups_for(tensor.shape(), q, settings.granularity, wanted);
+        let asked = asked_groups(tensor.shape(), q, settings.granularity);
+        let groups = merged_groups(asked, values.len(), wanted);
         // A codebook of a given shape has its size, however few weights take values from it.
         let shaped = settings.codebook != CodebookKind::Free || settings.method == MethodName::Inq;
         let size = if shaped { wanted } else { wanted.min(values.len() / groups).max(1) };
@@ -76,6 +79,7 @@ pub fn select_layers(graph: &Graph, settings: &Settings) -> Result<Vec<Layer>, C
             node: q.node.clone(),
             count: values.len(),
             groups,
+            asked,
             size,
         });
     }
@@ -85,12 +89,11 @@ pub fn select_layers(graph: &Graph, settings: &Settings) -> Result<Vec<Layer>, C
     Ok(layers)
 }
 
-/// Number of codebooks for a tensor. Codebooks run over contiguous weights, so per-channel ones need the
-/// output channels outermost; other layouts keep one codebook. Where the codebooks would take more bytes than
-/// coding saves, neighbouring groups are merged until they do not.
-fn groups_for(shape: &[usize], layer: &Quantizable, granularity: Granularity, size: usize) -> usize {
-    let (channels, count) = (shape[0], shape.iter().product::<usize>());
-    let mut groups = match granularity {
+/// Number of codebooks that a granularity means for a tensor. Codebooks run over contiguous weights, so per-channel
+/// ones need the output channels outermost; other layouts keep one codebook.
+fn asked_groups(shape: &[usize], layer: &Quantizable, granularity: Granularity) -> usize {
+    let channels = shape[0];
+    match granularity {
         _ if layer.channel_axis != 0 => 1,
         Granularity::Tensor => 1,
         Granularity::Channel => channels,
@@ -99,7 +102,12 @@ fn groups_for(shape: &[usize], layer: &Quantizable, granularity: Granularity, si
         Granularity::Group(n) => {
             (1..=n).rev().find(|d| channels.is_multiple_of(*d)).map_or(1, |d| channels / d)
         }
-    };
+    }
+}
+
+/// Where `groups` codebooks of `size` values would take more bytes than coding `count` weights saves, neighbouring
+/// ones are merged until they do not.
+fn merged_groups(mut groups: usize, count: usize, size: usize) -> usize {
     let saved = 4 * count - (count * usize::from(bits_for(size))).div_ceil(8);
     while groups > 1 && 4 * size * groups > saved {
         let step = (2..=groups).find(|d| groups.is_multiple_of(*d)).unwrap_or(groups);
@@ -157,11 +165,14 @@ mod tests {
     fn codebooks_that_cost_more_than_they_save_are_merged() {
         let q = Quantizable { weight: "w".into(), node: "n".into(), op: "Conv".into(), channel_axis: 0 };
         // Depthwise 3x3: nine weights of 36 bytes cannot pay for sixteen centroids each.
-        let groups = groups_for(&[32, 1, 3, 3], &q, Granularity::Channel, 16);
-        assert!(groups < 32 && 4 * 16 * groups <= 4 * 288 - 144, "{groups}");
-        assert_eq!(groups_for(&[64, 64, 3, 3], &q, Granularity::Channel, 16), 64);
-        assert_eq!(groups_for(&[64, 64, 3, 3], &q, Granularity::Group(4), 16), 16);
-        assert_eq!(groups_for(&[6, 64, 3, 3], &q, Granularity::Group(4), 16), 2);
+        let groups = |shape: &[usize], granularity| {
+            merged_groups(asked_groups(shape, &q, granularity), shape.iter().product(), 16)
+        };
+        let depthwise = groups(&[32, 1, 3, 3], Granularity::Channel);
+        assert!(depthwise < 32 && 4 * 16 * depthwise <= 4 * 288 - 144, "{depthwise}");
+        assert_eq!(groups(&[64, 64, 3, 3], Granularity::Channel), 64);
+        assert_eq!(groups(&[64, 64, 3, 3], Granularity::Group(4)), 16);
+        assert_eq!(groups(&[6, 64, 3, 3], Granularity::Group(4)), 2);
     }
 
     #[test]

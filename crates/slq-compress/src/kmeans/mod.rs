@@ -1,7 +1,7 @@
 //! Plain weight sharing: the optimal 1-D k-means codebook of every layer, no data, no re-training.
 
 use slq_codebook::{Algorithm, ClusterParams, Clustering, cluster_groups_weighted, even_groups};
-use slq_graph::{Graph, Palette};
+use slq_graph::{Graph, Palette, bits_for};
 
 use crate::error::CompressError;
 use crate::layers::Layer;
@@ -24,12 +24,39 @@ pub(crate) fn share(
     let shared: &Graph = graph;
     let palettes = layers
         .iter()
-        .map(|layer| palette(shared, layer, importance_of(importance, &layer.weight)))
+        .map(|layer| best_palette(shared, layer, importance_of(importance, &layer.weight)))
         .collect::<Result<Vec<_>, _>>()?;
     for (layer, palette) in layers.iter().zip(palettes) {
         store_palette(graph, &layer.weight, palette);
     }
     Ok(())
+}
+
+/// The codebooks asked for; where they had to be merged, one wider codebook for the whole tensor may make a smaller
+/// error in the same bytes, as it does for depthwise kernels.
+fn best_palette(graph: &Graph, layer: &Layer, importance: Option<&[f32]>) -> Result<Palette, CompressError> {
+    let merged = palette(graph, layer, importance)?;
+    let Some(size) = (layer.groups < layer.asked).then(|| widest_shared(layer)).flatten() else {
+        return Ok(merged);
+    };
+    let shared = palette(graph, &Layer { groups: 1, size, ..layer.clone() }, importance)?;
+    let values = graph.weights[&layer.weight].tensor.as_f32().unwrap_or_default();
+    let error = |palette: &Palette| squared_error(values, &palette.decode());
+    Ok(if error(&shared) < error(&merged) { shared } else { merged })
+}
+
+/// The most values, a power of two up to 256, of which one codebook and its codes take no more bytes than the merged
+/// codebooks and theirs.
+fn widest_shared(layer: &Layer) -> Option<usize> {
+    let bytes = |groups: usize, size: usize| {
+        4 * groups * size + (layer.count * usize::from(bits_for(size))).div_ceil(8)
+    };
+    let room = bytes(layer.groups, layer.size);
+    (1..=8).rev().map(|bits| 1 << bits).find(|&size| size <= layer.count && bytes(1, size) <= room)
+}
+
+fn squared_error(values: &[f32], found: &[f32]) -> f64 {
+    values.iter().zip(found).map(|(v, f)| f64::from(v - f).powi(2)).sum()
 }
 
 fn palette(graph: &Graph, layer: &Layer, importance: Option<&[f32]>) -> Result<Palette, CompressError> {
@@ -83,5 +110,32 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn channels_too_small_for_codebooks_of_their_own_share_a_wider_one() {
+        let mut graph = slq_zoo::build("mobilenet-v2", 0).unwrap();
+        let settings = Settings {
+            method: MethodName::Kmeans,
+            bits: 4,
+            granularity: Granularity::Channel,
+            ..Settings::default()
+        };
+        let before = graph.clone();
+        let layers = select_layers(&graph, &settings).unwrap();
+        share(&mut graph, &layers, None).unwrap();
+        let mut wider = 0;
+        for layer in layers.iter().filter(|l| l.groups < l.asked) {
+            let values = before.weights[&layer.weight].tensor.as_f32().unwrap();
+            let palette = graph.weights[&layer.weight].palette.as_ref().unwrap();
+            let merged = super::palette(&before, layer, None).unwrap();
+            let error = |p: &Palette| squared_error(values, &p.decode());
+            assert!(error(palette) <= error(&merged), "{}", layer.weight);
+            let bytes =
+                |p: &Palette| 4 * p.codebook().len() + (layer.count * usize::from(p.bits())).div_ceil(8);
+            assert!(bytes(palette) <= bytes(&merged), "{}", layer.weight);
+            wider += usize::from(palette.codebook_size() > layer.size);
+        }
+        assert!(wider > 10, "{wider} layers");
     }
 }
