@@ -127,13 +127,13 @@ fn compress_once(
                 Some(importance(&mut executor, &calibration, &names(layers))?)
             }
         };
-        kmeans::share(&mut graph, layers, importance.as_ref())?;
+        kmeans::share(&mut graph, layers, importance.as_ref(), settings.corrects())?;
         executor.load_parameters(&graph)?;
         let accuracy = test_accuracy(&mut executor, data, settings)?;
         observer.on(&Event::Final(accuracy));
         final_accuracy = Some(accuracy);
     } else {
-        kmeans::share(&mut graph, layers, None)?;
+        kmeans::share(&mut graph, layers, None, settings.corrects())?;
     }
     let report =
         report(&graph, settings, baseline, final_accuracy, Vec::new(), began.elapsed().as_secs_f64());

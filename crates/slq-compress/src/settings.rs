@@ -28,6 +28,8 @@ pub struct Settings {
     pub codebook: CodebookKind,
     /// What weighs the values when they are clustered.
     pub weighting: Weighting,
+    /// Whether k-means puts back what it is expected to shift, into batch-norm statistics and biases.
+    pub correction: bool,
     /// Order in which clusters are fixed.
     pub partition: PartitionRule,
     /// Among which clusters a measured partition compares.
@@ -69,6 +71,7 @@ impl Default for Settings {
             codebook_size: None,
             codebook: CodebookKind::Free,
             weighting: Weighting::None,
+            correction: true,
             partition: PartitionRule::Magnitude,
             partition_scope: PartitionScope::Layer,
             initialisation: Initialisation::Published,
@@ -169,6 +172,11 @@ impl Settings {
     /// Whether the method re-trains, in rounds.
     pub fn retrains(&self) -> bool {
         self.method != MethodName::Kmeans
+    }
+
+    /// Whether what sharing is expected to shift is put back: re-training does that better where there is some.
+    pub(crate) fn corrects(&self) -> bool {
+        self.correction && !self.retrains()
     }
 
     /// Whether anything is measured on calibration images.

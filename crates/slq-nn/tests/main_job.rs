@@ -130,6 +130,27 @@ fn kmeans_needs_no_data() {
 }
 
 #[test]
+fn kmeans_moves_batch_norms_by_what_sharing_shifts_unless_told_not_to() {
+    let dir = tempfile::tempdir().unwrap();
+    let [net, out] = ["net.onnx", "k.onnx"].map(|n| path(&dir, n));
+    run(&["convert", "zoo:resnet20", &net]);
+    // All means are 0 and all variances 1 in a network fresh from its initialisation.
+    let moved = |file: &str| {
+        let report = json(&["inspect", file]);
+        let layers = report["layers"].as_array().unwrap();
+        let moved =
+            layers.iter().filter(|l| l["name"].as_str().unwrap().contains("running_") && l["distinct"] != 1);
+        moved.count()
+    };
+    let args = ["compress", &net, "--method", "kmeans", "--bits", "2", "-o", &out];
+    run(&args);
+    assert_eq!(moved(&net), 0);
+    assert!(moved(&out) > 20, "{}", moved(&out));
+    run(&[&args[..], &["--no-correction"]].concat());
+    assert_eq!(moved(&out), 0);
+}
+
+#[test]
 fn distillation_needs_no_labels_of_the_right_network() {
     let dir = tempfile::tempdir().unwrap();
     let [run_dir, out] = ["run", "d.onnx"].map(|n| path(&dir, n));

@@ -204,6 +204,7 @@ fn flags_that_contradict_each_other_are_named() {
         (&["--codebook", "uniform", "--codebook-size", "8"], "even"),
         (&["--sparsity", "0.5"], "--sparsity"),
         (&["--method", "deep-compression", "--sparsity", "1"], "sparsity"),
+        (&["--no-correction"], "--no-correction"),
         (&["--tune-lr", "0.1"], "--tune-epochs"),
         (&["--codebook", "pow2", "--tune-epochs", "1"], "tune-epochs"),
         (&["--bits", "3", "--max-drop", "1"], "--bits"),

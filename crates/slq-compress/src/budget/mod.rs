@@ -266,7 +266,7 @@ impl Search<'_> {
         let settings = self.settings_for(allocation);
         let mut graph = self.graph.clone();
         let layers = select_layers(&graph, &settings)?;
-        kmeans::share(&mut graph, &layers, None)?;
+        kmeans::share(&mut graph, &layers, None, settings.corrects())?;
         self.accuracy(&graph, &data.test, &settings).map(Some)
     }
 

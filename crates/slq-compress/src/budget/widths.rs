@@ -216,7 +216,8 @@ mod tests {
             assert_eq!(layers.len(), 4);
             let narrowest = Settings { bits: settings.lowest_bits(), ..settings };
             let mut shared = graph.clone();
-            crate::kmeans::share(&mut shared, &select_layers(&graph, &narrowest).unwrap(), None).unwrap();
+            let narrow = select_layers(&graph, &narrowest).unwrap();
+            crate::kmeans::share(&mut shared, &narrow, None, false).unwrap();
             let floats = 4 * (431_080 - 430_500);
             assert_eq!(Size::of(&shared).stored_bytes, floats + total_bytes(&layers, &[0; 4]));
             assert!(layers.iter().all(|l| l.widths.windows(2).all(|p| p[1].error < p[0].error)));

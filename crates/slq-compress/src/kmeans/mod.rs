@@ -1,5 +1,8 @@
 //! Plain weight sharing: the optimal 1-D k-means codebook of every layer, no data, no re-training.
 
+mod correction;
+mod moments;
+
 use slq_codebook::{Algorithm, ClusterParams, Clustering, cluster_groups_weighted, even_groups};
 use slq_graph::{Graph, Palette, bits_for};
 
@@ -12,7 +15,8 @@ use crate::sensitivity::{Importance, importance_of};
 /// every distinct value.
 const EXACT_LIMIT: usize = 4_000_000;
 
-/// Moves the weights of `layers` onto their optimal codebooks; `importance` weighs them.
+/// Moves the weights of `layers` onto their optimal codebooks; `importance` weighs them. With `correct`, what that
+/// is expected to shift behind them is put back into batch-norm statistics and biases.
 ///
 /// # Errors
 /// [`CompressError::Cluster`] naming the layer whose weights cannot be clustered.
@@ -20,12 +24,16 @@ pub(crate) fn share(
     graph: &mut Graph,
     layers: &[Layer],
     importance: Option<&Importance>,
+    correct: bool,
 ) -> Result<(), CompressError> {
     let shared: &Graph = graph;
     let palettes = layers
         .iter()
         .map(|layer| best_palette(shared, layer, importance_of(importance, &layer.weight)))
         .collect::<Result<Vec<_>, _>>()?;
+    if correct {
+        correction::correct(graph, layers, &palettes);
+    }
     for (layer, palette) in layers.iter().zip(palettes) {
         store_palette(graph, &layer.weight, palette);
     }
@@ -92,7 +100,7 @@ mod tests {
             let before = slq_zoo::build("lenet", 3).unwrap();
             let mut graph = before.clone();
             let layers = select_layers(&graph, &settings).unwrap();
-            share(&mut graph, &layers, None).unwrap();
+            share(&mut graph, &layers, None, false).unwrap();
             for layer in &layers {
                 let weight = &graph.weights[&layer.weight];
                 let palette = weight.palette.as_ref().unwrap();
@@ -123,7 +131,7 @@ mod tests {
         };
         let before = graph.clone();
         let layers = select_layers(&graph, &settings).unwrap();
-        share(&mut graph, &layers, None).unwrap();
+        share(&mut graph, &layers, None, false).unwrap();
         let mut wider = 0;
         for layer in layers.iter().filter(|l| l.groups < l.asked) {
             let values = before.weights[&layer.weight].tensor.as_f32().unwrap();

@@ -48,6 +48,9 @@ pub(crate) struct Job {
     /// What weighs the values when they are clustered: none or fisher (needs data) [default: none]
     #[arg(long, value_name = "WHAT", value_parser = named::<Weighting>)]
     cluster_weights: Option<Weighting>,
+    /// kmeans: leave batch-norm statistics and biases as they are, not moved by what sharing is expected to shift
+    #[arg(long)]
+    no_correction: bool,
     /// Order in which clusters are fixed: loss, taylor, magnitude or reversed [default: magnitude, which measures best]
     #[arg(long, value_parser = named::<PartitionRule>)]
     partition: Option<PartitionRule>,
@@ -231,6 +234,7 @@ impl Job {
             codebook_size: self.codebook_size.or(base.codebook_size.filter(|_| self.bits.is_none())),
             codebook: self.codebook.unwrap_or(base.codebook),
             weighting: self.cluster_weights.unwrap_or(base.weighting),
+            correction: base.correction && !self.no_correction,
             partition: self.partition.unwrap_or(base.partition),
             partition_scope: self.partition_scope.unwrap_or(base.partition_scope),
             initialisation: self.init.unwrap_or(base.initialisation),
@@ -301,8 +305,8 @@ impl Job {
 
     /// Flags of one method beside another are a mistake, not something to pass over.
     fn refuse_foreign_flags(&self, method: MethodName) -> Result<(), slq::Error> {
-        use MethodName::{DeepCompression, Inq, Mlq, Slq};
-        let owned: [(bool, &str, &[MethodName]); 12] = [
+        use MethodName::{DeepCompression, Inq, Kmeans, Mlq, Slq};
+        let owned: [(bool, &str, &[MethodName]); 13] = [
             (self.codebook.is_some_and(|c| c != CodebookKind::Free), "--codebook", &[Slq, Mlq]),
             (self.partition.is_some(), "--partition", &[Slq]),
             (self.partition_scope.is_some(), "--partition-scope", &[Slq]),
@@ -315,6 +319,7 @@ impl Job {
             (self.sparsity.is_some(), "--sparsity", &[DeepCompression]),
             (self.prune_steps.is_some(), "--prune-steps", &[DeepCompression]),
             (self.prune_by.is_some(), "--prune-by", &[DeepCompression]),
+            (self.no_correction, "--no-correction", &[Kmeans]),
         ];
         let text = |m: MethodName| serde_json::to_value(m).map(|v| v.as_str().unwrap_or("").to_owned());
         for (given, flag, methods) in owned {
