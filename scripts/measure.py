@@ -137,6 +137,7 @@ class Measurement:
             command = "train" if settings is None else "decompose" if settings[0] == "decompose" else "compress"
             given = [str(self.models[source][seed % len(self.models[source])])] if source else self.model
             more = plan["reference"] if settings is None else settings[1:] if command == "decompose" else settings
+            more = [word.replace("{prepared}", str(self.out / "prepared.onnx")) for word in more]
             arguments = [command, *given, *more, "--data", self.data, "--seed", str(seed), "-o", str(model)]
             folder = ["--run-dir", f"{stem}.run"] if command == "compress" and "kmeans" not in settings else []
             found = run(self.slq, [*arguments, *self.threads, *folder], report)

@@ -3,7 +3,8 @@
 Keys of a plan: "model" (arguments that name the network) or "prepare" (arguments of the `slq train` that makes it;
 "prepare-validation" where that differs on a validation split); "data"; "eval" (preprocessing that the files do not
 carry); "reference" (arguments of the float network's further training, or None); "runs" (arguments of `slq compress`, or of
-`slq decompose` where that word comes first; "after:NAME" lets a run start from what another one made); "seeds".
+`slq decompose` where that word comes first; "after:NAME" lets a run start from what another one made; "{prepared}" is
+the network that "prepare" makes); "seeds".
 """
 from pathlib import Path
 
@@ -164,7 +165,7 @@ def plans(shared):
                         ("TRP", trp(scheme, ratio, lr)),
                     )
                 },
-                "spatial TRP then K=17": ["after:spatial TRP", *resnet(5)],
+                "spatial TRP then K=17": ["after:spatial TRP", *resnet(5, "--teacher", "{prepared}")],
             },
         },
         "resnet20-low-bits": {

@@ -29,6 +29,9 @@ pub struct RunState {
     pub model: String,
     /// Fingerprint of the data.
     pub data: String,
+    /// Fingerprint of the teacher, where it is another network.
+    #[serde(default)]
+    pub teacher: Option<String>,
     /// Accuracy of the network as it came.
     pub baseline: Option<Accuracy>,
     /// The rounds that are complete.
@@ -44,12 +47,13 @@ pub struct RunState {
 
 impl RunState {
     /// The state of a run that has not done a round yet.
-    pub fn new(settings: &Settings, graph: &Graph, data: &TrainingData) -> Self {
+    pub fn new(settings: &Settings, graph: &Graph, data: &TrainingData, teacher: Option<&Graph>) -> Self {
         Self {
             version: VERSION,
             settings: settings.clone(),
             model: model_fingerprint(graph),
             data: data_fingerprint(data),
+            teacher: teacher.map(model_fingerprint),
             baseline: None,
             rounds: Vec::new(),
             memory: Vec::new(),
@@ -69,6 +73,9 @@ impl RunState {
         }
         if self.data != other.data {
             return differs("data");
+        }
+        if self.teacher != other.teacher {
+            return differs("a teacher");
         }
         if self.settings != other.settings {
             return differs("settings");
@@ -197,7 +204,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let run = RunDir::create(&dir.path().join("deep/run")).unwrap();
         let mut graph = slq_zoo::build("lenet", 0).unwrap();
-        let mut state = RunState::new(&Settings::default(), &graph, &data());
+        let mut state = RunState::new(&Settings::default(), &graph, &data(), None);
         assert_eq!(run.state().unwrap(), None);
         let round = RoundReport {
             fixed_fraction: 0.5,
@@ -222,13 +229,22 @@ mod tests {
     #[test]
     fn another_job_is_told_apart_by_what_differs() {
         let graph = slq_zoo::build("lenet", 0).unwrap();
-        let state = RunState::new(&Settings::default(), &graph, &data());
-        let other_model = RunState::new(&Settings::default(), &slq_zoo::build("lenet", 1).unwrap(), &data());
-        let other_settings = RunState::new(&Settings { bits: 4, ..Settings::default() }, &graph, &data());
+        let state = RunState::new(&Settings::default(), &graph, &data(), None);
+        let other_model =
+            RunState::new(&Settings::default(), &slq_zoo::build("lenet", 1).unwrap(), &data(), None);
+        let other_settings =
+            RunState::new(&Settings { bits: 4, ..Settings::default() }, &graph, &data(), None);
         let mut fewer = data();
         fewer.train = fewer.train.subset(":3").unwrap();
-        let other_data = RunState::new(&Settings::default(), &graph, &fewer);
-        for (what, other) in [("a model", other_model), ("settings", other_settings), ("data", other_data)] {
+        let taught = RunState::new(&Settings::default(), &graph, &data(), Some(&graph));
+        let other_data = RunState::new(&Settings::default(), &graph, &fewer, None);
+        let others = [
+            ("a model", other_model),
+            ("settings", other_settings),
+            ("data", other_data),
+            ("a teacher", taught),
+        ];
+        for (what, other) in others {
             let error = state.check_same_job(&other, Path::new("x")).unwrap_err();
             assert!(matches!(error, CompressError::Fingerprint { what: w, .. } if w == what), "{what}");
         }

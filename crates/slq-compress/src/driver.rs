@@ -24,7 +24,7 @@ use crate::sensitivity::{Importance, importance};
 use crate::settings::{MethodName, Settings};
 use crate::slq::Slq;
 use crate::training::{
-    Course, Span, TrainingData, check_fit, check_trainable, evaluate, executor, retrain_with,
+    Course, Span, TrainingData, check_fit, check_trainable, evaluate, executor, retrain_with, teacher,
 };
 
 /// Where and how a run works, beside its settings.
@@ -36,11 +36,13 @@ pub struct RunOptions<'a> {
     pub resume: bool,
     /// Instruction set.
     pub isa: Isa,
+    /// Whose outputs distillation trains towards; `None` for those of the network that is compressed, as it came.
+    pub teacher: Option<&'a Graph>,
 }
 
 impl Default for RunOptions<'_> {
     fn default() -> Self {
-        Self { run_dir: None, resume: false, isa: Isa::detect() }
+        Self { run_dir: None, resume: false, isa: Isa::detect(), teacher: None }
     }
 }
 
@@ -197,10 +199,7 @@ impl<'a> Run<'a> {
         options: RunOptions<'_>,
     ) -> Result<Self, CompressError> {
         let training = &settings.training;
-        let mut teacher = training
-            .distill
-            .map(|_| executor(&graph, &settings.training, settings.seed, options.isa))
-            .transpose()?;
+        let mut teacher = teacher(options.teacher, &graph, training, settings.seed, options.isa)?;
         let (train, calibration) = if settings.measures() {
             let portion = Portion::Count(settings.calibration);
             let (train, held_out) = data.train.split_off_validation(portion, settings.seed)?;
@@ -220,7 +219,7 @@ impl<'a> Run<'a> {
             }
             _ => None,
         };
-        let mut state = RunState::new(settings, &graph, data);
+        let mut state = RunState::new(settings, &graph, data, options.teacher.filter(|_| teacher.is_some()));
         let dir = options.run_dir.map(RunDir::create).transpose()?;
         let mut resumed = false;
         if let Some(dir) = &dir {

@@ -46,6 +46,8 @@ pub struct TrainOptions<'a> {
     pub seed: u64,
     /// Instruction set.
     pub isa: Isa,
+    /// Whose outputs distillation trains towards; `None` for those of the network itself, as it came.
+    pub teacher: Option<&'a Graph>,
     /// Where the training stood when the parameters were saved; default: at its beginning.
     pub resume: Option<Standing>,
     /// Called after every so many steps.
@@ -55,7 +57,7 @@ pub struct TrainOptions<'a> {
 }
 
 /// Trains all parameters of `graph`; palettes are dropped, since their weights move. With
-/// [`TrainingSettings::distill`] the network is trained towards its own outputs at the start.
+/// [`TrainingSettings::distill`] the network is trained towards its own outputs at the start, or a teacher's.
 ///
 /// # Errors
 /// [`CompressError::Setting`] for settings that cannot be, [`CompressError::TooFewImages`] for less than one batch
@@ -86,11 +88,10 @@ pub fn train_with(
     for weight in graph.weights.values_mut() {
         weight.palette = None;
     }
-    let TrainOptions { seed, isa, resume, mut snapshots, snapshot_at_end } = options;
+    let TrainOptions { seed, isa, teacher, resume, mut snapshots, snapshot_at_end } = options;
     let mut executor = training::executor(&graph, settings, seed, isa)?;
     check_trainable(&mut executor, data, settings.batch)?;
-    let mut teacher =
-        settings.distill.map(|_| training::executor(&graph, settings, seed, isa)).transpose()?;
+    let mut teacher = training::teacher(teacher, &graph, settings, seed, isa)?;
     let baseline = evaluate(&mut executor, &data.test, &data.transform, settings.batch)?;
     observer.on(&Event::Baseline(baseline));
     let iterations = settings.duration.iterations(data.train.len(), settings.batch * settings.iter_size);

@@ -47,6 +47,38 @@ pub(crate) fn executor(
     Ok(CpuExecutor::new(graph, settings.batch, &EngineOptions { isa, batch_norm, seed, heads })?)
 }
 
+/// The network whose outputs distillation trains towards, where the settings ask for it: `other`, or `graph` itself.
+///
+/// # Errors
+/// [`CompressError::Setting`] for a teacher that takes other images or tells other classes apart.
+pub(crate) fn teacher(
+    other: Option<&Graph>,
+    graph: &Graph,
+    settings: &TrainingSettings,
+    seed: u64,
+    isa: Isa,
+) -> Result<Option<CpuExecutor>, CompressError> {
+    if settings.distill.is_none() {
+        return Ok(None);
+    }
+    let mut student = executor(graph, settings, seed, isa)?;
+    let Some(other) = other else { return Ok(Some(student)) };
+    // The heads of a solver's net are the student's own.
+    let settings = TrainingSettings { heads: Vec::new(), ..settings.clone() };
+    let mut teacher = executor(other, &settings, seed, isa)?;
+    let taught = (teacher.image_shape().to_vec(), teacher.classes()?);
+    let wanted = (student.image_shape().to_vec(), student.classes()?);
+    if taught != wanted {
+        let text = |(shape, classes): (Vec<usize>, usize)| {
+            let shape: Vec<_> = shape.iter().map(usize::to_string).collect();
+            format!("images of {} and {classes} outputs", shape.join("x"))
+        };
+        let reason = format!("it has {}, the network {}", text(taught), text(wanted));
+        return Err(CompressError::Setting { name: "teacher", reason });
+    }
+    Ok(Some(teacher))
+}
+
 /// Runs SGD steps on `executor`; with a `teacher`, towards its outputs instead of the labels. The learning rate
 /// starts anew with each call.
 ///

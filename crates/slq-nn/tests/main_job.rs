@@ -4,7 +4,7 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use common::{fashion_mnist, json, path, python, run, sample_model, shared, slq};
+use common::{fails, fashion_mnist, json, path, python, run, sample_model, shared, slq};
 
 /// Arguments of a short run on the sample: three rounds of a few steps.
 fn short_run<'a>(model: &'a str, run_dir: &'a str, out: &'a str) -> Vec<&'a str> {
@@ -159,6 +159,30 @@ fn distillation_needs_no_labels_of_the_right_network() {
     args.extend(["--distill", "2"]);
     let report = json(&args);
     assert!(report["final"]["top1"].as_f64().unwrap() > 0.95, "{report}");
+}
+
+#[test]
+fn another_network_teaches() {
+    let dir = tempfile::tempdir().unwrap();
+    let [run_dir, out, taught] = ["run", "t.onnx", "taught.onnx"].map(|n| path(&dir, n));
+    let teacher = sample_model();
+    let train =
+        ["train", "zoo:lenet", "--data", "mnist-10k", "--iterations", "150", "--lr", "0.01", "-o", &taught];
+    let report = json(&[&train[..], &["--distill", "1", "--teacher", &teacher]].concat());
+    assert!(report["baseline"]["top1"].as_f64().unwrap() < 0.3, "{report}");
+    let learned = report["final"]["top1"].as_f64().unwrap();
+    assert!(learned > 0.8, "{report}");
+
+    // A student that goes on learning from its teacher while its weights are shared.
+    let mut args = short_run(&taught, &run_dir, &out);
+    args.extend(["--distill", "1", "--teacher", &teacher, "--lr", "0.01"]);
+    let report = json(&args);
+    assert!(report["final"]["top1"].as_f64().unwrap() > learned, "{learned} {report}");
+
+    assert!(fails(&[&train[..], &["--teacher", &teacher]].concat(), 1).contains("--distill"));
+    let other = ["--distill", "--teacher", "zoo:resnet20"];
+    let said = fails(&[&train[..], &other].concat(), 1);
+    assert!(said.contains("teacher") && said.contains("3x32x32") && said.contains("1x28x28"), "{said}");
 }
 
 #[test]

@@ -255,7 +255,7 @@ impl Search<'_> {
         let chosen = best.unwrap_or(0);
         let settings = self.settings_for(&candidates[chosen].1);
         let run_dir = self.dir.run(if settings.retrains() { Some("chosen") } else { None });
-        let options = RunOptions { run_dir: run_dir.as_deref(), resume: true, isa: self.options.isa };
+        let options = RunOptions { run_dir: run_dir.as_deref(), resume: true, ..self.options };
         let outcome = compress(self.graph, self.data, &settings, options, self.observer)?;
         Ok((outcome, SearchReport { budget, validation_baseline: None, trials, chosen }))
     }
@@ -299,7 +299,7 @@ impl Search<'_> {
             let settings = self.settings_for(&sizes[at]);
             let run_dir =
                 self.dir.run(settings.retrains().then(|| format!("trial-{}", place + 1)).as_deref());
-            let options = RunOptions { run_dir: run_dir.as_deref(), resume: true, isa: self.options.isa };
+            let options = RunOptions { run_dir: run_dir.as_deref(), resume: true, ..self.options };
             let began = Instant::now();
             let outcome = compress(self.graph.clone(), Some(&part), &settings, options, self.observer)?;
             trial.validation = outcome.report.final_accuracy;

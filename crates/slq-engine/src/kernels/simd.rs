@@ -46,6 +46,10 @@ pub(crate) trait Masked: Simd {
     /// # Safety
     /// As [`Simd::zero`].
     unsafe fn clamp(v: Self::V, lo: Self::V, hi: Self::V) -> Self::V;
+    /// Asks for the cache line of `p`, which may lie anywhere.
+    /// # Safety
+    /// As [`Simd::zero`].
+    unsafe fn announce(p: *const f32);
 }
 
 /// Four lanes of plain code.
@@ -180,6 +184,11 @@ mod x86 {
             // SAFETY: see above. The second operand is returned when one is not a number.
             unsafe { _mm256_min_ps(hi, _mm256_max_ps(lo, v)) }
         }
+        #[inline(always)]
+        unsafe fn announce(p: *const f32) {
+            // SAFETY: the caller's promise; a hint only, no access.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) };
+        }
     }
 
     impl Masked for Avx512 {
@@ -197,6 +206,11 @@ mod x86 {
         unsafe fn clamp(v: __m512, lo: __m512, hi: __m512) -> __m512 {
             // SAFETY: see above. The second operand is returned when one is not a number.
             unsafe { _mm512_min_ps(hi, _mm512_max_ps(lo, v)) }
+        }
+        #[inline(always)]
+        unsafe fn announce(p: *const f32) {
+            // SAFETY: the caller's promise; a hint only, no access.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) };
         }
     }
 }

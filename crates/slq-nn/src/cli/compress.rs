@@ -64,17 +64,21 @@ pub(crate) fn run(args: Args, common: &Common) -> super::Outcome {
         job.recipe(&settings).write(&dir.join(RECIPE))?;
     }
     let mut progress = Progress::new(common);
-    let options = RunOptions { run_dir: run_dir.as_deref(), resume, isa: common.isa() };
+    let mut teacher = job.open_teacher(&settings)?;
     let data = data.as_ref();
     let (graph, figures) = match &decompose {
         None => (graph, None),
         Some(decompose) => {
+            // What the network was before teaches what becomes of it in both parts.
+            teacher = teacher.or_else(|| settings.training.distill.map(|_| graph.clone()));
             // The layers are no longer those of the prototxt that the network may have come from.
             caffe = None;
             let (graph, figures) = low_rank::low_rank(graph, data, decompose, run_dir.as_deref(), common)?;
             (graph, Some(figures))
         }
     };
+    let options =
+        RunOptions { run_dir: run_dir.as_deref(), resume, isa: common.isa(), teacher: teacher.as_ref() };
     let (mut outcome, search) = match budget {
         None => (slq::compress(graph, data, &settings, options, &mut progress)?, None),
         Some(budget) => {

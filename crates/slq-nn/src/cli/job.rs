@@ -132,6 +132,10 @@ pub(crate) struct Job {
     /// for each round
     #[arg(long, value_name = "FILE")]
     solver: Option<PathBuf>,
+    /// Network whose outputs --distill trains towards [default: the one that is compressed, as it came]
+    #[arg(long, value_name = "MODEL")]
+    #[serde(default)]
+    teacher: Option<String>,
     /// Settings, model and data from a file such as recipe.toml in a run directory; flags win over it
     #[arg(long, value_name = "FILE")]
     recipe: Option<PathBuf>,
@@ -168,6 +172,14 @@ pub(crate) fn named<T: DeserializeOwned>(name: &str) -> Result<T, String> {
     T::deserialize(StrDeserializer::<serde::de::value::Error>::new(name)).map_err(|e| e.to_string())
 }
 
+/// Opens the network that `--teacher` names.
+pub(crate) fn teacher(model: Option<&str>, distill: Option<f32>) -> Result<Option<slq::Graph>, slq::Error> {
+    if model.is_some() && distill.is_none() {
+        return Err(slq::Error::Argument("--teacher: give --distill, too; labels need no teacher".into()));
+    }
+    model.map(|name| slq::open(name).map(|model| model.graph)).transpose()
+}
+
 impl Job {
     /// The job with its seed, and with what its recipe says in place of what was not given.
     pub(crate) fn completed(mut self, seed: Option<u64>) -> Result<Self, slq::Error> {
@@ -184,6 +196,7 @@ impl Job {
             return Err(slq::Error::Argument(format!("'{}' names no model: give one", path.display())));
         }
         self.data = self.data.over(recipe.data);
+        self.teacher = self.teacher.or(recipe.teacher);
         self.base = Some(recipe.settings);
         self.base_budget = recipe.budget;
         self.decompose = recipe.decompose;
@@ -198,6 +211,7 @@ impl Job {
             weights: self.weights.clone(),
             graph: self.graph.clone(),
             data: self.data.clone(),
+            teacher: self.teacher.clone(),
             budget: self.budget().ok().flatten(),
             decompose: self.decompose.clone(),
             settings: settings.clone(),
@@ -347,6 +361,11 @@ impl Job {
     pub(crate) fn named_model(&self) -> ModelArgs {
         let model = self.model.clone().unwrap_or_default();
         ModelArgs { model, weights: self.weights.clone(), graph: self.graph.clone() }
+    }
+
+    /// The network that teaches, where another one than the student is named.
+    pub(crate) fn open_teacher(&self, settings: &Settings) -> Result<Option<slq::Graph>, slq::Error> {
+        teacher(self.teacher.as_deref(), settings.training.distill)
     }
 
     /// Where checkpoints go, for methods that make any.

@@ -19,6 +19,8 @@ pub(crate) struct Recipe {
     pub(crate) model: Option<String>,
     pub(crate) weights: Option<PathBuf>,
     pub(crate) graph: Option<PathBuf>,
+    /// Whose outputs distillation trains towards; the network itself where there is none.
+    pub(crate) teacher: Option<String>,
     pub(crate) data: DataArgs,
     /// A budget that chooses the widths.
     pub(crate) budget: Option<Budget>,

@@ -8,6 +8,7 @@ use slq::{Duration, LearningRate, SaveOptions, TrainOptions, Trained, TrainingDa
 
 use super::common::Common;
 use super::data::DataArgs;
+use super::job::teacher;
 use super::progress::{Progress, percent};
 use super::solver::SolverModelArgs;
 use super::training::TrainingArgs;
@@ -31,6 +32,9 @@ pub(crate) struct Args {
     iterations: Option<u64>,
     #[command(flatten)]
     training: TrainingArgs,
+    /// Network whose outputs --distill trains towards [default: the one that is trained, as it came]
+    #[arg(long, value_name = "MODEL")]
+    teacher: Option<String>,
     /// Go on from a solver state, with the caffemodel that it names or --weights
     #[arg(long, value_name = "SOLVERSTATE", requires = "solver")]
     snapshot: Option<PathBuf>,
@@ -76,7 +80,14 @@ fn by_flags(args: &Args, common: &Common) -> super::Outcome {
     let settings = args.training.settings(base);
     let settings = TrainingSettings { duration: duration(args, settings.duration), ..settings };
     let mut progress = Progress::new(common);
-    let trained = slq::train(model.graph, &data, &settings, common.seed(), common.isa(), &mut progress)?;
+    let teacher = teacher(args.teacher.as_deref(), settings.distill)?;
+    let options = TrainOptions {
+        seed: common.seed(),
+        isa: common.isa(),
+        teacher: teacher.as_ref(),
+        ..Default::default()
+    };
+    let trained = slq::train_with(model.graph, &data, &settings, options, &mut progress)?;
     report(args, common, trained, &data, &settings, &[], |graph| (graph, model.caffe))
 }
 
@@ -97,9 +108,11 @@ fn by_solver(args: &Args, mut job: SolverJob, common: &Common) -> super::Outcome
         Some(snapshots) => snapshots.write(&job, graph, standing).map_err(|e| Box::new(e) as _),
         None => Ok(()),
     };
+    let teacher = teacher(args.teacher.as_deref(), settings.distill)?;
     let options = TrainOptions {
         seed: job.seed,
         isa: common.isa(),
+        teacher: teacher.as_ref(),
         resume,
         snapshots: Some((every.unwrap_or(u64::MAX), &mut write)),
         snapshot_at_end: at_end,

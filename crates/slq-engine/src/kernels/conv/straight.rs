@@ -191,7 +191,13 @@ unsafe fn body<S: Masked, const ROWS: usize>(panel: &Panel<'_>, views: &[View], 
             let masks = view.masks.map(|m| S::mask(m));
             let mut from = view.at.map(|at| x.as_ptr().wrapping_offset(at as isize));
             let mut a = panel.a.as_ptr().wrapping_add(t * ROWS);
+            // The last tap looks furthest down; what the next tile will see there comes in meanwhile. Planes lie pages
+            // apart, where hardware does not look ahead.
+            let last = t + 1 == views.len();
             for _ in 0..panel.channels {
+                if last {
+                    from.iter().for_each(|p| S::announce(p.wrapping_add(2 * S::LANES)));
+                }
                 let b = [S::load_masked(from[0], masks[0]), S::load_masked(from[1], masks[1])];
                 for (r, acc) in acc.iter_mut().enumerate() {
                     let v = S::splat(a.wrapping_add(r));
