@@ -24,7 +24,8 @@ MLQ = ["--rank-by", "size"]
 def distilled(half):
     """SLQ towards the float network's outputs, on every second image."""
     subsets = ["--train-subset", f"{half}::2", "--test-subset", f"{1 - half}::2"]
-    return ["--distill", "--epochs-per-round", "4", "--lr", "0.001", "--batch", "16", "--freeze-batch-norm", *IMAGENET, *subsets]
+    training = ["--epochs-per-round", "4", "--lr", "0.00005", "--weight-decay", "0", "--batch", "16", "--freeze-batch-norm"]
+    return ["--distill", "--init", "exact", *training, *IMAGENET, *subsets]
 
 
 def lenet(bits, lr, iterations, *more):
@@ -41,13 +42,13 @@ def decompose(scheme, ratio, *more):
 
 
 def factors(scheme, ratio, lr):
-    """Split first, then eight epochs on the factors."""
-    return decompose(scheme, ratio, "--fine-tune-epochs", "8", "--lr", lr, *DISTILLED)
+    """Split first, then four epochs on the factors."""
+    return decompose(scheme, ratio, "--fine-tune-epochs", "4", "--lr", lr, *DISTILLED)
 
 
-def trp(scheme, ratio, lr):
-    """Four epochs at low rank, then four on the factors."""
-    epochs = ["--epochs", "4", "--fine-tune-epochs", "4", "--fine-tune-lr", lr]
+def trp(scheme, ratio, lr, low_rank=4, split=4):
+    """Epochs at low rank, then epochs on the factors."""
+    epochs = ["--epochs", str(low_rank), "--fine-tune-epochs", str(split), "--fine-tune-lr", lr]
     return decompose(scheme, ratio, "--trp", "--trp-period", "10", *epochs, "--lr", lr, *DISTILLED)
 
 
@@ -130,15 +131,11 @@ def plans(shared):
                 "runs": {
                     f"Deep Compression {sparsity} K={1 << bits}": [
                         "--method", "deep-compression", "--bits", str(bits), "--sparsity", str(sparsity), "--prune-steps", "19",
-                        "--epochs-per-round", "2", "--lr", "0.01", "--tune-epochs", "3", "--tune-lr", "0.001", "--batch", "64",
+                        "--epochs-per-round", str(epochs), "--lr", "0.01", "--tune-epochs", "6", "--tune-lr", "0.002", "--batch", "64", *more,
                     ]
-                    for sparsity, bits in settings
                 },
             }
-            for net, settings in (
-                ("lenet", [(0.97, 3), (0.98, 3), (0.985, 3), (0.985, 2)]),
-                ("lenet-300-100", [(0.95, 3), (0.97, 3), (0.98, 2)]),
-            )
+            for net, sparsity, bits, epochs, more in (("lenet", 0.985, 3, 2, ["--distill", "4"]), ("lenet-300-100", 0.95, 3, 4, []))
         },
         # The pretrained network comes from the original CIFAR-10: it is fine-tuned on these images first, and what
         # the file then carries (preprocessing, augmentation) need not be repeated. Re-training takes ten epochs, the
@@ -165,7 +162,8 @@ def plans(shared):
                         ("TRP", trp(scheme, ratio, lr)),
                     )
                 },
-                "spatial TRP then K=17": ["after:spatial TRP", *resnet(5, "--teacher", "{prepared}")],
+                "spatial TRP 14 epochs": trp("spatial", 2.84, "0.02", 2, 12),
+                "spatial TRP then K=17": ["after:spatial TRP 14 epochs", *resnet(5, "--teacher", "{prepared}")],
             },
         },
         "resnet20-low-bits": {
@@ -178,6 +176,10 @@ def plans(shared):
                 "MLQ K=3": [
                     "--method", "mlq", "--bits", "2", "--layers-per-step", "4", *MLQ, "--epochs-per-round", "1.3", *TUNE, "--lr", "0.05",
                     *DISTILLED,
+                ],
+                "MLQ K=3 per channel": [
+                    "--method", "mlq", "--bits", "2", "--granularity", "channel", "--layers-per-step", "4", *MLQ, "--epochs-per-round", "2",
+                    *TUNE, "--lr", "0.05", *DISTILLED,
                 ],
             },
         },
