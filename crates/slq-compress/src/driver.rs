@@ -10,6 +10,7 @@ use slq_graph::Graph;
 use crate::calibration::Calibration;
 use crate::centroids::Centroids;
 use crate::checkpoint::{RunDir, RunState};
+use crate::correction::{apply, corrections};
 use crate::deep_compression::DeepCompression;
 use crate::error::CompressError;
 use crate::inq::Inq;
@@ -310,6 +311,8 @@ impl<'a> Run<'a> {
     ) -> Result<RoundReport, CompressError> {
         let began = Instant::now();
         let (mut layers, mut trains) = (Vec::new(), Trains::Centroids);
+        // Frozen statistics cannot follow what sharing shifts.
+        let as_they_were = self.settings.corrects().then(|| self.weights());
         if round < method.rounds() {
             let mut stage = Stage {
                 graph: &mut self.graph,
@@ -320,6 +323,9 @@ impl<'a> Run<'a> {
             };
             layers = method.share(round, &mut stage)?;
             trains = method.trains(round);
+        }
+        if let Some(before) = as_they_were {
+            self.correct(&before)?;
         }
         let fixed = self.apply_palettes()?;
         let share_seconds = began.elapsed().as_secs_f64();
@@ -361,6 +367,26 @@ impl<'a> Run<'a> {
             retrain_seconds,
             seconds: began.elapsed().as_secs_f64(),
         })
+    }
+
+    /// The weights of all layers.
+    fn weights(&self) -> Vec<Vec<f32>> {
+        let values = |l: &Layer| self.graph.weights[&l.weight].tensor.as_f32().unwrap_or_default().to_vec();
+        self.layers.iter().map(values).collect()
+    }
+
+    /// Moves the statistics behind all layers by what came of their weights `before`.
+    fn correct(&mut self, before: &[Vec<f32>]) -> Result<(), CompressError> {
+        let moved = self.layers.iter().zip(before).map(|(layer, before)| {
+            let now = self.graph.weights[&layer.weight].tensor.as_f32().unwrap_or_default();
+            (layer, before.into(), now.into())
+        });
+        let found = corrections(&self.graph, moved);
+        apply(&mut self.graph, &found);
+        for (name, values) in &found {
+            self.executor.set_parameter(name, values)?;
+        }
+        Ok(())
     }
 
     /// Gives the executor the shared values and the masks; counts the fixed weights.

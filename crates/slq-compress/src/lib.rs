@@ -12,6 +12,7 @@ mod calibration;
 mod centroids;
 mod checkpoint;
 mod choices;
+mod correction;
 mod deep_compression;
 mod driver;
 mod error;

@@ -1,6 +1,7 @@
 //! What a run does: every choice a user can make, with its default, in one serialisable value.
 
 use serde::{Deserialize, Serialize};
+use slq_engine::BatchNormMode;
 
 pub use crate::choices::{
     Duration, Granularity, Initialisation, LayerRule, MethodName, PartitionRule, PartitionScope,
@@ -28,7 +29,8 @@ pub struct Settings {
     pub codebook: CodebookKind,
     /// What weighs the values when they are clustered.
     pub weighting: Weighting,
-    /// Whether k-means puts back what it is expected to shift, into batch-norm statistics and biases.
+    /// Whether what sharing is expected to shift is put back into batch-norm statistics and biases (k-means, and where
+    /// batch-norm is frozen).
     pub correction: bool,
     /// Order in which clusters are fixed.
     pub partition: PartitionRule,
@@ -174,9 +176,9 @@ impl Settings {
         self.method != MethodName::Kmeans
     }
 
-    /// Whether what sharing is expected to shift is put back: re-training does that better where there is some.
-    pub(crate) fn corrects(&self) -> bool {
-        self.correction && !self.retrains()
+    /// Whether what sharing is expected to shift is put back: re-training does that better where it moves statistics.
+    pub fn corrects(&self) -> bool {
+        self.correction && (!self.retrains() || self.training.batch_norm == BatchNormMode::Frozen)
     }
 
     /// Whether anything is measured on calibration images.

@@ -1,11 +1,9 @@
 //! Plain weight sharing: the optimal 1-D k-means codebook of every layer, no data, no re-training.
 
-mod correction;
-mod moments;
-
 use slq_codebook::{Algorithm, ClusterParams, Clustering, cluster_groups_weighted, even_groups};
 use slq_graph::{Graph, Palette, bits_for};
 
+use crate::correction::{apply, corrections};
 use crate::error::CompressError;
 use crate::layers::Layer;
 use crate::method::store_palette;
@@ -32,7 +30,12 @@ pub(crate) fn share(
         .map(|layer| best_palette(shared, layer, importance_of(importance, &layer.weight)))
         .collect::<Result<Vec<_>, _>>()?;
     if correct {
-        correction::correct(graph, layers, &palettes);
+        let moved = layers.iter().zip(&palettes).map(|(layer, palette)| {
+            let before = graph.weights[&layer.weight].tensor.as_f32().unwrap_or_default();
+            (layer, before.into(), palette.decode().into())
+        });
+        let found = corrections(graph, moved);
+        apply(graph, &found);
     }
     for (layer, palette) in layers.iter().zip(palettes) {
         store_palette(graph, &layer.weight, palette);

@@ -48,7 +48,8 @@ pub(crate) struct Job {
     /// What weighs the values when they are clustered: none or fisher (needs data) [default: none]
     #[arg(long, value_name = "WHAT", value_parser = named::<Weighting>)]
     cluster_weights: Option<Weighting>,
-    /// kmeans: leave batch-norm statistics and biases as they are, not moved by what sharing is expected to shift
+    /// Do not move batch-norm statistics and biases by what sharing is expected to shift (kmeans, or with
+    /// --freeze-batch-norm)
     #[arg(long)]
     no_correction: bool,
     /// Order in which clusters are fixed: loss, taylor, magnitude or reversed [default: magnitude, which measures best]
@@ -275,6 +276,10 @@ impl Job {
             seed: self.seed.unwrap_or(base.seed),
         };
         settings.check()?;
+        if self.no_correction && !(Settings { correction: true, ..settings.clone() }).corrects() {
+            let text = "--no-correction: only --method kmeans and --freeze-batch-norm make corrections";
+            return Err(slq::Error::Argument(text.into()));
+        }
         Ok(settings)
     }
 
@@ -319,8 +324,8 @@ impl Job {
 
     /// Flags of one method beside another are a mistake, not something to pass over.
     fn refuse_foreign_flags(&self, method: MethodName) -> Result<(), slq::Error> {
-        use MethodName::{DeepCompression, Inq, Kmeans, Mlq, Slq};
-        let owned: [(bool, &str, &[MethodName]); 13] = [
+        use MethodName::{DeepCompression, Inq, Mlq, Slq};
+        let owned: [(bool, &str, &[MethodName]); 12] = [
             (self.codebook.is_some_and(|c| c != CodebookKind::Free), "--codebook", &[Slq, Mlq]),
             (self.partition.is_some(), "--partition", &[Slq]),
             (self.partition_scope.is_some(), "--partition-scope", &[Slq]),
@@ -333,7 +338,6 @@ impl Job {
             (self.sparsity.is_some(), "--sparsity", &[DeepCompression]),
             (self.prune_steps.is_some(), "--prune-steps", &[DeepCompression]),
             (self.prune_by.is_some(), "--prune-by", &[DeepCompression]),
-            (self.no_correction, "--no-correction", &[Kmeans]),
         ];
         let text = |m: MethodName| serde_json::to_value(m).map(|v| v.as_str().unwrap_or("").to_owned());
         for (given, flag, methods) in owned {

@@ -1,12 +1,21 @@
 //! Puts back what sharing weights shifts: the mean and spread of every channel that a layer writes, as far as the
-//! batch-norms tell them, without data.
+//! batch-norms tell them, without data (docs/kmeans.md).
 
+mod moments;
+
+use std::borrow::Cow;
 use std::collections::HashMap;
 
-use slq_graph::{Graph, Node, Palette};
+use slq_graph::{Graph, Node};
 
-use super::moments::{Moments, moments};
 use crate::layers::Layer;
+use moments::{Moments, moments};
+
+/// A constant and the values that it is to take.
+pub(crate) type NewValues = (String, Vec<f32>);
+
+/// A layer and its weights before and after.
+pub(crate) type Moved<'a> = (&'a Layer, Cow<'a, [f32]>, Cow<'a, [f32]>);
 
 /// What a layer's outputs differ by once its weights are shared.
 struct Shift {
@@ -16,28 +25,21 @@ struct Shift {
     spread: Vec<f64>,
 }
 
-/// Moves what stands behind each of `layers` by what its palette is expected to change: running mean and variance
-/// of the batch-norm that alone reads its output, else its bias (Nagel et al., ICCV 2019, section 4.2). `graph` still
-/// holds the weights as they were. Layers of whose input nothing is known, or whose weight, bias or statistics other
-/// nodes read too, are left alone. Returns how many were corrected.
-pub(super) fn correct(graph: &mut Graph, layers: &[Layer], palettes: &[Palette]) -> usize {
-    let mut changes: Vec<(String, Vec<f32>)> = Vec::new();
-    let mut corrected = 0;
-    {
-        let graph: &Graph = graph;
-        let (known, reads) = (moments(graph), reads(graph));
-        for (layer, palette) in layers.iter().zip(palettes) {
-            let found = change(graph, layer, palette, &known, &reads);
-            corrected += usize::from(!found.is_empty());
-            changes.extend(found);
+/// What has to move behind layers whose weights moved: running mean and variance of the batch-norm that alone reads
+/// a layer's output, else its bias (Nagel et al., ICCV 2019, section 4.2). Nothing for layers of whose input nothing is
+/// known, or whose weight, bias or statistics other nodes read too.
+pub(crate) fn corrections<'a>(graph: &Graph, moved: impl IntoIterator<Item = Moved<'a>>) -> Vec<NewValues> {
+    let (known, reads) = (moments(graph), reads(graph));
+    moved.into_iter().flat_map(|moved| change(graph, &moved, &known, &reads)).collect()
+}
+
+/// Gives the constants of `graph` their new values.
+pub(crate) fn apply(graph: &mut Graph, corrections: &[NewValues]) {
+    for (name, values) in corrections {
+        if let Some(to) = graph.weights.get_mut(name).and_then(|w| w.tensor.as_f32_mut()) {
+            to.copy_from_slice(values);
         }
     }
-    for (name, values) in changes {
-        if let Some(to) = graph.weights.get_mut(&name).and_then(|w| w.tensor.as_f32_mut()) {
-            to.copy_from_slice(&values);
-        }
-    }
-    corrected
 }
 
 /// How many nodes (and outputs of the network) read each value.
@@ -53,16 +55,15 @@ fn reads(graph: &Graph) -> HashMap<&str, usize> {
 /// New values of the constants behind a layer, by name.
 fn change(
     graph: &Graph,
-    layer: &Layer,
-    palette: &Palette,
+    moved: &Moved<'_>,
     known: &HashMap<&str, Moments>,
     reads: &HashMap<&str, usize>,
-) -> Vec<(String, Vec<f32>)> {
+) -> Vec<NewValues> {
+    let layer = moved.0;
     let once = |name: &str| reads.get(name) == Some(&1);
     let node =
         graph.consumers_of(&layer.weight).next().filter(|n| n.domain.is_empty() && once(&layer.weight));
-    let shift =
-        node.and_then(|node| Some((node, shift(graph, node, layer, palette, known.get(node.input(0)?)?)?)));
+    let shift = node.and_then(|node| Some((node, shift(graph, node, moved, known.get(node.input(0)?)?)?)));
     let Some((node, shift)) = shift else { return Vec::new() };
     let own = |name: Option<&str>| {
         let name = name.filter(|name| once(name))?;
@@ -92,9 +93,10 @@ fn change(
 
 /// What the outputs of a `Conv` or `Gemm` change by: the change of each channel's weights times the means of what they
 /// meet, and the ratio of the variances that they pass on, neighbouring pixels taken as independent.
-fn shift(graph: &Graph, node: &Node, layer: &Layer, palette: &Palette, input: &Moments) -> Option<Shift> {
-    let tensor = &graph.weights[&layer.weight].tensor;
-    let (before, after) = (tensor.as_f32()?, palette.decode());
+fn shift(graph: &Graph, node: &Node, moved: &Moved<'_>, input: &Moments) -> Option<Shift> {
+    let (layer, before, after) = moved;
+    let tensor = &graph.weights.get(&layer.weight)?.tensor;
+    ([before.len(), after.len()] == [tensor.len(); 2]).then_some(())?;
     // Output channels, inputs that each meets, weights to an input; where a weight lies and which input it meets.
     let (outputs, inputs, run, groups, transposed) = match (node.op.as_str(), tensor.shape()) {
         ("Conv", &[outputs, inputs, ref kernel @ ..]) => {
@@ -168,25 +170,27 @@ mod tests {
         graph.weights[name].tensor.as_f32().unwrap().iter().map(|&v| f64::from(v)).collect()
     }
 
-    /// The network after each layer is set to its mean value, corrected.
+    /// The network after each layer is set to its mean value, corrected, and how many constants moved.
     fn corrected(mut graph: Graph) -> (Graph, usize) {
         let settings = Settings { method: MethodName::Kmeans, ..Settings::default() };
         let layers = select_layers(&graph, &settings).unwrap();
-        let flat = |layer: &Layer| {
-            let values = values(&graph, &layer.weight);
-            let mean = values.iter().sum::<f64>() / values.len() as f64;
-            Palette::fully_fixed(vec![mean as f32], 1, vec![0; values.len()]).unwrap()
-        };
-        let palettes: Vec<_> = layers.iter().map(flat).collect();
-        let count = correct(&mut graph, &layers, &palettes);
-        (graph, count)
+        let found = corrections(
+            &graph,
+            layers.iter().map(|layer| {
+                let before = graph.weights[&layer.weight].tensor.as_f32().unwrap();
+                let mean = before.iter().sum::<f32>() / before.len() as f32;
+                (layer, before.into(), vec![mean; before.len()].into())
+            }),
+        );
+        apply(&mut graph, &found);
+        (graph, found.len())
     }
 
     #[test]
     fn expected_outputs_are_those_before() {
         let before = network();
         let (after, count) = corrected(before.clone());
-        assert_eq!(count, 2);
+        assert_eq!(count, 3);
         let expected = moments(&before)["b"].clone();
         for c in 0..2 {
             // What the norm subtracts moves with what the convolution is expected to give.
