@@ -64,6 +64,9 @@ impl Wide {
     }
 }
 
+/// Share of a sum of squares below which a difference of it is rounding: a few units in the last of 106 bits.
+const RESOLUTION: f64 = 1.0 / (1u128 << 100) as f64;
+
 /// Weight, value sum and sum of squares (about zero) of everything before a value.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub(crate) struct WideSums {
@@ -98,7 +101,9 @@ impl WideSums {
     pub fn error(from: &Self, to: &Self) -> f64 {
         let sum = to.sum.minus(from.sum);
         let square = to.square.minus(from.square);
-        square.minus(sum.times(sum).divided_by(to.weight.minus(from.weight))).value().max(0.0)
+        let error = square.minus(sum.times(sum).divided_by(to.weight.minus(from.weight))).value();
+        // One huge value alone has no error, and what rounding leaves of it would hide those of small values.
+        if error > RESOLUTION * square.value() { error } else { 0.0 }
     }
 
     /// Squared error about `centroid` of what lies between two places.
@@ -128,6 +133,16 @@ mod tests {
         assert_eq!(WideSums::error(&prefix[4], &prefix[5]), 0.0);
         assert!((WideSums::mean(&prefix[1], &prefix[4]) - 2.0).abs() < 1e-15);
         assert!((WideSums::error_about(&prefix[1], &prefix[3], 0.5) - 2.5).abs() < 1e-12);
+    }
+
+    #[test]
+    fn a_value_alone_has_no_error_beside_ones_36_decades_smaller() {
+        let sorted = SortedValues::new(&[2e26, 6e-26, -1e-10, 5e-11]).unwrap();
+        let prefix = WideSums::prefix(&sorted);
+        for i in 0..4 {
+            assert_eq!(WideSums::error(&prefix[i], &prefix[i + 1]), 0.0, "{i}");
+        }
+        assert!((WideSums::error(&prefix[1], &prefix[3]) / 1.25e-21 - 1.0).abs() < 1e-6);
     }
 
     #[test]
