@@ -10,7 +10,8 @@ from pathlib import Path
 
 FASHION = Path("/usr/share/datasets/fashion-mnist")
 SHORT = ["--scale", "0.00390625"]
-LENET = ["--lr-policy", "cosine", "--batch", "64", *SHORT]
+COSINE = ["--lr-policy", "cosine", "--batch", "64"]
+LENET = [*COSINE, *SHORT]
 
 CIFAR = ["--batch", "128", "--weight-decay", "0.0001"]
 AUGMENT = ["--mean", "0.485,0.456,0.406", "--std", "0.229,0.224,0.225", "--pad-crop", "4", "--mirror"]
@@ -33,7 +34,7 @@ def lenet(bits, lr, iterations, *more):
 
 
 def ternary(iterations, *more):
-    training = ["--lr", "0.01", "--iterations-per-round", str(iterations), *LENET[:4], "--distill", "4"]
+    training = ["--lr", "0.01", "--iterations-per-round", str(iterations), *COSINE, "--distill", "4"]
     return ["--bits", "2", *training, *more]
 
 
@@ -67,7 +68,7 @@ def plans(shared):
     fashion = [*net, f"{shared}/models/lenet_fashion_mnist.caffemodel"]
     mnist = [*net, f"{shared}/models/lenet_mnist.caffemodel"]
     # The shipped networks have seen every training image: choices are made on one that has not.
-    scratch = ["zoo:lenet", "--lr", "0.01", "--lr-policy", "inv:0.0001:0.75", "--iterations", "10000", *LENET[2:]]
+    scratch = ["zoo:lenet", "--lr", "0.01", "--lr-policy", "inv:0.0001:0.75", "--iterations", "10000", "--batch", "64", *SHORT]
     cifar = {
         "prepare": [f"{shared}/models/resnet20_cifar10.onnx", "--epochs", "16", "--lr", "0.05", *CIFAR, *AUGMENT],
         "data": f"{shared}/data/cifar10-jpeg.zip",
@@ -101,11 +102,11 @@ def plans(shared):
             "prepare-validation": scratch,
             "data": f"{shared}/data/mnist",
             "eval": [],
-            "reference": ["--lr", "0.005", "--iterations", "5000", *LENET[:4]],
+            "reference": ["--lr", "0.005", "--iterations", "5000", *COSINE],
             "runs": {
                 "one-shot k-means K=17": ["--method", "kmeans", "--codebook-size", "17"],
                 "K=17 magnitude": [
-                    "--bits", "5", "--lr", "0.005", "--iterations-per-round", "1000", "--partition", "magnitude", "--distill", "4", *LENET[:4],
+                    "--bits", "5", "--lr", "0.005", "--iterations-per-round", "1000", "--partition", "magnitude", "--distill", "4", *COSINE,
                 ],
             },
         },
@@ -115,7 +116,7 @@ def plans(shared):
             "prepare-validation": scratch,
             "data": str(FASHION),
             "eval": [],
-            "reference": ["--lr", "0.01", "--iterations", "16000", *LENET[:4]],
+            "reference": ["--lr", "0.01", "--iterations", "16000", *COSINE],
             "runs": {
                 "one-shot k-means K=3": ["--method", "kmeans", "--codebook-size", "3"],
                 "SLQ K=3": ternary(8000),
