@@ -1,6 +1,6 @@
 //! The graph: nodes in execution order, weights by name, metadata.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use indexmap::IndexMap;
 
@@ -144,6 +144,16 @@ impl Graph {
     /// The nodes that read value `name`.
     pub fn consumers_of<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Node> {
         self.nodes.iter().filter(move |n| n.inputs.iter().any(|i| i == name))
+    }
+
+    /// How often each value is read, by inputs of nodes and by outputs of the network.
+    pub fn reads(&self) -> HashMap<&str, usize> {
+        let mut reads = HashMap::new();
+        let inputs = self.nodes.iter().flat_map(|n| &n.inputs);
+        for name in inputs.chain(self.outputs.iter().map(|o| &o.name)) {
+            *reads.entry(name.as_str()).or_default() += 1;
+        }
+        reads
     }
 }
 

@@ -29,7 +29,7 @@ struct Shift {
 /// a layer's output, else its bias (Nagel et al., ICCV 2019, section 4.2). Nothing for layers of whose input nothing is
 /// known, or whose weight, bias or statistics other nodes read too.
 pub(crate) fn corrections<'a>(graph: &Graph, moved: impl IntoIterator<Item = Moved<'a>>) -> Vec<NewValues> {
-    let (known, reads) = (moments(graph), reads(graph));
+    let (known, reads) = (moments(graph), graph.reads());
     moved.into_iter().flat_map(|moved| change(graph, &moved, &known, &reads)).collect()
 }
 
@@ -40,16 +40,6 @@ pub(crate) fn apply(graph: &mut Graph, corrections: &[NewValues]) {
             to.copy_from_slice(values);
         }
     }
-}
-
-/// How many nodes (and outputs of the network) read each value.
-fn reads(graph: &Graph) -> HashMap<&str, usize> {
-    let mut reads = HashMap::new();
-    let inputs = graph.nodes.iter().flat_map(|n| n.inputs.iter().map(String::as_str));
-    for name in inputs.chain(graph.outputs.iter().map(|o| o.name.as_str())) {
-        *reads.entry(name).or_default() += 1;
-    }
-    reads
 }
 
 /// New values of the constants behind a layer, by name.

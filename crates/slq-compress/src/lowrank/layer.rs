@@ -1,7 +1,5 @@
 //! Which layers can be split, what that costs for each rank, and why others are left whole.
 
-use std::collections::HashMap;
-
 use globset::Glob;
 use serde::Serialize;
 use slq_graph::op::{Op, Window};
@@ -155,10 +153,7 @@ pub(crate) fn find(
     settings: &DecomposeSettings,
 ) -> Result<(Vec<Candidate>, Vec<LeftWhole>), CompressError> {
     let shapes = one_image(graph)?;
-    let mut readers: HashMap<&str, usize> = HashMap::new();
-    for name in graph.nodes.iter().flat_map(|n| &n.inputs).chain(graph.outputs.iter().map(|o| &o.name)) {
-        *readers.entry(name).or_default() += 1;
-    }
+    let readers = graph.reads();
     let mut layers = Vec::new();
     let mut convolutions = 0;
     for (index, op) in shapes.ops() {

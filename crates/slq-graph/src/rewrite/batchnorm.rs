@@ -14,13 +14,12 @@ use crate::tensor::{Tensor, element_count};
 /// Weights that are no longer read stay until
 /// [`prune_unused_weights`](super::prune_unused_weights).
 pub fn fold_batchnorm(graph: &mut Graph) -> usize {
-    let mut reads: HashMap<String, usize> = HashMap::new();
+    // The counts of before: the graph changes meanwhile.
+    let reads: HashMap<String, usize> = graph.reads().into_iter().map(|(v, n)| (v.to_string(), n)).collect();
     let mut writers: HashMap<String, usize> = HashMap::new();
     for (i, node) in graph.nodes.iter().enumerate() {
-        node.inputs.iter().for_each(|v| *reads.entry(v.clone()).or_default() += 1);
         writers.extend(node.outputs.iter().map(|v| (v.clone(), i)));
     }
-    graph.outputs.iter().for_each(|o| *reads.entry(o.name.clone()).or_default() += 1);
     let mut gone = vec![false; graph.nodes.len()];
     for (i, gone) in gone.iter_mut().enumerate() {
         let node = &graph.nodes[i];
