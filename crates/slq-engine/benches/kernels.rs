@@ -12,7 +12,7 @@ fn main() {
     divan::main();
 }
 
-const LAYERS: [&str; 8] = [
+const LAYERS: [&str; 14] = [
     "lenet conv1",
     "lenet conv2",
     "resnet20 16",
@@ -21,6 +21,12 @@ const LAYERS: [&str; 8] = [
     "resnet18 128",
     "resnet18 512",
     "depthwise 32",
+    "vertical 16-6",
+    "vertical 32-13",
+    "vertical 64-28",
+    "horizontal 6-16",
+    "horizontal 13-32",
+    "horizontal 28-64",
 ];
 
 fn layer(name: &str) -> ConvGeometry {
@@ -37,7 +43,21 @@ fn layer(name: &str) -> ConvGeometry {
         dilation: [1; 2],
         groups: 1,
     };
+    // Factors of a layer of ResNet-20 that is split by its spatial axes.
+    let vertical =
+        |c, side, rank| ConvGeometry { kw: 1, pads: [1, 0, 1, 0], ..square(128, c, side, rank, 3, 1) };
+    let horizontal = |rank, side, out_c| ConvGeometry {
+        kh: 1,
+        pads: [0, 1, 0, 1],
+        ..square(128, rank, side, out_c, 3, 1)
+    };
     match name {
+        "vertical 16-6" => vertical(16, 32, 6),
+        "vertical 32-13" => vertical(32, 16, 13),
+        "vertical 64-28" => vertical(64, 8, 28),
+        "horizontal 6-16" => horizontal(6, 32, 16),
+        "horizontal 13-32" => horizontal(13, 16, 32),
+        "horizontal 28-64" => horizontal(28, 8, 64),
         "lenet conv1" => square(64, 1, 28, 20, 5, 0),
         "lenet conv2" => square(64, 20, 12, 50, 5, 0),
         "resnet20 16" => square(128, 16, 32, 16, 3, 1),

@@ -42,6 +42,19 @@ pub(crate) trait Masked: Simd {
     /// # Safety
     /// `p` points to readable elements in the lanes of the mask.
     unsafe fn load_masked(p: *const f32, mask: Self::M) -> Self::V;
+    /// Lanes outside the mask stay as they are in memory.
+    /// # Safety
+    /// `p` points to writable elements in the lanes of the mask.
+    unsafe fn store_masked(p: *mut f32, mask: Self::M, v: Self::V);
+    /// Transposes 4 x 4 values in each quarter (AVX-512) or half (AVX2): element `i` of what lies at that place in vector `j` goes
+    /// to element `j` in vector `i`.
+    /// # Safety
+    /// As [`Simd::zero`].
+    unsafe fn transpose4(v: [Self::V; 4]) -> [Self::V; 4];
+    /// Only the first vector of [`Masked::transpose4`].
+    /// # Safety
+    /// As [`Simd::zero`].
+    unsafe fn first4(v: [Self::V; 4]) -> Self::V;
     /// `min(max(v, lo), hi)`; what is not a number stays.
     /// # Safety
     /// As [`Simd::zero`].
@@ -180,6 +193,30 @@ mod x86 {
             unsafe { _mm256_maskload_ps(p, mask) }
         }
         #[inline(always)]
+        unsafe fn store_masked(p: *mut f32, mask: __m256i, v: __m256) {
+            // SAFETY: see above.
+            unsafe { _mm256_maskstore_ps(p, mask, v) }
+        }
+        #[inline(always)]
+        unsafe fn transpose4([a, b, c, d]: [__m256; 4]) -> [__m256; 4] {
+            // SAFETY: see above.
+            unsafe {
+                let (ab, cd) = (_mm256_unpacklo_ps(a, b), _mm256_unpacklo_ps(c, d));
+                let (ab2, cd2) = (_mm256_unpackhi_ps(a, b), _mm256_unpackhi_ps(c, d));
+                [
+                    _mm256_shuffle_ps::<0x44>(ab, cd),
+                    _mm256_shuffle_ps::<0xee>(ab, cd),
+                    _mm256_shuffle_ps::<0x44>(ab2, cd2),
+                    _mm256_shuffle_ps::<0xee>(ab2, cd2),
+                ]
+            }
+        }
+        #[inline(always)]
+        unsafe fn first4([a, b, c, d]: [__m256; 4]) -> __m256 {
+            // SAFETY: see above.
+            unsafe { _mm256_shuffle_ps::<0x44>(_mm256_unpacklo_ps(a, b), _mm256_unpacklo_ps(c, d)) }
+        }
+        #[inline(always)]
         unsafe fn clamp(v: __m256, lo: __m256, hi: __m256) -> __m256 {
             // SAFETY: see above. The second operand is returned when one is not a number.
             unsafe { _mm256_min_ps(hi, _mm256_max_ps(lo, v)) }
@@ -201,6 +238,30 @@ mod x86 {
         unsafe fn load_masked(p: *const f32, mask: __mmask16) -> __m512 {
             // SAFETY: the caller's promise, here and below.
             unsafe { _mm512_maskz_loadu_ps(mask, p) }
+        }
+        #[inline(always)]
+        unsafe fn store_masked(p: *mut f32, mask: __mmask16, v: __m512) {
+            // SAFETY: see above.
+            unsafe { _mm512_mask_storeu_ps(p, mask, v) }
+        }
+        #[inline(always)]
+        unsafe fn transpose4([a, b, c, d]: [__m512; 4]) -> [__m512; 4] {
+            // SAFETY: see above.
+            unsafe {
+                let (ab, cd) = (_mm512_unpacklo_ps(a, b), _mm512_unpacklo_ps(c, d));
+                let (ab2, cd2) = (_mm512_unpackhi_ps(a, b), _mm512_unpackhi_ps(c, d));
+                [
+                    _mm512_shuffle_ps::<0x44>(ab, cd),
+                    _mm512_shuffle_ps::<0xee>(ab, cd),
+                    _mm512_shuffle_ps::<0x44>(ab2, cd2),
+                    _mm512_shuffle_ps::<0xee>(ab2, cd2),
+                ]
+            }
+        }
+        #[inline(always)]
+        unsafe fn first4([a, b, c, d]: [__m512; 4]) -> __m512 {
+            // SAFETY: see above.
+            unsafe { _mm512_shuffle_ps::<0x44>(_mm512_unpacklo_ps(a, b), _mm512_unpacklo_ps(c, d)) }
         }
         #[inline(always)]
         unsafe fn clamp(v: __m512, lo: __m512, hi: __m512) -> __m512 {

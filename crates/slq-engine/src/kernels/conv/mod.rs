@@ -16,22 +16,26 @@ use columns::ColumnConv;
 use depthwise::Depthwise;
 use taps::TapConv;
 use weights::{DirectWeights, bias_gradient};
-use winograd::{Winograd, WinogradWeights};
+use winograd::{Lines, Winograd, WinogradWeights};
 
 /// The algorithms of the forward pass.
 enum Forward {
     Winograd(Winograd),
+    Lines(Lines),
     Taps(TapConv),
 }
 
 impl Forward {
     fn new(g: &ConvGeometry, isa: Isa) -> Self {
-        Winograd::forward(g, isa).map_or_else(|| Forward::Taps(TapConv::forward(g, isa)), Forward::Winograd)
+        let lines = || Lines::forward(g, isa).map(Forward::Lines);
+        let winograd = Winograd::forward(g, isa).map(Forward::Winograd);
+        winograd.or_else(lines).unwrap_or_else(|| Forward::Taps(TapConv::forward(g, isa)))
     }
 
     fn bytes(&self) -> usize {
         match self {
             Forward::Winograd(_) => 0,
+            Forward::Lines(lines) => lines.bytes(),
             Forward::Taps(taps) => taps.bytes(),
         }
     }
@@ -60,6 +64,7 @@ impl WeightGradient {
 /// The algorithms of the data gradient.
 enum DataGradient {
     Winograd(Winograd),
+    Lines(Lines),
     Taps(Vec<TapConv>),
     Columns(ColumnConv),
 }
@@ -69,13 +74,15 @@ impl DataGradient {
         if ColumnConv::suits(g) {
             return DataGradient::Columns(ColumnConv::new(g, isa));
         }
-        Winograd::backward(g, isa)
-            .map_or_else(|| DataGradient::Taps(TapConv::backward(g, isa)), DataGradient::Winograd)
+        let lines = || Lines::backward(g, isa).map(DataGradient::Lines);
+        let winograd = Winograd::backward(g, isa).map(DataGradient::Winograd);
+        winograd.or_else(lines).unwrap_or_else(|| DataGradient::Taps(TapConv::backward(g, isa)))
     }
 
     fn bytes(&self) -> usize {
         match self {
             DataGradient::Taps(phases) => phases.iter().map(TapConv::bytes).sum(),
+            DataGradient::Lines(lines) => lines.bytes(),
             DataGradient::Columns(_) | DataGradient::Winograd(_) => 0,
         }
     }
@@ -189,6 +196,7 @@ impl Conv {
                 d.forward(x, w, bias, post, y);
             }
             Passes::Dense { forward: Forward::Winograd(f), .. } => f.run(x, w, bias, post, y, add),
+            Passes::Dense { forward: Forward::Lines(f), .. } => f.run(x, w, bias, post, y, add),
             Passes::Dense { forward: Forward::Taps(f), .. } => f.run(x, w, bias, post, y, add),
         }
     }
@@ -216,6 +224,9 @@ impl Conv {
             }
             Passes::Dense { data: Some(DataGradient::Winograd(winograd)), .. } => {
                 winograd.run(dy, w, None, Post::None, dx, accumulate);
+            }
+            Passes::Dense { data: Some(DataGradient::Lines(lines)), .. } => {
+                lines.run(dy, w, None, Post::None, dx, accumulate);
             }
             Passes::Dense { data: Some(DataGradient::Columns(columns)), .. } => {
                 columns.run(w, dy, dx, accumulate);

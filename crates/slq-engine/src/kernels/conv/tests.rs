@@ -188,13 +188,47 @@ fn straight() {
     check(ConvGeometry { dilation: [2, 3], pads: [2, 3, 2, 3], ..square(2, 6, 16, 10, 3, 1, 0) }, 46);
 }
 
+#[test]
+fn lines() {
+    let thin = |n, c, [h, w]: [usize; 2], rows, kernel: [usize; 2]| {
+        let pads = [kernel[0] / 2, kernel[1] / 2, kernel[0] / 2, kernel[1] / 2];
+        let g = ConvGeometry { h, w, kh: kernel[0], kw: kernel[1], pads, ..square(n, c, 1, rows, 1, 1, 0) };
+        let wide = Isa::detect() != Isa::Scalar;
+        assert_eq!(winograd::Lines::forward(&g, Isa::detect()).is_some(), wide && h != 9, "{g:?}");
+        g
+    };
+    for (side, rows) in
+        [([8, 8], 34), ([16, 16], 43), ([32, 32], 45), ([28, 56], 44), ([8, 12], 46), ([9, 7], 47)]
+    {
+        check(thin(3, 12, side, rows, [3, 1]), 50);
+        check(thin(3, 12, side, rows, [1, 3]), 51);
+    }
+    for pads in [[0, 0, 0, 0], [2, 0, 1, 0], [0, 0, 2, 0]] {
+        check(ConvGeometry { pads, ..thin(2, 26, [13, 24], 18, [3, 1]) }, 52);
+    }
+    check(ConvGeometry { groups: 2, ..thin(3, 46, [16, 16], 40, [3, 1]) }, 53);
+    check(ConvGeometry { groups: 2, ..thin(3, 46, [16, 16], 40, [1, 3]) }, 54);
+    check(ConvGeometry { pads: [0, 0, 0, 2], ..thin(3, 26, [16, 16], 20, [1, 3]) }, 55);
+}
+
 /// `docs/kernels.md` quotes these figures.
 #[test]
 fn winograd_errors() {
-    for (channels, side, bound) in
-        [(16, 3, 2e-6), (128, 3, 4e-6), (512, 3, 8e-6), (20, 5, 4e-6), (96, 5, 8e-6)]
-    {
-        let g = square(1, channels, 16, 16, side, 1, side / 2);
+    for (channels, [kh, kw], bound) in [
+        (16, [3, 3], 2e-6),
+        (128, [3, 3], 4e-6),
+        (512, [3, 3], 8e-6),
+        (20, [5, 5], 4e-6),
+        (96, [5, 5], 8e-6),
+        (24, [3, 1], 2e-6),
+        (256, [1, 3], 4e-6),
+    ] {
+        let g = ConvGeometry {
+            kh,
+            kw,
+            pads: [kh / 2, kw / 2, kh / 2, kw / 2],
+            ..square(1, channels, 16, 16, 3, 1, 0)
+        };
         let (x, w) = (values(g.in_len(), 1), values(g.weight_len(), 2));
         let mut want = vec![0.0f64; g.out_len()];
         visit(&g, |i, j, o| want[o] += x[i] as f64 * w[j] as f64);
@@ -202,7 +236,7 @@ fn winograd_errors() {
         Conv::new(g, Isa::detect(), ConvNeeds::default()).forward(&x, &w, None, Post::None, &mut got);
         let scale = want.iter().fold(0.0f64, |m, v| m.max(v.abs()));
         let worst = got.iter().zip(&want).fold(0.0f64, |m, (&g, w)| m.max((g as f64 - w).abs())) / scale;
-        println!("{side} x {side}, {channels} channels: largest error {worst:.1e} of the largest value");
+        println!("{kh} x {kw}, {channels} channels: largest error {worst:.1e} of the largest value");
         assert!(worst < bound, "{channels} channels: {worst:e}");
     }
 }

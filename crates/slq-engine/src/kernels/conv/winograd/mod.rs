@@ -4,12 +4,14 @@
 //! Tiles of output pixels overlap in inputs of 6 x 6. A work item takes some lines of tiles; their input, turned so
 //! that the channels of a pixel lie together, goes through the transform; then 36 matrix products (tiles x channels by
 //! channels x output channels) are summed in registers and transformed back. The data gradient is the same with weights transposed
-//! and turned, the weight gradient is in [`gradient`]. The error is larger than that of direct sums (`docs/kernels.md`).
+//! and turned, the weight gradient is in [`gradient`]; kernels of one row or column are in [`lines`]. The error is larger than that of direct sums (`docs/kernels.md`).
 
 mod gradient;
+mod lines;
 mod transforms;
 
 pub(crate) use gradient::WinogradWeights;
+pub(crate) use lines::Lines;
 
 use super::geometry::{ConvGeometry, Post};
 use crate::kernels::gemm::micro::{Kernels, SumShape, cut};

@@ -22,8 +22,8 @@ const B: f32 = std::f32::consts::SQRT_2;
 /// Powers of the points.
 const POWERS: [[f32; 5]; 2] = [[1.0, A, 0.5, 0.5 * A, 0.25], [1.0, B, 2.0, 2.0 * B, 4.0]];
 /// One over the derivative of x(x² - a²)(x² - b²) at ±a and ±b; at 0 it is 1.
-const FILTER: [f32; 2] = [-2.0 / 3.0, 1.0 / 6.0];
-const PLAINLY: [f32; 2] = [1.0; 2];
+pub(super) const FILTER: [f32; 2] = [-2.0 / 3.0, 1.0 / 6.0];
+pub(super) const PLAINLY: [f32; 2] = [1.0; 2];
 
 /// The transforms of one instruction set. All pointers are to vectors of `lanes` channels; steps are in floats.
 #[derive(Debug)]
@@ -56,7 +56,7 @@ unsafe fn constant<S: Simd>(value: &f32) -> S::V {
 
 /// Values at the six points: of x(x ∓ a)(x² - b²) and so on, whose coefficients stand here.
 #[inline(always)]
-unsafe fn input_line<S: Simd>(d: [S::V; 6]) -> [S::V; 6] {
+pub(super) unsafe fn input_line<S: Simd>(d: [S::V; 6]) -> [S::V; 6] {
     // SAFETY: the caller's promise.
     unsafe {
         let even_a = S::fma(constant::<S>(&-2.0), d[2], d[4]);
@@ -97,7 +97,7 @@ unsafe fn terms<S: Simd, const N: usize>(y: [S::V; N], p: usize, scale: f32) -> 
 
 /// Values of a polynomial at the points, those at ±a and ±b times `scale`.
 #[inline(always)]
-unsafe fn evaluate<S: Simd, const N: usize>(y: [S::V; N], scale: [f32; 2]) -> [S::V; 6] {
+pub(super) unsafe fn evaluate<S: Simd, const N: usize>(y: [S::V; N], scale: [f32; 2]) -> [S::V; 6] {
     // SAFETY: the caller's promise.
     unsafe {
         let (even_a, odd_a) = terms::<S, N>(y, 0, scale[0]);
@@ -115,7 +115,7 @@ unsafe fn evaluate<S: Simd, const N: usize>(y: [S::V; N], scale: [f32; 2]) -> [S
 
 /// Transposed to [`evaluate`].
 #[inline(always)]
-unsafe fn collect<S: Simd, const N: usize>(m: [S::V; 6], scale: [f32; 2]) -> [S::V; N] {
+pub(super) unsafe fn collect<S: Simd, const N: usize>(m: [S::V; 6], scale: [f32; 2]) -> [S::V; N] {
     // SAFETY: the caller's promise.
     unsafe {
         let (even_a, odd_a) = (S::add(m[1], m[2]), S::sub(m[1], m[2]));
