@@ -153,26 +153,27 @@ def plans(shared):
             },
         },
         # Low rank at the published ratios of multiply-adds (arXiv 2004.14566, CIFAR-10), and 5-bit SLQ on top of what
-        # stores a little less than an eighteenth then. Every row trains for as long as the reference, less would do for
-        # "decouple".
+        # stores a little less than an eighteenth then. Epochs: at low rank, on the factors behind it, on those of a plain split.
         "trp-resnet20": {
             **cifar,
             "reference": ["--epochs", "14", "--lr", "0.02", *CIFAR],
             "runs": {
                 **{
                     f"{scheme} {name}": settings
-                    for scheme, ratio, lr, low_rank, split in (
-                        ("channel", 2.17, "0.02", 2, 12), ("spatial", 2.84, "0.02", 2, 12), ("decouple", 2.04, "0.05", 4, 4),
+                    for scheme, ratio, lr, (low_rank, split, plain) in (
+                        ("channel", 2.17, "0.02", (2, 12, 2)),
+                        ("spatial", 2.84, "0.02", (2, 12, 14)),
+                        ("decouple", 2.04, "0.05", (4, 4, 1)),
                     )
                     for name, settings in (
                         ("plain", decompose(scheme, ratio, "--batch", "128")),
-                        ("fine-tuned", factors(scheme, ratio, lr, low_rank + split)),
+                        ("fine-tuned", factors(scheme, ratio, lr, plain)),
                         ("TRP", trp(scheme, ratio, lr, low_rank, split)),
                     )
                 },
-                "spatial 3.6x TRP": trp("spatial", 3.6, "0.02", 2, 16),
+                "spatial 3.6x TRP": trp("spatial", 3.6, "0.02", 2, 14),
                 "spatial 3.6x TRP then K=17": [
-                    "after:spatial 3.6x TRP", "--bits", "5", "--epochs-per-round", "2", *TUNE, "--lr", "0.02", *DISTILLED,
+                    "after:spatial 3.6x TRP", "--bits", "5", "--epochs-per-round", "1.5", *TUNE, "--lr", "0.02", *DISTILLED,
                     "--teacher", "{prepared}",
                 ],
             },

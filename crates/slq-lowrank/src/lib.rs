@@ -25,8 +25,10 @@ mod product;
 mod randomised;
 mod rank;
 mod svd;
+mod two_budgets;
 
 pub use budget::{Choice, allocate};
 pub use error::LowRankError;
 pub use rank::RankRule;
 pub use svd::Svd;
+pub use two_budgets::{TwoCosts, allocate_both};

@@ -49,6 +49,19 @@ fn without_data_operations_fall_and_the_result_can_be_quantized() {
 }
 
 #[test]
+fn both_budgets_hold_and_no_other_rule_stands_beside_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let thin = path(&dir, "thin.onnx");
+    let model = sample_model();
+    let args = ["decompose", &model, "--scheme", "spatial,svd", "-o", &thin, "--flops", "2", "--target-size"];
+    let report = json(&[&args[..], &["10x"]].concat());
+    assert!(report["flops"]["ratio"].as_f64().unwrap() >= 2.0, "{report}");
+    assert!(report["parameters"]["after"].as_u64().unwrap() <= 43_108, "{report}");
+    let message = common::fails(&[&args[..], &["10x", "--energy", "0.9"]].concat(), 2);
+    assert!(message.contains("--energy") && message.contains("cannot be used"), "{message}");
+}
+
+#[test]
 fn the_table_says_what_was_left_whole_and_why() {
     let dir = tempfile::tempdir().unwrap();
     let thin = path(&dir, "thin.onnx");

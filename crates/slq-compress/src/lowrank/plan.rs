@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 use slq_graph::Graph;
-use slq_lowrank::{Choice, LowRankError, RankRule, Svd, allocate};
+use slq_lowrank::{Choice, LowRankError, RankRule, Svd, TwoCosts, allocate, allocate_both};
 
 use super::layer::{Candidate, Cost, LeftWhole, Reason, find, network_cost};
 use super::settings::{DecomposeSettings, RankChoice};
@@ -123,30 +123,62 @@ fn by_rule(
     Ok(candidates.iter().zip(decompositions).map(rank).collect())
 }
 
-/// A budget in what it counts.
+/// What a network may cost, in one way.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Budget {
+struct Limit {
     pick: fn(Cost) -> u64,
     what: &'static str,
     /// Most that the network may cost.
-    limit: u64,
+    most: u64,
     /// What the rest of the network costs.
     rest: u64,
     /// The network as it is.
     total: u64,
 }
 
+impl Limit {
+    /// What is left for the layers.
+    fn room(&self) -> u64 {
+        self.most.saturating_sub(self.rest)
+    }
+
+    /// That `least` for the layers is too much.
+    fn missed(&self, least: u64) -> CompressError {
+        let least = least.saturating_add(self.rest);
+        CompressError::BudgetTooSmall { what: self.what, asked: self.most, least, whole: self.total }
+    }
+}
+
+/// One limit, or two that hold at once.
+#[derive(Debug, Clone)]
+pub(crate) struct Budget {
+    first: Limit,
+    second: Option<Limit>,
+}
+
+/// One way to have a layer.
+type Offer = (Cost, f64);
+
 impl Budget {
     /// The budget that `choice` sets for a network of `total` cost; `None` where it sets none.
     pub fn new(choice: RankChoice, total: Cost, candidates: &[Candidate]) -> Option<Self> {
-        let (pick, what, limit): (fn(Cost) -> u64, _, u64) = match choice {
-            RankChoice::Rule(_) => return None,
-            RankChoice::Flops(ratio) => (|c| c.macs, "multiply-adds", (total.macs as f64 / ratio) as u64),
-            RankChoice::TargetSize(bytes) => (|c| c.parameters, "parameters", bytes / 4),
+        let limit = |pick: fn(Cost) -> u64, what, most| {
+            let whole = candidates.iter().fold(0u64, |sum, c| sum.saturating_add(pick(c.whole)));
+            Limit { pick, what, most, rest: pick(total).saturating_sub(whole), total: pick(total) }
         };
-        let whole = candidates.iter().fold(0u64, |sum, c| sum.saturating_add(pick(c.whole)));
-        let rest = pick(total).saturating_sub(whole);
-        Some(Self { pick, what, limit, rest, total: pick(total) })
+        let macs = |ratio: f64| limit(|c| c.macs, "multiply-adds", (total.macs as f64 / ratio) as u64);
+        let parameters = |bytes: u64| limit(|c| c.parameters, "parameters", bytes / 4);
+        let (first, second) = match choice {
+            RankChoice::Rule(_) => return None,
+            RankChoice::Flops(ratio) => (macs(ratio), None),
+            RankChoice::TargetSize(bytes) => (parameters(bytes), None),
+            RankChoice::Both { flops, target_size } => (macs(flops), Some(parameters(target_size))),
+        };
+        Some(Self { first, second })
+    }
+
+    fn limits(&self) -> impl Iterator<Item = &Limit> {
+        std::iter::once(&self.first).chain(&self.second)
     }
 
     /// Ranks whose costs fit, `None` for a layer that stays whole.
@@ -157,38 +189,58 @@ impl Budget {
         force: bool,
     ) -> Result<Vec<Option<usize>>, CompressError> {
         let pairs = || candidates.iter().zip(decompositions);
-        let items: Vec<Vec<Choice>> = pairs().map(|(c, d)| self.choices(c, d.as_deref(), force)).collect();
-        let least: u64 = items.iter().filter_map(|i| i.iter().map(|c| c.cost).min()).sum();
-        let picked = allocate(&items, self.limit.saturating_sub(self.rest)).ok();
-        let picked = picked.filter(|_| self.rest <= self.limit).ok_or(CompressError::BudgetTooSmall {
-            what: self.what,
-            asked: self.limit,
-            least: least.saturating_add(self.rest),
-            whole: self.total,
-        })?;
+        let items: Vec<Vec<Offer>> = pairs().map(|(c, d)| self.offers(c, d.as_deref(), force)).collect();
+        let picked = self.pick(&items)?;
         let ranks = pairs().zip(picked).map(|((layer, _), choice)| match layer.pinned {
-            Some(rank) if self.pins(layer, rank, force) => Some(rank),
+            Some(rank) if self.saves(layer, rank) || force => Some(rank),
             _ => Some(choice).filter(|&rank| rank > 0),
         });
         Ok(ranks.collect())
     }
 
-    fn pins(&self, layer: &Candidate, rank: usize, force: bool) -> bool {
-        force || (self.pick)(layer.per_rank.times(rank)) < (self.pick)(layer.whole)
+    fn pick(&self, items: &[Vec<Offer>]) -> Result<Vec<usize>, CompressError> {
+        for limit in self.limits() {
+            let least = items.iter().filter_map(|i| i.iter().map(|(cost, _)| (limit.pick)(*cost)).min());
+            let least = least.fold(0u64, u64::saturating_add);
+            if limit.rest > limit.most || least > limit.room() {
+                return Err(limit.missed(least));
+            }
+        }
+        let first = self.first;
+        let picked = match self.second {
+            None => {
+                let choice = |&(cost, error): &Offer| Choice { cost: (first.pick)(cost), error };
+                let items: Vec<Vec<_>> = items.iter().map(|i| i.iter().map(choice).collect()).collect();
+                allocate(&items, first.room())
+            }
+            Some(second) => {
+                let choice = |&(cost, error): &Offer| TwoCosts {
+                    costs: [(first.pick)(cost), (second.pick)(cost)],
+                    error,
+                };
+                let items: Vec<Vec<_>> = items.iter().map(|i| i.iter().map(choice).collect()).collect();
+                allocate_both(&items, [first.room(), second.room()])
+            }
+        };
+        // Where each limit alone can be met, only both together are out of reach.
+        picked.map_err(|_| self.second.unwrap_or(first).missed(u64::MAX))
     }
 
-    /// Choice 0 leaves the layer whole, choice r splits it at rank r, as long as that saves something.
-    fn choices(&self, layer: &Candidate, decompositions: Option<&[Svd]>, force: bool) -> Vec<Choice> {
-        let whole = Choice { cost: (self.pick)(layer.whole), error: 0.0 };
+    /// Whether a split at `rank` costs less than the layer, in every way that counts.
+    fn saves(&self, layer: &Candidate, rank: usize) -> bool {
+        let split = layer.per_rank.times(rank);
+        self.limits().all(|l| (l.pick)(split) < (l.pick)(layer.whole))
+    }
+
+    /// Offer 0 leaves the layer whole, offer r splits it at rank r, as long as that saves something.
+    fn offers(&self, layer: &Candidate, decompositions: Option<&[Svd]>, force: bool) -> Vec<Offer> {
+        let whole = (layer.whole, 0.0);
         let Some(decompositions) = decompositions else { return vec![whole] };
-        let split = |rank: usize| Choice {
-            cost: (self.pick)(layer.per_rank.times(rank)),
-            error: relative_error(decompositions, rank),
-        };
-        if let Some(rank) = layer.pinned.filter(|&rank| self.pins(layer, rank, force)) {
+        let split = |rank: usize| (layer.per_rank.times(rank), relative_error(decompositions, rank));
+        if let Some(rank) = layer.pinned.filter(|&rank| self.saves(layer, rank) || force) {
             return vec![split(rank)];
         }
-        let saving = (1..=layer.view.full_rank()).map(split).take_while(|c| c.cost < whole.cost);
+        let saving = (1..=layer.view.full_rank()).take_while(|&rank| self.saves(layer, rank)).map(split);
         std::iter::once(whole).chain(saving).collect()
     }
 }

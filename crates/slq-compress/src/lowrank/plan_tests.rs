@@ -141,6 +141,27 @@ fn budgets_are_met_closely_and_more_room_means_less_error() {
 }
 
 #[test]
+fn two_budgets_hold_at_once() {
+    let graph = zoo("resnet20");
+    let before = super::network_cost(&graph).unwrap();
+    let bytes = 4 * before.parameters / 5;
+    let both = RankChoice::Both { flops: 2.5, target_size: bytes };
+    let (macs, parameters, error) =
+        totals(&graph, &plan(&graph, &settings(Scheme::Spatial, both, &[])).unwrap());
+    assert!(before.macs as f64 / macs as f64 >= 2.5 && 4 * parameters <= bytes, "{macs}, {parameters}");
+    for alone in [RankChoice::Flops(2.5), RankChoice::TargetSize(bytes)] {
+        let (m, p, e) = totals(&graph, &plan(&graph, &settings(Scheme::Spatial, alone, &[])).unwrap());
+        assert!(e <= error && (m > macs || p > parameters), "{alone:?}: {e} against {error}");
+    }
+    // As many parameters by fewer operations alone.
+    let cut = (25..60).map(|r| RankChoice::Flops(f64::from(r) / 10.0)).find_map(|ranks| {
+        let (_, p, e) = totals(&graph, &plan(&graph, &settings(Scheme::Spatial, ranks, &[])).unwrap());
+        (4 * p <= bytes).then_some(e)
+    });
+    assert!(error < cut.unwrap(), "{error} against {cut:?}");
+}
+
+#[test]
 fn a_budget_beats_equal_shares_at_the_same_cost() {
     let graph = zoo("resnet20");
     let equal = plan(&graph, &settings(Scheme::Spatial, RankChoice::Rule(RankRule::Rate(0.3)), &[])).unwrap();
@@ -153,7 +174,8 @@ fn a_budget_beats_equal_shares_at_the_same_cost() {
 #[test]
 fn budgets_out_of_reach_say_what_can_be_reached() {
     let graph = zoo("resnet20");
-    for ranks in [RankChoice::Flops(1e6), RankChoice::TargetSize(1000)] {
+    let both = RankChoice::Both { flops: 1.5, target_size: 1000 };
+    for ranks in [RankChoice::Flops(1e6), RankChoice::TargetSize(1000), both] {
         let error = plan(&graph, &settings(Scheme::Channel, ranks, &[])).unwrap_err();
         let CompressError::BudgetTooSmall { asked, least, whole, .. } = error else { panic!("{error}") };
         assert!(asked < least && least < whole, "{error}");

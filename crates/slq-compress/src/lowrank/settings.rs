@@ -16,6 +16,14 @@ pub enum RankChoice {
     Flops(f64),
     /// Ranks shared over the layers so that all parameters, at 4 bytes each, take at most so many bytes.
     TargetSize(u64),
+    /// Both at once.
+    #[serde(rename_all = "kebab-case")]
+    Both {
+        /// As [`RankChoice::Flops`].
+        flops: f64,
+        /// As [`RankChoice::TargetSize`].
+        target_size: u64,
+    },
     /// The same rule for every layer.
     #[serde(untagged)]
     Rule(RankRule),
@@ -189,10 +197,14 @@ impl DecomposeSettings {
                     return bad("rank", e.to_string());
                 }
             }
-            RankChoice::Flops(ratio) if !(ratio.is_finite() && ratio >= 1.0) => {
+            RankChoice::Flops(ratio) | RankChoice::Both { flops: ratio, .. }
+                if !(ratio.is_finite() && ratio >= 1.0) =>
+            {
                 return bad("flops", format!("{ratio} is no ratio of at least 1 (before to after)"));
             }
-            RankChoice::TargetSize(0) => return bad("target-size", "0 bytes hold no network".into()),
+            RankChoice::TargetSize(0) | RankChoice::Both { target_size: 0, .. } => {
+                return bad("target-size", "0 bytes hold no network".into());
+            }
             _ => {}
         }
         if let Some(trp) = &self.trp {
@@ -239,6 +251,8 @@ mod tests {
             ("flops", base(RankChoice::Flops(0.5))),
             ("flops", base(RankChoice::Flops(f64::NAN))),
             ("target-size", base(RankChoice::TargetSize(0))),
+            ("target-size", base(RankChoice::Both { flops: 2.0, target_size: 0 })),
+            ("flops", base(RankChoice::Both { flops: 0.5, target_size: 1000 })),
             ("scheme", DecomposeSettings { convolutions: Some(Scheme::Svd), ..energy() }),
             ("scheme", DecomposeSettings { convolutions: None, ..energy() }),
             ("batch", DecomposeSettings { batch: 0, ..energy() }),

@@ -20,6 +20,7 @@ use super::training::TrainingArgs;
 #[command(after_help = "Examples:
   slq decompose net.onnx --scheme spatial --flops 2.5 -o thin.onnx
   slq decompose net.onnx --scheme channel,svd --energy 0.9 --data DATASET --fine-tune-epochs 2 -o thin.onnx
+  slq decompose net.onnx --scheme spatial --flops 2.5 --target-size 3x -o thin.onnx
   slq decompose net.onnx --scheme spatial --flops 2.84 --data DATASET --trp --epochs 4 --lr 0.01 -o thin.onnx")]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -100,23 +101,25 @@ impl From<SchemeName> for Scheme {
     }
 }
 
-/// One of these; with --trp a threshold of 0.05 by default (decouple: energy 0.85).
+/// One of these, or the last two together; with --trp a threshold of 0.05 by default (decouple: energy 0.85).
 #[derive(clap::Args)]
-#[group(id = "ranks", multiple = false)]
 struct RankArgs {
     /// Ranks that keep this share of the energy (sum of squared singular values)
     #[arg(long, value_name = "E", allow_negative_numbers = true)]
+    #[arg(conflicts_with_all = ["threshold", "rank", "rate", "flops", "target_size"])]
     energy: Option<f64>,
     /// Ranks that keep the singular values of at least T
     #[arg(long, value_name = "T", allow_negative_numbers = true)]
+    #[arg(conflicts_with_all = ["rank", "rate", "flops", "target_size"])]
     threshold: Option<f64>,
     /// This rank for every layer (at most its full rank)
-    #[arg(long, value_name = "R")]
+    #[arg(long, value_name = "R", conflicts_with_all = ["rate", "flops", "target_size"])]
     rank: Option<usize>,
     /// This share of the full rank for every layer
     #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
+    #[arg(conflicts_with_all = ["flops", "target_size"])]
     rate: Option<f64>,
-    /// Ranks shared over the layers so that the multiply-adds fall by this factor
+    /// Ranks shared over the layers so that the multiply-adds fall by this factor; with --target-size both hold
     #[arg(long, value_name = "RATIO", allow_negative_numbers = true)]
     flops: Option<f64>,
     /// Ranks shared over the layers so that the parameters take this size: 50000, 50KB, 2x
@@ -132,6 +135,9 @@ impl RankArgs {
             Self { threshold: Some(v), .. } => rule(RankRule::Threshold(*v)),
             Self { rank: Some(v), .. } => rule(RankRule::Rank(*v)),
             Self { rate: Some(v), .. } => rule(RankRule::Rate(*v)),
+            Self { flops: Some(flops), target_size: Some(size), .. } => {
+                size.bytes(dense_bytes).map(|target_size| RankChoice::Both { flops: *flops, target_size })
+            }
             Self { flops: Some(v), .. } => Some(RankChoice::Flops(*v)),
             Self { target_size: Some(v), .. } => v.bytes(dense_bytes).map(RankChoice::TargetSize),
             _ => None,

@@ -1,12 +1,15 @@
-//! Progress of a run: bars on a terminal, one line a round elsewhere, nothing when told to be quiet.
+//! Progress of a run: bars on a terminal, a line for each round and each minute elsewhere, nothing when told to be quiet.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use slq::{Accuracy, Event, Observer};
 
 use super::common::{Common, say};
 use super::table::{thousands, widths};
+
+/// Time from one line of a training to the next, where there are no bars.
+const PAUSE: Duration = Duration::from_secs(60);
 
 /// Shows events as they come.
 pub(crate) struct Progress {
@@ -18,6 +21,8 @@ pub(crate) struct Progress {
     loss: f64,
     correct: f64,
     began: Instant,
+    /// When the last line was written.
+    told: Instant,
 }
 
 impl Progress {
@@ -31,10 +36,12 @@ impl Progress {
             loss: 0.0,
             correct: 0.0,
             began: Instant::now(),
+            told: Instant::now(),
         }
     }
 
-    fn line(&self, text: &str) {
+    fn line(&mut self, text: &str) {
+        self.told = Instant::now();
         if !self.quiet {
             say(text);
         }
@@ -63,6 +70,15 @@ impl Progress {
 
 pub(crate) fn percent(accuracy: &Accuracy) -> String {
     format!("{:.2} %", 100.0 * accuracy.top1)
+}
+
+/// How long `steps` steps of `images` images take; "?" before the first was timed.
+fn remaining(seen: u64, images: usize, steps: u64, rate: f64) -> String {
+    if seen <= images as u64 {
+        return "?".into();
+    }
+    let seconds = (steps * images as u64) as f64 / rate;
+    if seconds < 90.0 { format!("{seconds:.0} s") } else { format!("{:.0} min", seconds / 60.0) }
 }
 
 impl Observer for Progress {
@@ -118,6 +134,12 @@ impl Observer for Progress {
                 if let Some(bar) = self.bar(*iterations, "{prefix} {bar:30} {pos}/{len} {msg} {eta} left") {
                     bar.set_position(*iteration);
                     bar.set_message(message);
+                } else if iteration < iterations && self.told.elapsed() >= PAUSE {
+                    let left = remaining(self.images, *images, iterations - iteration, rate);
+                    self.line(&format!(
+                        "{}: {iteration} of {iterations} steps, {message}, {left} left",
+                        self.title
+                    ));
                 }
                 if iteration == iterations {
                     self.finish_bar();
@@ -160,5 +182,17 @@ impl Observer for Progress {
             Event::Final(a) => self.line(&format!("final: {} top-1, loss {:.4}", percent(a), a.loss)),
             _ => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::remaining;
+
+    #[test]
+    fn what_remains_is_told_in_seconds_and_minutes() {
+        assert_eq!(remaining(6400, 64, 100, 160.0), "40 s");
+        assert_eq!(remaining(6400, 64, 1000, 160.0), "7 min");
+        assert_eq!(remaining(64, 64, 1000, 1e9), "?");
     }
 }
