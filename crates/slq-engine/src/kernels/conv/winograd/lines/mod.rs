@@ -270,3 +270,31 @@ fn across([height, width]: [usize; 2], lanes: usize) -> Option<Vec<Place>> {
     };
     width.is_multiple_of(OUT).then(|| (0..pixels).step_by(OUT * lanes).map(vector).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_of_two_lines_of_tiles_share_a_vector() {
+        let places = down([8, 8], 1, 8, 16).unwrap();
+        let [Place::Down(columns)] = places[..] else { panic!("{places:?}") };
+        let [upper, lower, _] = columns.pieces;
+        assert_eq!((columns.count, columns.width), (2, 8));
+        assert_eq!((upper.read, upper.write), ([0, 0xff, 0xff, 0xff, 0xff, 0xff], [0xff; 4]));
+        assert_eq!((upper.read_at, upper.write_at), (-8, 0));
+        assert_eq!((lower.read[4], lower.read[5], lower.write), (0xff00, 0, [0xff00; 4]));
+        assert_eq!((lower.read_at, lower.write_at), (16, 24));
+        // Four rows of tiles to a vector are too many pieces.
+        assert!(down([16, 4], 1, 16, 16).is_none());
+    }
+
+    #[test]
+    fn tiles_at_the_ends_of_rows_have_no_neighbour() {
+        let places = across([2, 8], 16).unwrap();
+        let [Place::Across(pixels)] = places[..] else { panic!("{places:?}") };
+        assert_eq!(pixels.inside, [0xffff, 0, 0, 0]);
+        assert_eq!((pixels.before[0], pixels.after[0]), (0x1010, 0x0101));
+        assert!(across([8, 6], 16).is_none(), "tiles span rows");
+    }
+}
