@@ -1,6 +1,6 @@
-"""Writes the LMDB databases that crates/slq-data/tests/lmdb reads: pip install lmdb numpy opencv-python-headless
+"""Writes the LMDB databases that crates/data/tests/lmdb reads: pip install lmdb numpy opencv-python-headless
 
-python make-lmdb-fixture.py crates/slq-data/tests/lmdb
+python make-lmdb-fixture.py crates/data/tests/lmdb
 
 `raw`: 40 colour images of 4 x 5, blue first, pixel (c, y, x) of image i is (i + 50 c + 10 y + x) % 256, label i % 7.
 `encoded`: 3 PNG files of sizes 2 x 3, 4 x 4 and 5 x 2, all pixels (red, green, blue) = (200, 100, i), label i.

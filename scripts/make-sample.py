@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Makes the built-in sample (crates/slq-data/sample) from the four MNIST files.
+"""Makes the built-in sample (crates/data/sample) from the four MNIST files.
 
 usage: make-sample.py MNIST_FOLDER OUT_FOLDER
 

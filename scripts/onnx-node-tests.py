@@ -24,7 +24,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-RESOLVE = ROOT / "crates/slq-graph/src/resolve/mod.rs"
+RESOLVE = ROOT / "crates/core/graph/src/resolve/mod.rs"
 WINDOWS = {"Conv", "ConvTranspose", "MaxPool", "AveragePool"}
 # Inputs that are integers in every use.
 INTEGER_INPUTS = {

@@ -288,9 +288,9 @@ fn other_losses_are_trained_on_and_measured() {
         if bright { noise(i) as u8 } else { noise(i) as u8 / 2 }
     };
     let images = (0..400 * 784).map(pixel).collect();
-    let split = slq_data::Split::from_bytes(images, labels, [1, 28, 28]).unwrap();
+    let split = slq::data::Split::from_bytes(images, labels, [1, 28, 28]).unwrap();
     let halves = path(&dir, "halves.npz");
-    slq_data::write_npz(&slq_data::Dataset::of(split.clone(), split), Path::new(&halves)).unwrap();
+    slq::data::write_npz(&slq::data::Dataset::of(split.clone(), split), Path::new(&halves)).unwrap();
     let sigmoid = with_loss(1, "type: \"SigmoidCrossEntropyLoss\"");
     let [top1, loss, packed, _] = train(&sigmoid, "0.05", &["--data", &halves]);
     assert!(top1 > 0.9 && loss < 0.4 && packed > 0.85, "{top1}, loss {loss}, then {packed}");

@@ -41,7 +41,7 @@ pub fn fails(args: &[&str], status: i32) -> String {
 
 /// The built-in sample's network as a file.
 pub fn sample_model() -> String {
-    concat!(env!("CARGO_MANIFEST_DIR"), "/models/lenet_mnist10k.onnx").into()
+    concat!(env!("CARGO_MANIFEST_DIR"), "/../slq/models/lenet_mnist10k.onnx").into()
 }
 
 /// A file of the larger data: in `SLQ_DATA`, or in `../shared` beside the repository. Says so where it is missing.

@@ -11,7 +11,8 @@ pub fn fixture(name: &str) -> PathBuf {
 /// A file of the shared test data, or `None` with a message that names the test skipped.
 pub fn shared(test: &str, file: &str) -> Option<PathBuf> {
     let root = std::env::var_os("SLQ_DATA").map(PathBuf::from);
-    let root = root.unwrap_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared")));
+    let root =
+        root.unwrap_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../../shared")));
     let path = root.join(file);
     if path.exists() {
         return Some(path);

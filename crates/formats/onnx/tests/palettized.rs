@@ -118,7 +118,7 @@ fn models_of_torch_and_real_networks_run() {
     let mut sources: Vec<PathBuf> =
         ["script_17", "dynamo_18", "dynamo_20"].iter().map(|n| fixture(&format!("torch_{n}.onnx"))).collect();
     let data = std::env::var("SLQ_DATA").map(PathBuf::from);
-    let data = data.unwrap_or_else(|_| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared"));
+    let data = data.unwrap_or_else(|_| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../../shared"));
     for name in ["resnet20_cifar10", "mobilenet_v2"] {
         let path = data.join("models").join(format!("{name}.onnx"));
         if path.exists() {

@@ -1,4 +1,4 @@
-//! The command line: arguments in, library calls, a table or JSON out.
+//! The `slq` command line: arguments in, library calls, a table or JSON out.
 
 mod bench;
 mod cluster;
@@ -70,7 +70,7 @@ type Outcome = Result<(), slq::Error>;
 /// Parses the arguments, runs the command, and says in one sentence what failed.
 ///
 /// Status 0: done; 1: the work failed; 2: wrong usage.
-pub(crate) fn main() -> ExitCode {
+fn main() -> ExitCode {
     let cli = Cli::parse();
     let common = cli.common;
     if let Err(message) = common.start_threads() {
