@@ -3,9 +3,9 @@
 use std::collections::{HashMap, HashSet};
 
 use indexmap::IndexMap;
+use slq_codebook::Palette;
 
 use crate::node::{Node, ValueInfo};
-use crate::palette::Palette;
 use crate::tensor::Tensor;
 
 /// How a weight is trained: multipliers of the solver's rates (Caffe's `param { lr_mult decay_mult }`).

@@ -132,12 +132,7 @@ pub fn weight_stats(name: &str, weight: &Weight) -> WeightStats {
     let palette = weight.palette.as_ref().filter(|p| p.is_fully_fixed());
     let (bits, stored_bytes, entropy_bytes) = match palette {
         None => (8 * element as u8, plain, plain as f64),
-        Some(p) => {
-            let books = p.codebook_bytes() as u64;
-            let run = (p.codes().len() / p.groups()).max(1);
-            let code_bits: f64 = p.codes().chunks(run).map(entropy_bits).sum();
-            (p.bits(), p.packed_bytes() as u64 + books, code_bits / 8.0 + books as f64)
-        }
+        Some(p) => (p.bits(), p.stored_bytes() as u64, p.entropy_bytes()),
     };
     WeightStats {
         name: name.into(),
@@ -189,14 +184,6 @@ fn distinct<T: Copy + Ord + Default + std::hash::Hash>(
     sorted.sort_unstable();
     sorted.dedup();
     (sorted.len(), zeros)
-}
-
-/// count x entropy of the codes, in bits.
-fn entropy_bits(codes: &[u8]) -> f64 {
-    let mut counts = [0u64; 256];
-    codes.iter().for_each(|&c| counts[usize::from(c)] += 1);
-    let all = codes.len() as f64;
-    counts.iter().filter(|&&n| n > 0).map(|&n| n as f64 * (all / n as f64).log2()).sum()
 }
 
 /// Multiply-adds of one node.

@@ -13,11 +13,11 @@
 //! ```
 
 mod attribute;
-mod bits;
 mod element;
 mod error;
 mod external;
 mod extras;
+mod matrix;
 mod palettize;
 mod proto;
 mod read;

@@ -138,7 +138,9 @@ impl Parts {
                 self.tensor(name, &weight.tensor)?;
                 continue;
             };
-            let data = layout.data(entry, palette);
+            let data = layout
+                .data(entry, palette)
+                .map_err(|source| OnnxError::Codes { weight: name.clone(), source })?;
             let constants = layout.constants.clone();
             for (name, data, shape) in data {
                 self.tensor(&name, &Tensor::new(shape, data)?)?;

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, HashSet};
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
-use slq_graph::{Graph, Palette, TensorData, Weight};
+use slq_codebook::Palette;
+use slq_graph::{Graph, TensorData, Weight};
 
 use crate::error::SafetensorsError;
 use crate::manifest::{self, Entry, PaletteEntry};
