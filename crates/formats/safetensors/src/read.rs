@@ -75,7 +75,7 @@ pub fn read_with(path: &Path, options: &ReadOptions) -> Result<Contents, Safeten
 
 fn widen(weight: &mut Weight) {
     let tensor = std::mem::replace(&mut weight.tensor, Tensor::i64_vector(Vec::new()));
-    weight.tensor = dtype::widen(tensor);
+    weight.tensor = tensor.widened();
 }
 
 /// Every tensor as a weight.
@@ -197,8 +197,8 @@ pub fn read_into(graph: &mut Graph, path: &Path) -> Result<(), SafetensorsError>
             return Err(SafetensorsError::WeightMismatch { path, weight, found, needed });
         }
     }
-    let missing =
-        slq_graph::stats::parameters(graph).into_iter().filter(|n| !contents.weights.contains_key(*n));
+    let parameters = graph.parameters().into_iter();
+    let missing = parameters.filter(|name| !contents.weights.contains_key(*name));
     if let Some(weight) = missing.min() {
         return Err(SafetensorsError::MissingWeight { path: path.into(), weight: weight.into() });
     }
