@@ -1,4 +1,4 @@
-//! Values to codes and back, at memory speed.
+//! Assignment of values to codes, and decoding.
 
 use rayon::prelude::*;
 

@@ -5,15 +5,15 @@ use crate::error::LowRankError;
 /// One way to store or compute a matrix.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Choice {
-    /// What it costs: multiply-adds, values, bytes.
+    /// Its cost: multiply-accumulates, values or bytes.
     pub cost: u64,
     /// The error it makes, comparable between matrices and not negative.
     pub error: f64,
 }
 
 /// Picks one choice for each item, so that the costs sum to at most `budget` and the sum of errors is small: the
-/// lower convex hull of each item's choices, walked from the cheapest ends by the most error removed for a unit of
-/// cost (the Lagrangian solution), then single better choices while they fit.
+/// steps along the lower convex hulls of all items' choices are taken in the order of error removed per unit of cost
+/// (the Lagrangian solution), then single better choices while they fit.
 ///
 /// Returns the position of each item's choice. An item without choices gets 0 and costs nothing.
 ///
@@ -53,7 +53,7 @@ fn gain(choices: &[Choice], from: usize, to: usize) -> f64 {
     (choices[from].error - choices[to].error) / cost as f64
 }
 
-/// Spends what is left on the choices beside the hulls, the one that removes most error first.
+/// Spends what is left of the budget on choices off the hulls, the one that removes most error first.
 fn fill(items: &[Vec<Choice>], picked: &mut [usize], mut left: u64) {
     loop {
         let mut best: Option<(f64, usize, usize)> = None;

@@ -1,4 +1,4 @@
-//! Low-rank approximation of matrices: singular values, ranks by a rule, ranks shared out under a budget.
+//! Low-rank approximation of matrices: singular value decomposition, ranks by a rule, ranks under a budget.
 //!
 //! A matrix of rank r is the product of two thin ones. This crate finds the best such factors in the
 //! least-squares sense (Eckart and Young), exactly or by a randomised method that suits large matrices and small

@@ -1,4 +1,4 @@
-//! Ranks under two budgets at once: few operations and few parameters.
+//! Ranks under two budgets at once, such as operations and parameters.
 
 use crate::budget::{Choice, allocate};
 use crate::error::LowRankError;
@@ -13,7 +13,7 @@ const PARTS: u32 = 200;
 /// One way to store or compute a matrix, with two costs.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct TwoCosts {
-    /// What it costs, in two ways.
+    /// Its two costs.
     pub costs: [u64; 2],
     /// The error it makes, comparable between matrices and not negative.
     pub error: f64,
