@@ -1,178 +1,15 @@
-//! Solver files: how a net is trained.
+//! A solver file's text to settings.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use super::settings::{
+    LrPolicy, NetFile, Regularization, SnapshotSettings, SolverKind, SolverSettings, TestSettings,
+};
 use crate::error::CaffeError;
 use crate::phase::Phase;
 use crate::proto::solver_parameter::{SnapshotFormat, SolverType};
 use crate::proto::{NetState, SolverParameter};
 use crate::text;
-
-/// How the learning rate changes. `iter` counts the solver's steps from 0.
-#[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
-pub enum LrPolicy {
-    /// base
-    Fixed,
-    /// base gamma^floor(iter / stepsize)
-    Step {
-        /// Factor at each step.
-        gamma: f32,
-        /// Iterations between steps.
-        stepsize: usize,
-    },
-    /// base gamma^iter
-    Exp {
-        /// Factor at each iteration.
-        gamma: f32,
-    },
-    /// base (1 + gamma iter)^-power
-    Inv {
-        /// Rate of the decay.
-        gamma: f32,
-        /// Its exponent.
-        power: f32,
-    },
-    /// base gamma^(number of `steps` that are at most iter)
-    MultiStep {
-        /// Factor at each step.
-        gamma: f32,
-        /// Iterations of the steps, ascending.
-        steps: Vec<usize>,
-    },
-    /// base (1 - iter / max_iter)^power
-    Poly {
-        /// Exponent.
-        power: f32,
-    },
-    /// base / (1 + exp(-gamma (iter - stepsize)))
-    Sigmoid {
-        /// Steepness; negative for a falling rate.
-        gamma: f32,
-        /// Iteration of the half.
-        stepsize: usize,
-    },
-}
-
-/// The rule that turns gradients into updates.
-#[derive(Debug, Clone, Copy, PartialEq)]
-#[non_exhaustive]
-pub enum SolverKind {
-    /// v = momentum v + rate g; w -= v (method.md, section 8).
-    Sgd,
-    /// Nesterov's accelerated gradient: w -= (1 + momentum) v - momentum v_old.
-    Nesterov,
-    /// Adam; `momentum` is its first decay.
-    Adam {
-        /// Decay of the second moment.
-        momentum2: f32,
-        /// Added to the root of the second moment.
-        delta: f32,
-    },
-    /// RMSProp.
-    RmsProp {
-        /// Decay of the mean square.
-        rms_decay: f32,
-        /// Added to the root.
-        delta: f32,
-    },
-    /// AdaGrad.
-    AdaGrad {
-        /// Added to the root.
-        delta: f32,
-    },
-    /// AdaDelta; `momentum` is the decay of both means.
-    AdaDelta {
-        /// Added to both means.
-        delta: f32,
-    },
-}
-
-/// Penalty that `weight_decay` multiplies.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Regularization {
-    /// Sum of absolute values.
-    L1,
-    /// Half the sum of squares.
-    L2,
-}
-
-/// A net that the solver trains or tests, and the state it is built in.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NetFile {
-    /// The prototxt, as the solver file writes it: relative to the folder Caffe is started in.
-    pub path: PathBuf,
-    /// Phase.
-    pub phase: Phase,
-    /// Level.
-    pub level: i32,
-    /// Stages.
-    pub stages: Vec<String>,
-    /// Batches of one test (0 for the net that is trained).
-    pub test_iter: usize,
-}
-
-/// What a solver file says. All that changes the numbers is here; what only concerns printing or the choice of
-/// a device (`display`, `average_loss`, `debug_info`, `solver_mode`, `device_id`, `layer_wise_reduce`) is read
-/// and left out; anything else is an error that names the field.
-#[derive(Debug, Clone, PartialEq)]
-pub struct SolverSettings {
-    /// The net to train.
-    pub train_net: NetFile,
-    /// The nets to test, each with its number of batches.
-    pub test_nets: Vec<NetFile>,
-    /// Iterations between tests; `None` for no tests.
-    pub test_interval: Option<usize>,
-    /// Whether a test comes before the first iteration.
-    pub test_initialization: bool,
-    /// Learning rate that the policy changes.
-    pub base_lr: f32,
-    /// The policy.
-    pub lr_policy: LrPolicy,
-    /// Iterations (of one round, for methods that go in rounds).
-    pub max_iter: usize,
-    /// Batches whose gradients are summed for one iteration.
-    pub iter_size: usize,
-    /// Momentum.
-    pub momentum: f32,
-    /// Weight decay.
-    pub weight_decay: f32,
-    /// Penalty of the weight decay.
-    pub regularization: Regularization,
-    /// Bound on the gradient's global norm.
-    pub clip_gradients: Option<f32>,
-    /// Iterations between snapshots; `None` for none.
-    pub snapshot: Option<usize>,
-    /// Beginning of the snapshots' names.
-    pub snapshot_prefix: PathBuf,
-    /// Whether a snapshot is taken at the end.
-    pub snapshot_after_train: bool,
-    /// Seed of the random numbers; `None` leaves it to the program.
-    pub seed: Option<u64>,
-    /// The rule.
-    pub kind: SolverKind,
-    /// Caffemodels to start from.
-    pub weights: Vec<PathBuf>,
-}
-
-impl SolverSettings {
-    /// The learning rate of iteration `iter`, before a parameter's own multiplier.
-    pub fn rate(&self, iter: usize) -> f32 {
-        let i = iter as f32;
-        let factor = match &self.lr_policy {
-            LrPolicy::Fixed => 1.0,
-            LrPolicy::Step { gamma, stepsize } => gamma.powf((iter / stepsize) as f32),
-            LrPolicy::Exp { gamma } => gamma.powf(i),
-            LrPolicy::Inv { gamma, power } => (1.0 + gamma * i).powf(-power),
-            LrPolicy::MultiStep { gamma, steps } => {
-                gamma.powf(steps.iter().filter(|&&s| iter >= s).count() as f32)
-            }
-            LrPolicy::Poly { power } => (1.0 - i / self.max_iter as f32).max(0.0).powf(*power),
-            LrPolicy::Sigmoid { gamma, stepsize } => 1.0 / (1.0 + (-gamma * (i - *stepsize as f32)).exp()),
-        };
-        self.base_lr * factor
-    }
-}
 
 /// Reads a solver file.
 ///
@@ -183,108 +20,141 @@ pub fn read_solver(path: &Path) -> Result<SolverSettings, CaffeError> {
     settings(path, text::read(path, "SolverParameter")?)
 }
 
+/// Numbers of one solver file, checked; errors name the field.
+struct Fields<'a> {
+    path: &'a Path,
+}
+
+impl Fields<'_> {
+    fn bad(&self, field: &str, reason: impl Into<String>) -> CaffeError {
+        CaffeError::Net { path: self.path.into(), field: field.into(), reason: reason.into() }
+    }
+
+    /// A number that is not negative, if there is one.
+    fn count(&self, field: &str, value: Option<i32>) -> Result<Option<usize>, CaffeError> {
+        let count = |v| usize::try_from(v).map_err(|_| self.bad(field, format!("{v} is negative")));
+        value.map(count).transpose()
+    }
+
+    /// A number of at least 1.
+    fn positive(&self, field: &str, value: Option<i32>) -> Result<usize, CaffeError> {
+        match self.count(field, value)? {
+            Some(v) if v > 0 => Ok(v),
+            Some(_) => Err(self.bad(field, "must be at least 1")),
+            None => Err(self.bad(field, "missing")),
+        }
+    }
+
+    /// A finite number; without a default it must be given.
+    fn finite(&self, field: &str, value: Option<f32>, default: Option<f32>) -> Result<f32, CaffeError> {
+        match value.or(default) {
+            Some(v) if v.is_finite() => Ok(v),
+            Some(v) => Err(self.bad(field, format!("{v} is not finite"))),
+            None => Err(self.bad(field, "missing")),
+        }
+    }
+
+    /// A number in 0..1.
+    fn fraction(&self, field: &str, value: Option<f32>, default: f32) -> Result<f32, CaffeError> {
+        match self.finite(field, value, Some(default))? {
+            v if (0.0..1.0).contains(&v) => Ok(v),
+            v => Err(self.bad(field, format!("{v} is not in 0..1"))),
+        }
+    }
+}
+
 fn settings(path: &Path, p: SolverParameter) -> Result<SolverSettings, CaffeError> {
-    let bad =
-        |field: &str, reason: String| CaffeError::Net { path: path.into(), field: field.into(), reason };
+    let fields = Fields { path };
+    refuse_unsupported(&fields, &p)?;
+    let kind = kind(&p).map_err(|(field, reason)| fields.bad(field, reason))?;
+    let momentum = fields.fraction("momentum", p.momentum, 0.0)?;
+    if momentum != 0.0 && matches!(kind, SolverKind::RmsProp { .. } | SolverKind::AdaGrad { .. }) {
+        return Err(fields.bad("momentum", "this solver type has none"));
+    }
+    let base_lr = fields.finite("base_lr", p.base_lr, None)?;
+    let weight_decay = fields.finite("weight_decay", p.weight_decay, Some(0.0))?;
+    if base_lr < 0.0 || weight_decay < 0.0 {
+        return Err(fields.bad("base_lr", "rates are not negative"));
+    }
+    let interval = fields.count("test_interval", p.test_interval)?.filter(|&i| i > 0);
+    let (train_net, nets) = nets(path, &p)?;
+    if nets.is_empty() != interval.is_none() && !p.test_iter.is_empty() {
+        return Err(fields.bad("test_interval", "tests need both test_iter and test_interval"));
+    }
+    let clip_gradients = fields.finite("clip_gradients", p.clip_gradients, Some(-1.0))?;
+    Ok(SolverSettings {
+        train_net,
+        tests: TestSettings { nets, interval, initialization: p.test_initialization() },
+        base_lr,
+        lr_policy: lr_policy(&fields, &p)?,
+        max_iter: fields.positive("max_iter", p.max_iter)?,
+        iter_size: fields.positive("iter_size", Some(p.iter_size()))?,
+        momentum,
+        weight_decay,
+        regularization: match p.regularization_type() {
+            "L1" => Regularization::L1,
+            "L2" => Regularization::L2,
+            other => return Err(fields.bad("regularization_type", format!("`{other}` is neither L1 nor L2"))),
+        },
+        clip_gradients: Some(clip_gradients).filter(|&c| c >= 0.0),
+        snapshots: SnapshotSettings {
+            interval: fields.count("snapshot", p.snapshot)?.filter(|&s| s > 0),
+            prefix: p.snapshot_prefix().into(),
+            after_train: p.snapshot_after_train(),
+        },
+        seed: u64::try_from(p.random_seed()).ok(),
+        kind,
+        weights: p.weights.iter().flat_map(|w| w.split(',')).map(|w| w.trim().into()).collect(),
+    })
+}
+
+/// Refuses settings that change what is trained or written and that are not supported.
+fn refuse_unsupported(fields: &Fields, p: &SolverParameter) -> Result<(), CaffeError> {
     let inline = [
         ("net_param", p.net_param.is_some()),
         ("train_net_param", p.train_net_param.is_some()),
         ("test_net_param", !p.test_net_param.is_empty()),
     ];
     if let Some((field, _)) = inline.iter().find(|(_, set)| *set) {
-        return Err(bad(
-            field,
-            "a net inside the solver file is not supported; put it in its own file".into(),
-        ));
+        let reason = "a net inside the solver file is not supported; put it in its own file";
+        return Err(fields.bad(field, reason));
     }
     let unsupported = [
         ("snapshot_diff", p.snapshot_diff()),
         ("test_compute_loss", p.test_compute_loss()),
         ("snapshot_format", p.snapshot_format() == SnapshotFormat::Hdf5),
     ];
-    if let Some((field, _)) = unsupported.iter().find(|(_, set)| *set) {
-        return Err(bad(field, "this setting is not supported".into()));
+    match unsupported.iter().find(|(_, set)| *set) {
+        Some((field, _)) => Err(fields.bad(field, "this setting is not supported")),
+        None => Ok(()),
     }
-    let count = |field: &str, value: Option<i32>| match value {
-        None => Ok(None),
-        Some(v) => match usize::try_from(v) {
-            Ok(v) => Ok(Some(v)),
-            Err(_) => Err(bad(field, format!("{v} is negative"))),
-        },
-    };
-    let positive = |field: &str, value: Option<i32>| match count(field, value)? {
-        Some(v) if v > 0 => Ok(v),
-        Some(_) => Err(bad(field, "must be at least 1".into())),
-        None => Err(bad(field, "missing".into())),
-    };
-    let rate = |field: &str, value: Option<f32>, default: Option<f32>| match value.or(default) {
-        Some(v) if v.is_finite() => Ok(v),
-        Some(v) => Err(bad(field, format!("{v} is not finite"))),
-        None => Err(bad(field, "missing".into())),
-    };
-    let share = |field: &str, value: Option<f32>, default: f32| match rate(field, value, Some(default))? {
-        v if (0.0..1.0).contains(&v) => Ok(v),
-        v => Err(bad(field, format!("{v} is not in 0..1"))),
-    };
-    let gamma = || rate("gamma", p.gamma, None);
-    let lr_policy = match p.lr_policy.as_deref() {
-        None => return Err(bad("lr_policy", "missing".into())),
+}
+
+fn lr_policy(fields: &Fields, p: &SolverParameter) -> Result<LrPolicy, CaffeError> {
+    let gamma = || fields.finite("gamma", p.gamma, None);
+    let power = || fields.finite("power", p.power, None);
+    Ok(match p.lr_policy.as_deref() {
+        None => return Err(fields.bad("lr_policy", "missing")),
         Some("fixed") => LrPolicy::Fixed,
-        Some("step") => LrPolicy::Step { gamma: gamma()?, stepsize: positive("stepsize", p.stepsize)? },
+        Some("step") => {
+            LrPolicy::Step { gamma: gamma()?, stepsize: fields.positive("stepsize", p.stepsize)? }
+        }
         Some("exp") => LrPolicy::Exp { gamma: gamma()? },
-        Some("inv") => LrPolicy::Inv { gamma: gamma()?, power: rate("power", p.power, None)? },
+        Some("inv") => LrPolicy::Inv { gamma: gamma()?, power: power()? },
         Some("multistep") => {
             let steps: Option<Vec<usize>> = p.stepvalue.iter().map(|&s| usize::try_from(s).ok()).collect();
-            match steps.filter(|s| s.is_sorted()) {
-                Some(steps) => LrPolicy::MultiStep { gamma: gamma()?, steps },
-                None => return Err(bad("stepvalue", format!("{:?} does not ascend from 0", p.stepvalue))),
-            }
+            let steps = steps.filter(|s| s.is_sorted()).ok_or_else(|| {
+                fields.bad("stepvalue", format!("{:?} does not ascend from 0", p.stepvalue))
+            })?;
+            LrPolicy::MultiStep { gamma: gamma()?, steps }
         }
-        Some("poly") => LrPolicy::Poly { power: rate("power", p.power, None)? },
+        Some("poly") => LrPolicy::Poly { power: power()? },
         Some("sigmoid") => {
-            let stepsize = count("stepsize", p.stepsize)?.ok_or_else(|| bad("stepsize", "missing".into()))?;
+            let stepsize = fields.count("stepsize", p.stepsize)?;
+            let stepsize = stepsize.ok_or_else(|| fields.bad("stepsize", "missing"))?;
             LrPolicy::Sigmoid { gamma: gamma()?, stepsize }
         }
-        Some(other) => return Err(bad("lr_policy", format!("`{other}` is not known"))),
-    };
-    let kind = kind(&p).map_err(|(field, reason)| bad(field, reason))?;
-    let momentum = share("momentum", p.momentum, 0.0)?;
-    if momentum != 0.0 && matches!(kind, SolverKind::RmsProp { .. } | SolverKind::AdaGrad { .. }) {
-        return Err(bad("momentum", "this solver type has none".into()));
-    }
-    let base_lr = rate("base_lr", p.base_lr, None)?;
-    let weight_decay = rate("weight_decay", p.weight_decay, Some(0.0))?;
-    if base_lr < 0.0 || weight_decay < 0.0 {
-        return Err(bad("base_lr", "rates are not negative".into()));
-    }
-    let test_interval = count("test_interval", p.test_interval)?.filter(|&i| i > 0);
-    let (train_net, test_nets) = nets(path, &p)?;
-    if test_nets.is_empty() != test_interval.is_none() && !p.test_iter.is_empty() {
-        return Err(bad("test_interval", "tests need both test_iter and test_interval".into()));
-    }
-    Ok(SolverSettings {
-        train_net,
-        test_nets,
-        test_interval,
-        test_initialization: p.test_initialization(),
-        base_lr,
-        lr_policy,
-        max_iter: positive("max_iter", p.max_iter)?,
-        iter_size: positive("iter_size", Some(p.iter_size()))?,
-        momentum,
-        weight_decay,
-        regularization: match p.regularization_type() {
-            "L1" => Regularization::L1,
-            "L2" => Regularization::L2,
-            other => return Err(bad("regularization_type", format!("`{other}` is neither L1 nor L2"))),
-        },
-        clip_gradients: Some(rate("clip_gradients", p.clip_gradients, Some(-1.0))?).filter(|&c| c >= 0.0),
-        snapshot: count("snapshot", p.snapshot)?.filter(|&s| s > 0),
-        snapshot_prefix: p.snapshot_prefix().into(),
-        snapshot_after_train: p.snapshot_after_train(),
-        seed: u64::try_from(p.random_seed()).ok(),
-        kind,
-        weights: p.weights.iter().flat_map(|w| w.split(',')).map(|w| w.trim().into()).collect(),
+        Some(other) => return Err(fields.bad("lr_policy", format!("`{other}` is not known"))),
     })
 }
 
@@ -383,10 +253,10 @@ mod tests {
     #[test]
     fn caffes_lenet_solver() {
         let s = solver(LENET).unwrap();
-        assert_eq!(s.train_net.path, s.test_nets[0].path);
-        assert_eq!((s.train_net.phase, s.test_nets[0].phase), (Phase::Train, Phase::Test));
-        assert_eq!((s.test_nets[0].test_iter, s.test_interval), (100, Some(500)));
-        assert_eq!((s.max_iter, s.iter_size, s.snapshot, s.seed), (10_000, 1, Some(5000), None));
+        assert_eq!(s.train_net.path, s.tests.nets[0].path);
+        assert_eq!((s.train_net.phase, s.tests.nets[0].phase), (Phase::Train, Phase::Test));
+        assert_eq!((s.tests.nets[0].test_iter, s.tests.interval), (100, Some(500)));
+        assert_eq!((s.max_iter, s.iter_size, s.snapshots.interval, s.seed), (10_000, 1, Some(5000), None));
         assert_eq!((s.kind, s.regularization), (SolverKind::Sgd, Regularization::L2));
         assert_eq!(s.clip_gradients, None);
         assert_eq!(s.rate(0), 0.01);
@@ -445,8 +315,8 @@ mod tests {
              base_lr: 1 max_iter: 1 lr_policy: 'fixed' random_seed: 7 weights: 'm, n'",
         )
         .unwrap();
-        assert_eq!(s.test_nets[0].stages, ["x"]);
-        assert_eq!((s.test_nets[1].level, s.test_nets[1].test_iter), (3, 2));
+        assert_eq!(s.tests.nets[0].stages, ["x"]);
+        assert_eq!((s.tests.nets[1].level, s.tests.nets[1].test_iter), (3, 2));
         assert_eq!((s.seed, s.weights.len()), (Some(7), 2));
     }
 
