@@ -4,9 +4,9 @@ use std::io::{ErrorKind, IsTerminal, Write};
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use slq::{Isa, Model, ModelName};
+use slq::{Isa, JobFile, Model};
 
-use super::data::DataArgs;
+use crate::data::DataArgs;
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Common {
@@ -115,25 +115,19 @@ pub(crate) struct ModelArgs {
 
 impl ModelArgs {
     pub(crate) fn open(&self, seed: u64) -> Result<Model, slq::Error> {
-        slq::open(self.name(seed))
+        self.job(&DataArgs::default(), seed).open_model()
     }
 
-    /// The model, with images of the shape that `data` has where a prototxt leaves their shape to the data.
-    pub(crate) fn open_for(&self, data: &DataArgs, seed: u64) -> Result<Model, slq::Error> {
-        let mut name = self.name(seed);
-        if self.model.ends_with(".prototxt")
-            && let Some(layer) = slq::caffe::layer_without_shape(self.model.as_ref())?
-            && let Some(dataset) = data.dataset()?
-        {
-            let transform = data.adjusted(slq::caffe::transform(self.model.as_ref(), &layer)?)?;
-            name.input_shape = Some(transform.output_shape(&dataset.test)?);
+    /// The model and the data as a job names them.
+    pub(crate) fn job(&self, data: &DataArgs, seed: u64) -> JobFile {
+        JobFile {
+            model: Some(self.model.clone()),
+            weights: self.weights.clone(),
+            graph: self.graph.clone(),
+            data: data.options(),
+            seed,
+            ..JobFile::default()
         }
-        slq::open(name)
-    }
-
-    fn name(&self, seed: u64) -> ModelName {
-        let (name, weights, graph) = (self.model.clone(), self.weights.clone(), self.graph.clone());
-        ModelName { name, weights, graph, seed, input_shape: None }
     }
 }
 

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 use slq::{Accuracy, Event, Observer};
 
-use super::common::{Common, say};
-use super::table::{thousands, widths};
+use crate::common::{Common, say};
+use crate::table::{thousands, widths};
 
 /// Time from one line of a training to the next, where there are no bars.
 const PAUSE: Duration = Duration::from_secs(60);

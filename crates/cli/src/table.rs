@@ -1,9 +1,10 @@
 //! Tables of results.
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
-use slq::{Report, SearchReport, WeightStats};
+use slq::graph::stats::WeightStats;
+use slq::methods::{RoundReport, SearchReport};
 
-use super::progress::percent;
+use crate::progress::percent;
 
 /// A plain table whose columns after the first `left` are right-aligned.
 pub(crate) fn table(header: &[&str], left: usize, rows: impl IntoIterator<Item = Vec<String>>) -> Table {
@@ -19,7 +20,7 @@ pub(crate) fn table(header: &[&str], left: usize, rows: impl IntoIterator<Item =
     table
 }
 
-/// 1 234 567 as people read it.
+/// Digits in threes: 1 234 567.
 pub(crate) fn thousands(n: u64) -> String {
     let digits = n.to_string();
     let mut out = String::with_capacity(digits.len() + digits.len() / 3);
@@ -55,9 +56,9 @@ pub(crate) fn layers(layers: &[WeightStats]) -> Table {
 }
 
 /// Round by round.
-pub(crate) fn rounds(report: &Report) -> Table {
+pub(crate) fn rounds(rounds: &[RoundReport]) -> Table {
     let header = ["round", "fixed", "before re-training", "after", "seconds"];
-    let rows = report.rounds.iter().enumerate().map(|(i, r)| {
+    let rows = rounds.iter().enumerate().map(|(i, r)| {
         vec![
             (i + 1).to_string(),
             format!("{:.1} %", 100.0 * r.fixed_fraction),

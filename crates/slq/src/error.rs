@@ -1,8 +1,8 @@
-//! One error for everything the facade does.
+//! The errors of the library, one variant per subsystem.
 
 use std::path::PathBuf;
 
-/// What went wrong, in the words of the room where it did.
+/// An error of the library.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -12,9 +12,6 @@ pub enum Error {
     /// An output name whose ending says nothing.
     #[error("cannot tell the format of '{0}' from its ending: use .onnx, .caffemodel or .safetensors")]
     UnknownOutput(PathBuf),
-    /// Something that is planned, named so that nobody searches for a typing error.
-    #[error("{0} is not available in this version")]
-    NotYet(&'static str),
     /// A safetensors file alone cannot be run.
     #[error("'{0}' holds weights without a network: give the network with --graph model.onnx")]
     NeedsGraph(PathBuf),

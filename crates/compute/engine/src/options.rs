@@ -4,6 +4,7 @@ use crate::kernels::isa::Isa;
 
 /// How batch normalisation behaves in [`train_step`](crate::Executor::train_step).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum BatchNormMode {
     /// Batch statistics normalise, and the running ones are updated.
     #[default]
@@ -14,6 +15,7 @@ pub enum BatchNormMode {
 
 /// How scores are compared with labels; the loss is the mean over the images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Loss {
     /// Cross-entropy of the softmax over the classes.
@@ -106,6 +108,7 @@ pub enum Target<'a> {
 /// Arithmetic of a step; g is the gradient with weight decay, m the mask (0 for fixed weights). The rules behind
 /// the first two are Caffe's, whose formulas stand at [`Adaptive`](crate::kernels::adaptive::Adaptive).
 #[derive(Debug, Clone, Copy, PartialEq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum UpdateRule {
     /// v = mu v + lr g, w -= m v: the rate enters the history, as in Caffe.
@@ -141,6 +144,7 @@ pub enum UpdateRule {
 
 /// Penalty that the weight decay multiplies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Penalty {
     /// Half the sum of squares.
     #[default]

@@ -6,12 +6,14 @@ use slq_caffe::{
     DataKind, DataSource, NetFile, Phase, ReadOptions, SolverSettings, Source, data_sources, read_net,
 };
 use slq_compress::{TrainingData, TrainingSettings};
-use slq_data::{Dataset, Split, Transform};
+use slq_data::{Split, Transform};
 use slq_graph::{Graph, Node};
 
 use super::sources::{self, images_of};
-use super::{losses, resolve, settings};
+use super::{CaffeFiles, TestNet, losses, resolve, settings};
 use crate::Error;
+use crate::dataset::{DataOptions, part};
+use crate::model::Model;
 
 /// What the caller adds to a solver file, or puts in place of its parts.
 pub struct SolverOptions<'a> {
@@ -19,45 +21,30 @@ pub struct SolverOptions<'a> {
     pub weights: Option<&'a Path>,
     /// The net, in place of the solver's.
     pub net: Option<&'a Path>,
-    /// Images, in place of those of the data layers.
-    pub data: Option<Dataset>,
-    /// Slices of the training and of the test images ([`Split::subset`]).
-    pub subsets: [Option<String>; 2],
-    /// Changes to the data layers' preprocessing.
-    pub adjust: &'a dyn Fn(Transform) -> Result<Transform, Error>,
+    /// Images in place of those of the data layers, slices of them, and changes to their preprocessing.
+    pub data: &'a DataOptions,
     /// Seed where the solver names none, or where this one is not 0.
     pub seed: u64,
-}
-
-/// The TEST phase. Large nets should not be held twice: weights that the TRAIN phase has too are left out.
-#[derive(Debug, Clone)]
-struct TestNet {
-    graph: Graph,
-    /// Names of all weights, in their order.
-    weights: Vec<String>,
-    source: Source,
 }
 
 /// How many training images stand in where there is no test data.
 const STAND_IN: usize = 1000;
 
-/// A training, or the re-training of one round, as Caffe's files describe it.
+/// A training as Caffe's files describe it.
 #[derive(Debug, Clone)]
 pub struct SolverJob {
     /// What the solver file says.
     pub solver: SolverSettings,
-    /// The net in its TRAIN phase.
-    pub graph: Graph,
+    /// The net in its TRAIN phase; saved, it has the form of its TEST phase.
+    pub model: Model,
     /// Images of the TRAIN and TEST phases.
     pub data: TrainingData,
     /// Settings of the training.
     pub training: TrainingSettings,
-    /// Seed of the run.
+    /// Seed of the job.
     pub seed: u64,
     /// The files of the TRAIN phase.
     pub source: Source,
-    /// The net in its TEST phase, and its files.
-    test: Option<TestNet>,
     /// What a user should know: parts of the files that have no effect here.
     pub notes: Vec<String>,
 }
@@ -68,24 +55,18 @@ impl SolverJob {
     /// # Errors
     /// [`Error::Caffe`], [`Error::CaffeFile`], [`Error::CaffeLayer`] and [`Error::Data`], naming file, layer and field:
     /// what is not supported is refused, not ignored.
-    pub fn open(path: &Path, options: SolverOptions<'_>) -> Result<SolverJob, Error> {
+    pub fn open(path: &Path, options: &SolverOptions<'_>) -> Result<SolverJob, Error> {
         let solver = slq_caffe::read_solver(path)?;
         let seed = if options.seed != 0 { options.seed } else { solver.seed.unwrap_or(0) };
-        let weights = weights(path, &solver, &options)?;
+        let weights = weights(path, &solver, options)?;
         let mut notes = Vec::new();
-        let train_net = file(path, &solver.train_net, &options)?;
+        let train_net = file(path, &solver.train_net, options)?;
         let mut train_options = read_options(&solver.train_net, seed);
         let source = the_source(&train_net, &train_options)?;
-        let (given_train, given_test) = match options.data {
-            Some(ref data) => (Some(data.train.clone()), Some(data.test.clone())),
-            None => (None, None),
-        };
-        let part = |split: Split, slice: &Option<String>| match slice {
-            Some(slice) => Ok(split.subset(slice)?),
-            None => Ok::<Split, Error>(split),
-        };
-        let (train, transform) = images(&train_net, &source, given_train)?;
-        let (train, transform) = (part(train, &options.subsets[0])?, (options.adjust)(transform)?);
+        let given = options.data.files()?;
+        let (train, transform) = images(&train_net, &source, given.as_ref().map(|g| g.train.clone()))?;
+        let train = part(train, options.data.train_subset.as_deref())?;
+        let transform = options.data.adjusted(transform)?;
         train_options.input_shape = Some(transform.output_shape(&train)?);
         let net = read_net(&train_net, weights.as_deref(), &train_options)?;
         if !net.info.fresh.is_empty() {
@@ -94,54 +75,27 @@ impl SolverJob {
         let heads = losses::heads(&train_net, &net.info, &net.graph, &source)?;
         let batch_norm = losses::batch_norm(&train_net, &net.info, &net.graph)?;
         let training = settings::training(&solver, source.batch_size, heads, batch_norm);
-        let half =
-            TestHalf { path, solver: &solver, train_net: &train_net, weights: weights.as_deref(), seed };
-        let found = half.find(&options, &mut notes)?;
-        let mut test_images = part(
-            match (given_test, &found) {
-                (Some(split), _) => split,
-                (None, Some((_, _, Some(split)))) => split.clone(),
-                _ => {
-                    let count = train.len().min(STAND_IN);
-                    notes.push(format!(
-                        "no TEST data: accuracies are those of the first {count} training images"
-                    ));
-                    train.subset(&format!(":{count}"))?
-                }
-            },
-            &options.subsets[1],
-        )?;
-        if let Some((_, source, _)) = &found {
-            test_images = limited(test_images, &solver, source, &mut notes)?;
-        }
-        let test = found
-            .map(|(options, source, _)| half.net(options, &source, train_options.input_shape, &net.graph))
-            .transpose()?;
-        let source = Source { prototxt: train_net, caffemodel: weights, options: train_options };
-        let data = TrainingData { train, test: test_images, transform };
-        Ok(SolverJob { solver, graph: net.graph, data, training, seed, source, test, notes })
-    }
-
-    /// The net in its TRAIN phase, out of the job.
-    pub fn take_graph(&mut self) -> Graph {
-        std::mem::take(&mut self.graph)
-    }
-
-    /// The net as it is to be used: in its TEST phase, with the weights (and palettes) of the trained `graph`. Beside it
-    /// the files that a caffemodel of it takes its layers from.
-    pub fn finished(&self, mut graph: Graph) -> (Graph, Source) {
-        let Some(TestNet { graph: test, weights, source }) = &self.test else {
-            return (graph, self.source.clone());
+        let half = TestHalf {
+            path,
+            solver: &solver,
+            train_net: &train_net,
+            weights: weights.as_deref(),
+            seed,
+            given: given.is_some(),
         };
-        let mut test = test.clone();
-        let mut own = std::mem::take(&mut test.weights);
-        for name in weights {
-            if let Some(weight) = graph.weights.swap_remove(name).or_else(|| own.swap_remove(name)) {
-                test.weights.insert(name.clone(), weight);
-            }
-        }
-        test.metadata.properties = graph.metadata.properties;
-        (test, source.clone())
+        let found = half.find(options, &mut notes)?;
+        let test_images = half.images(given.map(|g| g.test), found.as_ref(), &train, options, &mut notes)?;
+        let shape = train_options.input_shape;
+        let test = found.map(|f| half.net(f.net, &f.source, shape, &net.graph)).transpose()?;
+        let source = Source { prototxt: train_net, caffemodel: weights, options: train_options };
+        let files = CaffeFiles { source: source.clone(), data_layers: Vec::new(), test };
+        let model = Model {
+            graph: net.graph,
+            transform: Some(transform.clone()),
+            source: crate::model::Source::Caffe(files),
+        };
+        let data = TrainingData { train, test: test_images, transform };
+        Ok(SolverJob { solver, model, data, training, seed, source, notes })
     }
 }
 
@@ -221,14 +175,19 @@ struct TestHalf<'a> {
     train_net: &'a Path,
     weights: Option<&'a Path>,
     seed: u64,
+    /// Whether the images are given.
+    given: bool,
 }
 
-/// Prototxt and state of the TEST net, its data layer, and its images unless they were given.
-type Found = ((PathBuf, ReadOptions), DataSource, Option<Split>);
+/// The TEST phase: prototxt and state of the net, its data layer, and its images unless they were given.
+struct Found {
+    net: (PathBuf, ReadOptions),
+    source: DataSource,
+    split: Option<Split>,
+}
 
 impl TestHalf<'_> {
     fn find(&self, options: &SolverOptions<'_>, notes: &mut Vec<String>) -> Result<Option<Found>, Error> {
-        let given = options.data.is_some();
         if let Some(net) = self.solver.test_nets.first() {
             let more = self.solver.test_nets.len() - 1;
             if more > 0 {
@@ -236,20 +195,45 @@ impl TestHalf<'_> {
             }
             let (prototxt, read) = (file(self.path, net, options)?, read_options(net, self.seed));
             let source = the_source(&prototxt, &read)?;
-            let split = if given { None } else { Some(images_of(&prototxt, &source)?.split) };
-            return Ok(Some(((prototxt, read), source, split)));
+            let split = if self.given { None } else { Some(images_of(&prototxt, &source)?.split) };
+            return Ok(Some(Found { net: (prototxt, read), source, split }));
         }
         // The solver tests nothing; a TEST phase of the same file still says what accuracies are measured on.
         let read = ReadOptions { phase: Phase::Test, ..read_options(&self.solver.train_net, self.seed) };
         let Ok(source) = the_source(self.train_net, &read) else { return Ok(None) };
-        let split = match given {
+        let split = match self.given {
             true => None,
             false => match images_of(self.train_net, &source) {
                 Ok(images) => Some(images.split),
                 Err(_) => return Ok(None),
             },
         };
-        Ok(Some(((self.train_net.into(), read), source, split)))
+        Ok(Some(Found { net: (self.train_net.into(), read), source, split }))
+    }
+
+    /// The test images: given ones, those of the TEST phase, or the first training images.
+    fn images(
+        &self,
+        given: Option<Split>,
+        found: Option<&Found>,
+        train: &Split,
+        options: &SolverOptions<'_>,
+        notes: &mut Vec<String>,
+    ) -> Result<Split, Error> {
+        let images = match (given, found.and_then(|f| f.split.clone())) {
+            (Some(split), _) | (None, Some(split)) => split,
+            _ => {
+                let count = train.len().min(STAND_IN);
+                notes
+                    .push(format!("no TEST data: accuracies are those of the first {count} training images"));
+                train.subset(&format!(":{count}"))?
+            }
+        };
+        let images = part(images, options.data.test_subset.as_deref())?;
+        match found {
+            Some(found) => limited(images, self.solver, &found.source, notes),
+            None => Ok(images),
+        }
     }
 
     /// The net in its TEST phase, which must compute what the TRAIN phase computes.

@@ -1,8 +1,9 @@
-//! What Caffe's files say beside the network: where the data are, and how a net is trained.
+//! Caffe's files beside the network: data layers, solver settings, snapshots.
 //!
-//! [`SolverJob::open`] makes a whole job of a `solver.prototxt`: the network in its two phases, the images of its data
+//! [`SolverJob::open`] reads a `solver.prototxt` as a model (the network in its two phases), the images of its data
 //! layers with their preprocessing, and the settings of the training.
 
+mod files;
 mod job;
 mod losses;
 mod settings;
@@ -13,8 +14,10 @@ use std::path::{Path, PathBuf};
 
 use crate::Error;
 
+pub use files::CaffeFiles;
+pub(crate) use files::TestNet;
 pub use job::{SolverJob, SolverOptions};
-pub use slq_caffe::learned_net;
+pub use slq_caffe::{Phase, ReadOptions, Source, learned_net};
 pub use snapshot::{Snapshots, resume};
 pub use sources::{Images, images_of, layer_without_shape, needs_data, transform};
 

@@ -1,7 +1,7 @@
 //! A solver's settings as those of our training.
 
 use slq_caffe::{LrPolicy, Regularization, SolverKind, SolverSettings};
-use slq_compress::{Duration, TrainingSettings};
+use slq_compress::{Length, TrainingSettings};
 use slq_engine::{BatchNormMode, Head, LearningRate, Penalty, UpdateRule};
 
 /// The training that `solver` describes, with batches of `batch` images.
@@ -12,7 +12,7 @@ pub(super) fn training(
     batch_norm: BatchNormMode,
 ) -> TrainingSettings {
     TrainingSettings {
-        duration: Duration::Iterations(solver.max_iter as u64),
+        length: Length::Iterations(solver.max_iter as u64),
         learning_rate: wide(solver.base_lr),
         lr_policy: policy(solver),
         batch,
@@ -110,7 +110,7 @@ mod tests {
                     "{text} at {iteration}: {rate} {caffe}"
                 );
             }
-            assert_eq!(ours.duration, Duration::Iterations(1000));
+            assert_eq!(ours.length, Length::Iterations(1000));
         }
     }
 

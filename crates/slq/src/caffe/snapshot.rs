@@ -90,7 +90,7 @@ pub fn resume(job: &SolverJob, state: &Path) -> Result<Standing, Error> {
         _ => 1,
     };
     for (name, values) in &kept.history {
-        let count = job.graph.weights.get(name).map_or(0, |w| w.tensor.len());
+        let count = job.model.graph.weights.get(name).map_or(0, |w| w.tensor.len());
         if values.len() != halves * count {
             return bad(format!("the history of `{name}` is that of another solver type"));
         }
