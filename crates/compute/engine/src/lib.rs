@@ -35,7 +35,6 @@
 mod cpu;
 mod error;
 mod executor;
-pub mod kernels;
 mod loss;
 mod memory;
 mod ops;
@@ -50,9 +49,9 @@ mod update;
 pub use cpu::CpuExecutor;
 pub use error::EngineError;
 pub use executor::Executor;
-pub use kernels::isa::{Isa, UnknownIsa};
 pub use options::{
     BatchNormMode, EngineOptions, Head, Loss, Penalty, Statistics, StepSettings, Target, UpdateRule,
 };
 pub use run::run;
 pub use schedule::LearningRate;
+pub use slq_kernels::{Isa, UnknownIsa};

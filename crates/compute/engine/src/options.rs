@@ -1,6 +1,6 @@
 //! Settings of an executor and of a training step.
 
-use crate::kernels::isa::Isa;
+use slq_kernels::Isa;
 
 /// How batch normalisation behaves in [`train_step`](crate::Executor::train_step).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
@@ -104,7 +104,7 @@ pub enum Target<'a> {
 }
 
 /// Arithmetic of a step; g is the gradient with weight decay, m the mask (0 for fixed weights). The rules behind
-/// the first two are Caffe's, whose formulas stand at [`Adaptive`](crate::kernels::adaptive::Adaptive).
+/// the first two are Caffe's, whose formulas stand at [`Adaptive`](slq_kernels::adaptive::Adaptive).
 #[derive(Debug, Clone, Copy, PartialEq, Default, serde::Serialize, serde::Deserialize)]
 #[non_exhaustive]
 pub enum UpdateRule {
