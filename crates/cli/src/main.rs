@@ -1,5 +1,7 @@
 //! The `slq` command line: arguments in, library calls, a table or JSON out.
 
+#![forbid(unsafe_code)]
+
 mod bench;
 mod cluster;
 mod common;

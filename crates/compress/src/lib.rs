@@ -7,6 +7,8 @@
 //! `deep_compression`, data-free clustering in `kmeans`.
 //! [`decompose`] is the other job: it splits layers into thin ones of low rank (folder `lowrank`).
 
+#![forbid(unsafe_code)]
+
 mod budget;
 mod calibration;
 mod centroids;

@@ -24,6 +24,7 @@
 //! [`graph`] holds networks, [`engine`] runs and differentiates them, [`data`] reads datasets, and
 //! the methods live in `slq-compress`. The `slq` program is a thin layer over this library.
 
+#![forbid(unsafe_code)]
 #![allow(clippy::needless_doctest_main)]
 
 pub mod arrays;

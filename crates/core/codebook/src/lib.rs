@@ -30,6 +30,8 @@
 //! | codes of a given codebook, and back | [`assign`], [`decode`], [`decode_into`] |
 //! | bits | [`pack`], [`unpack`], [`histogram`], [`entropy_bits`] |
 
+#![forbid(unsafe_code)]
+
 mod assign;
 mod cluster;
 mod code;
