@@ -56,4 +56,6 @@ pub use options::{
 };
 pub use run::run;
 pub use schedule::LearningRate;
+pub use slq_kernels::centroids::{CentroidRule, CentroidStep, mean_gradients};
+pub use slq_kernels::softmax::soften;
 pub use slq_kernels::{Isa, UnknownIsa};

@@ -1,6 +1,7 @@
 //! Settings of an executor and of a training step.
 
 use slq_kernels::Isa;
+use slq_kernels::centroids::CentroidRule;
 
 /// How batch normalisation behaves in [`train_step`](crate::Executor::train_step).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
@@ -139,6 +140,20 @@ pub enum UpdateRule {
     },
 }
 
+impl UpdateRule {
+    /// The rule by which centroids are trained under this one; `None` for the adaptive rules, which have none.
+    pub fn for_centroids(self) -> Option<CentroidRule> {
+        match self {
+            UpdateRule::Caffe => Some(CentroidRule::Caffe),
+            UpdateRule::PyTorch => Some(CentroidRule::PyTorch),
+            UpdateRule::Adam { .. }
+            | UpdateRule::RmsProp { .. }
+            | UpdateRule::AdaGrad { .. }
+            | UpdateRule::AdaDelta { .. } => None,
+        }
+    }
+}
+
 /// Penalty that the weight decay multiplies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub enum Penalty {
@@ -234,5 +249,11 @@ mod tests {
         let mut empty = Statistics::default();
         empty.merge(&Statistics::default());
         assert_eq!((empty.loss, empty.accuracy()), (0.0, 0.0));
+    }
+    #[test]
+    fn centroids_have_the_momentum_rules_only() {
+        assert_eq!(UpdateRule::Caffe.for_centroids(), Some(CentroidRule::Caffe));
+        assert_eq!(UpdateRule::PyTorch.for_centroids(), Some(CentroidRule::PyTorch));
+        assert_eq!(UpdateRule::AdaGrad { delta: 1e-8 }.for_centroids(), None);
     }
 }

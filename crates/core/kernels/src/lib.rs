@@ -11,6 +11,7 @@
 pub mod activation;
 pub mod adaptive;
 pub mod batchnorm;
+pub mod centroids;
 pub mod cluster;
 pub mod conv;
 pub mod elementwise;

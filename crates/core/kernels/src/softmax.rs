@@ -270,6 +270,24 @@ pub fn soft_cross_entropy(
     })
 }
 
+/// Turns rows of `classes` logits into probabilities in place: softmax(logits / temperature), the soft targets of
+/// distillation (Hinton, Vinyals, Dean, "Distilling the Knowledge in a Neural Network", 2015, section 2, equation 1).
+///
+/// The largest logit is subtracted first, so that none overflows. `temperature` must be positive; 1 is the plain softmax.
+///
+/// # Panics
+/// Where `logits` is no whole number of rows.
+pub fn soften(logits: &mut [f32], classes: usize, temperature: f32) {
+    let classes = classes.max(1);
+    assert!(logits.len().is_multiple_of(classes));
+    for row in logits.chunks_exact_mut(classes) {
+        let top = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        row.iter_mut().for_each(|v| *v = ((*v - top) / temperature).exp());
+        let sum: f32 = row.iter().sum();
+        row.iter_mut().for_each(|v| *v /= sum);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::testing::*;
@@ -367,5 +385,30 @@ mod tests {
         }) {
             assert_close(&d, &grad, 1e-6, "gradient");
         }
+    }
+    #[test]
+    fn temperature_softens_and_rows_sum_to_one() {
+        let mut sharp = vec![1.0, 2.0, 3.0, 1000.0, 0.0, 0.0];
+        let mut gentle = sharp.clone();
+        soften(&mut sharp, 3, 1.0);
+        soften(&mut gentle, 3, 4.0);
+        assert!((sharp[2] - 0.665_24).abs() < 1e-4 && gentle[2] < sharp[2]);
+        assert_eq!(sharp[3..], [1.0, 0.0, 0.0]);
+        assert!((gentle[..3].iter().sum::<f32>() - 1.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn soft_targets_agree_with_double_precision_and_have_no_gradient_at_themselves() {
+        let (batch, classes, t) = (5, 7, 3.0f32);
+        let x: Vec<f32> = values(batch * classes, 1).iter().map(|v| v * 6.0).collect();
+        let axis = Axis { outer: batch, axis: classes, inner: 1 };
+        let want = soft(axis, &x.iter().map(|&v| v as f64 / t as f64).collect::<Vec<_>>());
+        let mut q = x.clone();
+        soften(&mut q, classes, t);
+        assert_close(&q, &want, 1e-6, "soft targets");
+        // A student that equals its teacher is where the distillation loss is least.
+        let mut d = vec![0.0; x.len()];
+        soft_cross_entropy(Isa::detect(), classes, &x, &q, t, Some(&mut d));
+        assert!(d.iter().all(|d| d.abs() < 1e-6));
     }
 }
