@@ -27,10 +27,7 @@ pub(crate) use summary::summary;
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   slq compress lenet.onnx --data mnist-10k --bits 4 -o small.onnx
-  slq compress net.onnx --data images.zip --ternary -o ternary.onnx
-  slq compress net.onnx --method kmeans --bits 8 -o small.onnx
-  slq compress net.onnx --data images.zip --target-size 20x -o small.onnx
-  slq compress --resume slq-runs/lenet")]
+  slq compress net.onnx --method kmeans --bits 8 -o small.onnx")]
 #[command(after_long_help = "Examples:
   slq compress lenet.onnx --data mnist-10k --bits 4 -o small.onnx
   slq compress net.onnx --data images.zip --ternary -o ternary.onnx

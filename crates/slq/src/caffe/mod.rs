@@ -4,10 +4,10 @@
 //! layers with their preprocessing, and the settings of the training.
 
 mod files;
-mod job;
 mod losses;
 mod settings;
 mod snapshot;
+mod solver;
 mod sources;
 
 use std::path::{Path, PathBuf};
@@ -16,9 +16,9 @@ use crate::Error;
 
 pub use files::CaffeFiles;
 pub(crate) use files::TestNet;
-pub use job::{SolverJob, SolverOptions};
 pub use slq_caffe::{Phase, ReadOptions, Source, learned_net};
 pub use snapshot::{Snapshots, resume};
+pub use solver::{SolverJob, SolverOptions};
 pub use sources::{Images, images_of, layer_without_shape, needs_data, transform};
 
 /// The file that `near` calls `name`. Caffe looks below the folder it is started in; where there is no such file here,

@@ -235,7 +235,7 @@ impl<'a> Run<'a> {
         let training = settings.method.training().ok_or(CompressError::NoData)?;
         let mut executor = executor(&graph, training, seed, isa)?;
         check_trainable(&mut executor, data, training.batch)?;
-        let mut teacher = teacher(context.teacher, &graph, training, seed, isa)?;
+        let mut teacher = teacher(context.teacher, &graph, &mut executor, training, seed, isa)?;
         let (train, held_out) = if settings.measures() {
             let (train, images) = held_out(data, settings, seed)?;
             let mut held_out = HeldOut::new(&images, &data.transform, training.batch)?;
