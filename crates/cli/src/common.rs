@@ -8,6 +8,9 @@ use slq::{Isa, JobFile, Model};
 
 use crate::data::DataArgs;
 
+/// The result of a command.
+pub(crate) type Outcome = Result<(), slq::Error>;
+
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Common {
     /// One JSON object on stdout; progress on stderr

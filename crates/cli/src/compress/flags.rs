@@ -12,6 +12,38 @@ use slq::methods::{
 };
 use slq::{Budget, Granularity};
 
+use crate::data::DataArgs;
+use crate::training::TrainingArgs;
+
+/// The flags of all headings.
+#[derive(clap::Args)]
+pub(crate) struct Flags {
+    #[command(flatten)]
+    pub(super) input: InputFlags,
+    #[command(flatten)]
+    pub(super) data: DataArgs,
+    #[command(flatten)]
+    pub(super) quantize: QuantizeFlags,
+    #[command(flatten)]
+    pub(super) cluster: ClusterFlags,
+    #[command(flatten)]
+    pub(super) slq: SlqFlags,
+    #[command(flatten)]
+    pub(super) mlq: MlqFlags,
+    #[command(flatten)]
+    pub(super) inq: InqFlags,
+    #[command(flatten)]
+    pub(super) prune: PruneFlags,
+    #[command(flatten)]
+    pub(super) rounds: RoundFlags,
+    #[command(flatten)]
+    pub(super) training: TrainingArgs,
+    #[command(flatten)]
+    pub(super) budget: BudgetFlags,
+    #[command(flatten)]
+    pub(super) output: OutputFlags,
+}
+
 /// A choice by the name that the library's settings have for it; the error lists the names there are.
 pub(crate) fn named<T: DeserializeOwned>(name: &str) -> Result<T, String> {
     T::deserialize(StrDeserializer::<serde::de::value::Error>::new(name)).map_err(|e| e.to_string())

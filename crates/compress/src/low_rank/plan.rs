@@ -117,7 +117,7 @@ fn by_rule(
         let rank = layer.pinned.unwrap_or_else(|| rank_of(found, rule));
         let split = layer.per_rank.times(rank).macs;
         if split >= layer.whole.macs && !force {
-            return Err(Reason::Cost { rank, what: "multiply-adds", split, whole: layer.whole.macs });
+            return Err(Reason::Cost { rank, what: "MACs", split, whole: layer.whole.macs });
         }
         Ok(rank)
     };
@@ -167,7 +167,7 @@ impl Budget {
             let whole = candidates.iter().fold(0u64, |sum, c| sum.saturating_add(pick(c.whole)));
             Limit { pick, what, most, rest: pick(total).saturating_sub(whole), total: pick(total) }
         };
-        let macs = |ratio: f64| limit(|c| c.macs, "multiply-adds", (total.macs as f64 / ratio) as u64);
+        let macs = |ratio: f64| limit(|c| c.macs, "MACs", (total.macs as f64 / ratio) as u64);
         let parameters = |bytes: u64| limit(|c| c.parameters, "parameters", bytes / 4);
         let (first, second) = match choice {
             RankChoice::Rule(_) => return None,

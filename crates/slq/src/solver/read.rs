@@ -1,4 +1,7 @@
-//! A solver file as a job.
+//! Caffe's solver files.
+//!
+//! [`SolverJob::open`] reads a `solver.prototxt` as a model (the network in its two phases), the images of its data
+//! layers with their preprocessing, and the settings of the training.
 
 use std::path::{Path, PathBuf};
 
@@ -9,9 +12,9 @@ use slq_compress::{TrainingData, TrainingSettings};
 use slq_data::{Split, Transform};
 use slq_graph::{Graph, Node};
 
-use super::sources::{self, images_of};
-use super::{CaffeFiles, TestNet, losses, resolve, settings};
+use super::{losses, settings};
 use crate::Error;
+use crate::caffe::{self, CaffeFiles, TestNet, images_of, resolve};
 use crate::dataset::{DataOptions, part};
 use crate::model::Model;
 
@@ -147,7 +150,7 @@ fn the_source(prototxt: &Path, options: &ReadOptions) -> Result<DataSource, Erro
 /// Images and preprocessing of a data layer; `given` ones take the place of its images.
 fn images(prototxt: &Path, source: &DataSource, given: Option<Split>) -> Result<(Split, Transform), Error> {
     match given {
-        Some(split) => Ok((split, sources::transform(prototxt, source)?)),
+        Some(split) => Ok((split, caffe::transform(prototxt, source)?)),
         None => images_of(prototxt, source).map(|images| (images.split, images.transform)),
     }
 }
@@ -244,7 +247,7 @@ impl TestHalf<'_> {
         shape: Option<[usize; 3]>,
         train: &Graph,
     ) -> Result<TestNet, Error> {
-        let own = sources::transform(&prototxt, source)?;
+        let own = caffe::transform(&prototxt, source)?;
         let differs = |reason: &str| {
             let (path, layer) = (prototxt.clone(), source.layer.clone());
             Err(Error::CaffeLayer { path, layer, reason: reason.into() })
@@ -257,7 +260,7 @@ impl TestHalf<'_> {
                 == (b.scale, &b.mean, &b.mean_image, b.crop, b.resize, b.channels)
         };
         let train_source = the_source(self.train_net, &read_options(&self.solver.train_net, self.seed))?;
-        if !same(&own, &sources::transform(self.train_net, &train_source)?) {
+        if !same(&own, &caffe::transform(self.train_net, &train_source)?) {
             return differs(
                 "its preprocessing differs from the TRAIN phase's in more than mirror, which is not supported",
             );

@@ -7,7 +7,7 @@ use slq_compress::Standing;
 use slq_engine::UpdateRule;
 use slq_graph::Graph;
 
-use super::SolverJob;
+use super::read::SolverJob;
 use super::settings::current_step;
 use crate::Error;
 
