@@ -1,10 +1,10 @@
 //! The static plan: steps in order, where every tensor lives, what the backward pass computes.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use slq_graph::Graph;
 use slq_graph::op::{BinaryOp, Op};
-use slq_kernels::Isa;
+use slq_kernels::{Isa, Store};
 
 use crate::error::EngineError;
 use crate::memory::{self, Lifetime, Object};
@@ -190,7 +190,7 @@ struct Draft {
 }
 
 struct DraftTarget {
-    accumulate: bool,
+    store: Store,
     detour: Option<usize>,
 }
 
@@ -307,7 +307,7 @@ impl<'a> Layout<'a> {
             self.gradient.insert(scores, object);
             self.head_gradients.push(object);
         }
-        let mut weights_written: HashMap<usize, ()> = HashMap::new();
+        let mut weights_written: HashSet<usize> = HashSet::new();
         for s in (0..program.steps.len()).rev() {
             let (step, time) = (&program.steps[s], self.backward_time(s));
             if !self.wants[s].iter().any(|&w| w) {
@@ -323,13 +323,14 @@ impl<'a> Layout<'a> {
                     gradients.push(None);
                     continue;
                 };
-                let accumulate = match operand.source {
+                let known = match operand.source {
                     Source::Value(v) => self.gradient.contains_key(&v),
-                    Source::Weight(w) => weights_written.insert(w, ()).is_some(),
+                    Source::Weight(w) => !weights_written.insert(w),
                 };
+                let store = if known { Store::Accumulate } else { Store::Overwrite };
                 let again = touched.contains(&operand.source);
                 touched.push(operand.source);
-                let detoured = again || (accumulate && !layers[s].accumulates(i));
+                let detoured = again || (known && !layers[s].accumulates(i));
                 let detour = detoured.then(|| self.add(operand.len(), time, time));
                 if let Source::Value(v) = operand.source {
                     let same_len = program.lens[v] == program.lens[step.output];
@@ -343,7 +344,7 @@ impl<'a> Layout<'a> {
                         self.gradient.insert(v, object);
                     }
                 }
-                gradients.push(Some(DraftTarget { accumulate, detour }));
+                gradients.push(Some(DraftTarget { store, detour }));
             }
             self.backward[s] = Some(Draft { output_gradient, gradients, in_place });
         }
@@ -381,7 +382,7 @@ impl<'a> Layout<'a> {
                         Source::Value(v) => at(self.gradient[&v], self.program.lens[v]),
                     };
                     let detour = target.detour.map(|object| slots.slot_of[object]);
-                    Some(GradientPlace { place, accumulate: target.accumulate, detour })
+                    Some(GradientPlace { place, store: target.store, detour })
                 };
                 let gradients = step.inputs.iter().zip(&draft.gradients).map(target).collect();
                 let output_gradient = at(draft.output_gradient, self.program.lens[step.output]);

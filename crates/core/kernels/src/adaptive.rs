@@ -2,8 +2,9 @@
 
 use rayon::prelude::*;
 
-use super::isa::{Isa, madd, multiversion};
-use super::par;
+use crate::Isa;
+use crate::isa::{madd, multiversion};
+use crate::par;
 
 /// Which history divides the gradient g (weight decay included); every product is element by element.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -1,8 +1,9 @@
 //! Batch normalisation over the channels of `[n, c, inner]`, with what follows it (addition, ReLU) fused.
 
-use super::conv::Post;
-use super::isa::{Isa, madd, multiversion};
-use super::par;
+use crate::conv::Post;
+use crate::isa::{madd, multiversion};
+use crate::par;
+use crate::{Isa, Store};
 
 /// Shape of a batch normalisation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -168,11 +169,11 @@ fn dx_body<const FMA: bool>(
     y: Option<&[f32]>,
     t: Tail,
     dx: &mut [f32],
-    accumulate: bool,
+    store: Store,
 ) {
     let [scale, slope, shift] = coefficients;
     let value = |g: f32, x: f32| madd::<FMA>(scale, g, madd::<FMA>(slope, x, shift));
-    match (y, accumulate) {
+    match (y, store.accumulates()) {
         (Some(y), false) => {
             for (((dx, &x), &dy), &y) in dx.iter_mut().zip(x).zip(dy).zip(y) {
                 *dx = value(gate(dy, y, t), x);
@@ -197,13 +198,13 @@ fn dx_body<const FMA: bool>(
 }
 
 #[inline(always)]
-fn gate_body<const FMA: bool>(dy: &[f32], y: Option<&[f32]>, t: Tail, out: &mut [f32], accumulate: bool) {
+fn gate_body<const FMA: bool>(dy: &[f32], y: Option<&[f32]>, t: Tail, out: &mut [f32], store: Store) {
     for (i, out) in out.iter_mut().enumerate() {
         let g = match y {
             Some(y) => gate(dy[i], y[i], t),
             None => dy[i],
         };
-        *out = if accumulate { *out + g } else { g };
+        store.put(out, g);
     }
 }
 
@@ -212,8 +213,8 @@ multiversion! {
     fn square_run(x: &[f32], mean: f32) -> f64 = square_body;
     fn apply_run(scale: f32, shift: f32, t: Tail, x: &[f32], add: Option<&[f32]>, y: &mut [f32]) = apply_body;
     fn reduce_run(x: &[f32], mean: f32, dy: &[f32], y: Option<&[f32]>, t: Tail) -> (f64, f64) = reduce_body;
-    fn dx_run(k: [f32; 3], x: &[f32], dy: &[f32], y: Option<&[f32]>, t: Tail, dx: &mut [f32], accumulate: bool) = dx_body;
-    fn gate_run(dy: &[f32], y: Option<&[f32]>, t: Tail, out: &mut [f32], accumulate: bool) = gate_body;
+    fn dx_run(k: [f32; 3], x: &[f32], dy: &[f32], y: Option<&[f32]>, t: Tail, dx: &mut [f32], store: Store) = dx_body;
+    fn gate_run(dy: &[f32], y: Option<&[f32]>, t: Tail, out: &mut [f32], store: Store) = gate_body;
 }
 
 fn tail(post: Post) -> Tail {
@@ -330,21 +331,21 @@ pub enum Statistics {
 /// Where gradients of [`backward`] go; what is `None` is not computed.
 #[derive(Debug, Default)]
 pub struct BatchNormGradients<'a> {
-    /// Gradient of the input, and whether it is added to.
-    pub dx: Option<(&'a mut [f32], bool)>,
-    /// Gradient of the fused residual branch, and whether it is added to.
-    pub dadd: Option<(&'a mut [f32], bool)>,
-    /// Gradient of gamma, and whether it is added to.
-    pub dgamma: Option<(&'a mut [f32], bool)>,
-    /// Gradient of beta, and whether it is added to.
-    pub dbeta: Option<(&'a mut [f32], bool)>,
+    /// Gradient of the input and how it is stored.
+    pub dx: Option<(&'a mut [f32], Store)>,
+    /// Gradient of the fused residual branch and how it is stored.
+    pub dadd: Option<(&'a mut [f32], Store)>,
+    /// Gradient of gamma and how it is stored.
+    pub dgamma: Option<(&'a mut [f32], Store)>,
+    /// Gradient of beta and how it is stored.
+    pub dbeta: Option<(&'a mut [f32], Store)>,
 }
 
-fn put(out: &Option<(par::Shared, bool)>, c: usize, value: f32) {
-    if let Some((out, accumulate)) = out {
+fn put(out: &Option<(par::Shared, Store)>, c: usize, value: f32) {
+    if let Some((out, store)) = out {
         // SAFETY: each item owns element `c`.
         let out = unsafe { &mut out.slice(c, 1)[0] };
-        *out = if *accumulate { *out + value } else { value };
+        store.put(out, value);
     }
 }
 
@@ -372,10 +373,10 @@ pub fn backward(
     assert!(y.is_none_or(|y| y.len() == g.len()));
     let t = tail(post);
     let count = (g.n * g.inner).max(1) as f64;
-    let share = |o: Option<(&mut [f32], bool)>, len: usize| {
-        o.map(|(o, accumulate)| {
+    let share = |o: Option<(&mut [f32], Store)>, len: usize| {
+        o.map(|(o, store)| {
             assert_eq!(o.len(), len);
-            (par::Shared::new(o), accumulate)
+            (par::Shared::new(o), store)
         })
     };
     let dx = share(out.dx, g.len());
@@ -406,15 +407,15 @@ pub fn backward(
         };
         for at in planes() {
             let y = y.map(|y| &y[at.clone()]);
-            if let Some((dx, accumulate)) = dx {
+            if let Some((dx, store)) = dx {
                 // SAFETY: planes of different channels do not overlap.
                 let dx = unsafe { dx.slice(at.start, g.inner) };
-                dx_run(isa, coefficients, &x[at.clone()], &dy[at.clone()], y, t, dx, accumulate);
+                dx_run(isa, coefficients, &x[at.clone()], &dy[at.clone()], y, t, dx, store);
             }
-            if let Some((dadd, accumulate)) = dadd {
+            if let Some((dadd, store)) = dadd {
                 // SAFETY: as above.
                 let dadd = unsafe { dadd.slice(at.start, g.inner) };
-                gate_run(isa, &dy[at], y, t, dadd, accumulate);
+                gate_run(isa, &dy[at], y, t, dadd, store);
             }
         }
     });

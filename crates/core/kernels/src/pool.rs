@@ -1,7 +1,8 @@
 //! Pooling: maximum, average and global average, with gradients.
 
-use super::isa::{Isa, multiversion};
-use super::par;
+use crate::isa::multiversion;
+use crate::par;
+use crate::{Isa, Store};
 use rayon::prelude::*;
 
 /// Shape of a pooling.
@@ -277,18 +278,11 @@ pub fn max_forward(isa: Isa, g: &PoolGeometry, x: &[f32], y: &mut [f32], argmax:
 }
 
 /// Gradient of [`max_forward`]: each output's gradient goes to its `argmax`.
-pub fn max_backward(
-    _isa: Isa,
-    g: &PoolGeometry,
-    dy: &[f32],
-    argmax: &[u32],
-    dx: &mut [f32],
-    accumulate: bool,
-) {
+pub fn max_backward(_isa: Isa, g: &PoolGeometry, dy: &[f32], argmax: &[u32], dx: &mut [f32], store: Store) {
     assert!(dx.len() == g.in_len() && dy.len() == g.out_len() && argmax.len() == dy.len());
     let out = g.out_h() * g.out_w();
     par::planes(dx, g.h * g.w, |i, dx| {
-        if !accumulate {
+        if store == Store::Overwrite {
             dx.fill(0.0);
         }
         let at = i * out..(i + 1) * out;
@@ -309,12 +303,12 @@ pub fn avg_forward(isa: Isa, g: &PoolGeometry, x: &[f32], y: &mut [f32]) {
 }
 
 /// Gradient of [`avg_forward`].
-pub fn avg_backward(isa: Isa, g: &PoolGeometry, dy: &[f32], dx: &mut [f32], accumulate: bool) {
+pub fn avg_backward(isa: Isa, g: &PoolGeometry, dy: &[f32], dx: &mut [f32], store: Store) {
     assert!(dx.len() == g.in_len() && dy.len() == g.out_len());
     let plan = Plan::new(g);
     let out = g.out_h() * g.out_w();
     par::planes(dx, g.h * g.w, |i, dx| {
-        if !accumulate {
+        if store == Store::Overwrite {
             dx.fill(0.0);
         }
         avg_back_run(isa, &plan, &dy[i * out..(i + 1) * out], dx);
@@ -333,11 +327,11 @@ pub fn global_avg_forward(isa: Isa, plane: usize, x: &[f32], y: &mut [f32]) {
 }
 
 /// Gradient of [`global_avg_forward`].
-pub fn global_avg_backward(_isa: Isa, plane: usize, dy: &[f32], dx: &mut [f32], accumulate: bool) {
+pub fn global_avg_backward(_isa: Isa, plane: usize, dy: &[f32], dx: &mut [f32], store: Store) {
     assert_eq!(dx.len(), dy.len() * plane);
     par::planes(dx, plane, |i, dx| {
         let d = dy[i] / plane as f32;
-        if accumulate {
+        if store.accumulates() {
             dx.iter_mut().for_each(|v| *v += d);
         } else {
             dx.fill(d);

@@ -1,7 +1,8 @@
 //! Stochastic gradient descent with momentum, under a mask.
 
-use super::isa::{Isa, madd, multiversion};
-use super::par;
+use crate::Isa;
+use crate::isa::{madd, multiversion};
+use crate::par;
 use rayon::prelude::*;
 
 /// Whose arithmetic a step follows (`method.md`, section 8).

@@ -2,7 +2,9 @@
 
 use rayon::prelude::*;
 
-use super::{Backward, Forward, Layer, Site};
+use super::layer::Layer;
+use super::pass::{Backward, Forward};
+use super::site::Site;
 use crate::error::EngineError;
 
 /// Elements that one work item masks.

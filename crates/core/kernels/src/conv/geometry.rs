@@ -107,6 +107,24 @@ impl Post {
     }
 }
 
+/// The two passes that sum products with the weights over taps and channels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pass {
+    Forward,
+    /// The same sum with the roles of the channels exchanged and the kernel turned by 180 degrees.
+    DataGradient,
+}
+
+impl Pass {
+    /// Channels of a group: read, written.
+    pub(crate) fn channels(self, g: &ConvGeometry) -> (usize, usize) {
+        match self {
+            Pass::Forward => (g.group_c(), g.group_out()),
+            Pass::DataGradient => (g.group_out(), g.group_c()),
+        }
+    }
+}
+
 /// Which gradients will be asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct ConvNeeds {

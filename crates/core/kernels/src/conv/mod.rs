@@ -2,18 +2,24 @@
 
 mod columns;
 mod depthwise;
+mod finish;
 mod gather;
+#[cfg(target_arch = "x86_64")]
+mod gather_wide;
 mod geometry;
 mod straight;
+mod tap_geometry;
 mod taps;
+mod tile;
 mod weights;
 mod winograd;
 
 pub use geometry::{ConvGeometry, ConvNeeds, Post};
 
-use crate::Isa;
+use crate::{Isa, Store};
 use columns::ColumnConv;
 use depthwise::Depthwise;
+use finish::Finish;
 use taps::TapConv;
 use weights::{DirectWeights, bias_gradient};
 use winograd::{Lines, Winograd, WinogradWeights};
@@ -173,31 +179,28 @@ impl Conv {
     /// `y = post(conv(x, w) + bias)`: `x` is `[n, c, h, w]`, `w` `[out_c, c / groups, kh, kw]`, `bias` `[out_c]`, `y`
     /// `[n, out_c, out_h, out_w]`.
     pub fn forward(&mut self, x: &[f32], w: &[f32], bias: Option<&[f32]>, post: Post, y: &mut [f32]) {
-        self.sums(x, w, bias, post, y, false);
+        self.sums(x, w, Finish::new(bias, post, Store::Overwrite), y);
     }
 
     /// `y = post(y + conv(x, w) + bias)`, sizes as in [`Conv::forward`].
     ///
     /// Panics for a depthwise convolution, which has no such form.
     pub fn forward_onto(&mut self, x: &[f32], w: &[f32], bias: Option<&[f32]>, post: Post, y: &mut [f32]) {
-        self.sums(x, w, bias, post, y, true);
+        self.sums(x, w, Finish::new(bias, post, Store::Accumulate), y);
     }
 
-    fn sums(&mut self, x: &[f32], w: &[f32], bias: Option<&[f32]>, post: Post, y: &mut [f32], add: bool) {
+    fn sums(&mut self, x: &[f32], w: &[f32], finish: Finish<'_>, y: &mut [f32]) {
         let g = &self.geometry;
         assert!(x.len() == g.in_len() && w.len() == g.weight_len() && y.len() == g.out_len(), "tensor sizes");
-        assert!(bias.is_none_or(|b| b.len() == g.out_c), "bias size");
+        assert!(finish.bias.is_none_or(|b| b.len() == g.out_c), "bias size");
         if y.is_empty() {
             return;
         }
         match &mut self.passes {
-            Passes::Depthwise(d) => {
-                assert!(!add, "a depthwise convolution adds to nothing");
-                d.forward(x, w, bias, post, y);
-            }
-            Passes::Dense { forward: Forward::Winograd(f), .. } => f.run(x, w, bias, post, y, add),
-            Passes::Dense { forward: Forward::Lines(f), .. } => f.run(x, w, bias, post, y, add),
-            Passes::Dense { forward: Forward::Taps(f), .. } => f.run(x, w, bias, post, y, add),
+            Passes::Depthwise(d) => d.forward(x, w, finish, y),
+            Passes::Dense { forward: Forward::Winograd(f), .. } => f.run(x, w, finish, y),
+            Passes::Dense { forward: Forward::Lines(f), .. } => f.run(x, w, finish, y),
+            Passes::Dense { forward: Forward::Taps(f), .. } => f.run(x, w, finish, y),
         }
     }
 
@@ -205,7 +208,7 @@ impl Conv {
     /// transposed convolution.
     ///
     /// Panics when the data gradient was not among the needs.
-    pub fn backward_data(&mut self, w: &[f32], dy: &[f32], dx: &mut [f32], accumulate: bool) {
+    pub fn backward_data(&mut self, w: &[f32], dy: &[f32], dx: &mut [f32], store: Store) {
         let g = &self.geometry;
         assert!(
             dx.len() == g.in_len() && w.len() == g.weight_len() && dy.len() == g.out_len(),
@@ -215,21 +218,22 @@ impl Conv {
         if dx.is_empty() {
             return;
         }
+        let finish = Finish::gradient(store);
         match &mut self.passes {
-            Passes::Depthwise(d) => d.backward_data(w, dy, dx, accumulate),
+            Passes::Depthwise(d) => d.backward_data(w, dy, dx, store),
             Passes::Dense { data: Some(DataGradient::Taps(phases)), .. } => {
                 for phase in phases {
-                    phase.run(dy, w, None, Post::None, dx, accumulate);
+                    phase.run(dy, w, finish, dx);
                 }
             }
             Passes::Dense { data: Some(DataGradient::Winograd(winograd)), .. } => {
-                winograd.run(dy, w, None, Post::None, dx, accumulate);
+                winograd.run(dy, w, finish, dx);
             }
             Passes::Dense { data: Some(DataGradient::Lines(lines)), .. } => {
-                lines.run(dy, w, None, Post::None, dx, accumulate);
+                lines.run(dy, w, finish, dx);
             }
             Passes::Dense { data: Some(DataGradient::Columns(columns)), .. } => {
-                columns.run(w, dy, dx, accumulate);
+                columns.run(w, dy, dx, store);
             }
             Passes::Dense { data: None, .. } => {}
         }
@@ -244,7 +248,7 @@ impl Conv {
         dy: &[f32],
         dw: &mut [f32],
         db: Option<&mut [f32]>,
-        accumulate: bool,
+        store: Store,
     ) {
         let g = &self.geometry;
         assert!(
@@ -253,14 +257,14 @@ impl Conv {
         );
         assert!(self.needs.weight_gradient, "the weight gradient is not among the needs");
         match &mut self.passes {
-            Passes::Depthwise(d) => d.backward_weights(x, dy, dw, accumulate),
-            Passes::Dense { weights: Some(WeightGradient::Winograd(w)), .. } => w.run(x, dy, dw, accumulate),
-            Passes::Dense { weights: Some(WeightGradient::Direct(w)), .. } => w.run(x, dy, dw, accumulate),
+            Passes::Depthwise(d) => d.backward_weights(x, dy, dw, store),
+            Passes::Dense { weights: Some(WeightGradient::Winograd(w)), .. } => w.run(x, dy, dw, store),
+            Passes::Dense { weights: Some(WeightGradient::Direct(w)), .. } => w.run(x, dy, dw, store),
             Passes::Dense { weights: None, .. } => {}
         }
         if let Some(db) = db {
             assert_eq!(db.len(), g.out_c, "bias size");
-            bias_gradient(self.isa, g, dy, db, accumulate);
+            bias_gradient(self.isa, g, dy, db, store);
         }
     }
 }

@@ -7,7 +7,8 @@
 
 use std::ops::Range;
 
-use super::taps::TapConv;
+use super::finish::Finish;
+use super::tap_geometry::TapGeometry;
 use crate::Isa;
 use crate::gemm::micro::{Kernels, cut};
 use crate::par;
@@ -37,17 +38,9 @@ pub(super) struct Straight {
     tiles: usize,
 }
 
-/// What happens to the sums.
-#[derive(Clone, Copy)]
-pub(super) struct Finish<'a> {
-    pub bias: Option<&'a [f32]>,
-    pub add: bool,
-    pub bounds: (f32, f32),
-}
-
 impl Straight {
     /// The views of `c`; none where a tile spans two images, a tap shows a vector more than one run, or gathering pays.
-    pub(super) fn of(c: &TapConv) -> Option<Self> {
+    pub(super) fn of(c: &TapGeometry) -> Option<Self> {
         let kernels = Kernels::of(c.isa);
         let (lanes, cols) = (kernels.lanes, kernels.cols);
         let [height, width] = c.grid;
@@ -97,7 +90,7 @@ impl Straight {
     /// where `finish` says so.
     pub(super) fn run(
         &self,
-        c: &TapConv,
+        c: &TapGeometry,
         (g, tiles): (usize, Range<usize>),
         packed: &[f32],
         x: &[f32],
@@ -114,19 +107,8 @@ impl Straight {
             let (r0, r1) = (cut(c.rows, panels, p), cut(c.rows, panels, p + 1));
             let a = &packed[depth * r0..depth * r1];
             let bias = finish.bias.map(|b| &b[g * c.rows + r0..][..r1 - r0]);
-            (
-                r0,
-                r1 - r0,
-                Panel {
-                    a,
-                    bias,
-                    channels: c.channels,
-                    source,
-                    target,
-                    add: finish.add,
-                    bounds: finish.bounds,
-                },
-            )
+            let finish = Finish { bias, ..finish };
+            (r0, r1 - r0, Panel { a, channels: c.channels, source, target, finish })
         });
         let run = runner(c.isa);
         for t in tiles {
@@ -149,13 +131,11 @@ impl Straight {
 struct Panel<'a> {
     /// Weights: (channel, tap), row.
     a: &'a [f32],
-    bias: Option<&'a [f32]>,
     channels: usize,
     /// Elements of a plane that is read, and of one that is written.
     source: usize,
     target: usize,
-    add: bool,
-    bounds: (f32, f32),
+    finish: Finish<'a>,
 }
 
 /// Computes one panel for one tile: its views, the planes of an image and group, and where the tile of the first row
@@ -208,13 +188,14 @@ unsafe fn body<S: Masked, const ROWS: usize>(panel: &Panel<'_>, views: &[View], 
                 from = from.map(|p| p.wrapping_add(panel.source));
             }
         }
-        let (lo, hi) = (S::splat(&panel.bounds.0), S::splat(&panel.bounds.1));
+        let Finish { bias, bounds, store } = panel.finish;
+        let (lo, hi) = (S::splat(&bounds.0), S::splat(&bounds.1));
         for (r, acc) in acc.iter().enumerate() {
-            let bias = panel.bias.map_or(S::zero(), |b| S::splat(b.as_ptr().add(r)));
+            let bias = bias.map_or(S::zero(), |b| S::splat(b.as_ptr().add(r)));
             for (half, &v) in acc.iter().enumerate() {
                 let to = y.add(r * panel.target + half * S::LANES);
                 let mut v = S::add(v, bias);
-                if panel.add {
+                if store.accumulates() {
                     v = S::add(S::load(to), v);
                 }
                 S::store(to, S::clamp(v, lo, hi));
@@ -269,7 +250,7 @@ mod tests {
             dilation: [1; 2],
             groups: 1,
         };
-        TapConv::forward(&g, Isa::detect()).straight
+        Straight::of(&TapGeometry::forward(&g, Isa::detect()))
     }
 
     #[test]

@@ -1,13 +1,13 @@
 //! The weight gradient in the transformed domain: for each of the 36 products, the sum over tiles of transformed input
 //! times transformed output gradient; the sums are transformed back once.
 
+use super::grid::{APART, Grid, block, inputs, transforms};
 use super::transforms::{MAX_LANES, MAX_TAPS, PRODUCTS};
-use super::{APART, Grid, Winograd, block, inputs};
-use crate::Isa;
 use crate::conv::geometry::ConvGeometry;
 use crate::gemm::micro::{Kernels, MAX_COLS, MAX_ROWS, SumShape, cut};
 use crate::isa::multiversion;
 use crate::scratch::Aligned;
+use crate::{Isa, Store};
 use crate::{par, scratch};
 
 /// Floats of partial sums at most.
@@ -35,7 +35,7 @@ impl WinogradWeights {
     /// The weight gradient, if it is of the right kind and its partial sums are small.
     pub(crate) fn new(g: &ConvGeometry, isa: Isa) -> Option<Self> {
         let target = [g.out_h(), g.out_w()];
-        let t = Winograd::transforms(g, isa)?;
+        let t = transforms(g, isa)?;
         let input = Grid::new(t, g.n, [g.h, g.w], [g.pads[0], g.pads[1]], target);
         let (channels, rows) = (g.group_c(), g.group_out());
         let padded = rows.next_multiple_of(t.lanes);
@@ -68,7 +68,7 @@ impl WinogradWeights {
         PRODUCTS * self.channels * self.rows.next_multiple_of(self.input.t.lanes)
     }
 
-    pub(crate) fn run(&mut self, x: &[f32], dy: &[f32], dw: &mut [f32], accumulate: bool) {
+    pub(crate) fn run(&mut self, x: &[f32], dy: &[f32], dw: &mut [f32], store: Store) {
         let mut partial = std::mem::take(&mut self.partial);
         let (chunk, lines) = (self.groups * self.size(), self.input.lines());
         let all = partial.get(self.chunks * chunk);
@@ -84,7 +84,7 @@ impl WinogradWeights {
                 add_run(self.isa, &other[i * par::CHUNK.min(chunk)..][..total.len()], total);
             }
         });
-        self.transform(total, dw, accumulate);
+        self.transform(total, dw, store);
         self.partial = partial;
     }
 
@@ -163,7 +163,7 @@ impl WinogradWeights {
     }
 
     /// From sums of products to weights.
-    fn transform(&self, total: &[f32], dw: &mut [f32], accumulate: bool) {
+    fn transform(&self, total: &[f32], dw: &mut [f32], store: Store) {
         let t = self.input.t;
         let (lanes, taps) = (t.lanes, t.taps());
         let padded = self.rows.next_multiple_of(lanes);
@@ -189,7 +189,7 @@ impl WinogradWeights {
                     let to = &mut dw[(l * self.channels + c) * taps..][..taps];
                     for (k, to) in to.iter_mut().enumerate() {
                         let v = kernel[k * lanes + l];
-                        *to = if accumulate { *to + v } else { v };
+                        store.put(to, v);
                     }
                 }
             }

@@ -6,13 +6,14 @@
 
 mod transforms;
 
-use super::super::geometry::{ConvGeometry, Post};
 use super::transforms::{FILTER, evaluate};
 use crate::Isa;
+use crate::conv::finish::Finish;
+use crate::conv::geometry::{ConvGeometry, Pass};
 use crate::gemm::micro::{Kernels, cut};
 use crate::simd::{Plain, Simd};
 use crate::{par, scratch};
-use transforms::{Columns, Finish, OUT, PRODUCTS, Piece, Pixels, Place, Transforms};
+use transforms::{Columns, OUT, PRODUCTS, Piece, Pixels, Place, Transforms};
 
 /// Channels read times channels written, below which transforms cost more than products save.
 const PAIRS: usize = 384;
@@ -35,8 +36,7 @@ pub(crate) struct Lines {
     /// Pixels of a plane that is read, and of one that is written.
     source: usize,
     target: usize,
-    /// Whether this is the data gradient: weights are transposed and turned.
-    turned: bool,
+    pass: Pass,
     /// The vectors of tiles of a plane.
     places: Vec<Place>,
     /// Where panels of rows begin, and where the last ends.
@@ -47,13 +47,13 @@ impl Lines {
     /// The forward pass, if it is of the right kind and size.
     pub(crate) fn forward(g: &ConvGeometry, isa: Isa) -> Option<Self> {
         let before = [g.pads[0], g.pads[1]];
-        Self::new(g, isa, [g.h, g.w], before, [g.out_h(), g.out_w()], false)
+        Self::new(g, isa, [g.h, g.w], before, [g.out_h(), g.out_w()], Pass::Forward)
     }
 
     /// The data gradient, if it is of the right kind and size.
     pub(crate) fn backward(g: &ConvGeometry, isa: Isa) -> Option<Self> {
         let before = [(g.kh - 1).checked_sub(g.pads[0])?, (g.kw - 1).checked_sub(g.pads[1])?];
-        Self::new(g, isa, [g.out_h(), g.out_w()], before, [g.h, g.w], true)
+        Self::new(g, isa, [g.out_h(), g.out_w()], before, [g.h, g.w], Pass::DataGradient)
     }
 
     fn new(
@@ -62,11 +62,10 @@ impl Lines {
         source: [usize; 2],
         before: [usize; 2],
         target: [usize; 2],
-        turned: bool,
+        pass: Pass,
     ) -> Option<Self> {
         let transforms = Transforms::of(isa)?;
-        let (channels, rows) =
-            if turned { (g.group_out(), g.group_c()) } else { (g.group_c(), g.group_out()) };
+        let (channels, rows) = pass.channels(g);
         let pixels = source[0] * source[1];
         let fits = g.stride == [1; 2]
             && g.dilation == [1; 2]
@@ -96,7 +95,7 @@ impl Lines {
             rows,
             source: planes[0],
             target: planes[1],
-            turned,
+            pass,
             places,
             panels,
         })
@@ -114,12 +113,15 @@ impl Lines {
             let (r0, r1) = (panel[0], panel[1]);
             for c in 0..channels {
                 for r in r0..r1 {
-                    let taps: [f32; 3] = if self.turned {
-                        let w = &w[((group * channels + c) * rows + r) * 3..][..3];
-                        [w[2], w[1], w[0]]
-                    } else {
-                        let w = &w[((group * rows + r) * channels + c) * 3..][..3];
-                        [w[0], w[1], w[2]]
+                    let taps: [f32; 3] = match self.pass {
+                        Pass::Forward => {
+                            let w = &w[((group * rows + r) * channels + c) * 3..][..3];
+                            [w[0], w[1], w[2]]
+                        }
+                        Pass::DataGradient => {
+                            let w = &w[((group * channels + c) * rows + r) * 3..][..3];
+                            [w[2], w[1], w[0]]
+                        }
                     };
                     // SAFETY: plain code needs no instruction set.
                     let values = unsafe { evaluate::<Plain, 3>(taps.map(|t| [t; Plain::LANES]), FILTER) };
@@ -131,16 +133,8 @@ impl Lines {
         }
     }
 
-    /// `y = post(sums + bias)`, or `y = post(y + sums + bias)` when `accumulate`.
-    pub(crate) fn run(
-        &self,
-        x: &[f32],
-        w: &[f32],
-        bias: Option<&[f32]>,
-        post: Post,
-        y: &mut [f32],
-        accumulate: bool,
-    ) {
+    /// The sums of `x` and weights `w`, stored in `y` as `finish` says.
+    pub(crate) fn run(&self, x: &[f32], w: &[f32], finish: Finish<'_>, y: &mut [f32]) {
         let size = PRODUCTS * self.channels * self.rows;
         let pairs = (self.n * self.places.len()).div_ceil(2);
         let items = pairs.div_ceil(HOLD).max(16usize.div_ceil(self.groups)).min(pairs);
@@ -150,8 +144,7 @@ impl Lines {
             let u: &[f32] = u;
             par::each(self.groups * items, |item| {
                 let (group, item) = (item / items, item % items);
-                let bias = bias.map(|b| &b[group * self.rows..][..self.rows]);
-                let finish = Finish { bias, add: accumulate, bounds: post.bounds() };
+                let finish = finish.of(group * self.rows..(group + 1) * self.rows);
                 for pair in cut(pairs, items, item)..cut(pairs, items, item + 1) {
                     self.pair(group, pair, x, &u[group * size..][..size], finish, out);
                 }
