@@ -4,7 +4,7 @@ use crate::isa::{madd, multiversion};
 use crate::{Isa, Store};
 use crate::{math, par};
 
-/// A pointwise function without parameters of its own to learn.
+/// A pointwise function without trainable parameters.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Activation {
@@ -241,7 +241,7 @@ pub fn forward_in_place(isa: Isa, act: Activation, y: &mut [f32]) {
     par::planes(y, par::CHUNK, |_, y| forward_in_place_run(isa, act, y));
 }
 
-/// `dx = act'(x) dy` (added to `dx` when `accumulate`); `saved` is what [`Activation::saved`] names.
+/// `dx = act'(x) dy`, stored as `store` says; `saved` is what [`Activation::saved`] names.
 ///
 /// At a kink the derivative from the side of the constant part is taken (that of zero for ReLU), as PyTorch does.
 pub fn backward(isa: Isa, act: Activation, saved: &[f32], dy: &[f32], dx: &mut [f32], store: Store) {
@@ -264,7 +264,7 @@ pub fn prelu_forward(isa: Isa, slope: &[f32], inner: usize, x: &[f32], y: &mut [
 }
 
 /// Gradients of [`prelu_forward`] with respect to the input (when `dx` is given) and the slopes (when `dslope` is);
-/// both are added to when `accumulate`.
+/// both are stored as `store` says.
 #[allow(clippy::too_many_arguments)]
 pub fn prelu_backward(
     isa: Isa,
@@ -379,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn not_a_number_stays() {
+    fn nan_stays_nan() {
         for isa in Isa::supported() {
             for act in ALL {
                 let mut y = [0.0];

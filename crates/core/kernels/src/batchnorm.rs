@@ -1,4 +1,4 @@
-//! Batch normalisation over the channels of `[n, c, inner]`, with what follows it (addition, ReLU) fused.
+//! Batch normalisation over the channels of `[n, c, inner]`, fused with a residual addition and an activation.
 
 use crate::conv::Post;
 use crate::isa::{madd, multiversion};
@@ -28,7 +28,7 @@ impl BatchNormGeometry {
     }
 }
 
-/// Running statistics and how a training pass moves them.
+/// Running statistics and how a training pass updates them.
 #[derive(Debug)]
 pub struct Running<'a> {
     /// Running mean, one for each channel.
@@ -41,9 +41,9 @@ pub struct Running<'a> {
     pub unbiased: bool,
 }
 
-/// What a pass over one plane adds to and clamps to.
+/// Bounds of the fused activation.
 #[derive(Clone, Copy)]
-struct Tail {
+struct Bounds {
     lo: f32,
     hi: f32,
 }
@@ -82,7 +82,7 @@ fn square_body<const FMA: bool>(x: &[f32], mean: f32) -> f64 {
 }
 
 #[inline(always)]
-fn clamp(v: f32, t: Tail) -> f32 {
+fn clamp(v: f32, t: Bounds) -> f32 {
     let v = if v < t.lo { t.lo } else { v };
     if v > t.hi { t.hi } else { v }
 }
@@ -91,7 +91,7 @@ fn clamp(v: f32, t: Tail) -> f32 {
 fn apply_body<const FMA: bool>(
     scale: f32,
     shift: f32,
-    t: Tail,
+    t: Bounds,
     x: &[f32],
     add: Option<&[f32]>,
     y: &mut [f32],
@@ -111,13 +111,19 @@ fn apply_body<const FMA: bool>(
 }
 
 #[inline(always)]
-fn gate(dy: f32, y: f32, t: Tail) -> f32 {
+fn gate(dy: f32, y: f32, t: Bounds) -> f32 {
     if (y > t.lo) & (y < t.hi) { dy } else { 0.0 }
 }
 
-/// Sums of `g` and `g (x - mean)`, where `g` is `dy` behind the fused tail.
+/// Sums of `g` and `g (x - mean)`, where `g` is `dy` times the derivative of the fused activation.
 #[inline(always)]
-fn reduce_body<const FMA: bool>(x: &[f32], mean: f32, dy: &[f32], y: Option<&[f32]>, t: Tail) -> (f64, f64) {
+fn reduce_body<const FMA: bool>(
+    x: &[f32],
+    mean: f32,
+    dy: &[f32],
+    y: Option<&[f32]>,
+    t: Bounds,
+) -> (f64, f64) {
     const LANES: usize = 32;
     let (mut total, mut dot) = (0.0f64, 0.0f64);
     let mut at = 0;
@@ -167,7 +173,7 @@ fn dx_body<const FMA: bool>(
     x: &[f32],
     dy: &[f32],
     y: Option<&[f32]>,
-    t: Tail,
+    t: Bounds,
     dx: &mut [f32],
     store: Store,
 ) {
@@ -198,7 +204,7 @@ fn dx_body<const FMA: bool>(
 }
 
 #[inline(always)]
-fn gate_body<const FMA: bool>(dy: &[f32], y: Option<&[f32]>, t: Tail, out: &mut [f32], store: Store) {
+fn gate_body<const FMA: bool>(dy: &[f32], y: Option<&[f32]>, t: Bounds, out: &mut [f32], store: Store) {
     for (i, out) in out.iter_mut().enumerate() {
         let g = match y {
             Some(y) => gate(dy[i], y[i], t),
@@ -211,21 +217,21 @@ fn gate_body<const FMA: bool>(dy: &[f32], y: Option<&[f32]>, t: Tail, out: &mut 
 multiversion! {
     fn sum_run(x: &[f32], shift: f32) -> f64 = sum_body;
     fn square_run(x: &[f32], mean: f32) -> f64 = square_body;
-    fn apply_run(scale: f32, shift: f32, t: Tail, x: &[f32], add: Option<&[f32]>, y: &mut [f32]) = apply_body;
-    fn reduce_run(x: &[f32], mean: f32, dy: &[f32], y: Option<&[f32]>, t: Tail) -> (f64, f64) = reduce_body;
-    fn dx_run(k: [f32; 3], x: &[f32], dy: &[f32], y: Option<&[f32]>, t: Tail, dx: &mut [f32], store: Store) = dx_body;
-    fn gate_run(dy: &[f32], y: Option<&[f32]>, t: Tail, out: &mut [f32], store: Store) = gate_body;
+    fn apply_run(scale: f32, shift: f32, t: Bounds, x: &[f32], add: Option<&[f32]>, y: &mut [f32]) = apply_body;
+    fn reduce_run(x: &[f32], mean: f32, dy: &[f32], y: Option<&[f32]>, t: Bounds) -> (f64, f64) = reduce_body;
+    fn dx_run(k: [f32; 3], x: &[f32], dy: &[f32], y: Option<&[f32]>, t: Bounds, dx: &mut [f32], store: Store) = dx_body;
+    fn gate_run(dy: &[f32], y: Option<&[f32]>, t: Bounds, out: &mut [f32], store: Store) = gate_body;
 }
 
-fn tail(post: Post) -> Tail {
+fn bounds(post: Post) -> Bounds {
     let (lo, hi) = post.bounds();
-    Tail { lo, hi }
+    Bounds { lo, hi }
 }
 
 /// Normalises by the statistics of the batch: `y = post(gamma (x - mean) / sqrt(var + eps) + beta + add)`.
 ///
 /// `mean` and `inv_std` (one for each channel) are written for the backward pass; the variance is the biased one, taken
-/// in two passes (Ioffe and Szegedy 2015, algorithm 1). `running` is moved when given. `add`, of the shape of `x`, is a
+/// in two passes (Ioffe and Szegedy 2015, algorithm 1). `running` is updated when given. `add`, of the shape of `x`, is a
 /// residual branch.
 #[allow(clippy::too_many_arguments)]
 pub fn train_forward(
@@ -244,7 +250,7 @@ pub fn train_forward(
 ) {
     assert!(x.len() == g.len() && y.len() == g.len() && add.is_none_or(|a| a.len() == g.len()));
     assert!([gamma.len(), beta.len(), mean.len(), inv_std.len()] == [g.c; 4]);
-    let t = tail(post);
+    let t = bounds(post);
     let count = (g.n * g.inner).max(1) as f64;
     let out = par::Shared::new(y);
     let means = par::Shared::new(mean);
@@ -301,7 +307,7 @@ pub fn frozen_forward(
 ) {
     assert!(x.len() == g.len() && y.len() == g.len() && add.is_none_or(|a| a.len() == g.len()));
     assert!([gamma.len(), beta.len(), mean.len(), inv_std.len()] == [g.c; 4]);
-    let t = tail(post);
+    let t = bounds(post);
     par::planes(y, g.inner, |i, y| {
         let c = i % g.c;
         let at = i * g.inner..(i + 1) * g.inner;
@@ -311,7 +317,7 @@ pub fn frozen_forward(
     });
 }
 
-/// `1 / sqrt(var + eps)`, element by element: what [`frozen_forward`] wants of running variances.
+/// `1 / sqrt(var + eps)`, element by element: what [`frozen_forward`] takes.
 pub fn inverse_std(var: &[f32], eps: f32, out: &mut [f32]) {
     assert_eq!(var.len(), out.len());
     for (out, &v) in out.iter_mut().zip(var) {
@@ -322,9 +328,9 @@ pub fn inverse_std(var: &[f32], eps: f32, out: &mut [f32]) {
 /// Which statistics the forward pass used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Statistics {
-    /// Those of the batch: the gradient flows through them.
+    /// Those of the batch; they have a gradient.
     Batch,
-    /// Running ones: constants.
+    /// The running ones, which are constants.
     Frozen,
 }
 
@@ -351,8 +357,8 @@ fn put(out: &Option<(par::Shared, Store)>, c: usize, value: f32) {
 
 /// Gradients of [`train_forward`] or [`frozen_forward`].
 ///
-/// `y` is the output of the forward pass; it is read only when `post` is not [`Post::None`], to know where the fused
-/// function was flat.
+/// `y` is the output of the forward pass; it is read only when `post` is not [`Post::None`], to know where the activation
+/// clamped it and the gradient is 0.
 #[allow(clippy::too_many_arguments)]
 pub fn backward(
     isa: Isa,
@@ -369,9 +375,13 @@ pub fn backward(
 ) {
     assert!(x.len() == g.len() && dy.len() == g.len());
     assert!([gamma.len(), mean.len(), inv_std.len()] == [g.c; 3]);
-    let y = if post == Post::None { None } else { Some(y.expect("a fused function needs the output")) };
+    let y = if post == Post::None {
+        None
+    } else {
+        Some(y.expect("the gradient of an activation needs the output"))
+    };
     assert!(y.is_none_or(|y| y.len() == g.len()));
-    let t = tail(post);
+    let t = bounds(post);
     let count = (g.n * g.inner).max(1) as f64;
     let share = |o: Option<(&mut [f32], Store)>, len: usize| {
         o.map(|(o, store)| {

@@ -156,7 +156,7 @@ pub enum Unary {
     Reciprocal,
     /// `-x`.
     Neg,
-    /// Magnitude; its slope at zero is 0.
+    /// Magnitude; its derivative at zero is 0.
     Abs,
     /// `x^p` for a constant `p`.
     Pow(f32),
@@ -239,7 +239,7 @@ fn slice_at(x: &[f32], at: usize) -> f32 {
 }
 
 /// Gradients of [`binary_forward`]; an operand that was repeated gets the sum over its repeats (in `f64`, in a fixed
-/// order). Both are added to when `accumulate`.
+/// order). Both are stored as `store` says.
 #[allow(clippy::too_many_arguments)]
 pub fn binary_backward(
     _isa: Isa,
@@ -333,7 +333,7 @@ pub fn unary_forward(isa: Isa, op: Unary, x: &[f32], y: &mut [f32]) {
     par::map1(x, y, |x, y| unary_run(isa, op, x, y));
 }
 
-/// `dx = op'(x) dy`, added to `dx` when `accumulate`.
+/// `dx = op'(x) dy`, stored as `store` says.
 pub fn unary_backward(_isa: Isa, op: Unary, x: &[f32], dy: &[f32], dx: &mut [f32], store: Store) {
     par::map2(x, dy, dx, |x, dy, dx| {
         for ((dx, &x), &dy) in dx.iter_mut().zip(x).zip(dy) {

@@ -31,7 +31,7 @@ fn power<const FMA: bool>(s: f32, beta: f32) -> f32 {
     }
 }
 
-/// Calls for one image `[c, hw]` and pixels `at..end`: writes the denominators (and outputs).
+/// Works on one image `[c, hw]` and pixels `at..end`: writes the denominators (and outputs).
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
 fn forward_body<const FMA: bool>(
@@ -93,7 +93,7 @@ fn backward_body<const FMA: bool>(
 ) {
     let [at, end] = span;
     let len = end - at;
-    // An output looks `before` back and `after` ahead, so an input is seen from `after` back to `before` ahead.
+    // Output c reads inputs c - b ..= c + a, so input c is read by outputs c - a ..= c + b.
     let (before, after) = (l.size / 2, (l.size - 1) / 2);
     let factor = -2.0 * l.alpha * l.beta / l.size as f32;
     for ch in 0..c {

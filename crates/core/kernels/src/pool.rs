@@ -24,7 +24,8 @@ pub struct PoolGeometry {
     pub pads: [usize; 4],
     /// Distance between the rows and columns of a window.
     pub dilation: [usize; 2],
-    /// Whether a last window that hangs over the edge counts, provided it starts inside input or top/left padding.
+    /// Whether the output size is rounded up (`ceil_mode`): a last window may extend past the edge, provided it starts
+    /// inside the input or its top or left padding.
     pub ceil: bool,
     /// Whether padding counts in the divisor of an average (what only `ceil` adds never does).
     pub count_include_pad: bool,
@@ -67,7 +68,7 @@ impl PoolGeometry {
         self.n * self.c * self.out_h() * self.out_w()
     }
 
-    /// Input rows (or columns) of window `o` that are real: first, how many, and the divisor's share.
+    /// Rows (or columns) of window `o` inside the input: the first, their number, and the factor of the divisor.
     fn window(&self, axis: usize, size: usize, o: usize) -> Window {
         let start = (o * self.stride[axis]) as isize - self.pads[axis] as isize;
         let d = self.dilation[axis];
@@ -124,7 +125,7 @@ impl Plan {
     }
 }
 
-/// Marks a window without a single real element; its maximum is minus infinity and its gradient goes nowhere.
+/// The argmax of a window of padding alone; its maximum is minus infinity and it has no gradient.
 const NOWHERE: u32 = u32::MAX;
 
 #[inline(always)]

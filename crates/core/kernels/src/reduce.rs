@@ -29,7 +29,7 @@ impl Reduction {
         for axis in (0..shape.len()).rev() {
             let list = if axes.contains(&axis) { &mut reduced } else { &mut kept };
             match list.last_mut() {
-                // Neighbouring axes that lie together are one.
+                // Adjacent contiguous axes are merged.
                 Some((len, step)) if *len * *step == stride => *len *= shape[axis],
                 _ => list.push((shape[axis], stride)),
             }

@@ -1,4 +1,4 @@
-//! Moving elements: transposition, slices, concatenation, padding. All exact.
+//! Operators that copy elements: transposition, slices, concatenation, padding.
 
 use crate::par;
 use crate::{Isa, Store};
@@ -104,7 +104,8 @@ pub fn gather(_isa: Isa, view: &View, x: &[f32], y: &mut [f32]) {
     });
 }
 
-/// Gradient of [`gather`]: `dx` at the view `+= dy`; places outside the view are set to zero first unless `accumulate`.
+/// Gradient of [`gather`]: `dx` at the view `+= dy`; with [`Store::Overwrite`] all of `dx` is set to zero
+/// first.
 pub fn scatter(_isa: Isa, view: &View, dy: &[f32], dx: &mut [f32], store: Store) {
     assert!(dx.len() == view.source && dy.len() == view.len());
     if store == Store::Overwrite {
@@ -144,7 +145,7 @@ pub fn concat(outer: usize, parts: &[(&[f32], usize)], y: &mut [f32]) {
 }
 
 /// Elements `at..at + len` of every row of `row` elements: one part of a split, and the gradient of one part of
-/// [`concat()`]. Added to `part` when `accumulate`.
+/// [`concat()`]. Stored in `part` as `store` says.
 pub fn split(row: usize, at: usize, len: usize, x: &[f32], part: &mut [f32], store: Store) {
     assert!(at + len <= row && x.len() / row.max(1) * len == part.len());
     par::planes(part, len, |o, part| {
@@ -165,7 +166,7 @@ pub fn unsplit(row: usize, at: usize, len: usize, part: &[f32], dx: &mut [f32]) 
     });
 }
 
-/// What padding is filled with.
+/// How padding is filled.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum PadMode {
     /// A value.

@@ -37,7 +37,7 @@ pub(super) fn clip(min: f32, max: f32) -> Result<Box<dyn Layer>, EngineError> {
     Ok(Box::new(ActivationLayer(Activation::Clip { lo: min, hi: max })))
 }
 
-/// An activation in the kernels' sense.
+/// An activation of the kernels.
 struct ActivationLayer(Activation);
 
 impl Layer for ActivationLayer {
@@ -84,7 +84,7 @@ impl Layer for ActivationLayer {
     }
 }
 
-/// A simple function whose slope follows from its input.
+/// A function whose derivative is computed from its input.
 struct FunctionLayer(Unary);
 
 impl Layer for FunctionLayer {

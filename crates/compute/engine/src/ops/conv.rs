@@ -148,7 +148,7 @@ impl Layer for ConvLayer {
     }
 }
 
-/// The gradient of a convolution with respect to its data, as a layer; the roles of x and y are exchanged.
+/// Transposed convolution: the data gradient of a convolution as a forward pass, with x and y exchanged.
 struct TransposedLayer {
     kernel: Conv,
     /// Elements of one output plane.
@@ -164,7 +164,7 @@ pub(super) fn transposed(
     let [n, c, h, w] = site.image_shape()?;
     let shape = site.step.shape.as_slice();
     let &[_, out_c, out_h, out_w] = shape else {
-        return Err(site.unsupported(format!("an output of shape {shape:?} is no N x C x H x W")));
+        return Err(site.unsupported(format!("an output of shape {shape:?} is not N x C x H x W")));
     };
     // Explicit padding is taken as it is; SAME follows from the output, which the convolution here reads.
     let pads = window.resolve_pads([out_h, out_w]);

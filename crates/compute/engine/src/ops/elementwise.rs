@@ -85,7 +85,7 @@ impl Layer for BinaryLayer {
         let mut da = if pass.in_place { None } else { pass.take_gradient(0) };
         let mut db = pass.take_gradient(1);
         if matches!(self.op, Binary::Add | Binary::Sub) {
-            // Neither looks at its operands, which may be gone by now.
+            // The gradients do not depend on the operands, whose buffers may have been reused.
             for (sum, gradient) in self.sums.iter().zip([&mut da, &mut db]) {
                 match gradient {
                     Some(gradient) if gradient.len() == dy.len() => gradient.copy_from_slice(&dy),

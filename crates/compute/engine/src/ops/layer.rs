@@ -5,7 +5,7 @@ use slq_graph::Graph;
 use super::pass::{Backward, Forward};
 use super::place::Place;
 
-/// What a layer can do and what it needs; the plan's memory layout follows from it.
+/// One operator of a plan. The plan's memory layout follows from what it declares here.
 pub(crate) trait Layer: Send {
     /// Whether the backward pass reads input `i` (so that it has to be kept until then).
     fn reads_input(&self, _i: usize) -> bool {
@@ -40,10 +40,10 @@ pub(crate) trait Layer: Send {
     /// Computes the output.
     fn forward(&mut self, pass: &mut Forward<'_>, y: &mut [f32]);
 
-    /// Computes the gradients that [`Backward::take_gradient`] hands out.
+    /// Computes the gradients that [`Backward::take_gradient`] asks for.
     fn backward(&mut self, pass: &mut Backward<'_>);
 
-    /// Writes running statistics that the last forward pass moved; called when its step is accepted.
+    /// Writes the running statistics of the last forward pass; called when the training step is accepted.
     fn commit(&mut self, _inputs: &[Place], _weights: &mut Graph) {}
 
     /// Bytes the layer itself holds.

@@ -1,4 +1,4 @@
-//! Operators that only move elements: Concat, Transpose, Slice (and Split), Pad.
+//! Operators that copy elements: Concat, Transpose, Slice (and Split), Pad.
 
 use rayon::prelude::*;
 use slq_graph::op::PadMode as GraphPadMode;
@@ -149,7 +149,7 @@ impl FillLayer {
         Self { value, from: shape[last] * inner, to: padded[last] * inner, start, sources, targets }
     }
 
-    /// Rows that make a work item worth its while.
+    /// Rows of a work item: enough to outweigh the cost of a task.
     fn rows(row: usize) -> usize {
         (8192 / row.max(1)).max(1)
     }

@@ -35,7 +35,7 @@ pub(super) fn gemm(
     trans_b: bool,
 ) -> Result<Box<dyn Layer>, EngineError> {
     let (&[m, n], &[a0, a1]) = (site.step.shape.as_slice(), site.shape(0)?) else {
-        return Err(site.unsupported("its operands are no matrices".into()));
+        return Err(site.unsupported("its operands are not matrices".into()));
     };
     let k = if trans_a { a0 } else { a1 };
     let mut addend = None;
@@ -160,7 +160,7 @@ pub(super) fn matmul(site: Site<'_>) -> Result<Box<dyn Layer>, EngineError> {
     }
     let (ra, rb) = (a.len(), b.len());
     if ra < 2 || rb < 2 {
-        return Err(site.unsupported("its operands are no matrices".into()));
+        return Err(site.unsupported("its operands are not matrices".into()));
     }
     let (mut m, k, n) = (a[ra - 2], a[ra - 1], b[rb - 1]);
     let rank = ra.max(rb) - 2;

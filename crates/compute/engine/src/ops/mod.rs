@@ -1,7 +1,7 @@
 //! Operators as layers: one file for each family.
 //!
-//! A [`Layer`] is made once, when the plan is made: it knows its geometry, and owns what it must remember
-//! between its forward and its backward pass. Tensors come to it through [`Forward`] and [`Backward`].
+//! A [`Layer`] is built once for each plan. It holds its geometry and what its backward pass needs from the forward pass;
+//! it reads and writes tensors through [`Forward`] and [`Backward`].
 
 mod activation;
 mod conv;
@@ -31,10 +31,10 @@ use crate::error::EngineError;
 use crate::program::{Mode, Step};
 use site::Site;
 
-/// Makes the layer of a step.
+/// Builds the layer of a step.
 ///
 /// # Errors
-/// [`EngineError::Unsupported`] for what shape inference lets through and no kernel computes.
+/// [`EngineError::Unsupported`] for an operator that no kernel computes.
 pub(crate) fn build(
     step: &Step,
     mode: Mode,

@@ -22,10 +22,10 @@ struct BatchNormLayer {
     /// Share of the batch in the new running statistics.
     share: f32,
     post: Post,
-    /// What the forward pass normalised by.
+    /// Mean and 1 / standard deviation of the last forward pass.
     mean: Vec<f32>,
     inv_std: Vec<f32>,
-    /// Running statistics as moved by the last forward pass.
+    /// Running statistics after the last forward pass.
     running_mean: Vec<f32>,
     running_var: Vec<f32>,
 }
@@ -40,9 +40,8 @@ pub(super) fn batch_norm(site: Site<'_>, epsilon: f32, momentum: f32) -> Result<
     if statistics == Statistics::Batch {
         let constant = |i| Ok::<bool, EngineError>(matches!(site.operand(i)?.source, Source::Weight(_)));
         if !constant(3)? || !constant(4)? {
-            return Err(
-                site.unsupported("its running statistics are computed, so training cannot move them".into())
-            );
+            return Err(site
+                .unsupported("its running statistics are computed, so training cannot update them".into()));
         }
     }
     let zeros = || vec![0.0; geometry.c];

@@ -1,4 +1,4 @@
-//! What a layer sees of a forward and of a backward pass.
+//! The tensors of a layer during a forward and a backward pass.
 
 use slq_graph::Graph;
 use slq_kernels::reduce::axpy;
@@ -14,7 +14,7 @@ pub(crate) struct Forward<'a> {
     pub buffers: &'a [Vec<f32>],
     pub weights: &'a Graph,
     pub inputs: &'a [Place],
-    /// The output already holds the input of [`Layer::in_place`], which must not be read elsewhere.
+    /// The output already holds the input of `Layer::in_place`, which must not be read elsewhere.
     pub in_place: bool,
 }
 
@@ -30,7 +30,7 @@ impl Forward<'_> {
     }
 }
 
-/// A gradient to be filled in, on loan from the plan.
+/// The buffer of a gradient, taken from the plan while a layer writes it.
 #[derive(Debug)]
 pub(crate) struct Gradient {
     data: Vec<f32>,
@@ -59,7 +59,7 @@ pub(crate) struct GradientPlace {
     pub place: Place,
     /// Whether something is there already, to be added to.
     pub store: Store,
-    /// The layer writes to this slot instead, and the plan adds it to `place`.
+    /// A temporary slot: the layer writes there, and the plan adds it to `place`.
     pub detour: Option<usize>,
 }
 
@@ -73,7 +73,7 @@ pub(crate) struct Backward<'a> {
     pub output: Place,
     pub output_gradient: Place,
     pub gradients: &'a [Option<GradientPlace>],
-    /// The gradient of input 0 lives in the output's gradient.
+    /// The gradient of input 0 shares the buffer of the output's gradient.
     pub in_place: bool,
 }
 
@@ -98,7 +98,7 @@ impl Backward<'_> {
         self.put(self.output_gradient, gradient);
     }
 
-    /// The buffer for the gradient of input `i`, or `None` where nobody needs it. Not for input 0 of an
+    /// The buffer for the gradient of input `i`, or `None` where it is not needed. Not for input 0 of an
     /// in-place pass.
     pub fn take_gradient(&mut self, i: usize) -> Option<Gradient> {
         let target = (*self.gradients.get(i)?)?;
@@ -132,7 +132,7 @@ impl Backward<'_> {
         self.put_output_gradient(dy);
     }
 
-    /// Adds what the layer wrote beside the gradient of input `i`, if it did, to the gradient itself.
+    /// Adds the detour of the gradient of input `i`, if there is one, to the gradient itself.
     pub fn finish_detour(&mut self, i: usize) {
         let Some(Some(GradientPlace { place, store, detour: Some(slot) })) = self.gradients.get(i).copied()
         else {

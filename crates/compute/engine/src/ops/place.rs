@@ -1,4 +1,4 @@
-//! Where tensors are kept.
+//! Where the tensors of a plan are stored.
 
 use slq_graph::Graph;
 

@@ -30,7 +30,7 @@ fn geometry(site: &Site<'_>, window: &Window, ceil: bool) -> Result<PoolGeometry
     Ok(geometry)
 }
 
-/// Maximum; remembers where it was.
+/// Maximum; keeps the argmax for the backward pass.
 struct MaxLayer {
     geometry: PoolGeometry,
     argmax: Option<Vec<u32>>,
@@ -131,7 +131,7 @@ impl Layer for AverageLayer {
     }
 }
 
-/// Average of whole planes, each of so many elements.
+/// Average of whole planes; holds the elements of a plane.
 struct GlobalAverageLayer(usize);
 
 pub(super) fn global_average(site: Site<'_>) -> Result<Box<dyn Layer>, EngineError> {

@@ -18,7 +18,7 @@ pub(crate) struct Site<'a> {
 }
 
 impl<'a> Site<'a> {
-    /// Input `i`, which the operator cannot do without.
+    /// Required input `i`.
     pub fn operand(&self, i: usize) -> Result<&'a Operand, EngineError> {
         self.step.operand(i).ok_or_else(|| self.unsupported(format!("input {i} is missing")))
     }
@@ -31,7 +31,9 @@ impl<'a> Site<'a> {
     /// Shape of input 0 as [N, C, H, W].
     pub fn image_shape(&self) -> Result<[usize; 4], EngineError> {
         let shape = self.shape(0)?;
-        shape.try_into().map_err(|_| self.unsupported(format!("data of shape {shape:?} is no N x C x H x W")))
+        shape
+            .try_into()
+            .map_err(|_| self.unsupported(format!("data of shape {shape:?} is not N x C x H x W")))
     }
 
     /// Whether input `i` needs a gradient.

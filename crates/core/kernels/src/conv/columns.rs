@@ -1,8 +1,8 @@
 //! Data gradient as a product of the weights with the output gradient, whose columns are then added up in place
 //! ("col2im").
 //!
-//! It does no work on padding. That pays where the output is much smaller than the input, as in a large kernel without
-//! padding; elsewhere [`TapConv`](super::taps::TapConv) is faster, which adds up in registers.
+//! It does no work on padding. That is faster where the output is much smaller than the input, as for a large kernel
+//! without padding; elsewhere [`TapConv`](super::taps::TapConv), which adds up in registers.
 
 use super::geometry::ConvGeometry;
 use super::weights::pad_inner;
@@ -29,7 +29,7 @@ struct Run {
 }
 
 impl ColumnConv {
-    /// Whether it does much less work than sums over taps.
+    /// Whether it needs far fewer operations than sums over taps.
     pub(crate) fn suits(g: &ConvGeometry) -> bool {
         let grid = (g.h * g.w) as f64 / (g.stride[0] * g.stride[1]) as f64;
         g.group_out() >= 8 && g.taps() > 1 && grid > 1.4 * (g.out_h() * g.out_w()) as f64

@@ -51,7 +51,7 @@ impl Split {
         Split { size, before, step, rows: across(0), cols: across(1) }
     }
 
-    /// Elements, with room for a last vector that hangs over.
+    /// Elements, with room for a last vector that extends past the end.
     fn len(&self) -> usize {
         (self.step[0] * self.step[1] * self.rows * self.cols + LANES).next_multiple_of(LANES)
     }
@@ -240,8 +240,8 @@ fn split_body<const FMA: bool>(s: Split, x: &[f32], to: &mut [f32]) {
     }
 }
 
-/// Copies the first `width` values in whole vectors; where the last one hangs over, zeros follow, which padding and rows
-/// still to come may well be. `keep` has all bits set for the lanes of the last vector that are copied.
+/// Copies the first `width` values in whole vectors. The last one may extend past them: its other lanes become zero,
+/// where padding lies or a later row is still to be copied. `keep` has all bits set for the lanes of the last vector that are copied.
 #[inline(always)]
 fn copy_row(x: &[f32], width: usize, keep: &[u32; LANES], to: &mut [f32]) {
     let whole = width / LANES * LANES;
@@ -350,10 +350,11 @@ fn spread_body<const FMA: bool>(
 }
 
 /// Adds `len` products of `dy` with each of `TAPS` shifted copies of `from`, lane by lane; `len` is a multiple of the
-/// lanes. The sums stay in registers, for which plain loops gave no warranty.
+/// lanes. Explicit vectors keep the sums in registers, which the compiler does not do for
+/// plain loops.
 ///
 /// # Safety
-/// The instruction set is at hand; `dy` is readable at `len` places, `from` at `len` from each offset on, `sums` writable at
+/// The processor has the instruction set; `dy` is readable at `len` places, `from` at `len` from each offset on, `sums` writable at
 /// `TAPS` vectors.
 #[inline(always)]
 unsafe fn dots_body<S: Simd, const TAPS: usize>(

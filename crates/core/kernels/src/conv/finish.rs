@@ -1,4 +1,4 @@
-//! What happens to a sum before it is stored.
+//! Bias, activation and store of a sum.
 
 use std::ops::Range;
 

@@ -39,7 +39,7 @@ impl Pieces {
 const FLAT: usize = 64;
 
 /// # Safety
-/// AVX-512 is at hand.
+/// The processor has AVX-512.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
 pub(super) unsafe fn gather(
     c: &TapGeometry,
@@ -84,7 +84,7 @@ pub(super) unsafe fn gather(
         for ch in 0..c1 - c0 {
             let from = x.as_ptr().wrapping_add(ch * plane);
             let out = to[(ch * c.taps.len() + at) * 32..][..vectors * 16].as_mut_ptr();
-            // What the next tile will see for the first time: a hint only, no access.
+            // Prefetch what the next tile reads first: a hint only, no access.
             let ahead = from.wrapping_offset(levels[0][vectors - 1].1 + 32);
             _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
             _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_sub(16).cast());
@@ -108,7 +108,7 @@ pub(super) unsafe fn gather(
 /// The same one tap after the other, for rows of few pixels and for stride 2.
 ///
 /// # Safety
-/// AVX-512 is at hand.
+/// The processor has AVX-512.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
 unsafe fn tap_by_tap(
     c: &TapGeometry,
@@ -171,7 +171,7 @@ fn spread(mask: u8) -> u16 {
 }
 
 /// # Safety
-/// AVX-512 is at hand; nobody else writes the pixels of the tile.
+/// The processor has AVX-512; nothing else writes the pixels of the tile.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
 pub(super) unsafe fn write(
     plane: usize,

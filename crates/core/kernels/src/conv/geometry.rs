@@ -1,4 +1,4 @@
-//! Shape of a convolution, and what follows it.
+//! Shape of a convolution, and the activation behind it.
 
 /// Shape of a two-dimensional convolution, NCHW; weights are `[out_c, c / groups, kh, kw]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -73,7 +73,8 @@ impl ConvGeometry {
         self.out_c / self.groups
     }
 
-    /// A 1 x 1 convolution that reads every pixel has no rows: its planes as one row each, which fill their tiles.
+    /// A 1 x 1 convolution with stride 1 and no padding with each plane as one row, which fills tiles better; any other
+    /// unchanged.
     pub(crate) fn flattened(&self) -> Self {
         let every = self.taps() == 1 && self.stride == [1; 2] && self.pads == [0; 4];
         if every { Self { h: 1, w: self.h * self.w, ..*self } } else { *self }
@@ -111,7 +112,7 @@ impl Post {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pass {
     Forward,
-    /// The same sum with the roles of the channels exchanged and the kernel turned by 180 degrees.
+    /// The same sum with input and output channels exchanged and the kernel rotated by 180 degrees.
     DataGradient,
 }
 
@@ -125,7 +126,7 @@ impl Pass {
     }
 }
 
-/// Which gradients will be asked for.
+/// Gradients that will be computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct ConvNeeds {
     /// Gradient of the input.

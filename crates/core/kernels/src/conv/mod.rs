@@ -22,18 +22,18 @@ use depthwise::Depthwise;
 use finish::Finish;
 use taps::TapConv;
 use weights::{DirectWeights, bias_gradient};
-use winograd::{Lines, Winograd, WinogradWeights};
+use winograd::{Winograd, Winograd1d, WinogradWeights};
 
 /// The algorithms of the forward pass.
 enum Forward {
     Winograd(Winograd),
-    Lines(Lines),
+    Winograd1d(Winograd1d),
     Taps(TapConv),
 }
 
 impl Forward {
     fn new(g: &ConvGeometry, isa: Isa) -> Self {
-        let lines = || Lines::forward(g, isa).map(Forward::Lines);
+        let lines = || Winograd1d::forward(g, isa).map(Forward::Winograd1d);
         let winograd = Winograd::forward(g, isa).map(Forward::Winograd);
         winograd.or_else(lines).unwrap_or_else(|| Forward::Taps(TapConv::forward(g, isa)))
     }
@@ -41,7 +41,7 @@ impl Forward {
     fn bytes(&self) -> usize {
         match self {
             Forward::Winograd(_) => 0,
-            Forward::Lines(lines) => lines.bytes(),
+            Forward::Winograd1d(lines) => lines.bytes(),
             Forward::Taps(taps) => taps.bytes(),
         }
     }
@@ -70,7 +70,7 @@ impl WeightGradient {
 /// The algorithms of the data gradient.
 enum DataGradient {
     Winograd(Winograd),
-    Lines(Lines),
+    Winograd1d(Winograd1d),
     Taps(Vec<TapConv>),
     Columns(ColumnConv),
 }
@@ -80,7 +80,7 @@ impl DataGradient {
         if ColumnConv::suits(g) {
             return DataGradient::Columns(ColumnConv::new(g, isa));
         }
-        let lines = || Lines::backward(g, isa).map(DataGradient::Lines);
+        let lines = || Winograd1d::backward(g, isa).map(DataGradient::Winograd1d);
         let winograd = Winograd::backward(g, isa).map(DataGradient::Winograd);
         winograd.or_else(lines).unwrap_or_else(|| DataGradient::Taps(TapConv::backward(g, isa)))
     }
@@ -88,13 +88,13 @@ impl DataGradient {
     fn bytes(&self) -> usize {
         match self {
             DataGradient::Taps(phases) => phases.iter().map(TapConv::bytes).sum(),
-            DataGradient::Lines(lines) => lines.bytes(),
+            DataGradient::Winograd1d(lines) => lines.bytes(),
             DataGradient::Columns(_) | DataGradient::Winograd(_) => 0,
         }
     }
 }
 
-/// A convolution that has chosen its algorithms and owns their working memory.
+/// A convolution of one shape: the algorithms chosen for it, and their working memory.
 ///
 /// # Examples
 /// ```
@@ -117,7 +117,7 @@ pub struct Conv {
     passes: Passes,
 }
 
-// One for each layer, never moved about: a box would only add a hop.
+// One for each layer and never moved: a box would only add an indirection.
 #[allow(clippy::large_enum_variant)]
 enum Passes {
     Depthwise(Depthwise),
@@ -134,7 +134,7 @@ impl std::fmt::Debug for Conv {
 }
 
 impl Conv {
-    /// Chooses algorithms and takes working memory for the passes that `needs` names.
+    /// Chooses algorithms and allocates working memory for the forward pass and the gradients in `needs`.
     ///
     /// Panics when the geometry has a zero kernel, stride, dilation or group count, or groups that do not divide the
     /// channels.
@@ -164,7 +164,7 @@ impl Conv {
         &self.geometry
     }
 
-    /// Bytes of working memory that this object keeps; threads keep some more among all convolutions.
+    /// Bytes of working memory that this object keeps. Each thread has a further buffer, shared by all convolutions.
     pub fn scratch_bytes(&self) -> usize {
         match &self.passes {
             Passes::Depthwise(_) => 0,
@@ -184,7 +184,8 @@ impl Conv {
 
     /// `y = post(y + conv(x, w) + bias)`, sizes as in [`Conv::forward`].
     ///
-    /// Panics for a depthwise convolution, which has no such form.
+    /// # Panics
+    /// For a depthwise convolution, which cannot add to its output.
     pub fn forward_onto(&mut self, x: &[f32], w: &[f32], bias: Option<&[f32]>, post: Post, y: &mut [f32]) {
         self.sums(x, w, Finish::new(bias, post, Store::Accumulate), y);
     }
@@ -199,12 +200,12 @@ impl Conv {
         match &mut self.passes {
             Passes::Depthwise(d) => d.forward(x, w, finish, y),
             Passes::Dense { forward: Forward::Winograd(f), .. } => f.run(x, w, finish, y),
-            Passes::Dense { forward: Forward::Lines(f), .. } => f.run(x, w, finish, y),
+            Passes::Dense { forward: Forward::Winograd1d(f), .. } => f.run(x, w, finish, y),
             Passes::Dense { forward: Forward::Taps(f), .. } => f.run(x, w, finish, y),
         }
     }
 
-    /// Gradient of the input: `dx = conv^T(dy, w)`, added to `dx` when `accumulate`. This is also the forward pass of the
+    /// Gradient of the input: `dx = conv^T(dy, w)`, stored in `dx` as `store` says. This is also the forward pass of the
     /// transposed convolution.
     ///
     /// Panics when the data gradient was not among the needs.
@@ -229,7 +230,7 @@ impl Conv {
             Passes::Dense { data: Some(DataGradient::Winograd(winograd)), .. } => {
                 winograd.run(dy, w, finish, dx);
             }
-            Passes::Dense { data: Some(DataGradient::Lines(lines)), .. } => {
+            Passes::Dense { data: Some(DataGradient::Winograd1d(lines)), .. } => {
                 lines.run(dy, w, finish, dx);
             }
             Passes::Dense { data: Some(DataGradient::Columns(columns)), .. } => {
@@ -239,7 +240,7 @@ impl Conv {
         }
     }
 
-    /// Gradients of the weights and, when `db` is given, of the bias; both are added to when `accumulate`.
+    /// Gradients of the weights and, when `db` is given, of the bias; stored as `store` says.
     ///
     /// Panics when the weight gradient was not among the needs.
     pub fn backward_weights(

@@ -1,9 +1,9 @@
-//! Tiles of pixels that are read where they lie.
+//! Implicit GEMM without gathering: tiles of contiguous pixels are read in place.
 //!
-//! Where the pixels of a tile follow each other in their plane, each tap shows each vector of the tile one run of memory,
-//! less the lanes that look beyond the border: a masked load takes it straight from the plane, nothing is gathered into
-//! a panel first, and the sums go from registers to their places. This pays where few output rows share what a gather
-//! would have copied, as in the thin layers of a decomposed network.
+//! Where the pixels of a tile are contiguous in their plane, the inputs of each tap and vector are contiguous too, except
+//! for lanes beyond the border: a masked load reads them from the plane, nothing is copied into a panel first, and sums go
+//! from registers to the output. This is faster where few output channels share what a gather would have copied, as in
+//! the thin layers of a decomposed network.
 
 use std::ops::Range;
 
@@ -15,19 +15,19 @@ use crate::par;
 #[cfg(target_arch = "x86_64")]
 use crate::simd::{Avx2, Avx512, Masked};
 
-/// Panels of rows beyond which a gathered tile is used often enough.
+/// Panels of rows beyond which a gathered tile is reused often enough to pay.
 const PANELS: usize = 8;
 /// Deepest sum (channels times taps) whose weights stay in the first-level cache.
 const DEPTH: usize = 768;
 /// Most views that a table keeps.
 const TABLE: usize = 1 << 14;
 
-/// What one tap shows the two vectors of a tile.
+/// The inputs of one tap for the two vectors of a tile.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct View {
-    /// Lanes that see a pixel.
+    /// Lanes whose input lies inside the plane.
     masks: [u16; 2],
-    /// Where lane 0 lies, or would lie, in the plane.
+    /// Offset of lane 0 in the plane, where it may lie outside.
     at: [i32; 2],
 }
 
@@ -39,7 +39,8 @@ pub(super) struct Straight {
 }
 
 impl Straight {
-    /// The views of `c`; none where a tile spans two images, a tap shows a vector more than one run, or gathering pays.
+    /// The views of `c`; none where a tile spans two images, the inputs of a vector are not contiguous, or gathering is
+    /// faster.
     pub(super) fn of(c: &TapGeometry) -> Option<Self> {
         let kernels = Kernels::of(c.isa);
         let (lanes, cols) = (kernels.lanes, kernels.cols);
@@ -119,7 +120,7 @@ impl Straight {
             for (r0, rows, panel) in panels.clone() {
                 let first = ((image * c.groups + g) * c.rows + r0) * target + tile * kernels.cols;
                 let y = out.at(first, (rows - 1) * target + kernels.cols);
-                // SAFETY: `runner` took an instruction set that is at hand; `a` holds `rows` weights for each channel and
+                // SAFETY: `runner` chose a supported instruction set; `a` holds `rows` weights for each channel and
                 // tap, `x` the planes, and `y` a tile of all rows. Tiles of different items hold different pixels.
                 unsafe { run[rows - 1](&panel, views, x, y) };
             }
@@ -155,8 +156,8 @@ fn runner(isa: Isa) -> &'static [Run] {
 }
 
 /// # Safety
-/// The instruction set is at hand; `panel.a` holds `ROWS` weights for each channel and view, `x` the planes of all
-/// channels, and `y` begins `ROWS` runs of two vectors, a plane apart, that nobody else touches.
+/// The processor has the instruction set; `panel.a` holds `ROWS` weights for each channel and view, `x` the planes of all
+/// channels, and `y` begins `ROWS` runs of two vectors, a plane apart, that nothing else accesses.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
 unsafe fn body<S: Masked, const ROWS: usize>(panel: &Panel<'_>, views: &[View], x: &[f32], y: *mut f32) {
@@ -171,12 +172,12 @@ unsafe fn body<S: Masked, const ROWS: usize>(panel: &Panel<'_>, views: &[View], 
             let masks = view.masks.map(|m| S::mask(m));
             let mut from = view.at.map(|at| x.as_ptr().wrapping_offset(at as isize));
             let mut a = panel.a.as_ptr().wrapping_add(t * ROWS);
-            // The last tap looks furthest down; what the next tile will see there comes in meanwhile. Planes lie pages
-            // apart, where hardware does not look ahead.
+            // The last tap reads furthest down: prefetch what the next tile reads there. Planes are pages apart, which
+            // hardware prefetchers do not cross.
             let last = t + 1 == views.len();
             for _ in 0..panel.channels {
                 if last {
-                    from.iter().for_each(|p| S::announce(p.wrapping_add(2 * S::LANES)));
+                    from.iter().for_each(|p| S::prefetch(p.wrapping_add(2 * S::LANES)));
                 }
                 let b = [S::load_masked(from[0], masks[0]), S::load_masked(from[1], masks[1])];
                 for (r, acc) in acc.iter_mut().enumerate() {
@@ -254,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn thin_layers_are_read_where_they_lie() {
+    fn thin_layers_are_read_in_place() {
         let wide = Isa::detect() != Isa::Scalar;
         for (kernel, side, stride) in
             [([3, 1], 8, [1, 1]), ([1, 3], 16, [1, 1]), ([3, 3], 32, [1, 1]), ([3, 1], 32, [2, 1])]

@@ -194,7 +194,7 @@ fn lines() {
         let pads = [kernel[0] / 2, kernel[1] / 2, kernel[0] / 2, kernel[1] / 2];
         let g = ConvGeometry { h, w, kh: kernel[0], kw: kernel[1], pads, ..square(n, c, 1, rows, 1, 1, 0) };
         let wide = Isa::detect() != Isa::Scalar;
-        assert_eq!(winograd::Lines::forward(&g, Isa::detect()).is_some(), wide && h != 9, "{g:?}");
+        assert_eq!(winograd::Winograd1d::forward(&g, Isa::detect()).is_some(), wide && h != 9, "{g:?}");
         g
     };
     for (side, rows) in

@@ -13,7 +13,7 @@ pub(super) struct Run {
     pub x: usize,
 }
 
-/// What happens to a tile of sums on its way out.
+/// How a tile of sums is stored.
 #[derive(Clone, Copy)]
 pub(super) struct Epilogue {
     pub channel: usize,

@@ -1,6 +1,6 @@
 //! The weight gradient: sums over output pixels, with the taps as rows and the output channels as vector lanes.
 //!
-//! The output gradient is transposed once for each image, so that the channels of a pixel lie together; inputs are read
+//! The output gradient is transposed once for each image, so that the channels of a pixel are contiguous; inputs are read
 //! in place from a zero-padded copy, one broadcast for each tap. Images are cut into a number of chunks that depends on
 //! the shape alone; each chunk has a partial sum, and the partial sums are added in order.
 
@@ -94,7 +94,7 @@ impl DirectWeights {
         });
         let partial: &[f32] = partial;
         let out = par::Shared::new(dw);
-        // Partial sums are added in the order of their chunks, and turned to lie as the weights do.
+        // Partial sums are added in the order of their chunks, and transposed to the layout of the weights.
         const STEP: usize = 64;
         let steps = rows.div_ceil(STEP);
         par::each(g.groups * blocks * steps, |item| {

@@ -1,4 +1,5 @@
-//! General matrix product, packed and tiled (Goto and van de Geijn 2008), on our own micro-kernels.
+//! General matrix product, packed and tiled (Goto and van de Geijn, "Anatomy of High-Performance Matrix
+//! Multiplication", ACM TOMS 2008).
 //!
 //! A work item owns a block of the result and runs over the whole inner dimension in a fixed order, so the result does
 //! not depend on the number of threads.

@@ -5,7 +5,7 @@ pub(crate) trait Simd {
     type V: Copy;
     const LANES: usize;
     /// # Safety
-    /// The instruction set must be at hand (so for all functions here).
+    /// The processor must have the instruction set (so for all functions here).
     unsafe fn zero() -> Self::V;
     /// # Safety
     /// `p` points to one readable element.
@@ -31,18 +31,18 @@ pub(crate) trait Simd {
     unsafe fn mul(a: Self::V, b: Self::V) -> Self::V;
 }
 
-/// Vectors whose lanes can be left out of a load.
+/// Vectors with masked loads and stores.
 pub(crate) trait Masked: Simd {
     type M: Copy;
-    /// Lane `i` is in where bit `i` is set.
+    /// The mask that contains lane `i` where bit `i` is set.
     /// # Safety
     /// As [`Simd::zero`].
     unsafe fn mask(bits: u16) -> Self::M;
-    /// Lanes outside the mask are zero, and their memory is not touched.
+    /// Lanes outside the mask are zero; their memory is not read.
     /// # Safety
     /// `p` points to readable elements in the lanes of the mask.
     unsafe fn load_masked(p: *const f32, mask: Self::M) -> Self::V;
-    /// Lanes outside the mask stay as they are in memory.
+    /// Lanes outside the mask are not written.
     /// # Safety
     /// `p` points to writable elements in the lanes of the mask.
     unsafe fn store_masked(p: *mut f32, mask: Self::M, v: Self::V);
@@ -55,12 +55,12 @@ pub(crate) trait Masked: Simd {
     /// # Safety
     /// As [`Simd::zero`].
     unsafe fn first4(v: [Self::V; 4]) -> Self::V;
-    /// `min(max(v, lo), hi)`; what is not a number stays.
+    /// `min(max(v, lo), hi)`; NaN stays NaN.
     /// # Safety
     /// As [`Simd::zero`].
     unsafe fn clamp(v: Self::V, lo: Self::V, hi: Self::V) -> Self::V;
-    /// Asks for the cache line of `p`, which may lie anywhere.
+    /// Prefetches the cache line of `p`, which may be any address.
     /// # Safety
     /// As [`Simd::zero`].
-    unsafe fn announce(p: *const f32);
+    unsafe fn prefetch(p: *const f32);
 }

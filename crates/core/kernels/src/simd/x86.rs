@@ -92,11 +92,11 @@ macro_rules! shuffles {
         }
         #[inline(always)]
         unsafe fn clamp(v: $v, lo: $v, hi: $v) -> $v {
-            // SAFETY: the caller's promise. The second operand is returned when one is not a number.
+            // SAFETY: the caller's promise. The second operand is returned where one is NaN.
             unsafe { $min(hi, $max(lo, v)) }
         }
         #[inline(always)]
-        unsafe fn announce(p: *const f32) {
+        unsafe fn prefetch(p: *const f32) {
             // SAFETY: the caller's promise; a hint only, no access.
             unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) };
         }

@@ -23,7 +23,7 @@ pub(crate) struct WinogradWeights {
     channels: usize,
     rows: usize,
     chunks: usize,
-    /// Lines that are transformed together.
+    /// Winograd1d that are transformed together.
     lines: usize,
     /// 0, 1, 2 …: channels lie side by side.
     offsets: Vec<usize>,
@@ -95,11 +95,11 @@ impl WinogradWeights {
         let most = self.lines * across;
         let (v_step, d_step) = (most * depth + APART, most * padded + APART);
         let longest = self.lines.min(self.input.tiles[0]);
-        let turned = (t.out * longest + t.kernel - 1) * (t.out * across + t.kernel - 1) * lanes;
+        let nhwc = (t.out * longest + t.kernel - 1) * (t.out * across + t.kernel - 1) * lanes;
         sums.fill(0.0);
-        scratch::with(PRODUCTS * (v_step + d_step) + turned, |buffer| {
+        scratch::with(PRODUCTS * (v_step + d_step) + nhwc, |buffer| {
             let (v, rest) = buffer.split_at_mut(PRODUCTS * v_step);
-            let (d, turned) = rest.split_at_mut(PRODUCTS * d_step);
+            let (d, nhwc) = rest.split_at_mut(PRODUCTS * d_step);
             for first in (from..to).step_by(self.lines) {
                 let last = to.min(first + self.lines);
                 let tiles = (last - first) * across;
@@ -110,18 +110,26 @@ impl WinogradWeights {
                             * self.input.source[1];
                         let size = [t.out * run.lines + t.kernel - 1, t.out * across + t.kernel - 1];
                         let used = lanes.min(self.channels - c);
-                        self.input.turn(self.isa, run, size, x, base, used, turned);
-                        inputs(t, t.inputs, run, turned, [size[1], across], v, [depth, c], v_step);
+                        self.input.channels_last(self.isa, run, size, x, base, used, nhwc);
+                        inputs(t, t.inputs, run, nhwc, [size[1], across], v, [depth, c], v_step);
                     }
                     for c in (0..self.rows).step_by(lanes) {
                         let base = ((run.image * self.groups + group) * self.rows + c)
                             * self.output.source[0]
                             * self.output.source[1];
                         let size = [t.out * run.lines, t.out * across];
-                        self.output.turn(self.isa, run, size, dy, base, lanes.min(self.rows - c), turned);
+                        self.output.channels_last(
+                            self.isa,
+                            run,
+                            size,
+                            dy,
+                            base,
+                            lanes.min(self.rows - c),
+                            nhwc,
+                        );
                         let (start, width, inner) = block(c / lanes, padded, lanes);
                         let at = [width, start * tiles + inner];
-                        inputs(t, t.gradients, run, turned, [size[1], across], d, at, d_step);
+                        inputs(t, t.gradients, run, nhwc, [size[1], across], d, at, d_step);
                     }
                 }
                 self.products(tiles, v, v_step, d, d_step, sums);

@@ -11,7 +11,7 @@ const HOLD: usize = 160 * 1024;
 const ITEMS: usize = 8;
 /// Floats between one product's matrix and the next beyond its size, so that the 36 do not fall on the same cache lines.
 pub(super) const APART: usize = 16;
-/// Lines of tiles: of which planes, and where they lie in the padded input.
+/// Winograd1d of tiles: of which planes, and where they lie in the padded input.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Grid {
     pub t: &'static Transforms,
@@ -49,7 +49,7 @@ impl Grid {
         self.n * self.tiles[0]
     }
 
-    /// Lines `from..to` image by image.
+    /// Winograd1d `from..to` image by image.
     pub(super) fn runs(self, from: usize, to: usize) -> impl Iterator<Item = Run> {
         let [down, across] = self.tiles;
         let mut next = from;
@@ -62,23 +62,23 @@ impl Grid {
         })
     }
 
-    /// Whether tiles are many enough to pay for transformed weights, and full enough.
+    /// Whether there are enough tiles to outweigh the transform of the weights, and enough of their pixels exist.
     pub(super) fn suits(&self) -> bool {
         let [h, w] = self.target;
         let tiles = self.tiles[0] * self.tiles[1];
         self.n * tiles >= 16 && 2 * h * w >= self.t.out * self.t.out * tiles
     }
 
-    /// Lines for each item, with `channels` channels transformed in all.
+    /// Winograd1d for each item, with `channels` channels transformed in all.
     pub(super) fn lines_of_item(&self, channels: usize) -> usize {
         let tiles = (HOLD / (PRODUCTS * channels)).clamp(24, 128);
         (tiles / self.tiles[1]).clamp(1, self.lines().div_ceil(ITEMS).max(1))
     }
 
     /// Copies `size` pixels of each line of tiles of a run, from `used` planes of `x` at `base` on, so that the channels of
-    /// a pixel lie together; zeros outside the plane.
+    /// a pixel are contiguous; zeros outside the plane.
     #[allow(clippy::too_many_arguments)]
-    pub(super) fn turn(
+    pub(super) fn channels_last(
         &self,
         isa: Isa,
         run: Run,
@@ -119,14 +119,14 @@ pub(super) fn transforms(g: &ConvGeometry, isa: Isa) -> Option<&'static Transfor
     Transforms::of(isa, g.kh).filter(|_| fits && g.out_len() > 0)
 }
 
-/// Transforms the lines of a run by `transform`; `turned` holds them at `width` pixels a row. The vector goes to channel
+/// Transforms the lines of a run by `transform`; `pixels` holds them channels-last, `width` to a row. The vector goes to channel
 /// `at` of tiles of `depth` channels.
 #[allow(clippy::too_many_arguments)]
 pub(super) fn inputs(
     t: &Transforms,
     transform: unsafe fn(usize, *const f32, usize, *mut f32, usize, usize),
     run: Run,
-    turned: &[f32],
+    pixels: &[f32],
     [width, across]: [usize; 2],
     to: &mut [f32],
     [depth, at]: [usize; 2],
@@ -135,7 +135,7 @@ pub(super) fn inputs(
     let row = width * t.lanes;
     // A tile of inputs reads as many more rows than columns as it overlaps with the next.
     let rows = t.out * run.lines + (width - t.out * across);
-    assert!(rows * row <= turned.len());
+    assert!(rows * row <= pixels.len());
     for line in 0..run.lines {
         let at = (run.tile + line * across) * depth + at;
         assert!(at + (across - 1) * depth + (PRODUCTS - 1) * step + t.lanes <= to.len());
@@ -143,7 +143,7 @@ pub(super) fn inputs(
         unsafe {
             transform(
                 across,
-                turned.as_ptr().add(t.out * line * row),
+                pixels.as_ptr().add(t.out * line * row),
                 row,
                 to.as_mut_ptr().add(at),
                 depth,

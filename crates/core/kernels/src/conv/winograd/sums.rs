@@ -10,8 +10,8 @@ use crate::gemm::pack;
 use crate::isa::multiversion;
 use crate::{par, scratch};
 
-/// Pixels that are turned back at once.
-const TURN: usize = 64;
+/// Pixels that are transposed back to planes at once.
+const SQUARE: usize = 64;
 
 /// The forward pass, or the data gradient.
 pub(crate) struct Winograd {
@@ -126,19 +126,19 @@ impl Winograd {
         let (v_step, m_step) = (tiles * depth + APART, tiles * padded + APART);
         let (width, plane) = (t.out * across + t.kernel - 1, grid.target[0] * grid.target[1]);
         let longest = (to - from).min(grid.tiles[0]);
-        let turned = ((t.out * longest + t.kernel - 1) * width * lanes).next_multiple_of(16);
-        scratch::with(PRODUCTS * (v_step + m_step) + turned + lanes * TURN, |buffer| {
+        let nhwc = ((t.out * longest + t.kernel - 1) * width * lanes).next_multiple_of(16);
+        scratch::with(PRODUCTS * (v_step + m_step) + nhwc + lanes * SQUARE, |buffer| {
             let (v, rest) = buffer.split_at_mut(PRODUCTS * v_step);
             let (m, rest) = rest.split_at_mut(PRODUCTS * m_step);
-            let (turned, square) = rest.split_at_mut(turned);
+            let (nhwc, square) = rest.split_at_mut(nhwc);
             for run in grid.runs(from, to) {
                 for c in (0..self.channels).step_by(lanes) {
                     let base = ((run.image * self.groups + group) * self.channels + c)
                         * grid.source[0]
                         * grid.source[1];
                     let size = [t.out * run.lines + t.kernel - 1, width];
-                    grid.turn(self.isa, run, size, x, base, lanes.min(self.channels - c), turned);
-                    inputs(t, t.inputs, run, turned, [width, across], v, [depth, c], v_step);
+                    grid.channels_last(self.isa, run, size, x, base, lanes.min(self.channels - c), nhwc);
+                    inputs(t, t.inputs, run, nhwc, [width, across], v, [depth, c], v_step);
                 }
             }
             self.products(tiles, v, v_step, u, m, m_step);
@@ -149,7 +149,7 @@ impl Winograd {
                         let at = start * tiles + (run.tile + line * across) * wide + inner;
                         let height = t.out.min(grid.target[0] - t.out * (run.first + line));
                         let row = grid.target[1] * lanes;
-                        let to = &mut turned[t.out * line * row..][..height * row];
+                        let to = &mut nhwc[t.out * line * row..][..height * row];
                         assert!(at + (across - 1) * wide + (PRODUCTS - 1) * m_step + lanes <= m.len());
                         // SAFETY: products are inside by the assertion; `to` has `height` rows of whole pixels.
                         unsafe {
@@ -170,9 +170,9 @@ impl Winograd {
                     let at = ((run.image * self.groups + group) * self.rows + c) * plane + first;
                     let used = lanes.min(self.rows - c);
                     let finish = finish.of(c..c + used);
-                    for p in (0..pixels).step_by(TURN) {
-                        let count = TURN.min(pixels - p);
-                        pack::columns(self.isa, turned, p * lanes, (1, lanes), lanes, count, TURN, square);
+                    for p in (0..pixels).step_by(SQUARE) {
+                        let count = SQUARE.min(pixels - p);
+                        pack::columns(self.isa, nhwc, p * lanes, (1, lanes), lanes, count, SQUARE, square);
                         finish_run(self.isa, square, used, count, finish, out, at + p, plane);
                     }
                 }
@@ -213,7 +213,7 @@ impl Winograd {
     }
 }
 
-/// Writes rows of `count` pixels, `TURN` apart, to the planes of `channels` channels.
+/// Writes rows of `count` pixels, `SQUARE` apart, to the planes of `channels` channels.
 #[inline(always)]
 fn finish_body<const FMA: bool>(
     square: &[f32],
@@ -226,7 +226,7 @@ fn finish_body<const FMA: bool>(
 ) {
     let (lo, hi) = f.bounds;
     let plain = f.bias.is_none() && lo == f32::NEG_INFINITY && hi == f32::INFINITY;
-    for (c, from) in square.chunks_exact(TURN).enumerate().take(channels) {
+    for (c, from) in square.chunks_exact(SQUARE).enumerate().take(channels) {
         // SAFETY: items write to channels and pixels of their own.
         let to = unsafe { out.slice(at + c * plane, count) };
         let b = f.bias.map_or(0.0, |b| b[c]);

@@ -1,7 +1,7 @@
 //! The transforms of F(4, 3), one vector of tiles at a time: between the planes of images and the matrices of products.
 
 use crate::conv::finish::Finish;
-use crate::conv::winograd::transforms::{PLAINLY, collect, input_line};
+use crate::conv::winograd::transforms::{UNSCALED, collect, input_line};
 #[cfg(target_arch = "x86_64")]
 use crate::simd::{Avx2, Avx512, Masked};
 use crate::{Isa, Store};
@@ -54,7 +54,7 @@ pub(super) struct Pixels {
 /// The transforms of one instruction set.
 ///
 /// # Safety
-/// The instruction set is at hand. The lanes of `place` lie inside planes, of which there are as many as channels or rows;
+/// The processor has the instruction set. The lanes of `place` lie inside planes, of which there are as many as channels or rows;
 /// nobody else touches those that are written. Vectors of products, two for each channel or row and `product` floats from one
 /// product to the next, are readable or writable.
 #[derive(Debug)]
@@ -173,7 +173,7 @@ unsafe fn outputs_body<S: Masked>(
             for (p, m) in m.iter_mut().enumerate() {
                 *m = S::load(from.add(p * product));
             }
-            let mut sums = collect::<S, OUT>(m, PLAINLY);
+            let mut sums = collect::<S, OUT>(m, UNSCALED);
             let bias = finish.bias.map_or(S::zero(), |b| S::splat(b.as_ptr().add(r)));
             for v in &mut sums {
                 *v = S::add(*v, bias);
@@ -239,7 +239,7 @@ transforms!(AVX2, Avx2, "avx2,fma");
 transforms!(AVX512, Avx512, "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma");
 
 impl Transforms {
-    /// Those of a set with masked loads.
+    /// Those of an instruction set with masked loads.
     pub(super) fn of(isa: Isa) -> Option<&'static Transforms> {
         match isa.effective() {
             #[cfg(target_arch = "x86_64")]

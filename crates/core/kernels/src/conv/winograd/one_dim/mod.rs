@@ -1,12 +1,12 @@
 //! Convolution with kernels of 3 x 1 and 1 x 3 by F(4, 3): 6 products for 4 output pixels, where the definition has 12.
 //!
-//! A vector holds as many tiles as it has lanes, of one channel: what thin layers lack is channels to fill vectors with, not
-//! pixels. Two vectors of tiles of all channels go through the transform; then come 6 matrix products (output channels x
-//! channels by channels x tiles) in the micro-kernels of GEMM, and the way back into the planes.
+//! Each lane of a vector is a tile of one channel, since thin layers have too few channels to fill vectors. Two vectors of
+//! tiles of all channels are transformed; then come 6 matrix products (output channels x channels by channels x tiles) in
+//! the micro-kernels of GEMM, and the transform back into the planes.
 
 mod transforms;
 
-use super::transforms::{FILTER, evaluate};
+use super::transforms::{FILTER_SCALE, evaluate};
 use crate::Isa;
 use crate::conv::finish::Finish;
 use crate::conv::geometry::{ConvGeometry, Pass};
@@ -17,7 +17,7 @@ use transforms::{Columns, OUT, PRODUCTS, Piece, Pixels, Place, Transforms};
 
 /// Channels read times channels written, below which transforms cost more than products save.
 const PAIRS: usize = 384;
-/// Transformed weights that the second-level cache holds beside everything else.
+/// Most transformed weights, so that they stay in the second-level cache.
 const WEIGHTS: usize = 96 * 1024;
 /// Floats between one product's matrix and the next beyond its size, so that the 6 do not fall on the same cache lines.
 const APART: usize = 48;
@@ -25,7 +25,7 @@ const APART: usize = 48;
 const HOLD: usize = 8;
 
 /// The forward pass, or the data gradient.
-pub(crate) struct Lines {
+pub(crate) struct Winograd1d {
     isa: Isa,
     transforms: &'static Transforms,
     n: usize,
@@ -43,7 +43,7 @@ pub(crate) struct Lines {
     panels: Vec<usize>,
 }
 
-impl Lines {
+impl Winograd1d {
     /// The forward pass, if it is of the right kind and size.
     pub(crate) fn forward(g: &ConvGeometry, isa: Isa) -> Option<Self> {
         let before = [g.pads[0], g.pads[1]];
@@ -124,7 +124,8 @@ impl Lines {
                         }
                     };
                     // SAFETY: plain code needs no instruction set.
-                    let values = unsafe { evaluate::<Plain, 3>(taps.map(|t| [t; Plain::LANES]), FILTER) };
+                    let values =
+                        unsafe { evaluate::<Plain, 3>(taps.map(|t| [t; Plain::LANES]), FILTER_SCALE) };
                     for (p, v) in values.iter().enumerate() {
                         to[p * channels * rows + channels * r0 + c * (r1 - r0) + r - r0] = v[0];
                     }
@@ -170,7 +171,7 @@ impl Lines {
             for (half, vector) in vectors.clone().enumerate() {
                 let (place, first) = find(vector, channels, self.source);
                 let x = &x[first..][..channels * self.source];
-                // SAFETY: `Transforms::of` took a set that is at hand; `x` has the planes that places lie in, `v` two vectors
+                // SAFETY: `Transforms::of` chose a supported instruction set; `x` has the planes that places lie in, `v` two vectors
                 // for each product and channel.
                 unsafe {
                     let to = v[half * lanes..].as_mut_ptr();
