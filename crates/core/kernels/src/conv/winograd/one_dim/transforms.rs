@@ -1,9 +1,10 @@
 //! The transforms of F(4, 3), one vector of tiles at a time: between the planes of images and the matrices of products.
 
-use super::super::transforms::{PLAINLY, collect, input_line};
-use crate::Isa;
+use crate::conv::finish::Finish;
+use crate::conv::winograd::transforms::{UNSCALED, collect, input_line};
 #[cfg(target_arch = "x86_64")]
 use crate::simd::{Avx2, Avx512, Masked};
+use crate::{Isa, Store};
 
 /// Products of a tile: the pixels that it reads.
 pub(super) const PRODUCTS: usize = 6;
@@ -50,18 +51,10 @@ pub(super) struct Pixels {
     pub after: [u16; OUT],
 }
 
-/// What happens to the sums.
-#[derive(Clone, Copy)]
-pub(super) struct Finish<'a> {
-    pub bias: Option<&'a [f32]>,
-    pub add: bool,
-    pub bounds: (f32, f32),
-}
-
 /// The transforms of one instruction set.
 ///
 /// # Safety
-/// The instruction set is at hand. The lanes of `place` lie inside planes, of which there are as many as channels or rows;
+/// The processor has the instruction set. The lanes of `place` lie inside planes, of which there are as many as channels or rows;
 /// nobody else touches those that are written. Vectors of products, two for each channel or row and `product` floats from one
 /// product to the next, are readable or writable.
 #[derive(Debug)]
@@ -144,14 +137,14 @@ unsafe fn inputs_body<S: Masked>(
 }
 
 /// # Safety
-/// `to` is writable, and with `add` readable, in the lanes of `mask`.
+/// `to` is writable, and to accumulate readable, in the lanes of `mask`.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
-unsafe fn store<S: Masked>(to: *mut f32, mask: u16, v: S::V, add: bool, bounds: [S::V; 2]) {
+unsafe fn store<S: Masked>(to: *mut f32, mask: u16, v: S::V, onto: Store, bounds: [S::V; 2]) {
     // SAFETY: the caller's promise.
     unsafe {
         let lanes = S::mask(mask);
-        let v = if add { S::add(S::load_masked(to, lanes), v) } else { v };
+        let v = if onto.accumulates() { S::add(S::load_masked(to, lanes), v) } else { v };
         let v = S::clamp(v, bounds[0], bounds[1]);
         // Masked stores are slow on some machines.
         if mask == u16::MAX >> (16 - S::LANES) { S::store(to, v) } else { S::store_masked(to, lanes, v) }
@@ -180,7 +173,7 @@ unsafe fn outputs_body<S: Masked>(
             for (p, m) in m.iter_mut().enumerate() {
                 *m = S::load(from.add(p * product));
             }
-            let mut sums = collect::<S, OUT>(m, PLAINLY);
+            let mut sums = collect::<S, OUT>(m, UNSCALED);
             let bias = finish.bias.map_or(S::zero(), |b| S::splat(b.as_ptr().add(r)));
             for v in &mut sums {
                 *v = S::add(*v, bias);
@@ -191,14 +184,14 @@ unsafe fn outputs_body<S: Masked>(
                         for (k, &v) in sums.iter().enumerate() {
                             let to =
                                 y.wrapping_offset(piece.write_at as isize).wrapping_add(k * columns.width);
-                            store::<S>(to, piece.write[k], v, finish.add, bounds);
+                            store::<S>(to, piece.write[k], v, finish.store, bounds);
                         }
                     }
                 }
                 Place::Across(pixels) => {
                     for (j, v) in S::transpose4(sums).into_iter().enumerate() {
                         let to = y.wrapping_add(pixels.at + j * S::LANES);
-                        store::<S>(to, pixels.inside[j], v, finish.add, bounds);
+                        store::<S>(to, pixels.inside[j], v, finish.store, bounds);
                     }
                 }
             }
@@ -246,7 +239,7 @@ transforms!(AVX2, Avx2, "avx2,fma");
 transforms!(AVX512, Avx512, "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma");
 
 impl Transforms {
-    /// Those of a set with masked loads.
+    /// Those of an instruction set with masked loads.
     pub(super) fn of(isa: Isa) -> Option<&'static Transforms> {
         match isa.effective() {
             #[cfg(target_arch = "x86_64")]

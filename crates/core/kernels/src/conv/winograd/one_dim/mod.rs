@@ -1,22 +1,23 @@
 //! Convolution with kernels of 3 x 1 and 1 x 3 by F(4, 3): 6 products for 4 output pixels, where the definition has 12.
 //!
-//! A vector holds as many tiles as it has lanes, of one channel: what thin layers lack is channels to fill vectors with, not
-//! pixels. Two vectors of tiles of all channels go through the transform; then come 6 matrix products (output channels x
-//! channels by channels x tiles) in the micro-kernels of GEMM, and the way back into the planes.
+//! Each lane of a vector is a tile of one channel, since thin layers have too few channels to fill vectors. Two vectors of
+//! tiles of all channels are transformed; then come 6 matrix products (output channels x channels by channels x tiles) in
+//! the micro-kernels of GEMM, and the transform back into the planes.
 
 mod transforms;
 
-use super::super::geometry::{ConvGeometry, Post};
-use super::transforms::{FILTER, evaluate};
+use super::transforms::{FILTER_SCALE, evaluate};
 use crate::Isa;
+use crate::conv::finish::Finish;
+use crate::conv::geometry::{ConvGeometry, Pass};
 use crate::gemm::micro::{Kernels, cut};
 use crate::simd::{Plain, Simd};
 use crate::{par, scratch};
-use transforms::{Columns, Finish, OUT, PRODUCTS, Piece, Pixels, Place, Transforms};
+use transforms::{Columns, OUT, PRODUCTS, Piece, Pixels, Place, Transforms};
 
 /// Channels read times channels written, below which transforms cost more than products save.
 const PAIRS: usize = 384;
-/// Transformed weights that the second-level cache holds beside everything else.
+/// Most transformed weights, so that they stay in the second-level cache.
 const WEIGHTS: usize = 96 * 1024;
 /// Floats between one product's matrix and the next beyond its size, so that the 6 do not fall on the same cache lines.
 const APART: usize = 48;
@@ -24,7 +25,7 @@ const APART: usize = 48;
 const HOLD: usize = 8;
 
 /// The forward pass, or the data gradient.
-pub(crate) struct Lines {
+pub(crate) struct Winograd1d {
     isa: Isa,
     transforms: &'static Transforms,
     n: usize,
@@ -35,25 +36,24 @@ pub(crate) struct Lines {
     /// Pixels of a plane that is read, and of one that is written.
     source: usize,
     target: usize,
-    /// Whether this is the data gradient: weights are transposed and turned.
-    turned: bool,
+    pass: Pass,
     /// The vectors of tiles of a plane.
     places: Vec<Place>,
     /// Where panels of rows begin, and where the last ends.
     panels: Vec<usize>,
 }
 
-impl Lines {
+impl Winograd1d {
     /// The forward pass, if it is of the right kind and size.
     pub(crate) fn forward(g: &ConvGeometry, isa: Isa) -> Option<Self> {
         let before = [g.pads[0], g.pads[1]];
-        Self::new(g, isa, [g.h, g.w], before, [g.out_h(), g.out_w()], false)
+        Self::new(g, isa, [g.h, g.w], before, [g.out_h(), g.out_w()], Pass::Forward)
     }
 
     /// The data gradient, if it is of the right kind and size.
     pub(crate) fn backward(g: &ConvGeometry, isa: Isa) -> Option<Self> {
         let before = [(g.kh - 1).checked_sub(g.pads[0])?, (g.kw - 1).checked_sub(g.pads[1])?];
-        Self::new(g, isa, [g.out_h(), g.out_w()], before, [g.h, g.w], true)
+        Self::new(g, isa, [g.out_h(), g.out_w()], before, [g.h, g.w], Pass::DataGradient)
     }
 
     fn new(
@@ -62,11 +62,10 @@ impl Lines {
         source: [usize; 2],
         before: [usize; 2],
         target: [usize; 2],
-        turned: bool,
+        pass: Pass,
     ) -> Option<Self> {
         let transforms = Transforms::of(isa)?;
-        let (channels, rows) =
-            if turned { (g.group_out(), g.group_c()) } else { (g.group_c(), g.group_out()) };
+        let (channels, rows) = pass.channels(g);
         let pixels = source[0] * source[1];
         let fits = g.stride == [1; 2]
             && g.dilation == [1; 2]
@@ -96,7 +95,7 @@ impl Lines {
             rows,
             source: planes[0],
             target: planes[1],
-            turned,
+            pass,
             places,
             panels,
         })
@@ -114,15 +113,19 @@ impl Lines {
             let (r0, r1) = (panel[0], panel[1]);
             for c in 0..channels {
                 for r in r0..r1 {
-                    let taps: [f32; 3] = if self.turned {
-                        let w = &w[((group * channels + c) * rows + r) * 3..][..3];
-                        [w[2], w[1], w[0]]
-                    } else {
-                        let w = &w[((group * rows + r) * channels + c) * 3..][..3];
-                        [w[0], w[1], w[2]]
+                    let taps: [f32; 3] = match self.pass {
+                        Pass::Forward => {
+                            let w = &w[((group * rows + r) * channels + c) * 3..][..3];
+                            [w[0], w[1], w[2]]
+                        }
+                        Pass::DataGradient => {
+                            let w = &w[((group * channels + c) * rows + r) * 3..][..3];
+                            [w[2], w[1], w[0]]
+                        }
                     };
                     // SAFETY: plain code needs no instruction set.
-                    let values = unsafe { evaluate::<Plain, 3>(taps.map(|t| [t; Plain::LANES]), FILTER) };
+                    let values =
+                        unsafe { evaluate::<Plain, 3>(taps.map(|t| [t; Plain::LANES]), FILTER_SCALE) };
                     for (p, v) in values.iter().enumerate() {
                         to[p * channels * rows + channels * r0 + c * (r1 - r0) + r - r0] = v[0];
                     }
@@ -131,16 +134,8 @@ impl Lines {
         }
     }
 
-    /// `y = post(sums + bias)`, or `y = post(y + sums + bias)` when `accumulate`.
-    pub(crate) fn run(
-        &self,
-        x: &[f32],
-        w: &[f32],
-        bias: Option<&[f32]>,
-        post: Post,
-        y: &mut [f32],
-        accumulate: bool,
-    ) {
+    /// The sums of `x` and weights `w`, stored in `y` as `finish` says.
+    pub(crate) fn run(&self, x: &[f32], w: &[f32], finish: Finish<'_>, y: &mut [f32]) {
         let size = PRODUCTS * self.channels * self.rows;
         let pairs = (self.n * self.places.len()).div_ceil(2);
         let items = pairs.div_ceil(HOLD).max(16usize.div_ceil(self.groups)).min(pairs);
@@ -150,8 +145,7 @@ impl Lines {
             let u: &[f32] = u;
             par::each(self.groups * items, |item| {
                 let (group, item) = (item / items, item % items);
-                let bias = bias.map(|b| &b[group * self.rows..][..self.rows]);
-                let finish = Finish { bias, add: accumulate, bounds: post.bounds() };
+                let finish = finish.of(group * self.rows..(group + 1) * self.rows);
                 for pair in cut(pairs, items, item)..cut(pairs, items, item + 1) {
                     self.pair(group, pair, x, &u[group * size..][..size], finish, out);
                 }
@@ -177,7 +171,7 @@ impl Lines {
             for (half, vector) in vectors.clone().enumerate() {
                 let (place, first) = find(vector, channels, self.source);
                 let x = &x[first..][..channels * self.source];
-                // SAFETY: `Transforms::of` took a set that is at hand; `x` has the planes that places lie in, `v` two vectors
+                // SAFETY: `Transforms::of` chose a supported instruction set; `x` has the planes that places lie in, `v` two vectors
                 // for each product and channel.
                 unsafe {
                     let to = v[half * lanes..].as_mut_ptr();
