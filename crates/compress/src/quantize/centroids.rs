@@ -1,18 +1,14 @@
 //! Training of centroids: codes stay, the shared values move (Han et al., "Deep Compression", ICLR 2016, section
 //! 3.3: the gradient of a centroid is the sum of its members' gradients).
 
-use slq_engine::{Executor, UpdateRule};
+use slq_engine::{CentroidRule, CentroidStep, Executor, mean_gradients};
 use slq_graph::{Graph, Palette};
 
 use super::state::store_palette;
 use crate::error::CompressError;
 use crate::train::TrainingSettings;
 
-/// The codebooks of one weight while they are trained.
-///
-/// A centroid moves by the sum of its members' gradients times the rate over the number of members. This is the part
-/// of an ordinary step on the members that leaves them equal, so the rate means what it means for free weights,
-/// whatever the size of the cluster. Centroids at zero stay there: pruned weights remain pruned.
+/// The codebooks of one weight while they are trained. Centroids at zero stay there: pruned weights remain pruned.
 #[derive(Debug)]
 struct Book {
     weight: String,
@@ -30,7 +26,7 @@ struct Book {
 pub(crate) struct Centroids {
     books: Vec<Book>,
     momentum: f64,
-    rule: UpdateRule,
+    rule: CentroidRule,
 }
 
 impl Centroids {
@@ -46,10 +42,10 @@ impl Centroids {
         settings: &TrainingSettings,
         executor: &mut dyn Executor,
     ) -> Result<Self, CompressError> {
-        if !matches!(settings.rule, UpdateRule::Caffe | UpdateRule::PyTorch) {
-            let reason = "shared values are tuned by SGD with momentum alone".into();
+        let Some(rule) = settings.rule.for_centroids() else {
+            let reason = "shared values are trained by SGD with momentum alone".into();
             return Err(CompressError::Setting { name: "update-rule", reason });
-        }
+        };
         let mut books = Vec::new();
         for weight in weights {
             let entry = &graph.weights[&weight];
@@ -65,7 +61,7 @@ impl Centroids {
                 weight,
             });
         }
-        Ok(Self { books, momentum: settings.momentum, rule: settings.rule })
+        Ok(Self { books, momentum: settings.momentum, rule })
     }
 
     /// After an ordinary step: puts the weights back to their centroids, moved by the step's gradients.
@@ -74,25 +70,11 @@ impl Centroids {
     /// [`CompressError::Engine`] where the executor holds no gradient.
     pub(crate) fn step(&mut self, executor: &mut dyn Executor, rate: f32) -> Result<(), CompressError> {
         for book in &mut self.books {
-            let means = book.mean_gradients(executor.gradient(&book.weight)?);
-            let rate = f64::from(rate) * book.rate;
-            for ((value, velocity), mean) in book.values.iter_mut().zip(&mut book.velocity).zip(means) {
-                if *value == 0.0 {
-                    continue;
-                }
-                let change = match self.rule {
-                    UpdateRule::PyTorch => {
-                        *velocity = self.momentum * *velocity + mean;
-                        rate * *velocity
-                    }
-                    // The other rules have been refused.
-                    _ => {
-                        *velocity = self.momentum * *velocity + rate * mean;
-                        *velocity
-                    }
-                };
-                *value = (f64::from(*value) - change) as f32;
-            }
+            let groups = book.values.len() / book.size;
+            let means = mean_gradients(&book.codes, executor.gradient(&book.weight)?, groups, book.size);
+            let learning_rate = f64::from(rate) * book.rate;
+            let step = CentroidStep { learning_rate, momentum: self.momentum, rule: self.rule };
+            step.apply(&mut book.values, &mut book.velocity, &means);
             executor.set_parameter(&book.weight, &book.decode())?;
         }
         Ok(())
@@ -113,22 +95,6 @@ impl Centroids {
 }
 
 impl Book {
-    /// Mean gradient of the members of every centroid; zero for one without members.
-    fn mean_gradients(&self, gradient: &[f32]) -> Vec<f64> {
-        let mut sums = vec![(0.0, 0u64); self.values.len()];
-        for (group, (codes, gradient)) in
-            self.codes.chunks(self.run).zip(gradient.chunks(self.run)).enumerate()
-        {
-            let sums = &mut sums[group * self.size..][..self.size];
-            for (&code, &g) in codes.iter().zip(gradient) {
-                let (sum, count) = &mut sums[usize::from(code)];
-                *sum += f64::from(g);
-                *count += 1;
-            }
-        }
-        sums.into_iter().map(|(sum, count)| sum / count.max(1) as f64).collect()
-    }
-
     fn decode(&self) -> Vec<f32> {
         let books = self.values.chunks_exact(self.size);
         let runs = self.codes.chunks(self.run);
@@ -153,9 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn gradients_are_averaged_over_the_members_of_each_groups_centroids() {
-        let means = book().mean_gradients(&[9.0, 1.0, 3.0, 5.0, 7.0, 7.0]);
-        assert_eq!(means, [9.0, 2.0, 7.0, 5.0]);
+    fn each_group_decodes_with_its_own_codebook() {
         assert_eq!(book().decode(), [0.0, 1.0, 1.0, 2.0, 0.0, 0.0]);
     }
 

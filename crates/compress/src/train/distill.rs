@@ -39,29 +39,3 @@ pub(crate) fn teacher(
     }
     Ok(Some(teacher))
 }
-
-/// Turns rows of `classes` logits into probabilities: softmax(logits / temperature).
-pub(crate) fn softmax_with_temperature(logits: &mut [f32], classes: usize, temperature: f32) {
-    for row in logits.chunks_exact_mut(classes.max(1)) {
-        let top = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        row.iter_mut().for_each(|v| *v = ((*v - top) / temperature).exp());
-        let sum: f32 = row.iter().sum();
-        row.iter_mut().for_each(|v| *v /= sum);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn temperature_softens_and_rows_sum_to_one() {
-        let mut sharp = vec![1.0, 2.0, 3.0, 1000.0, 0.0, 0.0];
-        let mut soft = sharp.clone();
-        softmax_with_temperature(&mut sharp, 3, 1.0);
-        softmax_with_temperature(&mut soft, 3, 4.0);
-        assert!((sharp[2] - 0.665_24).abs() < 1e-4 && soft[2] < sharp[2]);
-        assert_eq!(sharp[3..], [1.0, 0.0, 0.0]);
-        assert!((soft[..3].iter().sum::<f32>() - 1.0).abs() < 1e-6);
-    }
-}

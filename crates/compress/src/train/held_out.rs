@@ -1,9 +1,8 @@
 //! Training images held out to measure the loss on: for partitions, ranks of layers and Fisher information.
 
 use slq_data::{Mode, Split, Transform};
-use slq_engine::{Executor, Statistics, Target};
+use slq_engine::{Executor, Statistics, Target, soften};
 
-use super::distill::softmax_with_temperature;
 use crate::error::CompressError;
 
 /// Held-out images with their targets, prepared in batches.
@@ -57,7 +56,7 @@ impl HeldOut {
         for batch in &mut self.batches {
             let mut outputs = teacher.logits(&batch.images)?;
             let classes = teacher.classes()?;
-            softmax_with_temperature(&mut outputs, classes, temperature);
+            soften(&mut outputs, classes, temperature);
             batch.probabilities = Some((outputs, temperature));
         }
         Ok(())

@@ -3,9 +3,8 @@
 use std::time::Instant;
 
 use slq_data::{Batch, Split, Transform};
-use slq_engine::{Executor, Statistics, StepSettings, Target};
+use slq_engine::{Executor, Statistics, StepSettings, Target, soften};
 
-use super::distill::softmax_with_temperature;
 use super::evaluate::evaluate;
 use super::settings::TrainingSettings;
 use crate::error::CompressError;
@@ -116,7 +115,7 @@ pub(crate) fn advance(
             let outputs = match (&mut teacher, settings.distill) {
                 (Some(teacher), Some(temperature)) => {
                     let mut outputs = teacher.logits(&batch.images)?;
-                    softmax_with_temperature(&mut outputs, teacher.classes()?, temperature);
+                    soften(&mut outputs, teacher.classes()?, temperature);
                     Some((outputs, temperature))
                 }
                 _ => None,

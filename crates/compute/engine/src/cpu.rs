@@ -138,7 +138,7 @@ impl CpuExecutor {
         let masks: usize = self.masks.iter().map(Mask::bytes).sum();
         let plans: usize = self.plans.iter().map(|(_, _, p)| p.scratch_bytes()).sum();
         let steps = floats(&self.gradients) + floats(&self.momentum) + floats(&self.pending);
-        weights + masks + plans + steps + floats(&self.buffers) + floats(&self.pending)
+        weights + masks + plans + steps + floats(&self.buffers)
     }
 
     /// How many labels, from 0, the loss at the first output can be given.

@@ -32,10 +32,11 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+#![forbid(unsafe_code)]
+
 mod cpu;
 mod error;
 mod executor;
-pub mod kernels;
 mod loss;
 mod memory;
 mod ops;
@@ -50,9 +51,11 @@ mod update;
 pub use cpu::CpuExecutor;
 pub use error::EngineError;
 pub use executor::Executor;
-pub use kernels::isa::{Isa, UnknownIsa};
 pub use options::{
     BatchNormMode, EngineOptions, Head, Loss, Penalty, Statistics, StepSettings, Target, UpdateRule,
 };
 pub use run::run;
 pub use schedule::LearningRate;
+pub use slq_kernels::centroids::{CentroidRule, CentroidStep, mean_gradients};
+pub use slq_kernels::softmax::soften;
+pub use slq_kernels::{Isa, UnknownIsa};

@@ -1,9 +1,10 @@
 //! Loss and hits of a batch.
 
+use slq_kernels::Isa;
+use slq_kernels::losses::{Hinge, euclidean, hinge, sigmoid_cross_entropy};
+use slq_kernels::softmax::{cross_entropy, soft_cross_entropy};
+
 use crate::error::EngineError;
-use crate::kernels::isa::Isa;
-use crate::kernels::losses::{Hinge, euclidean, hinge, sigmoid_cross_entropy};
-use crate::kernels::softmax::{cross_entropy, soft_cross_entropy};
 use crate::ops::Place;
 use crate::options::{Loss, Statistics, Target};
 use crate::plan::Logits;

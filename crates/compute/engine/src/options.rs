@@ -1,6 +1,7 @@
 //! Settings of an executor and of a training step.
 
-use crate::kernels::isa::Isa;
+use slq_kernels::Isa;
+use slq_kernels::centroids::CentroidRule;
 
 /// How batch normalisation behaves in [`train_step`](crate::Executor::train_step).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
@@ -106,7 +107,7 @@ pub enum Target<'a> {
 }
 
 /// Arithmetic of a step; g is the gradient with weight decay, m the mask (0 for fixed weights). The rules behind
-/// the first two are Caffe's, whose formulas stand at [`Adaptive`](crate::kernels::adaptive::Adaptive).
+/// the first two are Caffe's, whose formulas stand at [`Adaptive`](slq_kernels::adaptive::Adaptive).
 #[derive(Debug, Clone, Copy, PartialEq, Default, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
@@ -140,6 +141,20 @@ pub enum UpdateRule {
         /// Added to both means.
         delta: f32,
     },
+}
+
+impl UpdateRule {
+    /// The rule by which centroids are trained under this one; `None` for the adaptive rules, which have none.
+    pub fn for_centroids(self) -> Option<CentroidRule> {
+        match self {
+            UpdateRule::Caffe => Some(CentroidRule::Caffe),
+            UpdateRule::PyTorch => Some(CentroidRule::PyTorch),
+            UpdateRule::Adam { .. }
+            | UpdateRule::RmsProp { .. }
+            | UpdateRule::AdaGrad { .. }
+            | UpdateRule::AdaDelta { .. } => None,
+        }
+    }
 }
 
 /// Penalty that the weight decay multiplies.
@@ -238,5 +253,11 @@ mod tests {
         let mut empty = Statistics::default();
         empty.merge(&Statistics::default());
         assert_eq!((empty.loss, empty.accuracy()), (0.0, 0.0));
+    }
+    #[test]
+    fn centroids_have_the_momentum_rules_only() {
+        assert_eq!(UpdateRule::Caffe.for_centroids(), Some(CentroidRule::Caffe));
+        assert_eq!(UpdateRule::PyTorch.for_centroids(), Some(CentroidRule::PyTorch));
+        assert_eq!(UpdateRule::AdaGrad { delta: 1e-8 }.for_centroids(), None);
     }
 }

@@ -1,8 +1,8 @@
 //! Walking a plan forwards and backwards.
 
 use slq_graph::Graph;
+use slq_kernels::Isa;
 
-use crate::kernels::isa::Isa;
 use crate::ops::{self, Backward, Forward, Place};
 use crate::plan::Plan;
 

@@ -4,9 +4,9 @@ use std::collections::HashMap;
 
 use slq_graph::Graph;
 use slq_graph::op::{BinaryOp, Op};
+use slq_kernels::Isa;
 
 use crate::error::EngineError;
-use crate::kernels::isa::Isa;
 use crate::memory::{self, Lifetime, Object};
 use crate::ops::{self, GradientPlace, Layer, Place};
 use crate::options::{Head, Loss};

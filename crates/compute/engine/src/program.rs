@@ -5,10 +5,10 @@ use std::collections::HashMap;
 use slq_graph::infer::{Shapes, infer_shapes};
 use slq_graph::op::{BinaryOp, Op, UnaryOp};
 use slq_graph::{Graph, element_count};
+use slq_kernels::conv::Post;
+use slq_kernels::elementwise::Broadcast;
 
 use crate::error::EngineError;
-use crate::kernels::conv::Post;
-use crate::kernels::elementwise::Broadcast;
 use crate::options::{BatchNormMode, Loss};
 
 /// What a plan is for.

@@ -1,10 +1,10 @@
 //! Running a graph once, on any number of inputs.
 
 use slq_graph::{Graph, Tensor};
+use slq_kernels::Isa;
 
 use crate::cpu::skeleton;
 use crate::error::EngineError;
-use crate::kernels::isa::Isa;
 use crate::pass;
 use crate::plan::Plan;
 use crate::program::Mode;

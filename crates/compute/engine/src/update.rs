@@ -1,11 +1,11 @@
 //! The optimiser's step on one parameter.
 
 use slq_graph::TrainingRates;
+use slq_kernels::Isa;
+use slq_kernels::adaptive::{Adaptive, AdaptiveStep, masked_adaptive_step};
+use slq_kernels::sgd::{Rule, Step, masked_momentum_step, sum_of_squares};
 
 use crate::error::EngineError;
-use crate::kernels::adaptive::{Adaptive, AdaptiveStep, masked_adaptive_step};
-use crate::kernels::isa::Isa;
-use crate::kernels::sgd::{Rule, Step, masked_momentum_step, sum_of_squares};
 use crate::options::{Penalty, StepSettings, UpdateRule};
 
 /// Which weights of a parameter may move.

@@ -179,3 +179,14 @@ fn every_rule_goes_on_from_its_restored_history() {
         }
     }
 }
+
+#[test]
+fn gradients_that_wait_for_their_step_count_once_in_the_peak_memory() {
+    let mut executor = executor(&net(), &[]);
+    let images = noise(24, 9);
+    executor.train_step(&images, Target::Labels(&LABELS), &StepSettings::default()).unwrap();
+    let before = executor.peak_bytes();
+    executor.accumulate(&images, Target::Labels(&LABELS)).unwrap();
+    // One value for each weight of W1 and W2; W3 has no loss here.
+    assert_eq!(executor.peak_bytes() - before, 4 * (20 + 15));
+}

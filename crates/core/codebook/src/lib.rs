@@ -30,6 +30,8 @@
 //! | codes of a given codebook, and back | [`assign`], [`decode`], [`decode_into`] |
 //! | bits | [`pack`], [`unpack`], [`histogram`], [`entropy_bits`] |
 
+#![forbid(unsafe_code)]
+
 mod assign;
 mod cluster;
 mod code;
@@ -40,11 +42,9 @@ mod exact;
 mod fast;
 mod groups;
 mod init;
-mod kernels;
 mod lloyd;
 mod pack;
 mod params;
-mod radix;
 mod scaled;
 mod sorted;
 mod structured;

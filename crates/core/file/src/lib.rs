@@ -4,6 +4,8 @@
 //! sense, and takes its place by rename: a name never stands for half a file, and what stood there before stays
 //! until the new file is complete.
 
+#![forbid(unsafe_code)]
+
 use std::io::{self, Write};
 use std::path::Path;
 

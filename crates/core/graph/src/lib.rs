@@ -27,6 +27,8 @@
 //! # Ok::<(), slq_graph::GraphError>(())
 //! ```
 
+#![forbid(unsafe_code)]
+
 mod error;
 mod graph;
 pub mod infer;

@@ -19,6 +19,8 @@
 //!
 //! Results do not depend on the number of threads.
 
+#![forbid(unsafe_code)]
+
 mod error;
 mod product;
 mod randomised;

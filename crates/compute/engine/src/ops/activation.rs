@@ -1,12 +1,12 @@
 //! Functions of one element, and PReLU.
 
 use slq_graph::op::UnaryOp;
+use slq_kernels::activation::{self, Activation, Saved};
+use slq_kernels::elementwise::{self, Unary};
 
 use super::elementwise::{General, general};
 use super::{Backward, Forward, Layer, Site};
 use crate::error::EngineError;
-use crate::kernels::activation::{self, Activation, Saved};
-use crate::kernels::elementwise::{self, Unary};
 
 pub(super) fn unary(site: Site<'_>, op: UnaryOp) -> Result<Box<dyn Layer>, EngineError> {
     let activation = |a: Activation| Ok(Box::new(ActivationLayer(a)) as Box<dyn Layer>);

@@ -2,11 +2,11 @@
 
 use slq_graph::Graph;
 use slq_graph::op::Window;
+use slq_kernels::conv::{Conv, ConvGeometry, ConvNeeds, Post};
+use slq_kernels::reduce::{self, Reduction};
 
 use super::{Backward, Forward, Layer, Site, post, weight};
 use crate::error::EngineError;
-use crate::kernels::conv::{Conv, ConvGeometry, ConvNeeds, Post};
-use crate::kernels::reduce::{self, Reduction};
 use crate::program::Source;
 
 /// The input that holds the other branch of a residual block.

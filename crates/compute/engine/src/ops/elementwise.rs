@@ -1,12 +1,12 @@
 //! Operators of two tensors, with broadcasting.
 
 use slq_graph::op::BinaryOp;
+use slq_kernels::conv::Post;
+use slq_kernels::elementwise::{Binary, Broadcast, binary_backward, binary_forward};
+use slq_kernels::reduce::{self, Reduction, axpy};
 
 use super::{Backward, Forward, Layer, Site, post};
 use crate::error::EngineError;
-use crate::kernels::conv::Post;
-use crate::kernels::elementwise::{Binary, Broadcast, binary_backward, binary_forward};
-use crate::kernels::reduce::{self, Reduction, axpy};
 
 pub(super) fn binary(site: Site<'_>, op: BinaryOp) -> Result<Box<dyn Layer>, EngineError> {
     let (a, b) = (site.shape(0)?, site.shape(1)?);

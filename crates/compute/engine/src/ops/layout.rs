@@ -2,10 +2,10 @@
 
 use rayon::prelude::*;
 use slq_graph::op::PadMode as GraphPadMode;
+use slq_kernels::reshape::{self, Pad, PadMode, View};
 
 use super::{Backward, Forward, Layer, Site};
 use crate::error::EngineError;
-use crate::kernels::reshape::{self, Pad, PadMode, View};
 
 /// Operands joined along an axis.
 struct ConcatLayer {

@@ -1,10 +1,11 @@
 //! Gemm and MatMul.
 
+use slq_kernels::conv::Post;
+use slq_kernels::gemm::gemm as multiply;
+use slq_kernels::reduce::{self, Reduction};
+
 use super::{Backward, Forward, Gradient, Layer, Site, post};
 use crate::error::EngineError;
-use crate::kernels::conv::Post;
-use crate::kernels::gemm::gemm as multiply;
-use crate::kernels::reduce::{self, Reduction};
 
 /// alpha A' B' + beta C, with an activation.
 struct GemmLayer {

@@ -17,10 +17,10 @@ mod softmax;
 
 use slq_graph::op::Op;
 use slq_graph::{Graph, Node};
+use slq_kernels::Isa;
+use slq_kernels::reduce::axpy;
 
 use crate::error::EngineError;
-use crate::kernels::isa::Isa;
-use crate::kernels::reduce::axpy;
 use crate::program::{Mode, Operand, Step};
 
 /// What a layer is built from.

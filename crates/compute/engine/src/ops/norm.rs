@@ -1,12 +1,12 @@
 //! Batch normalisation and local response normalisation.
 
 use slq_graph::Graph;
+use slq_kernels::batchnorm::{self, BatchNormGeometry, BatchNormGradients, Running, Statistics};
+use slq_kernels::conv::Post;
+use slq_kernels::lrn::{self, Lrn};
 
 use super::{Backward, Forward, Gradient, Layer, Place, Site, post};
 use crate::error::EngineError;
-use crate::kernels::batchnorm::{self, BatchNormGeometry, BatchNormGradients, Running, Statistics};
-use crate::kernels::conv::Post;
-use crate::kernels::lrn::{self, Lrn};
 use crate::program::Source;
 
 /// Batch normalisation with a residual branch (input 5) and an activation.

@@ -1,10 +1,10 @@
 //! Pooling.
 
 use slq_graph::op::Window;
+use slq_kernels::pool::{self, PoolGeometry};
 
 use super::{Backward, Forward, Layer, Site};
 use crate::error::EngineError;
-use crate::kernels::pool::{self, PoolGeometry};
 
 fn geometry(site: &Site<'_>, window: &Window, ceil: bool) -> Result<PoolGeometry, EngineError> {
     let [n, c, h, w] = site.image_shape()?;

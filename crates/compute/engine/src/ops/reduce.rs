@@ -1,10 +1,10 @@
 //! Sums and means over axes.
 
 use slq_graph::op::Reduction as Statistic;
+use slq_kernels::reduce::{self, Reduction};
 
 use super::{Backward, Forward, Layer, Site};
 use crate::error::EngineError;
-use crate::kernels::reduce::{self, Reduction};
 
 struct ReduceLayer {
     reduction: Reduction,

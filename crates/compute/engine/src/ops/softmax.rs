@@ -1,8 +1,9 @@
 //! Softmax and log-softmax inside a network (the one at its end is part of the loss).
 
+use slq_kernels::softmax::{self, Axis};
+
 use super::{Backward, Forward, Layer, Site};
 use crate::error::EngineError;
-use crate::kernels::softmax::{self, Axis};
 
 struct SoftmaxLayer {
     axis: Axis,
