@@ -13,7 +13,7 @@ use crate::progress::Accuracy;
 pub struct Change {
     /// Of the network or layer as it came.
     pub before: u64,
-    /// Of what it has become.
+    /// Of the result.
     pub after: u64,
 }
 
@@ -99,7 +99,7 @@ pub struct DecomposeReport {
     pub scheme: String,
     /// The network as it came.
     pub baseline: Option<Accuracy>,
-    /// The network that is handed out.
+    /// The resulting network.
     #[serde(rename = "final")]
     pub final_accuracy: Option<Accuracy>,
     /// Multiply-accumulates (MACs) of the network.

@@ -356,7 +356,7 @@ impl<'a> Run<'a> {
         })
     }
 
-    /// Lets the method fix weights; frozen batch-norm is corrected for the shift, which it cannot follow by itself.
+    /// Lets the method fix weights; corrects frozen batch-norm statistics for the shift, since training does not update them.
     fn share(
         &mut self,
         method: &mut dyn Rounds,
