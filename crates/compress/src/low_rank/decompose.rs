@@ -98,7 +98,7 @@ pub(crate) fn decompose(
 struct Job<'a> {
     settings: &'a Decompose,
     context: Context<'a>,
-    /// Teacher of a distillation where no other is given: the network as it came.
+    /// Teacher of a distillation where no other is given: the network before the stage.
     teacher: Option<Graph>,
 }
 

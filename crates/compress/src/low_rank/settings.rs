@@ -125,7 +125,8 @@ impl Default for TrpSettings {
 
 /// A stage that splits layers into thin ones of low rank. In a recipe, `ranks` and one of the first two have to be given.
 ///
-/// Defaults: no rules for single layers, no split that costs more than it saves, no training, batches of 64 images in evaluations.
+/// Defaults: no rules for single layers, no split that costs more than it saves, no training, batches of 64 images in
+/// evaluations.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Decompose {
