@@ -81,7 +81,7 @@ impl Common {
         let mut out = std::io::stdout().lock();
         let written = if self.json { writeln!(out, "{json}") } else { writeln!(out, "{text}") };
         match written.and_then(|()| out.flush()) {
-            // A reader that has seen enough (`slq inspect … | head`) is no failure.
+            // A closed pipe (`slq inspect … | head`) is not a failure.
             Err(error) if error.kind() != ErrorKind::BrokenPipe => {
                 say(format_args!("error: standard output cannot be written: {error}"));
                 std::process::exit(1);
@@ -90,7 +90,7 @@ impl Common {
         }
     }
 
-    /// Says something on the way, unless told to be quiet.
+    /// Writes a line to stderr, unless told to be quiet.
     pub(crate) fn note(&self, text: impl std::fmt::Display) {
         if !self.quiet {
             say(text);
@@ -98,7 +98,7 @@ impl Common {
     }
 }
 
-/// Writes a line to stderr; where nobody listens, it is lost and the work goes on.
+/// Writes a line to stderr; errors of writing are ignored, so that the work goes on.
 pub(crate) fn say(text: impl std::fmt::Display) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }

@@ -35,14 +35,14 @@ pub(crate) struct Args {
     scheme: Vec<SchemeName>,
     #[command(flatten)]
     ranks: RankArgs,
-    /// Ranks of single layers: GLOB=RANK, GLOB=skip, or GLOB=auto to split what is left whole by default (first
+    /// Ranks of single layers: GLOB=RANK, GLOB=skip, or GLOB=auto to split layers that are left whole by default (first
     /// convolution, 1x1); may be given several times, the last match counts
     #[arg(long, value_name = "GLOB=RANK")]
     layers: Vec<RankRuleFor>,
     /// Split also where that costs more than it saves
     #[arg(long)]
     force: bool,
-    /// Trained rank pruning: train with weights truncated again and again, then split
+    /// Trained rank pruning: train with weights truncated to low rank every few steps, then split
     #[arg(long, requires = "data")]
     trp: bool,
     /// Steps from one truncation to the next [default: 1]
@@ -54,8 +54,7 @@ pub(crate) struct Args {
     /// Weight of the nuclear norm in the loss [default: 0.0003]
     #[arg(long, value_name = "L", requires = "trp", allow_negative_numbers = true)]
     nuclear_weight: Option<f64>,
-    /// Share of the training after which the ranks stay, where they do not follow from the trained weights
-    /// [default: 0.5]
+    /// Share of the training after which the ranks stay, with --macs, --target-size, --rank or --rate [default: 0.5]
     #[arg(long, value_name = "SHARE", requires = "trp", allow_negative_numbers = true)]
     trp_freeze: Option<f64>,
     /// Passes over the training images with --trp [default: 1]
@@ -233,7 +232,7 @@ pub(crate) fn run(args: Args, common: &Common) -> crate::common::Outcome {
     Ok(())
 }
 
-/// The final table: layers, what was left whole and why, accuracy, operations, parameters, files.
+/// The final table: layers, layers left whole with the reason, accuracy, MACs, parameters, files.
 fn summary(report: &DecomposeReport, saved: &[Saved]) -> String {
     let header =
         ["layer", "scheme", "rank", "of", "error", "MACs before", "after", "parameters before", "after"];

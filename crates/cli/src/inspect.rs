@@ -5,7 +5,7 @@ use serde_json::json;
 use crate::common::{Common, ModelArgs};
 use crate::table;
 
-/// What a network is made of.
+/// Show the layers of a network: shapes, distinct values, bits, zeros, bytes.
 #[derive(clap::Args)]
 #[command(after_help = "Example:\n  slq inspect small.onnx")]
 pub(crate) struct Args {

@@ -8,7 +8,7 @@ use slq::{Event, Observer};
 use crate::common::{Common, say};
 use crate::table::{percent, thousands, widths};
 
-/// Time from one line of a training to the next, where there are no bars.
+/// Time between two lines of a training, where there are no bars.
 const PAUSE: Duration = Duration::from_secs(60);
 
 /// Shows events as they come.
@@ -118,7 +118,7 @@ impl Observer for Progress {
                         (*loss, *correct as f64 / (*images).max(1) as f64, Instant::now());
                 }
                 self.images += *images as u64;
-                // A running mean over some fifty batches: steady to look at.
+                // A running mean over some fifty batches, which is readable.
                 self.loss += (loss - self.loss) / 50.0;
                 self.correct += (*correct as f64 / (*images).max(1) as f64 - self.correct) / 50.0;
                 let rate = self.images as f64 / self.began.elapsed().as_secs_f64().max(1e-9);

@@ -25,10 +25,10 @@ pub(crate) struct Args {
     /// Bits of a code, as in compress [default: 4]
     #[arg(long, value_name = "B")]
     bits: Option<u8>,
-    /// Number of values K, where it is not to follow from the bits
+    /// Number of values K, where it does not follow from the bits
     #[arg(long, value_name = "K")]
     codebook_size: Option<usize>,
-    /// The method whose meaning of bits counts [default: slq]
+    /// Method whose number of values for the bits is used [default: slq]
     #[arg(long, value_parser = named::<MethodName>)]
     method: Option<MethodName>,
     /// Weights that share a codebook: tensor, channel or group:N [default: tensor]
@@ -40,13 +40,13 @@ pub(crate) struct Args {
     /// Training images to measure on [default: 1000]
     #[arg(long, value_name = "N", alias = "calibration")]
     partition_images: Option<usize>,
-    /// A test ends when its error bar is below this share of the rise; 0 uses all images
+    /// A test ends when its standard error is below this share of the rise; 0 uses all images
     #[arg(long, value_name = "X", default_value_t = 0.1)]
     tolerance: f64,
     /// Whole layers only
     #[arg(long)]
     layers_only: bool,
-    /// Keep the table as JSON, for compress --sensitivity
+    /// Write the table as JSON, for compress --sensitivity
     #[arg(short, long, value_name = "OUT.json")]
     output: Option<PathBuf>,
 }

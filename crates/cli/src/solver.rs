@@ -21,13 +21,13 @@ pub(crate) struct SolverModelArgs {
     /// Network of a safetensors file
     #[arg(long, value_name = "ONNX")]
     graph: Option<PathBuf>,
-    /// Caffe's solver.prototxt: net, data and settings come from Caffe's files, flags go before them
+    /// Caffe's solver.prototxt: net, data and settings come from Caffe's files, flags win over them
     #[arg(long, value_name = "FILE")]
     pub(crate) solver: Option<PathBuf>,
 }
 
 impl SolverModelArgs {
-    /// The job of the solver file, if one was named; `weights` go before those of the flags.
+    /// The job of the solver file, if one was named; `weights` win over those of the flags.
     pub(crate) fn solver(
         &self,
         data: &DataArgs,

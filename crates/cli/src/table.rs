@@ -37,7 +37,7 @@ pub(crate) fn thousands(n: u64) -> String {
     out
 }
 
-/// Layer by layer: what `slq inspect` and the end of `slq compress` show.
+/// Layer by layer, for `slq inspect` and the end of `slq compress`.
 pub(crate) fn layers(layers: &[WeightStats]) -> Table {
     let header =
         ["layer", "op", "shape", "weights", "values", "bits", "zeros", "bytes before", "stored", "entropy"];
@@ -74,7 +74,7 @@ pub(crate) fn rounds(rounds: &[RoundReport]) -> Table {
     table(&header, 1, rows)
 }
 
-/// What a search tried.
+/// The networks that a search tried.
 pub(crate) fn trials(search: &SearchReport) -> Table {
     let header = ["tried", "bits by layer", "stored", "validation", "taken"];
     let rows = search.trials.iter().enumerate().map(|(i, t)| {

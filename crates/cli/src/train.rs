@@ -34,7 +34,7 @@ pub(crate) struct Args {
     iterations: Option<u64>,
     #[command(flatten)]
     training: TrainingArgs,
-    /// Network whose outputs --distill trains towards [default: the one that is trained, as it came]
+    /// Network whose outputs --distill trains towards [default: the network before the training]
     #[arg(long, value_name = "MODEL")]
     teacher: Option<String>,
     /// Go on from a solver state, with the caffemodel that it names or --weights

@@ -11,7 +11,7 @@ use slq::methods::TrainingSettings;
 #[command(next_help_heading = "Training")]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct TrainingArgs {
-    /// Base learning rate [default: 0.001]
+    /// Base learning rate [default: 0.001; 0.01 in train and decompose]
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     lr: Option<f64>,
     /// fixed, step:GAMMA:STEP, multistep:GAMMA:STEP:STEP.., exp:GAMMA, inv:GAMMA:POWER, poly:POWER:MAX,
@@ -31,13 +31,13 @@ pub(crate) struct TrainingArgs {
     #[arg(long, hide_short_help = true)]
     #[serde(skip_serializing_if = "is_false")]
     nesterov: bool,
-    /// Whose arithmetic a step follows [default: caffe]
+    /// Arithmetic of a step: Caffe's (the rate enters the momentum) or PyTorch's [default: caffe]
     #[arg(long, value_name = "RULE", hide_short_help = true)]
     update_rule: Option<RuleName>,
-    /// Bound on the global norm of the gradient
+    /// Bound on the global norm of the gradient [default: none]
     #[arg(long, value_name = "NORM", hide_short_help = true)]
     clip_gradients: Option<f32>,
-    /// Keep batch-norm at its running statistics while training
+    /// Keep the running statistics of batch-norm while training
     #[arg(long, hide_short_help = true)]
     #[serde(rename = "batch-norm", serialize_with = "frozen", skip_serializing_if = "is_false")]
     freeze_batch_norm: bool,

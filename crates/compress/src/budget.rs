@@ -1,11 +1,11 @@
-//! Budgets in words.
+//! Budgets and their text form.
 
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// A size or an accuracy that a network has to keep. In text: bytes as `50000`, `50KB` (1000 bytes), `50KiB` (1024), `1.5MB`, or a ratio to the
-/// dense network as `20x`.
+/// A size or an accuracy that a network has to keep. In text: bytes as `50000`, `50KB` (KB: 1000 bytes), `50KiB` (1024),
+/// `1.5MB`, or a ratio to the dense network as `20x`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
@@ -14,7 +14,7 @@ pub enum Budget {
     Bytes(u64),
     /// At least so many times smaller than 4 bytes for every parameter.
     Ratio(f64),
-    /// At most so many points of top-1 accuracy below the network as it came.
+    /// At most so many points of top-1 accuracy below the network before the stage.
     Drop(f64),
 }
 

@@ -14,7 +14,7 @@ use crate::train::{TrainingData, check_fit, evaluate};
 pub(crate) struct Context<'a> {
     /// Images, if there are any.
     pub(crate) data: Option<&'a TrainingData>,
-    /// Teacher of a distillation; `None` for the stage's own network, as it came.
+    /// Teacher of a distillation; `None` for the network that the stage starts from.
     pub(crate) teacher: Option<&'a Graph>,
     /// Seed of every random choice.
     pub(crate) seed: u64,

@@ -19,10 +19,10 @@ pub enum CompressError {
     Schedule {
         /// The schedule given.
         schedule: Vec<usize>,
-        /// Why it does not.
+        /// What is wrong with it.
         reason: String,
     },
-    /// A layer pattern that is not one, or matches nothing.
+    /// A layer pattern that is malformed or matches no layer.
     #[error("layer pattern '{pattern}': {reason}; the layers are {layers}")]
     Pattern {
         /// The pattern.
@@ -53,7 +53,7 @@ pub enum CompressError {
     TooFewImages {
         /// Images there are.
         images: usize,
-        /// What they do not suffice for.
+        /// What needs more.
         reason: String,
     },
     /// The data does not fit the network.
@@ -140,7 +140,7 @@ pub enum CompressError {
          (a ratio of {:.2})", *.whole as f64 / (*.least).max(1) as f64
     )]
     BudgetTooSmall {
-        /// What is counted: multiply-adds or parameters.
+        /// What is counted: MACs or parameters.
         what: &'static str,
         /// Asked for.
         asked: u64,

@@ -1,4 +1,4 @@
-//! Makes trained networks small: moves their weights onto a few shared values, round by round, re-training the weights
+//! Makes trained networks small: moves their weights onto a few shared values, round by round, and re-trains the weights
 //! that are still free, so that accuracy stays; or splits layers into thin ones of low rank.
 //!
 //! A job is a [`Recipe`] of stages ([`Stage`]), and [`run()`] is the call that runs it: a

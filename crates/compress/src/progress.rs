@@ -37,9 +37,9 @@ pub struct RoundReport {
     /// Weights whose clusters the round fixed.
     #[serde(default)]
     pub layers: Vec<String>,
-    /// Shared, not yet re-trained.
+    /// After weight sharing, not yet re-trained.
     pub before: Option<Accuracy>,
-    /// Re-trained.
+    /// After re-training.
     pub after: Option<Accuracy>,
     /// Re-training steps.
     pub iterations: u64,
@@ -88,7 +88,7 @@ pub enum Event<'a> {
         /// Clusters to test.
         of: usize,
     },
-    /// Weights have been shared; re-training comes next.
+    /// Weights have taken their shared values; re-training comes next.
     Shared {
         /// Weights whose clusters have been fixed now; none in a round that trains centroids alone.
         layers: &'a [String],
@@ -114,7 +114,7 @@ pub enum Event<'a> {
     },
     /// A search has tried a network.
     Tried(&'a Trial),
-    /// The test accuracy on the way ([`TrainingSettings::test_interval`](crate::TrainingSettings::test_interval)).
+    /// The test accuracy during a training ([`TrainingSettings::test_interval`](crate::TrainingSettings::test_interval)).
     Tested {
         /// Steps done in this re-training.
         iteration: u64,

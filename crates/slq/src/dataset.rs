@@ -1,4 +1,4 @@
-//! Datasets with preprocessing: what a job is trained and measured on.
+//! Datasets with preprocessing: the images that a job is trained and measured on.
 
 use std::path::PathBuf;
 
@@ -14,7 +14,7 @@ use crate::model::Model;
 pub struct Dataset {
     /// Training images.
     pub train: Split,
-    /// Test images: their accuracy is reported and never read back.
+    /// Test images: their accuracy is reported and never used for a choice.
     pub test: Split,
     /// Preprocessing; `None` takes that of the model.
     pub transform: Option<Transform>,
@@ -56,7 +56,7 @@ impl From<slq_data::Dataset> for Dataset {
     }
 }
 
-/// What the model's files say, else what its format means by default.
+/// The preprocessing in the model's files, else the default of its format.
 fn default_transform(model: &Model) -> Result<Transform, Error> {
     Ok(match model.preprocessing()? {
         Some(transform) => transform,
@@ -96,7 +96,7 @@ pub struct DataOptions {
 }
 
 impl DataOptions {
-    /// These options, with those of `base` where they say nothing.
+    /// These options, with those of `base` where they are not set.
     #[must_use]
     pub fn over(self, base: Self) -> Self {
         let filled = |given: Vec<f32>, base| if given.is_empty() { base } else { given };
@@ -138,7 +138,7 @@ impl DataOptions {
         }))
     }
 
-    /// The same, where data cannot be done without.
+    /// As [`DataOptions::open`], for a job that needs data.
     ///
     /// # Errors
     /// [`Error::Argument`] where no dataset is named, and those of [`DataOptions::open`].

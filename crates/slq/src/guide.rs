@@ -2,7 +2,7 @@
 //!
 //! # Compress a network with labelled images
 //!
-//! SLQ on its defaults; the file opens in any ONNX runtime.
+//! SLQ with its defaults: 16 values a layer, five rounds. The file opens in any ONNX runtime.
 //!
 //! ```no_run
 //! use slq::{Dataset, Job, Model, Quantize};
@@ -17,7 +17,7 @@
 //!
 //! # Without data
 //!
-//! Optimal k-means for each weight tensor, with bias correction from batch-norm statistics.
+//! Optimal k-means for each output channel, with bias correction from batch-norm parameters.
 //!
 //! ```
 //! use slq::{Granularity, Job, Model, Quantize};
@@ -32,7 +32,7 @@
 //!
 //! # Low rank first, then few values
 //!
-//! Stages run one after another; the network as it came teaches both.
+//! Stages run one after another, each on the network that the one before it made. The last one trains the shared values.
 //!
 //! ```no_run
 //! use slq::methods::{RankChoice, Scheme};
@@ -50,7 +50,7 @@
 //!
 //! # Keep a budget
 //!
-//! The width of each layer is chosen so that the network fits.
+//! The number of bits of each layer is chosen so that the network fits.
 //!
 //! ```
 //! use slq::{Budget, Job, Model, Quantize};

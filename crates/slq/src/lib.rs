@@ -1,5 +1,5 @@
-//! Makes trained neural networks small: moves their weights onto a few shared values, round by round, re-training what
-//! is still free, so that accuracy stays.
+//! Makes trained neural networks small: moves their weights onto a few shared values, round by round, and re-trains the
+//! weights that are still free, so that accuracy stays.
 //!
 //! The whole job, on the built-in sample (10 000 images of MNIST and a LeNet trained on them):
 //!

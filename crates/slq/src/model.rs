@@ -1,4 +1,4 @@
-//! Models: a network with what its files say beside it, opened and saved.
+//! Models: a network with its preprocessing and source format, opened and saved.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -48,7 +48,7 @@ pub enum Source {
     Onnx,
     /// A safetensors file, with or without a network.
     Safetensors,
-    /// Caffe's files: what is written as a caffemodel keeps their layers.
+    /// Caffe's files; a caffemodel written from the model keeps their layers.
     Caffe(CaffeFiles),
 }
 
@@ -57,7 +57,7 @@ pub enum Source {
 pub struct Model {
     /// The network.
     pub graph: Graph,
-    /// Preprocessing of its images, where its file or its user has said; see [`Model::preprocessing`].
+    /// Preprocessing of its images, where its file or its user has set it; see [`Model::preprocessing`].
     pub transform: Option<Transform>,
     /// Where it came from.
     pub source: Source,
@@ -106,7 +106,7 @@ impl Model {
     }
 
     /// The same model with another network: preprocessing and source stay. A network whose layers are no longer those of
-    /// its prototxt gives up its Caffe files.
+    /// its prototxt loses its Caffe files.
     #[must_use]
     pub fn with_graph(&self, graph: Graph, layers_changed: bool) -> Model {
         let source = match &self.source {

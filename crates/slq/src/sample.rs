@@ -11,7 +11,7 @@ static LENET: &[u8] = include_bytes!("../models/lenet_mnist10k.onnx");
 /// The built-in sample: a LeNet trained on 8000 images of MNIST, and these images with 2000 test images.
 ///
 /// # Errors
-/// None that a sound build gives; the sample is parsed like any file.
+/// Those of the readers, only if the built-in files are damaged.
 pub fn sample() -> Result<(Model, Dataset), Error> {
     let graph = slq_onnx::read_bytes(LENET)?;
     let transform = preprocessing::stored(&graph)?;

@@ -97,7 +97,7 @@ fn measure(path: &Path) -> Result<Saved, Error> {
     Ok(Saved { path: path.into(), file_bytes: found.len() })
 }
 
-/// Checks that [`Model::save`] knows the ending of `path` and that its folder exists; asked before hours of training.
+/// Checks that [`Model::save`] knows the ending of `path` and that its folder exists; for use before a long training.
 ///
 /// # Errors
 /// [`Error::UnknownOutput`]; [`Error::File`] where the folder does not exist.

@@ -49,7 +49,7 @@ pub(crate) fn named<T: DeserializeOwned>(name: &str) -> Result<T, String> {
     T::deserialize(StrDeserializer::<serde::de::value::Error>::new(name)).map_err(|e| e.to_string())
 }
 
-/// The model, and files that say more than flags.
+/// The model, and files that hold settings.
 #[derive(Args, Clone, Default)]
 #[command(next_help_heading = "Input and data")]
 pub(crate) struct InputFlags {
@@ -62,19 +62,19 @@ pub(crate) struct InputFlags {
     /// Network of a safetensors file
     #[arg(long, value_name = "ONNX", hide_short_help = true)]
     pub(crate) graph: Option<PathBuf>,
-    /// Caffe's solver.prototxt: net, data and settings come from Caffe's files, flags go before them; max_iter counts
+    /// Caffe's solver.prototxt: net, data and settings come from Caffe's files, flags win over them; max_iter counts
     /// for each round
     #[arg(long, value_name = "FILE", hide_short_help = true)]
     pub(crate) solver: Option<PathBuf>,
     /// Settings, model and data from a file such as recipe.toml in a run directory; flags win over it
     #[arg(long, value_name = "FILE", hide_short_help = true)]
     pub(crate) recipe: Option<PathBuf>,
-    /// Model whose outputs --distill trains towards [default: the one that is compressed, as it came]
+    /// Model whose outputs --distill trains towards [default: the model before compression]
     #[arg(long, value_name = "MODEL", hide_short_help = true)]
     pub(crate) teacher: Option<String>,
 }
 
-/// What is quantized, and how finely.
+/// What is quantized, and to how many values.
 #[derive(Args, Clone, Default)]
 #[command(next_help_heading = "Method")]
 pub(crate) struct QuantizeFlags {
@@ -106,10 +106,11 @@ pub(crate) struct QuantizeFlags {
     /// The pattern is held against the names of weights and nodes; the last rule that matches counts.
     #[arg(long, value_name = "GLOB=BITS")]
     pub(crate) layers: Vec<LayerRule>,
-    /// Weights of the values in clustering: none or fisher (needs data) [default: none]
+    /// Weights of the values in clustering: none or fisher (diagonal of the empirical Fisher information; needs data)
+    /// [default: none]
     #[arg(long, value_name = "WHAT", value_parser = named::<Weighting>, hide_short_help = true)]
     pub(crate) cluster_weights: Option<Weighting>,
-    /// No bias correction (kmeans, or with --freeze-batch-norm)
+    /// No correction of batch-norm statistics and biases (kmeans, or with --freeze-batch-norm)
     #[arg(long, hide_short_help = true)]
     pub(crate) no_correction: bool,
     /// Training images held out to measure partitions, ranks and Fisher information on [default: 1000]

@@ -75,7 +75,7 @@ fn described(flags: &Flags, common: &Common) -> Result<JobFile, Error> {
         None => JobFile::default(),
     };
     let input = &flags.input;
-    // Another model comes with its own weights or graph.
+    // Another model has its own weights or graph.
     if input.model.is_some() {
         (job.weights, job.graph) = (None, None);
     }
@@ -95,7 +95,7 @@ fn described(flags: &Flags, common: &Common) -> Result<JobFile, Error> {
     Ok(job)
 }
 
-/// What contradicts, once the stages are known.
+/// Checks the flags that depend on the stages.
 fn check(job: &JobFile, flags: &Flags) -> Result<(), Error> {
     let stages = || job.stages.iter();
     let budget = |s: &slq::Stage| matches!(s, slq::Stage::Quantize(q) if q.budget.is_some());

@@ -1,7 +1,7 @@
-//! Flags become stages: a base (a recipe's stage, or a method's defaults) with every given flag on top.
+//! From flags to stages: a base (a recipe's stage, or a method's defaults) with every given flag on top.
 //!
-//! The flags of all methods are one table of settings by name. They are put into the chosen method's own settings; a
-//! name that these do not have is a flag of another method, which the settings types themselves tell.
+//! The flags of all methods form one table of settings by name. They are put into the chosen method's own settings; a
+//! name that these do not have is a flag of another method, as the settings types themselves show.
 
 use serde_json::{Map, Value, json};
 use slq::methods::{MethodName, TrainingSettings};
@@ -9,7 +9,7 @@ use slq::{Budget, Error, Length, Quantize, Stage, Tune};
 
 use super::flags::{Flags, QuantizeFlags};
 
-/// The stages that `flags` ask for, on top of those of a recipe; `solver` is what a solver file says of the training.
+/// The stages that `flags` ask for, on top of those of a recipe; `solver` holds the training settings of a solver file.
 pub(crate) fn stages(
     flags: &Flags,
     recipe: Vec<Stage>,
@@ -63,7 +63,7 @@ fn settings(flags: &Flags, base: Quantize) -> Result<Quantize, Error> {
         }
     }
     if let Some(bits) = given.bits.filter(|_| !given.published) {
-        // Bits given stand for the size they imply.
+        // Given bits imply the codebook size.
         (settings.bits, settings.codebook_size, settings.budget) = (bits, None, None);
     }
     if let Some(size) = given.codebook_size {
@@ -77,7 +77,7 @@ fn settings(flags: &Flags, base: Quantize) -> Result<Quantize, Error> {
     let resized = given.bits.is_some() || given.codebook_size.is_some() || given.method.is_some();
     let mut table = method_table(flags)?;
     if settings.method.name() == MethodName::DeepCompression {
-        // It ends with a training of the shared values of its own.
+        // Its last round trains the shared values; it has settings of its own for that.
         let rounds = &flags.rounds;
         let length = length(rounds.tune_epochs, rounds.tune_iterations).map(|l| json!(l));
         table.extend(length.map(|l| ("tune-length".to_owned(), l)));
@@ -146,7 +146,7 @@ fn overlaid(settings: &Quantize, given: Map<String, Value>, resized: bool) -> Re
     let mut whole = serde_json::to_value(settings).map_err(fail)?;
     let Some(Value::Object(own)) = whole.get_mut(name) else { return Ok(settings.clone()) };
     if resized && let Some(schedule) = own.get_mut("schedule") {
-        // Another size has another schedule.
+        // A schedule belongs to a codebook size.
         *schedule = Value::Null;
     }
     for (key, value) in given {

@@ -4,7 +4,7 @@ mod two_budgets;
 
 pub(crate) use two_budgets::{TwoCosts, allocate_both};
 
-/// The cheapest choices cost more than the budget.
+/// The cheapest choices together cost more than the budget.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct OverBudget {
     /// Budget given.
@@ -16,7 +16,7 @@ pub(crate) struct OverBudget {
 /// One way to store or compute an item.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Choice {
-    /// What it costs: multiply-adds, values, bytes.
+    /// What it costs: MACs, parameters or bytes.
     pub(crate) cost: u64,
     /// The error it makes, comparable between items and not negative.
     pub(crate) error: f64,
@@ -38,7 +38,7 @@ pub(crate) fn allocate(items: &[Vec<Choice>], budget: u64) -> Result<Vec<usize>,
     if spent > budget {
         return Err(OverBudget { budget, least: spent });
     }
-    // Along a hull each step wins less for its cost than the one before, so sorting keeps an item's steps in order.
+    // Along a hull each step removes less error for its cost than the one before, so sorting keeps an item's steps in order.
     let mut steps: Vec<(f64, usize, usize)> = Vec::new();
     for (item, hull) in hulls.iter().enumerate() {
         steps.extend(hull.windows(2).map(|w| (gain(&items[item], w[0], w[1]), item, w[1])));
@@ -64,7 +64,7 @@ fn gain(choices: &[Choice], from: usize, to: usize) -> f64 {
     (choices[from].error - choices[to].error) / cost as f64
 }
 
-/// Spends what is left on the choices beside the hulls, the one that removes most error first.
+/// Spends what is left on single better choices, on the hulls or not, the one that removes most error first.
 fn fill(items: &[Vec<Choice>], picked: &mut [usize], mut left: u64) {
     loop {
         let mut best: Option<(f64, usize, usize)> = None;

@@ -1,12 +1,12 @@
-//! Ranks under two budgets at once: few operations and few parameters.
+//! Choices under two budgets that both hold, such as MACs and parameters of ranks.
 
 use super::{Choice, OverBudget, allocate};
 
-/// Halvings of the interval in which the weight of the second cost lies.
+/// Steps of the bisection that finds the weight of the second cost.
 const HALVINGS: usize = 40;
-/// The budget of mixed costs: their shares of both budgets, in parts of this.
+/// Mixed costs are shares of the budgets, counted in parts of this.
 const WHOLE: f64 = (1u64 << 40) as f64;
-/// Parts by which that budget shrinks where steps from choice to choice are too coarse for both to hold.
+/// Parts in which the mixed budget is lowered where the choices are too coarse for both budgets to hold.
 const PARTS: u32 = 200;
 
 /// One way to store or compute an item, with two costs.
@@ -34,7 +34,7 @@ pub(crate) fn allocate_both(items: &[Vec<TwoCosts>], budgets: [u64; 2]) -> Resul
             return Ok(filled(items, picked, budgets));
         }
     }
-    // Each alone breaks the other: the weight of the second cost lies between.
+    // Either budget alone breaks the other: the weight of the second cost lies in between.
     let mixed = |weight: f64, room: f64| {
         let share = |c: &TwoCosts, axis: usize| c.costs[axis] as f64 / budgets[axis].max(1) as f64;
         let price =

@@ -16,7 +16,7 @@ use crate::train::TrainingData;
 /// Version of the fields that are hashed.
 const VERSION: u32 = 3;
 
-/// What a job works on and with.
+/// Hashes of a stage's network, data, teacher and settings.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Fingerprint {
     version: u32,
@@ -163,7 +163,7 @@ fn attribute(hash: &mut Fields, value: &Attribute) {
             hash.number(8);
             hash.bytes(v);
         }
-        // A kind that the graph gains later: its debug form would not be stable, its presence is.
+        // A kind that the graph may gain later; its debug form would not be stable.
         _ => hash.number(9),
     }
 }

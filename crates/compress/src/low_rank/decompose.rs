@@ -1,4 +1,4 @@
-//! The whole stage: accuracy before, training at low rank, the split, training of the factors, accuracy after.
+//! The decompose stage: accuracy before, training at low rank, the split, training of the factors, accuracy after.
 
 use std::time::Instant;
 
@@ -98,7 +98,7 @@ pub(crate) fn decompose(
 struct Job<'a> {
     settings: &'a Decompose,
     context: Context<'a>,
-    /// The network as it came, where it teaches and no other network does.
+    /// Teacher of a distillation where no other is given: the network before the stage.
     teacher: Option<Graph>,
 }
 

@@ -12,7 +12,7 @@ use crate::error::CompressError;
 /// What a layer costs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Cost {
-    /// Multiply-adds for one image (or the batch that the graph declares).
+    /// Multiply-accumulates (MACs) for one image (or the batch that the graph declares).
     pub macs: u64,
     /// Parameters, bias excluded.
     pub parameters: u64,
@@ -47,7 +47,7 @@ pub(crate) struct Candidate {
     pub whole: Cost,
     /// Cost of the layers it is split into, for each unit of rank.
     pub per_rank: Cost,
-    /// The rank that an exception asks for.
+    /// The rank that a rule for this layer asks for.
     pub pinned: Option<usize>,
 }
 
@@ -61,17 +61,17 @@ pub enum Reason {
     Pointwise,
     /// A convolution in groups.
     Grouped,
-    /// An exception says so.
+    /// A rule for this layer says so.
     Skipped,
     /// Several nodes read the weight.
     Shared,
-    /// A form of the operator that no pair of layers takes over.
+    /// A form of the operator that a pair of layers cannot express.
     Form(&'static str),
-    /// A split at this rank costs no less.
+    /// A split at this rank costs as much or more.
     Cost {
         /// The rank asked for, or 1 where no rank would do.
         rank: usize,
-        /// What is counted: multiply-adds or parameters.
+        /// What is counted: MACs or parameters.
         what: &'static str,
         /// Cost of the split.
         split: u64,
@@ -136,8 +136,8 @@ pub(crate) fn one_image(graph: &Graph) -> Result<Shapes, CompressError> {
     Ok(infer_shapes(graph, &shapes)?)
 }
 
-/// Multiply-adds and parameters of a network: the former for one image (or the batch that the graph
-/// declares), of all convolutions and matrix products , the latter running statistics included.
+/// MACs and parameters of a network: the former for one image (or the batch that the graph declares), of all
+/// convolutions and matrix products, the latter with running statistics included.
 ///
 /// # Errors
 /// [`CompressError::Graph`] where the shapes cannot be inferred.
@@ -235,7 +235,7 @@ fn is_pointwise(layer: &Candidate) -> bool {
     matches!(layer.view.extents, Extents::Kernel([_, _, 1, 1]))
 }
 
-/// The exception for each layer, if there is one.
+/// The rule for each layer, if there is one; the last that matches counts.
 fn overrides(
     layers: &[(Candidate, Option<(Reason, bool)>)],
     settings: &Decompose,
@@ -328,7 +328,7 @@ fn describe(
     Ok(Some((candidate, reason.or_else(|| one_output(node)))))
 }
 
-/// Optional outputs have no place in a pair of layers.
+/// A reason where the node has optional outputs, which a pair of layers cannot give.
 fn one_output(node: &Node) -> Option<Reason> {
     let more = node.outputs.iter().skip(1).any(|o| !o.is_empty());
     more.then_some(Reason::Form("it has more than one output"))
@@ -338,7 +338,7 @@ fn saturating_product(factors: &[usize]) -> u64 {
     factors.iter().fold(1u64, |n, &f| n.saturating_mul(f as u64))
 }
 
-/// `elements` outputs of `each` multiply-adds, `weight` parameters.
+/// `elements` outputs of `each` MACs, `weight` parameters.
 fn cost(elements: &[usize], each: &[usize], weight: &[usize]) -> Cost {
     Cost {
         macs: saturating_product(elements).saturating_mul(saturating_product(each)),

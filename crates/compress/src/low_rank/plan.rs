@@ -1,4 +1,4 @@
-//! Ranks for all layers: by a rule for each, or shared out under a budget.
+//! Ranks of all layers: by a rule for each, or under a budget that they share.
 
 use rayon::prelude::*;
 use slq_graph::Graph;
@@ -93,7 +93,7 @@ pub(crate) fn relative_error(decompositions: &[Svd], rank: usize) -> f64 {
     let energy: f64 = decompositions.iter().map(Svd::energy).sum();
     let error: f64 = decompositions.iter().map(|d| d.squared_error(rank)).sum();
     let relative = if energy > 0.0 { error / energy } else { 0.0 };
-    // What 32-bit rounding leaves of a weight of lower rank is no error to spend ranks on.
+    // So small an error comes from 32-bit rounding of a weight of lower rank: no rank is spent on it.
     if relative < 1e-12 { 0.0 } else { relative }
 }
 
@@ -124,7 +124,7 @@ fn by_rule(
     Ok(candidates.iter().zip(decompositions).map(rank).collect())
 }
 
-/// What a network may cost, in one way.
+/// A budget on one kind of cost.
 #[derive(Debug, Clone, Copy)]
 struct Limit {
     pick: fn(Cost) -> u64,
@@ -143,7 +143,7 @@ impl Limit {
         self.most.saturating_sub(self.rest)
     }
 
-    /// That `least` for the layers is too much.
+    /// The error where the layers take `least` at best, which is too much.
     fn missed(&self, least: u64) -> CompressError {
         let least = least.saturating_add(self.rest);
         CompressError::BudgetTooSmall { what: self.what, asked: self.most, least, whole: self.total }
@@ -157,7 +157,7 @@ pub(crate) struct Budget {
     second: Option<Limit>,
 }
 
-/// One way to have a layer.
+/// Cost and error of one way to store a layer.
 type Offer = (Cost, f64);
 
 impl Budget {
@@ -227,7 +227,7 @@ impl Budget {
         picked.map_err(|_| self.second.unwrap_or(first).missed(u64::MAX))
     }
 
-    /// Whether a split at `rank` costs less than the layer, in every way that counts.
+    /// Whether a split at `rank` costs less than the layer under every limit.
     fn saves(&self, layer: &Candidate, rank: usize) -> bool {
         let split = layer.per_rank.times(rank);
         self.limits().all(|l| (l.pick)(split) < (l.pick)(layer.whole))

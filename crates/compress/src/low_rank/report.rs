@@ -11,16 +11,16 @@ use crate::progress::Accuracy;
 /// A count before and after.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Change {
-    /// Of the network or layer as it came.
+    /// Of the network or layer before the decomposition.
     pub before: u64,
-    /// Of what it has become.
+    /// Of the result.
     pub after: u64,
 }
 
 /// Multiply-accumulates (MACs) before and after.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Flops {
-    /// Multiply-accumulates (MACs) for one image (or the declared batch), as it came.
+    /// Multiply-accumulates (MACs) for one image (or the declared batch), before.
     pub before: u64,
     /// Multiply-accumulates (MACs) for one image (or the declared batch), after.
     pub after: u64,
@@ -97,9 +97,9 @@ pub struct FactorReport {
 pub struct DecomposeReport {
     /// Names of the schemes.
     pub scheme: String,
-    /// The network as it came.
+    /// Test accuracy of the network before the decomposition.
     pub baseline: Option<Accuracy>,
-    /// The network that is handed out.
+    /// Test accuracy of the resulting network.
     #[serde(rename = "final")]
     pub final_accuracy: Option<Accuracy>,
     /// Multiply-accumulates (MACs) of the network.

@@ -1,4 +1,4 @@
-//! The schemes: how a weight is seen as matrices, and how their thin factors become weights again.
+//! The schemes: which matrices a weight is reshaped into, and how their thin factors become weights again.
 //!
 //! Sources: TRP (arXiv 2004.14566, section 3), network decoupling (arXiv 1808.05517).
 
@@ -49,7 +49,7 @@ pub(crate) enum Extents {
     Matrix([usize; 2]),
 }
 
-/// One of the matrices that a weight is seen as; row-major.
+/// One of the matrices that a weight is reshaped into; row-major.
 pub(crate) struct Matrix {
     pub rows: usize,
     pub cols: usize,
@@ -104,8 +104,8 @@ impl View {
         weight
     }
 
-    /// For `spatial`, the one scheme that permutes: where the element at a position of the matrix
-    /// (C kh) x (N kw) stands in the weight.
+    /// For `spatial`, the only scheme that permutes elements: from a position in the matrix (C kh) x (N kw) to the
+    /// position in the weight.
     fn spatial(&self) -> Option<impl Fn(usize) -> usize + use<>> {
         let (Scheme::Spatial, Extents::Kernel([n, c, kh, kw])) = (self.scheme, self.extents) else {
             return None;

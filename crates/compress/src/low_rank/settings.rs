@@ -31,7 +31,7 @@ pub enum RankChoice {
     Rule(RankRule),
 }
 
-/// What happens to single layers.
+/// What a rule does with the layers it matches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RankOverride {
     /// Left whole.
@@ -42,7 +42,7 @@ pub enum RankOverride {
     Rank(usize),
 }
 
-/// An exception for the layers whose weight or node name matches a pattern.
+/// A rule for the layers whose weight or node name matches a pattern. In text: `GLOB=RANK`, `GLOB=auto` or `GLOB=skip`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct RankRuleFor {
@@ -93,7 +93,7 @@ impl From<RankRuleFor> for String {
     }
 }
 
-/// Trained rank pruning (arXiv 2004.14566): weights are truncated again and again while the network trains.
+/// Trained rank pruning (arXiv 2004.14566): weights are truncated to low rank every few steps while the network trains.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default, deny_unknown_fields)]
 pub struct TrpSettings {
@@ -125,7 +125,8 @@ impl Default for TrpSettings {
 
 /// A stage that splits layers into thin ones of low rank. In a recipe, `ranks` and one of the first two have to be given.
 ///
-/// Defaults: no exceptions, no split that costs more than it saves, no training, batches of 64 images in evaluations.
+/// Defaults: no rules for single layers, no split that costs more than it saves, no training, batches of 64 images in
+/// evaluations.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Decompose {
@@ -136,7 +137,7 @@ pub struct Decompose {
     pub fully_connected: bool,
     /// How ranks are found.
     pub ranks: RankChoice,
-    /// Exceptions for single layers; the last one that matches counts.
+    /// Rules for single layers; the last one that matches counts.
     #[serde(default)]
     pub layers: Vec<RankRuleFor>,
     /// Also split where that costs more than it saves.
@@ -206,28 +207,28 @@ impl Decompose {
             RankChoice::Macs(ratio) | RankChoice::Both { macs: ratio, .. }
                 if !(ratio.is_finite() && ratio >= 1.0) =>
             {
-                return bad("macs", format!("{ratio} is no ratio of at least 1 (before to after)"));
+                return bad("macs", format!("{ratio} is not a ratio of at least 1 (before to after)"));
             }
             RankChoice::TargetSize(0) | RankChoice::Both { target_size: 0, .. } => {
-                return bad("target-size", "0 bytes hold no network".into());
+                return bad("target-size", "give at least 1 byte".into());
             }
             _ => {}
         }
         if let Some(trp) = &self.trp {
             if trp.period == 0 {
-                return bad("trp-period", "0 steps lead nowhere".into());
+                return bad("trp-period", "give at least 1 step".into());
             }
             if !(trp.energy > 0.0 && trp.energy <= 1.0) {
-                return bad("train-energy", format!("{} is no share above 0, at most 1", trp.energy));
+                return bad("train-energy", format!("{} is not a share above 0 and at most 1", trp.energy));
             }
             if !(trp.nuclear_weight.is_finite() && trp.nuclear_weight >= 0.0) {
                 return bad(
                     "nuclear-weight",
-                    format!("{} is not finite and not negative", trp.nuclear_weight),
+                    format!("{} is not a finite number of 0 or more", trp.nuclear_weight),
                 );
             }
             if !(0.0..=1.0).contains(&trp.freeze_after) {
-                return bad("trp-freeze", format!("{} is no share from 0 to 1", trp.freeze_after));
+                return bad("trp-freeze", format!("{} is not a share from 0 to 1", trp.freeze_after));
             }
             trp.training.check()?;
         }

@@ -1,7 +1,7 @@
-//! One layer becomes two (or pairs of two) that compute its low-rank approximation; ordinary nodes, so that every
-//! format's writer and every runtime takes them.
+//! Replaces a layer by two (or pairs of two) that compute its low-rank approximation. They are ordinary nodes, which every
+//! format's writer and every runtime knows.
 //!
-//! Padding, stride and dilation go where the split stays exact: with the kernel of each axis. The first layer of a
+//! Padding, stride and dilation stay with the kernel of their axis, where the split is exact. The first layer of a
 //! pair has no bias, so that zeros stay zeros and padding may come after it.
 
 use std::collections::{HashMap, HashSet};
@@ -58,7 +58,7 @@ fn replace(graph: &mut Graph, names: &mut Names, node: Node, split: &Split) -> R
             weights.push((name, shape));
         }
         let middle = names.value(&format!("{output}.{reduce}"));
-        // Whatever computes the layer's output keeps its name: the last of two layers, or the sum of the pairs.
+        // The node that computes the layer's output keeps its name: the last of two layers, or the sum of the pairs.
         let (last, last_node) = match several {
             true => {
                 (names.value(&format!("{output}.{expand}")), names.node(&format!("{}.{expand}", node.name)))

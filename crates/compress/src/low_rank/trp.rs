@@ -82,8 +82,8 @@ impl<'a> Truncation<'a> {
         if settled && self.frozen.is_none() {
             self.frozen = Some(targets.clone());
         }
-        // The sub-gradient of the nuclear norm is U V^T: a step along it lowers every singular value alike. It is
-        // added where the decomposition is at hand, at once with all that momentum would make of it.
+        // The sub-gradient of the nuclear norm is U V^T: a step along it lowers every singular value by the same amount.
+        // Momentum would add it up to the step over (1 - momentum), which is applied at once.
         let shrink = self.trp.nuclear_weight * rate / (1.0 - self.trp.training.momentum);
         let truncated: Vec<Option<Vec<f32>>> = (&self.layers, &found, &targets)
             .into_par_iter()
@@ -123,7 +123,7 @@ impl<'a> Truncation<'a> {
             (None, RankChoice::Rule(rule)) => {
                 let rank = |(layer, found): (&Candidate, &Option<Vec<Svd>>)| {
                     let rank = layer.pinned.unwrap_or_else(|| found.as_ref().map_or(1, |f| rank_of(f, rule)));
-                    // Where a split would not pay, the layer will stay whole.
+                    // Where a split would cost as much as the layer, the layer stays whole.
                     (self.force || layer.per_rank.times(rank).macs < layer.whole.macs).then_some(rank)
                 };
                 Ok(self.layers.iter().zip(found).map(rank).collect())

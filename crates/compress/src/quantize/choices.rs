@@ -7,12 +7,12 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum CodebookKind {
-    /// Any.
+    /// Any values.
     #[default]
     Free,
-    /// Zero and powers of two with their negatives, the best exponents.
+    /// Zero and powers of two with their negatives, at the exponents of least squared error.
     Pow2,
-    /// Evenly spaced about zero, the best scale.
+    /// Evenly spaced about zero, at the scale of least squared error.
     Uniform,
 }
 
@@ -28,7 +28,7 @@ pub enum Weighting {
     Fisher,
 }
 
-/// Where round one's centroids come from.
+/// Start of the centroids in the first round.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Initialisation {

@@ -53,7 +53,7 @@ pub(crate) fn cluster(
     let mut still = cluster_fixed.clone();
     still[0] |= pin_zero;
     if how.codebook != CodebookKind::Free {
-        // The shape leaves no centroid a place of its own: weights are assigned anew, nothing else.
+        // Centroids follow from the shape and do not move: weights are only assigned again.
         still.fill(true);
     }
     let layer = state.layer.weight.clone();
@@ -75,7 +75,7 @@ pub(crate) fn cluster(
                 .map_err(|source| CompressError::Cluster { layer: layer.clone(), source });
         };
         let found = result.map_err(|source| CompressError::Cluster { layer: layer.clone(), source })?;
-        // Fewer distinct values than centroids: the places that are left over repeat the last centroid.
+        // Fewer distinct values than centroids: the remaining places repeat the last centroid.
         let last = found.codebook.last().copied().unwrap_or_default();
         for (i, centroid) in centroids.iter_mut().enumerate() {
             *centroid = found.codebook.get(i).copied().unwrap_or(last);

@@ -18,8 +18,8 @@ pub(crate) fn importance_of<'a>(importance: Option<&'a Importance>, weight: &str
 /// The Fisher diagonal of `weights`, scaled to a mean of one and floored.
 ///
 /// For a batch of m images with mean gradient g, m g^2 estimates the mean of the squared gradients of single
-/// images; the estimate is averaged over all held-out images. A share of the mean is added to each weight's,
-/// since images that leave a weight alone do not prove that it does not matter.
+/// images; the estimate is averaged over all held-out images. A share of the mean is added to each weight's, since
+/// a zero gradient on these images does not prove that a weight has no effect.
 ///
 /// # Errors
 /// [`CompressError::Engine`] where the gradients cannot be computed.
@@ -45,7 +45,7 @@ pub(crate) fn importance(
     })?;
     let finished = |sum: Vec<f64>| -> Vec<f32> {
         let mean = sum.iter().sum::<f64>() / (total * sum.len().max(1) as f64);
-        // Weights that no image touches all count the same; so do those of a loss that is not a number.
+        // Where the mean is zero or not a finite number, all weights count the same.
         if !(mean > f64::from(f32::MIN_POSITIVE) && mean.is_finite()) {
             return vec![1.0; sum.len()];
         }

@@ -1,4 +1,4 @@
-//! Quantization: which weights move onto codebooks, how finely, and when. One folder a method.
+//! Quantization: which weights move onto codebooks, of how many values, and when. One folder a method.
 //!
 //! [`settings`] says what is quantized and by which method, [`select`] turns that into layers, [`stage`] runs a
 //! method's rounds. `choices`, `layer`, `state`, `clustering`, `schedule`, `importance` and `correction` serve all

@@ -16,7 +16,8 @@ pub(crate) struct RoundContext<'a> {
     pub(crate) executor: &'a mut dyn Executor,
     /// Training images held out for measurements, if the settings ask for any.
     pub(crate) held_out: Option<&'a HeldOut>,
-    /// Weights of the values in clustering, if the settings ask for them: the Fisher diagonal of the network as it came.
+    /// Weights of the values in clustering, if the settings ask for them: the Fisher diagonal of the network before the
+    /// first round.
     pub(crate) importance: Option<&'a Importance>,
     /// Progress callback.
     pub(crate) observer: &'a mut dyn Observer,

@@ -19,7 +19,7 @@ use crate::train::TrainingSettings;
 pub enum Method {
     /// Single-level quantization (arXiv 1803.03289, section 3).
     Slq(SlqSettings),
-    /// Multiple-level quantization (the paper's second half).
+    /// Multiple-level quantization (arXiv 1803.03289, section 3.3).
     Mlq(MlqSettings),
     /// Incremental network quantization (ICLR 2017): powers of two, portions of the largest weights.
     Inq(InqSettings),
@@ -165,7 +165,7 @@ pub struct Quantize {
     pub codebook_size: Option<usize>,
     /// How many weights share a codebook.
     pub granularity: Granularity,
-    /// Exceptions for single layers; the last one that matches counts.
+    /// Rules for single layers; the last one that matches counts. With a codebook size they can only skip layers.
     pub layers: Vec<LayerRule>,
     /// Weights of the values in clustering.
     pub cluster_weights: Weighting,
@@ -326,7 +326,7 @@ impl Quantize {
         }
     }
 
-    /// The fewest bits that the method gives a meaning.
+    /// The fewest bits that the method supports.
     pub(crate) fn lowest_bits(&self) -> u8 {
         if self.method.has_shaped_codebook() { 2 } else { 1 }
     }
@@ -341,7 +341,7 @@ impl Quantize {
         self.method.training().is_some()
     }
 
-    /// Whether bias correction applies: re-training does better where batch-norm statistics follow the images.
+    /// Whether bias correction applies: where batch-norm is not frozen, re-training updates its statistics itself.
     pub fn corrects(&self) -> bool {
         let frozen = self.method.training().is_none_or(|t| t.batch_norm == BatchNormMode::Frozen);
         self.correction && frozen

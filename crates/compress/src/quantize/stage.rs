@@ -50,9 +50,9 @@ pub struct QuantizeReport {
     pub bits: u8,
     /// K of a layer without a rule of its own.
     pub codebook_size: usize,
-    /// The network as it came; `None` without data.
+    /// Test accuracy before the stage; `None` without data.
     pub baseline: Option<Accuracy>,
-    /// The quantized network; `None` without data.
+    /// Test accuracy of the quantized network; `None` without data.
     #[serde(rename = "final")]
     pub final_accuracy: Option<Accuracy>,
     /// Round by round.
@@ -180,7 +180,7 @@ fn finished(
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct State {
     fingerprint: Fingerprint,
-    /// Accuracy of the network as it came.
+    /// Accuracy of the network before the first round.
     baseline: Option<Accuracy>,
     /// The rounds that are complete.
     rounds: Vec<RoundReport>,
@@ -356,7 +356,7 @@ impl<'a> Run<'a> {
         })
     }
 
-    /// Lets the method fix weights; frozen batch-norm is corrected for the shift, which it cannot follow by itself.
+    /// Lets the method fix weights; corrects frozen batch-norm statistics for the shift, since training does not update them.
     fn share(
         &mut self,
         method: &mut dyn Rounds,

@@ -50,7 +50,7 @@ impl LayerState {
             state.centroids = palette.codebook().to_vec();
             state.codes = palette.codes().to_vec();
             state.fixed = palette.fixed().to_vec();
-            // A cluster with fixed members is fixed; one without members may be either, and no weight can tell.
+            // A cluster with fixed members is fixed; one without members counts as free.
             for (&code, &fixed) in state.codes.iter().zip(&state.fixed) {
                 if fixed {
                     state.cluster_fixed[usize::from(code)] = true;

@@ -26,8 +26,8 @@ pub struct RunOptions<'a> {
     pub run_dir: Option<&'a Path>,
     /// Instruction set.
     pub isa: Isa,
-    /// Teacher of all stages that distil; `None` for the network as it came or, behind a fine-tuning, for the fine-tuned
-    /// one.
+    /// Teacher of all stages that distil; `None` for the network before the job or, behind a `fine-tune` stage, for the
+    /// fine-tuned one.
     pub teacher: Option<&'a Graph>,
     /// Sensitivities measured before, for a budget.
     pub sensitivity: Option<&'a Sensitivity>,

@@ -1,7 +1,7 @@
 //! Budgets: the most accurate network that fits a size, or the smallest that keeps its accuracy.
 //!
-//! Every layer gets a width of its own. How much a narrower width hurts is predicted as a slope times the squared
-//! error of the layer's optimal codebook; the slopes come from measured sensitivities ([`crate::sensitivity()`]). The
+//! Every layer gets a width of its own. The expected rise of the loss at a width is a slope times the squared error of
+//! the layer's optimal codebook; the slopes come from measured sensitivities ([`crate::sensitivity()`]). The
 //! choice itself is made on a validation part of the training images; test images are for the final report alone.
 //! Trials are kept in the stage's directory, and a resumed search goes on from them (docs/budgets.md).
 
@@ -132,7 +132,7 @@ impl Search<'_> {
         let table = match table.map_or_else(|| self.dir.table(), |t| Ok(Some(t.clone())))? {
             Some(table) => table,
             None => {
-                // Nine values: errors large enough to be seen and small enough to be in proportion.
+                // Nine values: errors large enough to measure and small enough for the rise to be proportional to them.
                 let settings = Quantize { bits: 4, codebook_size: Some(9), ..self.settings.clone() };
                 let how = SensitivityOptions { clusters: false, isa: self.context.isa, ..Default::default() };
                 let seed = self.context.seed;
@@ -197,8 +197,8 @@ impl Search<'_> {
         self.dir.add(trial)
     }
 
-    /// The most accurate network within `target` bytes of codes and codebooks: a few ways to spend them are compared
-    /// as they stand, and the best is re-trained.
+    /// The most accurate network within `target` bytes of codes and codebooks: a few allocations are compared without
+    /// re-training, and the best is compressed in full.
     fn for_size(
         mut self,
         target: u64,

@@ -59,7 +59,7 @@ pub(crate) fn widths(graph: &Graph, settings: &Quantize) -> Result<Vec<LayerWidt
             });
             let mut widths: Vec<Width> = Vec::new();
             for width in all {
-                // More bytes that win nothing are no choice.
+                // A width that takes more bytes without a smaller error is left out.
                 if widths.last().is_none_or(|last| width.bytes > last.bytes && width.error < last.error) {
                     widths.push(width);
                 }

@@ -12,7 +12,7 @@ use crate::error::CompressError;
 pub struct TrainingData {
     /// Training images.
     pub train: Split,
-    /// Test images: their accuracy is reported and never read back.
+    /// Test images: their accuracy is reported and never used for a choice.
     pub test: Split,
     /// Preprocessing and augmentation.
     pub transform: Transform,

@@ -57,7 +57,7 @@ pub struct TrainOptions<'a> {
     pub seed: u64,
     /// Instruction set.
     pub isa: Isa,
-    /// Teacher of a distillation; `None` for the network itself, as it came.
+    /// Teacher of a distillation; `None` for the network itself, before the training.
     pub teacher: Option<&'a Graph>,
     /// State of the training when the parameters were saved; default: at its beginning.
     pub resume: Option<Standing>,

@@ -81,7 +81,7 @@ pub struct TrainingSettings {
     pub iter_size: usize,
     /// Outputs with a loss and their weights; none stands for the first output alone.
     pub heads: Vec<Head>,
-    /// Steps between measurements of the test accuracy on the way, which are reported and never read back.
+    /// Steps between measurements of the test accuracy during the training, which are reported and never used for a choice.
     pub test_interval: Option<u64>,
     /// Whether batch-norm uses batch statistics while training, or stays frozen.
     pub batch_norm: BatchNormMode,

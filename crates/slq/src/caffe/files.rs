@@ -9,7 +9,7 @@ use slq_graph::Graph;
 use super::sources::{images_of, transform};
 use crate::Error;
 
-/// Caffe's files of a model: what is written as a caffemodel keeps their layers.
+/// The Caffe files that a model was read from; a caffemodel written from it keeps their layers.
 #[derive(Debug, Clone)]
 pub struct CaffeFiles {
     /// Prototxt, caffemodel and phase of the network.
@@ -20,7 +20,7 @@ pub struct CaffeFiles {
     pub(crate) test: Option<TestNet>,
 }
 
-/// The TEST phase. Large nets should not be held twice: weights that the TRAIN phase has too are left out.
+/// The TEST phase. Weights that the TRAIN phase has too are left out, so that large nets are not held twice.
 #[derive(Debug, Clone)]
 pub(crate) struct TestNet {
     pub(crate) graph: Graph,

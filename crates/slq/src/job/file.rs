@@ -34,9 +34,9 @@ pub struct JobFile {
     pub graph: Option<PathBuf>,
     /// Caffe's solver file, whose net and data are used.
     pub solver: Option<PathBuf>,
-    /// The model whose outputs distillation trains towards; the job's own where there is none.
+    /// The model whose outputs distillation trains towards; without one, see [`Job::teacher`].
     pub teacher: Option<String>,
-    /// Where the results go; the endings name the formats.
+    /// Where the results go; the endings name the formats. The program takes them from its flags, except to resume.
     pub outputs: Vec<PathBuf>,
     /// How the results are written.
     pub save: SaveOptions,

@@ -13,10 +13,10 @@ pub struct Inputs {
     pub data: Option<TrainingData>,
     /// Another model that teaches.
     pub teacher: Option<Model>,
-    /// What a solver file says of the training.
+    /// Settings of the training from a solver file.
     pub training: Option<TrainingSettings>,
     /// The seed that a solver file names.
     pub seed: Option<u64>,
-    /// What a user should know: parts of the files that have no effect here.
+    /// Notes for the user: parts of the files that have no effect here.
     pub notes: Vec<String>,
 }

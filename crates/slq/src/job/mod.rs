@@ -20,7 +20,7 @@ pub use file::{FORMAT, FileOptions, JobFile, RECIPE};
 pub use inputs::Inputs;
 pub use report::{JobReport, Output};
 
-/// A recipe with everything it runs on beside the model.
+/// A recipe with its data, teacher and options; [`Job::run`] takes the model.
 ///
 /// ```no_run
 /// use slq::{Dataset, Job, Model, Quantize, Recipe};
@@ -79,14 +79,15 @@ impl<'a> Job<'a> {
         self
     }
 
-    /// Images with the preprocessing that the job uses as it is.
+    /// Images with their final preprocessing, which the job uses unchanged.
     #[must_use]
     pub fn prepared(mut self, data: Option<&'a TrainingData>) -> Self {
         self.data = data.map(Images::Prepared);
         self
     }
 
-    /// The network whose outputs the stages that distil are trained towards. Default: the model as it came.
+    /// The network whose outputs the stages that distil are trained towards. Default: the model before the job or, behind a
+    /// `fine-tune` stage, the fine-tuned one.
     #[must_use]
     pub fn teacher(mut self, teacher: Option<&'a Model>) -> Self {
         self.teacher = teacher;

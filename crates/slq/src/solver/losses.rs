@@ -1,4 +1,4 @@
-//! Loss layers as heads that training looks at.
+//! Loss layers as heads: the outputs whose losses training minimises.
 
 use std::path::Path;
 
@@ -77,7 +77,7 @@ pub(super) fn heads(
     }
 }
 
-/// Whether `value` is what a softmax over the classes writes.
+/// Whether `value` is the output of a softmax over the classes.
 fn behind_softmax(graph: &Graph, value: &str) -> bool {
     let writes = |n: &&Node| n.outputs.iter().any(|o| o == value);
     graph.nodes.iter().find(writes).is_some_and(|n| n.op == "Softmax")

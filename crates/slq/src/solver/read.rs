@@ -18,7 +18,7 @@ use crate::caffe::{self, CaffeFiles, TestNet, images_of, resolve};
 use crate::dataset::{DataOptions, part};
 use crate::model::Model;
 
-/// What the caller adds to a solver file, or puts in place of its parts.
+/// What the caller adds to a solver file or replaces in it.
 pub struct SolverOptions<'a> {
     /// Weights to start from; default: those that the solver names, or the fillers' numbers.
     pub weights: Option<&'a Path>,
@@ -30,13 +30,13 @@ pub struct SolverOptions<'a> {
     pub seed: u64,
 }
 
-/// How many training images stand in where there is no test data.
+/// Number of training images that are tested where there is no test data.
 const STAND_IN: usize = 1000;
 
 /// A training as Caffe's files describe it.
 #[derive(Debug, Clone)]
 pub struct SolverJob {
-    /// What the solver file says.
+    /// The settings of the solver file.
     pub solver: SolverSettings,
     /// The net in its TRAIN phase; saved, it has the form of its TEST phase.
     pub model: Model,
@@ -48,7 +48,7 @@ pub struct SolverJob {
     pub seed: u64,
     /// The files of the TRAIN phase.
     pub source: Source,
-    /// What a user should know: parts of the files that have no effect here.
+    /// Notes for the user: parts of the files that have no effect here.
     pub notes: Vec<String>,
 }
 
@@ -171,7 +171,7 @@ fn limited(
     Ok(if asked < images.len() { images.subset(&format!(":{asked}"))? } else { images })
 }
 
-/// What the TEST phase is looked for with.
+/// Inputs of the search for the TEST phase.
 struct TestHalf<'a> {
     path: &'a Path,
     solver: &'a SolverSettings,

@@ -1,4 +1,4 @@
-//! A solver's settings as those of our training.
+//! A solver's settings as [`TrainingSettings`].
 
 use slq_caffe::{LrPolicy, Regularization, SolverKind, SolverSettings};
 use slq_compress::{Length, TrainingSettings};
@@ -52,7 +52,7 @@ fn policy(solver: &SolverSettings) -> LearningRate {
         LrPolicy::Sigmoid { gamma, stepsize } => {
             LearningRate::Sigmoid { gamma: wide(*gamma), stepsize: *stepsize as u64 }
         }
-        // `Fixed`; a policy that the reader does not know does not come out of it.
+        // `Fixed`; the reader refuses policies that it does not know.
         _ => LearningRate::Fixed,
     }
 }

@@ -17,7 +17,7 @@ pub struct Snapshots {
     prefix: PathBuf,
     /// Iterations between snapshots.
     pub every: Option<u64>,
-    /// Whether there is one at the end.
+    /// Whether one is written at the end.
     pub at_end: bool,
     legacy_blobs: bool,
     written: Vec<PathBuf>,
@@ -77,7 +77,7 @@ impl Snapshots {
     }
 }
 
-/// Where the training of `job` stood when `state` was written.
+/// The state that the training of `job` had when `state` was written.
 ///
 /// # Errors
 /// [`Error::Caffe`] for a state of another net; [`Error::File`] for one of another solver type, or from beyond

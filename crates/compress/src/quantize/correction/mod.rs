@@ -17,7 +17,7 @@ pub(crate) type NewValues = (String, Vec<f32>);
 /// A layer and its weights before and after.
 pub(crate) type Moved<'a> = (&'a Layer, Cow<'a, [f32]>, Cow<'a, [f32]>);
 
-/// What a layer's outputs differ by once its weights are shared.
+/// Expected change of a layer's output statistics once its weights are quantized.
 struct Shift {
     /// Change of each output channel's mean.
     mean: Vec<f64>,
@@ -25,9 +25,9 @@ struct Shift {
     spread: Vec<f64>,
 }
 
-/// What has to move behind layers whose weights moved: running mean and variance of the batch-norm that alone reads
-/// a layer's output, else its bias (Nagel et al., ICCV 2019, section 4.2). Nothing for layers of whose input nothing is
-/// known, or whose weight, bias or statistics other nodes read too.
+/// New values for the parameters behind layers whose weights changed: running mean and variance of the batch-norm that alone
+/// reads a layer's output, else the layer's bias (Nagel et al., ICCV 2019, section 4.2). None for layers whose input
+/// statistics are unknown, or whose weight, bias or statistics other nodes read too.
 pub(crate) fn corrections<'a>(graph: &Graph, moved: impl IntoIterator<Item = Moved<'a>>) -> Vec<NewValues> {
     let (known, reads) = (moments(graph), graph.reads());
     moved.into_iter().flat_map(|moved| change(graph, &moved, &known, &reads)).collect()
@@ -81,13 +81,13 @@ fn change(
     }
 }
 
-/// What the outputs of a `Conv` or `Gemm` change by: the change of each channel's weights times the means of what they
-/// meet, and the ratio of the variances that they pass on, neighbouring pixels taken as independent.
+/// Expected change of the outputs of a `Conv` or `Gemm`: of each channel's mean, the change of its weights times the means of
+/// their inputs; of its variance, the ratio of new to old, neighbouring pixels taken as independent.
 fn shift(graph: &Graph, node: &Node, moved: &Moved<'_>, input: &Moments) -> Option<Shift> {
     let (layer, before, after) = moved;
     let tensor = &graph.weights.get(&layer.weight)?.tensor;
     ([before.len(), after.len()] == [tensor.len(); 2]).then_some(())?;
-    // Output channels, inputs that each meets, weights to an input; where a weight lies and which input it meets.
+    // Output channels, inputs of each, weights for an input; groups, and whether the matrix is stored inputs first.
     let (outputs, inputs, run, groups, transposed) = match (node.op.as_str(), tensor.shape()) {
         ("Conv", &[outputs, inputs, ref kernel @ ..]) => {
             let groups = usize::try_from(node.int("group", 1)).ok().filter(|&g| g > 0 && outputs % g == 0)?;

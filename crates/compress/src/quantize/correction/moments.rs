@@ -1,4 +1,4 @@
-//! What batch-norm says of activations: mean and variance of every channel, without data.
+//! Mean and variance of every activation channel, estimated from batch-norm parameters without data.
 
 use std::collections::HashMap;
 use std::f64::consts::{PI, SQRT_2};
@@ -15,7 +15,7 @@ pub(super) struct Moments {
 /// The moments of every value of `graph` that follow from the batch-norms in front of it: behind one, a channel is
 /// taken for Gaussian with mean beta and deviation |gamma|, and followed through rectifiers, sums, joins and pools to
 /// the layers that read it (Nagel et al., ICCV 2019, sections 4.1.2 and 4.2). Summands count as independent; values
-/// that nothing is known of have no entry.
+/// whose moments are unknown have no entry.
 pub(super) fn moments(graph: &Graph) -> HashMap<&str, Moments> {
     let mut known: HashMap<&str, Moments> = HashMap::new();
     for node in graph.nodes.iter().filter(|n| n.domain.is_empty()) {
@@ -65,7 +65,8 @@ fn behind(graph: &Graph, node: &Node, known: &HashMap<&str, Moments>) -> Option<
             }
             Some(joined)
         }
-        // An average keeps the mean; how much of the variance, the correlation of neighbours decides.
+        // An average keeps the mean. It keeps more or less of the variance, depending on the correlation of neighbours,
+        // which is unknown: all of it is taken.
         "AveragePool" | "GlobalAveragePool" | "Flatten" | "Reshape" | "Identity" | "Dropout" => {
             input(0).cloned()
         }

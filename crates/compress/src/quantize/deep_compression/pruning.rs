@@ -21,7 +21,7 @@ impl Scored {
         Self { values, pruned: pruned(graph, layer, continued) }
     }
 
-    /// What keeps a weight: the smallest scores are pruned first. Pruned weights have the lowest score of all.
+    /// Scores of the weights: the smallest are pruned first. Pruned weights have the lowest score of all.
     fn scores(&self, by: PruneRule) -> Vec<f32> {
         let mut scores: Vec<f32> = match by {
             PruneRule::Magnitude | PruneRule::Layer => self.values.iter().map(|v| v.abs()).collect(),

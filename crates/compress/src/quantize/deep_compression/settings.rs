@@ -10,7 +10,8 @@ use crate::train::{Length, TrainingSettings};
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum PruneRule {
-    /// The smallest share in what is left of their layer's energy, over all layers (Lee et al., ICLR 2021).
+    /// The smallest layer-adaptive magnitude over all layers: the square of a weight over the sum of squares of those in its
+    /// layer that are not smaller (LAMP; Lee et al., ICLR 2021).
     Lamp,
     /// The smallest magnitude over all layers.
     Magnitude,

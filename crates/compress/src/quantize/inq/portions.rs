@@ -31,7 +31,7 @@ pub(crate) fn check_portions(portions: &[f64]) -> Result<(), CompressError> {
     Ok(())
 }
 
-/// Weights that are fixed once `portion` of `count` is.
+/// Number of fixed weights at the cumulative `portion` of `count` weights.
 pub(crate) fn count(portion: f64, count: usize) -> usize {
     ((portion * count as f64).round() as usize).min(count)
 }

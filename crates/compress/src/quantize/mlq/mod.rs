@@ -1,7 +1,7 @@
 //! MLQ: multiple-level quantization (arXiv 1803.03289, section 3.3 and following).
 //!
 //! The partition works on two levels. Width: the outer clusters of a layer are fixed before the one at zero. Depth:
-//! a few layers at a time are advanced by one level while the rest of the network re-trains to make up for it.
+//! a few layers at a time are advanced by one level while the rest of the network is re-trained to compensate.
 //! Clusters and weight sharing are SLQ's; MLQ adds [`levels`] (the level of each layer, and which layers are next) and
 //! [`rank`] (the order of layers).
 
@@ -47,7 +47,7 @@ impl Mlq {
         Ok(Self { settings: settings.clone(), seed, layers, schedule, size, levels })
     }
 
-    /// The layer's clusters when the next level's are chosen and nothing is fixed yet.
+    /// The layer clustered for its next level, before any further cluster is fixed.
     fn clustered(
         &self,
         graph: &Graph,

@@ -12,12 +12,12 @@ use crate::train::TrainingSettings;
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum LayerOrder {
-    /// Measured: the rise of the calibration loss when the layer alone is quantized, largest first (paper, section 3.3).
+    /// Measured: the rise of the loss on held-out images when the layer alone is quantized, largest first (paper, section 3.3).
     Loss,
     /// A bound on the change of the outputs: the spectral norm of the layer's change times the norms downstream,
     /// largest first.
     Lipschitz,
-    /// The number of weights, smallest first: what is left free for longest is the layer with the most room.
+    /// The number of weights, smallest first: large layers stay free longest and can compensate for the others.
     Size,
 }
 
@@ -98,7 +98,7 @@ impl MlqSettings {
     pub(crate) fn check(&self) -> Result<(), CompressError> {
         check_clustering(&self.clustering(0))?;
         if self.layers_per_step == 0 {
-            let reason = "0 layers a step would never end".into();
+            let reason = "give at least 1 layer".into();
             return Err(CompressError::Setting { name: "layers-per-step", reason });
         }
         self.training.check()

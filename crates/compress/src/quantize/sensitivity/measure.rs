@@ -1,4 +1,4 @@
-//! Rises of the loss: by trying, and by gradients.
+//! Rises of the loss: measured, and estimated from gradients.
 
 use serde::{Deserialize, Serialize};
 use slq_engine::Executor;
@@ -30,7 +30,7 @@ mod finite_or_null {
     }
 }
 
-/// Batches before a test may end early: fewer give no error bar worth the name.
+/// Batches before a test may end early: fewer give no usable standard error.
 const FEWEST: usize = 4;
 
 /// The loss of the unchanged network on every batch.
@@ -52,8 +52,8 @@ pub(crate) fn base_losses(executor: &mut dyn Executor, held_out: &HeldOut) -> Re
     Ok(Base { losses: losses.collect::<Result<_, CompressError>>()? })
 }
 
-/// The mean rise over `base` of the executor's network as it stands, and the images it took: batch after batch until
-/// the error bar is below `tolerance` times the rise (or times a thousandth of the loss, where that is more).
+/// The mean rise over `base` of the executor's network as it stands, and the number of images used: batch after batch until
+/// the standard error is below `tolerance` times the rise (or times a thousandth of the loss, where that is more).
 pub(crate) fn measure(
     executor: &mut dyn Executor,
     held_out: &HeldOut,
@@ -81,7 +81,7 @@ pub(crate) struct LayerEstimates {
 }
 
 /// For every layer and cluster the rise to second order, g d + m g^2 d^2 / 2 for a batch of m images with mean
-/// gradient g and change d; the error bar is that of the mean over batches.
+/// gradient g and change d; the standard error is that of the mean over batches.
 pub(crate) fn estimate(
     executor: &mut dyn Executor,
     held_out: &HeldOut,

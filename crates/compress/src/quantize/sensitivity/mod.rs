@@ -1,8 +1,8 @@
 //! How much the loss rises when a cluster, or a layer, is quantized: measured and estimated, layer by layer.
 //!
-//! Both figures come with an error bar, from the spread over batches of held-out images: the measured rise is a
-//! mean of differences on the same images, which is why a few hundred of them suffice, and a test ends as soon as
-//! its error bar is small. The estimate is the expansion of the loss to second order, g d + F d^2 / 2 summed over the
+//! Both figures come with a standard error, from the spread over batches of held-out images: the measured rise is a
+//! mean of differences on the same images, so that a few hundred of them suffice, and a test ends as soon as its
+//! standard error is small. The estimate is the expansion of the loss to second order, g d + F d^2 / 2 summed over the
 //! cluster, with the Fisher diagonal F for the Hessian; all clusters' estimates cost one pass of gradients.
 
 mod measure;
@@ -74,7 +74,7 @@ pub struct Sensitivity {
 pub struct SensitivityOptions {
     /// Test every cluster, not only whole layers.
     pub clusters: bool,
-    /// A test ends when its error bar falls below this share of the rise, or of a thousandth of the loss where that is
+    /// A test ends when its standard error is below this share of the rise, or of a thousandth of the loss where that is
     /// more; 0 uses all images.
     pub tolerance: f64,
     /// Instruction set.

@@ -1,7 +1,7 @@
 //! SLQ: single-level quantization (arXiv 1803.03289, section 3).
 //!
-//! Each round clusters the weights of every layer, chooses clusters, and fixes their weights to the centroids;
-//! what is still free is re-trained to make up for it. [`partition`] chooses which clusters are fixed now.
+//! Each round clusters the weights of every layer, chooses clusters, and fixes their weights to the centroids; the
+//! parameters that are still free are re-trained to compensate. [`partition`] chooses which clusters are fixed now.
 
 mod partition;
 mod settings;

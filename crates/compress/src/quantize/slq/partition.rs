@@ -99,7 +99,7 @@ fn estimated_rise(
     let mut gradient: Vec<Vec<f64>> = states.iter().map(|s| vec![0.0; s.values.len()]).collect();
     let mut fisher = gradient.clone();
     let mut total = 0.0;
-    // Masked weights have no gradient to offer while they are fixed; the free ones are all that is asked for.
+    // A layer whose clusters are all fixed has none to rank.
     held_out.for_each_gradient(context.executor, |executor, images| {
         let n = images as f64;
         total += n;

@@ -12,13 +12,13 @@ use crate::train::TrainingSettings;
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum PartitionRule {
-    /// Measured: clusters whose quantization raises the calibration loss most go first (paper, section 3.2).
+    /// Measured: clusters whose quantization raises the loss on held-out images most go first (paper, section 3.2).
     Loss,
     /// The same rise, estimated to second order from gradients.
     Taylor,
     /// The published program's order: zero first, then the ladder from the largest magnitude down.
     Magnitude,
-    /// `Magnitude` backwards: the control that should lose.
+    /// `Magnitude` backwards: a control that should do worse.
     Reversed,
 }
 
