@@ -1,10 +1,12 @@
 //! The shape of each operator's outputs.
 
-use super::LARGEST_VALUE;
 use crate::error::GraphError;
 use crate::node::Node;
 use crate::op::{Op, PadMode, Padding, Window};
 use crate::tensor::element_count;
+
+/// Most elements that a value may have.
+pub const LARGEST_VALUE: usize = 1 << 40;
 
 struct Rule<'a> {
     node: &'a Node,

@@ -1,4 +1,11 @@
-//! Codes of 1 to 8 bits without gaps: code `i` takes bits `i * bits ..` of the bytes, lowest bit first.
+//! Codes of 1 to 8 bits, packed without gaps.
+//!
+//! There are two bit orders: [`pack`] puts code `i` at bits `i * bits ..`, lowest bit first; [`pack_rows`] fills rows
+//! of eight codes, most significant bit first, as the palettized ONNX layout needs them.
+
+mod rows;
+
+pub use rows::{pack_rows, rows_len, unpack_rows};
 
 use crate::PackError;
 
@@ -23,10 +30,7 @@ pub fn packed_len(count: usize, bits: u32) -> Result<usize, PackError> {
 /// A width outside 1 to 8, or a code that does not fit it.
 pub fn pack(codes: &[u8], bits: u32) -> Result<Vec<u8>, PackError> {
     let len = packed_len(codes.len(), bits)?;
-    if codes.iter().fold(0, |all, code| all | code) >> (bits - 1) > 1 {
-        let index = codes.iter().position(|code| code >> (bits - 1) > 1).unwrap_or_default();
-        return Err(PackError::CodeTooLarge { index, code: codes[index].into(), bits });
-    }
+    check_codes(codes, bits)?;
     let mut bytes = vec![0u8; len];
     let mut codes = codes.chunks_exact(8);
     let mut at = 0;
@@ -43,6 +47,15 @@ pub fn pack(codes: &[u8], bits: u32) -> Result<Vec<u8>, PackError> {
     let left = len - at;
     bytes[at..].copy_from_slice(&rest[..left]);
     Ok(bytes)
+}
+
+/// Refuses a code that does not fit `bits` bits, of which there are 1 to 8.
+fn check_codes(codes: &[u8], bits: u32) -> Result<(), PackError> {
+    if codes.iter().fold(0, |all, code| all | code) >> (bits - 1) > 1 {
+        let index = codes.iter().position(|code| code >> (bits - 1) > 1).unwrap_or_default();
+        return Err(PackError::CodeTooLarge { index, code: codes[index].into(), bits });
+    }
+    Ok(())
 }
 
 /// The `count` codes of `bits` bits each that [`pack`] packed.

@@ -1,19 +1,18 @@
-//! Batch-norm folded into the layer in front of it.
+//! Batch-norm folded into the layer before it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::graph::{Graph, Weight};
 use crate::node::{Attribute, Node};
 use crate::tensor::{Tensor, element_count};
 
 /// Folds each `BatchNormalization` with constant statistics into the `Conv`, `ConvTranspose` or `Gemm` whose
-/// output it alone reads: weights and biases are scaled, the node goes. Returns how many.
+/// output it alone reads: weights and biases are scaled, the node goes, and so do its parameters unless another node
+/// reads them. Returns how many nodes went.
 ///
 /// For inference only. A layer is left alone when its weight carries a palette (scaling each channel would take
-/// the weights off their codebook) or when another node reads its weight or bias. Computed in 64-bit floats.
-/// Weights that are no longer read stay until
-/// [`prune_unused_weights`](super::prune_unused_weights).
-pub fn fold_batchnorm(graph: &mut Graph) -> usize {
+/// the values off their codebook) or when another node reads its weight or bias. Computed in 64-bit floats.
+pub fn fold_batch_norms(graph: &mut Graph) -> usize {
     // The counts of before: the graph changes meanwhile.
     let reads: HashMap<String, usize> = graph.reads().into_iter().map(|(v, n)| (v.to_string(), n)).collect();
     let mut writers: HashMap<String, usize> = HashMap::new();
@@ -33,8 +32,26 @@ pub fn fold_batchnorm(graph: &mut Graph) -> usize {
             *gone = true;
         }
     }
-    let mut removed = gone.iter();
-    graph.nodes.retain(|_| !removed.next().is_some_and(|&g| g));
+    remove(graph, &gone)
+}
+
+/// Removes the batch-norms marked in `gone`, and those of their parameters that nothing reads any more.
+fn remove(graph: &mut Graph, gone: &[bool]) -> usize {
+    let (mut parameters, mut at) = (HashSet::new(), 0);
+    graph.nodes.retain(|node| {
+        let goes = gone[at];
+        at += 1;
+        if goes {
+            parameters.extend(node.inputs.iter().skip(1).cloned());
+        }
+        !goes
+    });
+    if !graph.nodes.iter().any(Node::may_hold_subgraph) {
+        let reads = graph.reads();
+        parameters.retain(|name| !reads.contains_key(name.as_str()));
+        graph.weights.retain(|name, _| !parameters.contains(name));
+        graph.inputs.retain(|input| !parameters.contains(&input.name));
+    }
     gone.iter().filter(|&&g| g).count()
 }
 
@@ -243,8 +260,9 @@ mod tests {
         for (mut graph, inputs, entry) in cases {
             let x: Vec<f32> = (0..inputs).map(|i| 1.0 - 0.37 * i as f32).collect();
             let before = run(&graph, &x, &entry);
-            assert_eq!(fold_batchnorm(&mut graph), 1, "{:?}", graph.nodes[0]);
+            assert_eq!(fold_batch_norms(&mut graph), 1, "{:?}", graph.nodes[0]);
             assert_eq!((graph.nodes.len(), graph.nodes[0].outputs[0].as_str()), (1, "y"));
+            assert!(!["g", "b", "m", "v"].iter().any(|n| graph.weights.contains_key(*n)), "parameters stay");
             for (a, b) in before.iter().zip(run(&graph, &x, &entry)) {
                 assert!((a - b).abs() < 1e-6, "{a} {b}: {:?}", graph.nodes[0]);
             }
@@ -263,7 +281,7 @@ mod tests {
         read_twice.nodes.push(Node::new("k", "Add", &["y", "h"], &["z"]));
         for mut graph in [palettized, shared, read_twice] {
             let before = graph.clone();
-            assert_eq!(fold_batchnorm(&mut graph), 0);
+            assert_eq!(fold_batch_norms(&mut graph), 0);
             assert_eq!(graph, before);
         }
     }
