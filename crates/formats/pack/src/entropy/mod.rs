@@ -1,0 +1,2 @@
+pub(crate) mod ans;
+pub(crate) mod frequencies;
