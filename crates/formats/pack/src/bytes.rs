@@ -249,7 +249,10 @@ mod tests {
     #[test]
     fn what_is_too_long_or_too_short_is_named() {
         let text = |r: Result<u64, SlqError>| r.unwrap_err().to_string();
-        assert_eq!(text(Input::new(&[0x80], "s").number()), "s, offset 1: 1 more bytes are needed, 0 are left");
+        assert_eq!(
+            text(Input::new(&[0x80], "s").number()),
+            "s, offset 1: 1 more bytes are needed, 0 are left"
+        );
         assert_eq!(text(Input::new(&[0xff; 10], "s").number()), "s, offset 0: a number exceeds its field");
         let mut count = Input::new(&[5, 0, 0], "s");
         let message = count.count("nodes", 1).unwrap_err().to_string();

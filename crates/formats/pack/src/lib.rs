@@ -8,3 +8,8 @@ mod header;
 pub use error::{Fault, Place, SlqError};
 /// bound
 pub const MAX_EXPANSION: u64 = 1024;
+
+mod codebook;
+mod network;
+mod planes;
+pub use network::{Form, WeightInfo};

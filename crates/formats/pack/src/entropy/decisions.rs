@@ -35,7 +35,8 @@ impl EntropyModel<PRECISION> for One {
 impl EncoderModel<PRECISION> for One {
     #[inline(always)]
     fn left_cumulative_and_probability(&self, symbol: impl Borrow<bool>) -> Option<(u32, NonZeroU32)> {
-        let (start, length) = if *symbol.borrow() { (0, self.0) } else { (self.0, (1 << PRECISION) - self.0) };
+        let (start, length) =
+            if *symbol.borrow() { (0, self.0) } else { (self.0, (1 << PRECISION) - self.0) };
         Some((start, NonZeroU32::new(length)?))
     }
 }

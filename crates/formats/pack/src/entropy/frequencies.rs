@@ -9,8 +9,8 @@ use crate::error::{Fault, SlqError};
 
 /// 65536 * 2^(i / 16).
 const SIXTEENTHS: [u64; 16] = [
-    65536, 68438, 71468, 74632, 77936, 81386, 84990, 88752, 92682, 96785, 101070, 105545, 110218, 115098, 120194,
-    125515,
+    65536, 68438, 71468, 74632, 77936, 81386, 84990, 88752, 92682, 96785, 101070, 105545, 110218, 115098,
+    120194, 125515,
 ];
 /// The highest octave of a level.
 const OCTAVES: u32 = 16;
@@ -116,7 +116,8 @@ impl Frequencies {
             let step = read_rice(&mut bits, rice).ok_or_else(|| bad("ends early"))?;
             previous += i64::from(step >> 1) ^ -i64::from(step & 1);
             let most = (OCTAVES << shift) + 1;
-            *level = u32::try_from(previous).ok().filter(|&l| l <= most).ok_or_else(|| bad("leaves its scale"))?;
+            *level =
+                u32::try_from(previous).ok().filter(|&l| l <= most).ok_or_else(|| bad("leaves its scale"))?;
         }
         let used = bits.end().ok_or_else(|| bad("has bits after its end"))?;
         input.take(used)?;
@@ -223,7 +224,10 @@ mod tests {
         for x in (1..2000).chain([1 << 31, 1 << 32, 123_456_789_012, u64::MAX]) {
             let expected = (x as f64).log2();
             let found = log2_fixed(x) as f64 / 65536.0;
-            assert!(found <= expected + 1e-9 && found > expected - 1e-4, "log2({x}) is {expected}, not {found}");
+            assert!(
+                found <= expected + 1e-9 && found > expected - 1e-4,
+                "log2({x}) is {expected}, not {found}"
+            );
         }
     }
 
