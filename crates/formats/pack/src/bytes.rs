@@ -43,8 +43,25 @@ impl<'a> Input<'a> {
 
     /// An error at position `at`.
     pub fn fail_at(&self, at: usize, fault: Fault) -> SlqError {
-        let place = Place { section: self.section.into(), offset: at as u64 };
+        let place = Place { offset: at as u64, ..self.place() };
         SlqError::Malformed { place, fault }
+    }
+
+    /// The current position.
+    pub fn place(&self) -> Place {
+        Place { section: self.section.into(), offset: self.at as u64 }
+    }
+
+    /// All of the section, read or not.
+    pub fn whole(&self) -> &'a [u8] {
+        self.bytes
+    }
+
+    /// Passes over `count` bytes and says where they are.
+    pub fn skip(&mut self, count: usize) -> Result<std::ops::Range<usize>, SlqError> {
+        let start = self.at;
+        self.take(count)?;
+        Ok(start..self.at)
     }
 
     /// Bytes read so far.

@@ -118,8 +118,9 @@ pub(crate) fn read(input: &mut Input<'_>, groups: usize, k: usize) -> Result<Vec
 }
 
 fn read_sorted(input: &mut Input<'_>, groups: usize, k: usize) -> Result<Vec<f32>, SlqError> {
-    let firsts = Stream::read(input, groups, CLASSES)?.decode_all(source(1))?;
-    let gaps = Stream::read(input, groups.saturating_mul(k - 1), CLASSES)?.decode_all(source(k - 1))?;
+    let firsts = Stream::read(input, groups, CLASSES)?.decode_all(input.whole(), source(1))?;
+    let gaps = Stream::read(input, groups.saturating_mul(k - 1), CLASSES)?
+        .decode_all(input.whole(), source(k - 1))?;
     let mut rest = input.clone();
     let mut bits = BitReader::new(rest.take(rest.left())?);
     let short = || input.fail(Fault::Ends { needed: 1, left: 0 });

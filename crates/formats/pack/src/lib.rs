@@ -13,3 +13,6 @@ mod codebook;
 mod network;
 mod planes;
 pub use network::{Form, WeightInfo};
+mod order;
+mod rounding;
+pub use rounding::{FloatStorage, RoundingError};

@@ -132,7 +132,7 @@ mod tests {
         let mut input = Input::new(bytes, "s");
         let stream = Stream::read(&mut input, count, alphabet)?;
         input.finish()?;
-        stream.decode_all(source)
+        stream.decode_all(bytes, source)
     }
 
     fn matrix(row: usize) -> Source<'static> {
@@ -159,7 +159,7 @@ mod tests {
         let stream = Stream::read(&mut input, symbols.len(), 6).unwrap();
         assert_eq!((stream.blocks(), stream.range(2)), (3, 2 * BLOCK..symbols.len()));
         let mut out = vec![0; 77];
-        stream.decode(2, matrix(100), &mut out).unwrap();
+        stream.decode(&draft.plain, 2, matrix(100), &mut out).unwrap();
         assert_eq!(out, symbols[2 * BLOCK..]);
         assert_eq!(decode(&draft.plain, symbols.len(), 6, matrix(100)).unwrap(), symbols);
         let long = skewed(ADAPTIVE_BLOCK + 5, 3);

@@ -9,7 +9,7 @@ use super::frequencies::Frequencies;
 use super::planes::PlaneModel;
 use super::tree::Tree;
 use crate::bytes::Input;
-use crate::error::{Fault, SlqError};
+use crate::error::{Fault, Place, SlqError};
 
 /// Symbols of a block of the packed and the static method.
 pub(crate) const BLOCK: usize = 1 << 18;
@@ -94,20 +94,22 @@ enum Method {
 }
 
 /// A sequence of symbols that has been found but not decoded.
-pub(crate) struct Stream<'a> {
+///
+/// Its bytes stay where they are; decoding takes the section that the stream was found in.
+pub(crate) struct Stream {
     symbols: usize,
     alphabet: usize,
     method: Method,
     block: usize,
-    /// Bytes of each lane of each block.
-    lanes: Vec<&'a [u8]>,
-    /// At the first byte behind the method, for errors.
-    place: Input<'a>,
+    /// Where each lane of each block lies in the section.
+    lanes: Vec<Range<usize>>,
+    /// The first byte behind the method, for errors.
+    place: Place,
 }
 
-impl<'a> Stream<'a> {
+impl Stream {
     /// Finds a stream of `symbols` symbols of an alphabet of 1 to 256.
-    pub fn read(input: &mut Input<'a>, symbols: usize, alphabet: usize) -> Result<Self, SlqError> {
+    pub fn read(input: &mut Input<'_>, symbols: usize, alphabet: usize) -> Result<Self, SlqError> {
         let at = input.position();
         let (method, block, per_block) = match input.byte()? {
             PACKED => (Method::Packed, BLOCK, 1),
@@ -119,12 +121,12 @@ impl<'a> Stream<'a> {
             ADAPTIVE => (Method::Adaptive(Setup::read(input)?), ADAPTIVE_BLOCK, 1),
             tag => return Err(input.fail_at(at, Fault::Tag { what: "method", value: tag.into() })),
         };
-        let place = input.clone();
+        let place = input.place();
         let blocks = symbols.div_ceil(block);
         let mut stream = Self { symbols, alphabet, method, block, lanes: Vec::new(), place };
         if let Method::Packed = stream.method {
             stream.lanes = (0..blocks)
-                .map(|b| input.take(packed_bytes(stream.range(b).len(), alphabet)))
+                .map(|b| input.skip(packed_bytes(stream.range(b).len(), alphabet)))
                 .collect::<Result<_, _>>()?;
             return Ok(stream);
         }
@@ -134,7 +136,7 @@ impl<'a> Stream<'a> {
             return Err(input.fail(Fault::Ends { needed: count, left: input.left() as u64 }));
         }
         let lengths: Vec<usize> = (0..count).map(|_| input.size()).collect::<Result<_, _>>()?;
-        stream.lanes = lengths.into_iter().map(|length| input.take(length)).collect::<Result<_, _>>()?;
+        stream.lanes = lengths.into_iter().map(|length| input.skip(length)).collect::<Result<_, _>>()?;
         Ok(stream)
     }
 
@@ -159,35 +161,32 @@ impl<'a> Stream<'a> {
         matches!(self.method, Method::Adaptive(_))
     }
 
-    /// Decodes a block into `out`, which has its length.
-    pub fn decode(&self, block: usize, source: Source<'_>, out: &mut [u8]) -> Result<(), SlqError> {
-        let fail = |fault| Err(self.place.fail(fault));
+    /// Decodes a block into `out`, which has its length. `section` is what the stream was found in.
+    pub fn decode(
+        &self,
+        section: &[u8],
+        block: usize,
+        source: Source<'_>,
+        out: &mut [u8],
+    ) -> Result<(), SlqError> {
+        let fail = |fault| Err(SlqError::Malformed { place: self.place.clone(), fault });
+        let lane = |i: usize| {
+            let range = self.lanes.get(i).cloned().unwrap_or_default();
+            section.get(range).unwrap_or_default()
+        };
+        let bits = bits(self.alphabet);
         let right = match &self.method {
-            Method::Packed => {
-                let lane = self.lanes.get(block).copied().unwrap_or_default();
-                match slq_codebook::unpack(lane, bits(self.alphabet), out.len()) {
-                    Ok(symbols) => {
-                        out.copy_from_slice(&symbols);
-                        true
-                    }
-                    Err(_) => false,
-                }
-            }
+            Method::Packed => slq_codebook::unpack(lane(block), bits, out.len())
+                .map(|symbols| out.copy_from_slice(&symbols))
+                .is_ok(),
             Method::Static { table, lanes } => {
-                let first = block * lanes;
-                table.decode(self.lanes.get(first..first + lanes).unwrap_or_default(), out)
+                let lanes: Vec<&[u8]> = (block * lanes..(block + 1) * lanes).map(lane).collect();
+                table.decode(&lanes, out)
             }
-            Method::Adaptive(setup) => {
-                let lane = self.lanes.get(block).copied().unwrap_or_default();
-                match Player::new(lane) {
-                    Some(mut player) => {
-                        let start = self.range(block).start;
-                        setup.run(source, bits(self.alphabet), start, out, &mut player);
-                        player.is_done()
-                    }
-                    None => false,
-                }
-            }
+            Method::Adaptive(setup) => Player::new(lane(block)).is_some_and(|mut player| {
+                setup.run(source, bits, self.range(block).start, out, &mut player);
+                player.is_done()
+            }),
         };
         if !right {
             return fail(Fault::StreamEnd);
@@ -200,10 +199,10 @@ impl<'a> Stream<'a> {
     }
 
     /// All symbols.
-    pub fn decode_all(&self, source: Source<'_>) -> Result<Vec<u8>, SlqError> {
+    pub fn decode_all(&self, section: &[u8], source: Source<'_>) -> Result<Vec<u8>, SlqError> {
         let mut symbols = vec![0; self.symbols];
         for (block, out) in symbols.chunks_mut(self.block).enumerate() {
-            self.decode(block, source, out)?;
+            self.decode(section, block, source, out)?;
         }
         Ok(symbols)
     }

@@ -6,44 +6,29 @@ use slq_graph::{Attribute, Dim, Graph, Metadata, Node, Tensor, TrainingRates, Va
 
 use super::words::KNOWN;
 use super::{Form, Network, WeightInfo, cost, deflate, flag};
+use crate::MAX_EXPANSION;
 use crate::bytes::Input;
 use crate::error::{Fault, SlqError};
 use crate::planes;
 
-/// Decodes a section; `name` stands for it in errors, `limit` is the most memory that its content may take.
-pub(crate) fn decode(section: &[u8], name: &str, limit: u64) -> Result<Network, SlqError> {
+/// Decodes a section of a file of `file` bytes; `name` stands for the section in errors.
+pub(crate) fn decode(section: &[u8], name: &str, file: u64) -> Result<Network, SlqError> {
+    let limit = file.saturating_mul(MAX_EXPANSION);
     let bytes = deflate::unpack(section, name, limit)?;
-    let mut reader = Decoder {
-        input: Input::new(&bytes, name),
-        texts: Vec::new(),
-        memory: Memory { used: 2 * bytes.len() as u64, limit },
-    };
+    let mut reader =
+        Decoder { input: Input::new(&bytes, name), texts: Vec::new(), memory: 2 * bytes.len() as u64, file };
     let network = reader.network()?;
     reader.input.finish()?;
-    Ok(Network { memory: reader.memory.used, ..network })
-}
-
-/// Counts what the content takes, so that a few bytes cannot ask for much.
-struct Memory {
-    used: u64,
-    limit: u64,
-}
-
-impl Memory {
-    fn take(&mut self, bytes: u64) -> Result<(), Fault> {
-        self.used = self.used.saturating_add(bytes);
-        if self.used > self.limit {
-            return Err(Fault::Count { what: "bytes of memory", count: self.used, limit: self.limit });
-        }
-        Ok(())
-    }
+    Ok(Network { memory: reader.memory, ..network })
 }
 
 struct Decoder<'a> {
     input: Input<'a>,
     /// Texts that have appeared, beside the known ones.
     texts: Vec<&'a str>,
-    memory: Memory,
+    /// Bytes of memory that the content takes so far, counted before they are taken.
+    memory: u64,
+    file: u64,
 }
 
 /// Names of the values that nodes may read.
@@ -71,7 +56,12 @@ impl Decoder<'_> {
     }
 
     fn charge(&mut self, bytes: u64) -> Result<(), SlqError> {
-        self.memory.take(bytes).map_err(|fault| self.input.fail(fault))
+        self.memory = self.memory.saturating_add(bytes);
+        if self.memory > self.file.saturating_mul(MAX_EXPANSION) {
+            let (file, declared) = (self.file, self.memory);
+            return Err(SlqError::Expansion { file, declared, limit: MAX_EXPANSION });
+        }
+        Ok(())
     }
 
     /// A count of items of at least `least` bytes, and the items.
@@ -133,11 +123,10 @@ impl Decoder<'_> {
             this.charge(cost::ENTRY)?;
             let name = this.text()?;
             let dtype = this.dtype()?;
-            let at = this.input.clone();
             let shape = match this.input.size()?.checked_sub(1) {
                 None => None,
                 Some(rank) => {
-                    this.dimensions(rank).map_err(|fault| at.fail(fault))?;
+                    this.dimensions(rank)?;
                     Some((0..rank).map(|_| this.dim()).collect::<Result<_, _>>()?)
                 }
             };
@@ -146,12 +135,13 @@ impl Decoder<'_> {
     }
 
     /// Room for `rank` dimensions, each of at least one byte.
-    fn dimensions(&mut self, rank: usize) -> Result<(), Fault> {
+    fn dimensions(&mut self, rank: usize) -> Result<(), SlqError> {
         let left = self.input.left();
         if rank > left {
-            return Err(Fault::Count { what: "dimensions", count: rank as u64, limit: left as u64 });
+            let fault = Fault::Count { what: "dimensions", count: rank as u64, limit: left as u64 };
+            return Err(self.input.fail(fault));
         }
-        self.memory.take(cost::ITEM * rank as u64)
+        self.charge(cost::ITEM * rank as u64)
     }
 
     fn dim(&mut self) -> Result<Dim, SlqError> {
@@ -171,7 +161,7 @@ impl Decoder<'_> {
 
     fn shape(&mut self) -> Result<Vec<usize>, SlqError> {
         let rank = self.input.size()?;
-        self.dimensions(rank).map_err(|fault| self.input.fail(fault))?;
+        self.dimensions(rank)?;
         (0..rank).map(|_| self.input.size()).collect()
     }
 
