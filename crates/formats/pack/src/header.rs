@@ -31,6 +31,16 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Network => "network",
+            Kind::Codes => "codes",
+            Kind::Values => "values",
+            Kind::Padding => "padding",
+        }
+    }
+
     fn of(byte: u8) -> Option<Self> {
         [Kind::Network, Kind::Codes, Kind::Values, Kind::Padding].into_iter().find(|&k| k as u8 == byte)
     }

@@ -9,7 +9,7 @@ pub enum FloatStorage {
     /// As 32-bit floats, bit for bit.
     #[default]
     Exact,
-    /// As 16-bit floats. A weight with values that these cannot hold to 11 bits stays exact.
+    /// As 16-bit floats. A weight with values beyond 65 504 stays exact.
     Half,
     /// As 256 even steps from the least value of each weight to the largest.
     EightBit,
@@ -38,8 +38,7 @@ pub(crate) fn round(values: &[f32], storage: FloatStorage) -> Option<Rounded> {
     }
     if storage == FloatStorage::Half {
         let halves: Vec<f16> = values.iter().map(|&v| f16::from_f32(v)).collect();
-        let fits = |(&v, h): (&f32, &f16)| (h.to_f32() - v).abs() <= v.abs() / 2048.0;
-        return values.iter().zip(&halves).all(fits).then_some(Rounded::Half(halves));
+        return halves.iter().all(|h| h.is_finite()).then_some(Rounded::Half(halves));
     }
     let (first, last) = values.iter().fold((f32::MAX, f32::MIN), |(a, b), &v| (a.min(v), b.max(v)));
     let step = (last - first) / 255.0;
@@ -96,13 +95,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn halves_keep_eleven_bits_or_nothing_is_rounded() {
+    fn halves_keep_eleven_bits_where_they_reach() {
         let values = [1.0, -0.333_333_34, 65_504.0, 0.0, -0.0, 1e-4];
+        let small = round(&[1e-7, 1e-9], FloatStorage::Half).unwrap().error(&[1e-7, 1e-9]);
+        assert!(small.max_relative == 1.0 && small.max_abs < 6e-8, "{small:?}");
         let rounded = round(&values, FloatStorage::Half).unwrap();
         let error = rounded.error(&values);
         assert!(error.max_relative <= 1.0 / 2048.0 && error.max_relative > 0.0, "{error:?}");
         assert_eq!(rounded.values()[4].to_bits(), (-0.0f32).to_bits());
-        for beyond in [65_520.0, 1e-7, f32::NAN, f32::INFINITY] {
+        for beyond in [65_520.0, f32::NAN, f32::INFINITY] {
             assert_eq!(round(&[1.0, beyond], FloatStorage::Half), None, "{beyond}");
         }
     }

@@ -161,6 +161,11 @@ impl Stream {
         matches!(self.method, Method::Adaptive(_))
     }
 
+    /// An error where the stream begins.
+    pub fn fail(&self, fault: Fault) -> SlqError {
+        SlqError::Malformed { place: self.place.clone(), fault }
+    }
+
     /// Decodes a block into `out`, which has its length. `section` is what the stream was found in.
     pub fn decode(
         &self,
@@ -169,7 +174,6 @@ impl Stream {
         source: Source<'_>,
         out: &mut [u8],
     ) -> Result<(), SlqError> {
-        let fail = |fault| Err(SlqError::Malformed { place: self.place.clone(), fault });
         let lane = |i: usize| {
             let range = self.lanes.get(i).cloned().unwrap_or_default();
             section.get(range).unwrap_or_default()
@@ -189,11 +193,11 @@ impl Stream {
             }),
         };
         if !right {
-            return fail(Fault::StreamEnd);
+            return Err(self.fail(Fault::StreamEnd));
         }
         let largest = out.iter().copied().max().unwrap_or_default();
         if usize::from(largest) >= self.alphabet {
-            return fail(Fault::Symbol { symbol: largest.into(), alphabet: self.alphabet as u32 });
+            return Err(self.fail(Fault::Symbol { symbol: largest.into(), alphabet: self.alphabet as u32 }));
         }
         Ok(())
     }
