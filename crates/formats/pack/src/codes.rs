@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use slq_graph::{GraphError, Palette};
+use slq_graph::{GraphError, Palette, PaletteError};
 
 use crate::bytes::Input;
 use crate::codebook::{self, BookDraft};
@@ -148,7 +148,7 @@ impl<'a> PackedCodes<'a> {
     pub(crate) fn palette(self) -> Result<Palette, SlqError> {
         let codes = self.decode()?;
         let groups = self.groups();
-        let fail = |e: GraphError| self.stream.fail(e.into());
+        let fail = |e: PaletteError| self.stream.fail(GraphError::from(e).into());
         Palette::fully_fixed(self.codebook, groups, codes).map_err(fail)
     }
 

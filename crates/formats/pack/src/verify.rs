@@ -1,6 +1,8 @@
 //! Comparison of a graph with what its file gives back.
 
-use slq_graph::{Graph, Tensor, TensorData, Weight, stats};
+use std::collections::HashSet;
+
+use slq_graph::{Graph, Tensor, TensorData, Weight};
 
 use crate::error::SlqError;
 use crate::network;
@@ -21,7 +23,7 @@ pub(crate) fn same(graph: &Graph, bytes: &[u8], options: &WriteOptions) -> Resul
     if !graph.weights.keys().eq(reader.weights().iter().map(|w| &w.name)) {
         return fail("its weights are others or in another order".into());
     }
-    let parameters = stats::parameters(graph);
+    let parameters: HashSet<&str> = graph.parameters().into_iter().collect();
     for (name, weight) in &graph.weights {
         let rounded = options.floats != FloatStorage::Exact && parameters.contains(name.as_str());
         let floats = if rounded { options.floats } else { FloatStorage::Exact };

@@ -1,8 +1,8 @@
 //! Writing: every weight to the section it is best stored in, then the header.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use slq_graph::{Graph, Palette, TensorData, Weight, stats};
+use slq_graph::{Graph, Palette, TensorData, Weight};
 
 use crate::MAX_EXPANSION;
 use crate::codes::{self, Coded};
@@ -166,7 +166,7 @@ struct Planned {
 
 impl<'a> Plan<'a> {
     fn of(graph: &'a Graph, options: &WriteOptions) -> Result<Self, SlqError> {
-        let parameters = stats::parameters(graph);
+        let parameters: HashSet<&str> = graph.parameters().into_iter().collect();
         let roles = roles(graph);
         let mut plan =
             Plan { weights: Vec::new(), infos: Vec::new(), sections: Vec::new(), notes: Vec::new() };
