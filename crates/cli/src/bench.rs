@@ -18,7 +18,7 @@ pub(crate) struct Args {
     seconds: f64,
 }
 
-pub(crate) fn run(args: Args, common: &Common) -> crate::Outcome {
+pub(crate) fn run(args: Args, common: &Common) -> crate::common::Outcome {
     let model = args.model.open(common.seed())?;
     let speed = slq::inference::measure_speed(&model.graph, args.batch, args.seconds, common.isa())?;
     let json = json!({

@@ -40,7 +40,7 @@ enum Name {
     Published,
 }
 
-pub(crate) fn run(args: Args, common: &Common) -> crate::Outcome {
+pub(crate) fn run(args: Args, common: &Common) -> crate::common::Outcome {
     let values = slq::arrays::read_f32(&args.values)?;
     let weights = args.weights.as_deref().map(slq::arrays::read_f32).transpose()?;
     let algorithm = match args.algorithm {

@@ -8,19 +8,22 @@ use slq::{Isa, JobFile, Model};
 
 use crate::data::DataArgs;
 
+/// The result of a command.
+pub(crate) type Outcome = Result<(), slq::Error>;
+
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Common {
-    /// Print one JSON object on stdout; progress goes to stderr
+    /// One JSON object on stdout; progress on stderr
     #[arg(long, global = true)]
     pub(crate) json: bool,
     /// Threads to compute on [default: one for each core]
     #[arg(long, global = true, value_name = "N")]
     threads: Option<usize>,
     /// Seed of every random choice [default: 0]
-    #[arg(long = "seed", global = true, value_name = "N")]
+    #[arg(long = "seed", global = true, value_name = "N", hide_short_help = true)]
     pub(crate) given_seed: Option<u64>,
     /// Instruction set [default: the best this machine has]
-    #[arg(long, global = true, value_name = "ISA")]
+    #[arg(long, global = true, value_name = "ISA", hide_short_help = true)]
     isa: Option<IsaName>,
     /// No progress
     #[arg(long, global = true)]

@@ -27,7 +27,7 @@ pub(crate) struct Args {
     legacy_blobs: bool,
 }
 
-pub(crate) fn run(args: Args, common: &Common) -> crate::Outcome {
+pub(crate) fn run(args: Args, common: &Common) -> crate::common::Outcome {
     let saved = match args.output.extension().and_then(|e| e.to_str()) {
         Some("npz") => {
             let dataset = slq::data::Dataset::find(&args.input.model, &Default::default())?;

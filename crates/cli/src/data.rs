@@ -9,7 +9,10 @@ use slq::DataOptions;
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Input and data")]
 pub(crate) struct DataArgs {
-    /// Dataset: image folder or zip, IDX, CIFAR, LMDB, .npz, mnist-10k, fashion-mnist
+    /// Image folder or zip, IDX, CIFAR, LMDB, .npz, mnist-10k
+    ///
+    /// A folder of IDX files, CIFAR's binary files, an image folder or a zip of one, a Caffe LMDB, an .npz, mnist-10k (built
+    /// in) or fashion-mnist.
     #[arg(long, value_name = "PATH")]
     data: Option<String>,
     /// Class names, one a line, in the order of the network's outputs

@@ -13,8 +13,8 @@ use slq::{Decompose, FineTune, Job, Length, Recipe, SaveOptions, Saved};
 use crate::common::{Common, ModelArgs};
 use crate::compress::length;
 use crate::data::DataArgs;
-use crate::progress::{Progress, percent};
-use crate::table;
+use crate::progress::Progress;
+use crate::table::{self, percent};
 use crate::training::TrainingArgs;
 
 /// Split layers into thin ones of low rank, so that the network computes less.
@@ -199,7 +199,7 @@ impl Args {
     }
 }
 
-pub(crate) fn run(args: Args, common: &Common) -> crate::Outcome {
+pub(crate) fn run(args: Args, common: &Common) -> crate::common::Outcome {
     args.output.iter().try_for_each(|o| slq::files::check_output(o))?;
     let model = args.model.open(common.seed())?;
     if model.graph.nodes.is_empty() {

@@ -21,7 +21,7 @@ pub(crate) struct Args {
     ternary: PathBuf,
 }
 
-pub(crate) fn run(args: Args, common: &Common) -> crate::Outcome {
+pub(crate) fn run(args: Args, common: &Common) -> crate::common::Outcome {
     let ternary = std::slice::from_ref(&args.ternary);
     args.output.iter().chain(ternary).try_for_each(|o| slq::files::check_output(o))?;
     let sample = slq::sample()?;

@@ -9,8 +9,8 @@ use slq::inference::{evaluate_model, predict};
 
 use crate::common::Common;
 use crate::data::DataArgs;
-use crate::progress::percent;
 use crate::solver::SolverModelArgs;
+use crate::table::percent;
 
 /// Accuracy and loss; never changes a weight.
 #[derive(clap::Args)]
@@ -40,7 +40,7 @@ enum Part {
     Train,
 }
 
-pub(crate) fn run(args: Args, common: &Common) -> crate::Outcome {
+pub(crate) fn run(args: Args, common: &Common) -> crate::common::Outcome {
     let (graph, data) = match args.model.solver(&args.data, None, common)? {
         Some(job) => (job.model.for_use(), job.data),
         None => {

@@ -13,7 +13,7 @@ pub(crate) struct Args {
     model: ModelArgs,
 }
 
-pub(crate) fn run(args: Args, common: &Common) -> crate::Outcome {
+pub(crate) fn run(args: Args, common: &Common) -> crate::common::Outcome {
     let model = args.model.open(common.seed())?;
     let summary = slq::graph::stats::summary(&model.graph);
     let total = &summary.total;

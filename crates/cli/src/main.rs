@@ -63,9 +63,6 @@ enum Command {
     Bench(bench::Args),
 }
 
-/// The result of a command.
-type Outcome = Result<(), slq::Error>;
-
 /// Parses the arguments, runs the command, and says in one sentence what failed.
 ///
 /// Status 0: done; 1: the work failed; 2: wrong usage.

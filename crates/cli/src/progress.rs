@@ -3,10 +3,10 @@
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use slq::{Accuracy, Event, Observer};
+use slq::{Event, Observer};
 
 use crate::common::{Common, say};
-use crate::table::{thousands, widths};
+use crate::table::{percent, thousands, widths};
 
 /// Time between two lines of a training, where there are no bars.
 const PAUSE: Duration = Duration::from_secs(60);
@@ -66,10 +66,6 @@ impl Progress {
         }
         self.bar.as_ref()
     }
-}
-
-pub(crate) fn percent(accuracy: &Accuracy) -> String {
-    format!("{:.2} %", 100.0 * accuracy.top1)
 }
 
 /// How long `steps` steps of `images` images take; "?" before the first was timed.

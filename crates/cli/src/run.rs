@@ -25,7 +25,7 @@ pub(crate) struct Args {
     data: DataArgs,
 }
 
-pub(crate) fn run(args: Args, common: &Common) -> crate::Outcome {
+pub(crate) fn run(args: Args, common: &Common) -> crate::common::Outcome {
     let model = args.model.open(common.seed())?;
     let names: Vec<String> = model.graph.inputs.iter().map(|i| i.name.clone()).collect();
     let mut inputs = Vec::new();

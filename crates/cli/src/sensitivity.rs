@@ -51,7 +51,7 @@ pub(crate) struct Args {
     output: Option<PathBuf>,
 }
 
-pub(crate) fn run(args: Args, common: &Common) -> crate::Outcome {
+pub(crate) fn run(args: Args, common: &Common) -> crate::common::Outcome {
     let base = Quantize::new(args.method.unwrap_or_default().with_defaults(), args.bits.unwrap_or(4));
     let settings = Quantize {
         codebook_size: args.codebook_size,

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use slq::caffe::SolverJob;
+use slq::solver::SolverJob;
 use slq::{JobFile, Model};
 
 use crate::common::Common;

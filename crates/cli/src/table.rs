@@ -1,10 +1,9 @@
 //! Tables of results.
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+use slq::Accuracy;
 use slq::graph::stats::WeightStats;
 use slq::methods::{RoundReport, SearchReport};
-
-use crate::progress::percent;
 
 /// A plain table whose columns after the first `left` are right-aligned.
 pub(crate) fn table(header: &[&str], left: usize, rows: impl IntoIterator<Item = Vec<String>>) -> Table {
@@ -18,6 +17,11 @@ pub(crate) fn table(header: &[&str], left: usize, rows: impl IntoIterator<Item =
         column.set_cell_alignment(CellAlignment::Right);
     }
     table
+}
+
+/// Top-1 accuracy in percent.
+pub(crate) fn percent(accuracy: &Accuracy) -> String {
+    format!("{:.2} %", 100.0 * accuracy.top1)
 }
 
 /// Digits in threes: 1 234 567.

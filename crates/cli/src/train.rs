@@ -3,15 +3,16 @@
 use std::path::PathBuf;
 
 use serde_json::json;
-use slq::caffe::{Snapshots, SolverJob};
 use slq::methods::{Standing, TrainOptions, Trained, TrainingSettings};
+use slq::solver::{Snapshots, SolverJob};
 use slq::{FineTune, Model, SaveOptions};
 
 use crate::common::Common;
 use crate::compress::length;
 use crate::data::DataArgs;
-use crate::progress::{Progress, percent};
+use crate::progress::Progress;
 use crate::solver::SolverModelArgs;
+use crate::table::percent;
 use crate::training::TrainingArgs;
 
 /// Train a network from scratch (zoo:NAME) or fine-tune one, at full precision.
@@ -47,7 +48,7 @@ pub(crate) struct Args {
     legacy_blobs: bool,
 }
 
-pub(crate) fn run(args: Args, common: &Common) -> crate::Outcome {
+pub(crate) fn run(args: Args, common: &Common) -> crate::common::Outcome {
     args.output.iter().try_for_each(|o| slq::files::check_output(o))?;
     let learned = match &args.snapshot {
         Some(state) if args.model.weights.is_none() => {
@@ -77,7 +78,7 @@ fn teacher(args: &Args, settings: &TrainingSettings) -> Result<Option<slq::graph
     args.teacher.as_deref().map(|name| Model::open(name).map(|model| model.graph)).transpose()
 }
 
-fn by_flags(args: &Args, common: &Common) -> crate::Outcome {
+fn by_flags(args: &Args, common: &Common) -> crate::common::Outcome {
     let mut model = args.model.open(&args.data, common.seed())?;
     let data = args.data.options().require(&model)?;
     let settings = settings(args, FineTune::default().training)?;
@@ -94,7 +95,7 @@ fn by_flags(args: &Args, common: &Common) -> crate::Outcome {
     report(args, common, model, trained, &settings, &[])
 }
 
-fn by_solver(args: &Args, mut job: SolverJob, common: &Common) -> crate::Outcome {
+fn by_solver(args: &Args, mut job: SolverJob, common: &Common) -> crate::common::Outcome {
     let solver = args.model.solver.clone().unwrap_or_default();
     let mut snapshots = Snapshots::of(&solver, &job, args.legacy_blobs)?;
     if args.output.is_empty() && !snapshots.as_ref().is_some_and(|s| s.at_end) {
@@ -102,7 +103,7 @@ fn by_solver(args: &Args, mut job: SolverJob, common: &Common) -> crate::Outcome
         return Err(slq::Error::Argument(format!("{}: {reason}", solver.display())));
     }
     let settings = settings(args, job.training.clone())?;
-    let resume = args.snapshot.as_ref().map(|state| slq::caffe::resume(&job, state)).transpose()?;
+    let resume = args.snapshot.as_ref().map(|state| slq::solver::resume(&job, state)).transpose()?;
     let (every, at_end) = snapshots.as_ref().map_or((None, false), |s| (s.every, s.at_end));
     let network = std::mem::take(&mut job.model.graph);
     let mut write = |graph: &slq::graph::Graph, standing: &Standing| match &mut snapshots {
@@ -131,7 +132,7 @@ fn report(
     trained: Trained,
     settings: &TrainingSettings,
     snapshots: &[PathBuf],
-) -> crate::Outcome {
+) -> crate::common::Outcome {
     let model = Model { graph: trained.graph, ..model };
     let options = SaveOptions { dense: true, legacy_blobs: args.legacy_blobs };
     let save = |o: &PathBuf| model.save_with(o, &options);

@@ -19,7 +19,7 @@ pub(crate) struct TrainingArgs {
     #[arg(long, value_name = "POLICY", value_parser = policy, hide_short_help = true)]
     lr_policy: Option<String>,
     /// Images in a step [default: 64]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", hide_short_help = true)]
     batch: Option<usize>,
     /// Momentum [default: 0.9]
     #[arg(long, value_name = "X", allow_negative_numbers = true, hide_short_help = true)]
@@ -41,7 +41,9 @@ pub(crate) struct TrainingArgs {
     #[arg(long, hide_short_help = true)]
     #[serde(rename = "batch-norm", serialize_with = "frozen", skip_serializing_if = "is_false")]
     freeze_batch_norm: bool,
-    /// Train towards the float network's outputs, at this temperature (1), instead of labels
+    /// Learn from the float network's outputs, not from labels
+    ///
+    /// At this temperature [default: 1].
     #[arg(long, value_name = "T", num_args = 0..=1, default_missing_value = "1")]
     distill: Option<f32>,
 }

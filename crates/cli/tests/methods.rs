@@ -119,7 +119,11 @@ fn a_recipe_makes_the_same_network_again() {
     let recipe = format!("{run_a}/recipe.toml");
     run(&["compress", "--recipe", &recipe, "--run-dir", &run_b, "-o", &again]);
     assert_eq!(std::fs::read(&first).unwrap(), std::fs::read(&again).unwrap());
-    let text = |dir: &str| std::fs::read_to_string(format!("{dir}/recipe.toml")).unwrap();
+    // The recipes differ in the outputs alone.
+    let text = |dir: &str| {
+        let text = std::fs::read_to_string(format!("{dir}/recipe.toml")).unwrap();
+        text.lines().filter(|l| !l.starts_with("outputs")).map(str::to_owned).collect::<Vec<_>>()
+    };
     assert_eq!(text(&run_a), text(&run_b));
     let args = ["compress", "--recipe", &recipe, "--bits", "2", "--run-dir", &run_c, "-o", &other];
     let report = json(&args);

@@ -149,6 +149,9 @@ pub enum CompressError {
         /// The network as it is.
         whole: u64,
     },
+    /// Codebook and codes that do not make a palette.
+    #[error(transparent)]
+    Palette(#[from] slq_codebook::PaletteError),
     /// The graph does not allow what was asked.
     #[error(transparent)]
     Graph(#[from] slq_graph::GraphError),

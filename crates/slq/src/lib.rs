@@ -35,6 +35,7 @@ mod model;
 pub mod preprocessing;
 mod sample;
 mod save;
+pub mod solver;
 
 pub use slq_codebook as codebook;
 pub use slq_compress as methods;

@@ -7,7 +7,6 @@ use slq_data::Transform;
 use slq_graph::Graph;
 
 use crate::caffe::CaffeFiles;
-use crate::save::{SaveOptions, Saved, save};
 use crate::{Error, caffe, preprocessing};
 
 /// How a user names a model: `x.onnx`, `x.prototxt` with weights, `x.safetensors` with a graph (or alone, for its
@@ -81,23 +80,6 @@ impl Model {
         let model = read(&name)?;
         check(&model.graph).map_err(|e| Error::Invalid { path: name.name.into(), source: Box::new(e) })?;
         Ok(model)
-    }
-
-    /// Writes the model in the format that the ending of `path` names, with its preprocessing. The file is read back and
-    /// compared before it takes the place of what was there.
-    ///
-    /// # Errors
-    /// [`Error::UnknownOutput`] for an unknown ending, otherwise the error of the format's writer.
-    pub fn save(&self, path: impl AsRef<Path>) -> Result<Saved, Error> {
-        self.save_with(path, &SaveOptions::default())
-    }
-
-    /// As [`Model::save`], with options of the format.
-    ///
-    /// # Errors
-    /// As [`Model::save`].
-    pub fn save_with(&self, path: impl AsRef<Path>, options: &SaveOptions) -> Result<Saved, Error> {
-        save(self, path.as_ref(), options)
     }
 
     /// Preprocessing that the model's files name: stored in the file, or in a prototxt's data layer, whose mean image
@@ -219,6 +201,7 @@ impl Ending<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::save::SaveOptions;
 
     #[test]
     fn names_that_are_not_models_are_refused() {

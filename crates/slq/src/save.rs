@@ -27,7 +27,26 @@ pub struct SaveOptions {
     pub legacy_blobs: bool,
 }
 
-pub(crate) fn save(model: &Model, path: &Path, options: &SaveOptions) -> Result<Saved, Error> {
+impl Model {
+    /// Writes the model in the format that the ending of `path` names, with its preprocessing. The file is read back and
+    /// compared before it takes the place of what was there.
+    ///
+    /// # Errors
+    /// [`Error::UnknownOutput`] for an unknown ending, otherwise the error of the format's writer.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<Saved, Error> {
+        self.save_with(path, &SaveOptions::default())
+    }
+
+    /// As [`Model::save`], with options of the format.
+    ///
+    /// # Errors
+    /// As [`Model::save`].
+    pub fn save_with(&self, path: impl AsRef<Path>, options: &SaveOptions) -> Result<Saved, Error> {
+        save(self, path.as_ref(), options)
+    }
+}
+
+fn save(model: &Model, path: &Path, options: &SaveOptions) -> Result<Saved, Error> {
     let mut graph = std::borrow::Cow::Borrowed(&model.graph);
     let mut source = None;
     if let Source::Caffe(files) = &model.source {

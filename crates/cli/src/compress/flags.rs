@@ -12,6 +12,38 @@ use slq::methods::{
 };
 use slq::{Budget, Granularity};
 
+use crate::data::DataArgs;
+use crate::training::TrainingArgs;
+
+/// The flags of all headings.
+#[derive(clap::Args)]
+pub(crate) struct Flags {
+    #[command(flatten)]
+    pub(super) input: InputFlags,
+    #[command(flatten)]
+    pub(super) data: DataArgs,
+    #[command(flatten)]
+    pub(super) quantize: QuantizeFlags,
+    #[command(flatten)]
+    pub(super) cluster: ClusterFlags,
+    #[command(flatten)]
+    pub(super) slq: SlqFlags,
+    #[command(flatten)]
+    pub(super) mlq: MlqFlags,
+    #[command(flatten)]
+    pub(super) inq: InqFlags,
+    #[command(flatten)]
+    pub(super) prune: PruneFlags,
+    #[command(flatten)]
+    pub(super) rounds: RoundFlags,
+    #[command(flatten)]
+    pub(super) training: TrainingArgs,
+    #[command(flatten)]
+    pub(super) budget: BudgetFlags,
+    #[command(flatten)]
+    pub(super) output: OutputFlags,
+}
+
 /// A choice by the name that the library's settings have for it; the error lists the names there are.
 pub(crate) fn named<T: DeserializeOwned>(name: &str) -> Result<T, String> {
     T::deserialize(StrDeserializer::<serde::de::value::Error>::new(name)).map_err(|e| e.to_string())
@@ -21,7 +53,7 @@ pub(crate) fn named<T: DeserializeOwned>(name: &str) -> Result<T, String> {
 #[derive(Args, Clone, Default)]
 #[command(next_help_heading = "Input and data")]
 pub(crate) struct InputFlags {
-    /// x.onnx, x.prototxt (with --weights), x.safetensors (with --graph), or zoo:NAME
+    /// x.onnx, x.prototxt, x.safetensors or zoo:NAME
     #[arg(required_unless_present_any = ["resume", "recipe", "solver"])]
     pub(crate) model: Option<String>,
     /// Weights of a Caffe network
@@ -46,13 +78,16 @@ pub(crate) struct InputFlags {
 #[derive(Args, Clone, Default)]
 #[command(next_help_heading = "Method")]
 pub(crate) struct QuantizeFlags {
-    /// slq, mlq, inq, deep-compression or kmeans (needs no data) [default: slq]
-    #[arg(long, value_parser = named::<MethodName>)]
+    /// slq, mlq, inq, deep-compression or kmeans
+    ///
+    /// slq (single level, the default), mlq (multiple levels: layer after layer), inq (powers of two), deep-compression
+    /// (pruning and k-means), kmeans (no re-training, no data needed).
+    #[arg(long, value_name = "NAME", value_parser = named::<MethodName>)]
     pub(crate) method: Option<MethodName>,
-    /// Bits of a code: 2^B values share a layer's weights [default: 4]
+    /// Bits of a code, for 2^B values [default: 4]
     #[arg(long, value_name = "B")]
     pub(crate) bits: Option<u8>,
-    /// Three values (-, 0, +) by MLQ, with its best settings
+    /// Three values (-, 0, +), by mlq
     #[arg(long, conflicts_with_all = ["bits", "codebook_size"])]
     pub(crate) ternary: bool,
     /// The settings of the publication: 2^(B-1)+1 values, its start, order and schedule, labels as targets
@@ -61,10 +96,14 @@ pub(crate) struct QuantizeFlags {
     /// Number of values K, where it does not follow from the bits
     #[arg(long, value_name = "K", hide_short_help = true)]
     pub(crate) codebook_size: Option<usize>,
-    /// Weights that share a codebook: tensor, channel or group:N [default: tensor]
-    #[arg(long)]
+    /// tensor, channel or group:N [default: tensor]
+    ///
+    /// Weights that share a codebook: a tensor, an output channel, or N output channels.
+    #[arg(long, value_name = "WHAT")]
     pub(crate) granularity: Option<Granularity>,
-    /// Bits of single layers: GLOB=BITS or GLOB=skip (repeatable, the last match counts)
+    /// Bits of single layers, or GLOB=skip (repeatable)
+    ///
+    /// The pattern is held against the names of weights and nodes; the last rule that matches counts.
     #[arg(long, value_name = "GLOB=BITS")]
     pub(crate) layers: Vec<LayerRule>,
     /// Weights of the values in clustering: none or fisher (diagonal of the empirical Fisher information; needs data)
@@ -165,7 +204,7 @@ pub(crate) struct PruneFlags {
 #[derive(Args, Clone, Default)]
 #[command(next_help_heading = "Training")]
 pub(crate) struct RoundFlags {
-    /// Passes over the training images in each round [default: 1]
+    /// Passes over the data in each round [default: 1]
     #[arg(long, value_name = "N", conflicts_with = "iterations_per_round")]
     pub(crate) epochs_per_round: Option<f64>,
     /// Steps of one batch each in each round
@@ -186,10 +225,10 @@ pub(crate) struct RoundFlags {
 #[derive(Args, Clone, Default)]
 #[command(next_help_heading = "Budget")]
 pub(crate) struct BudgetFlags {
-    /// The most accurate network that fits: 50000, 50KB, 1.5MB, or 20x smaller
+    /// Best network that fits: 50KB, 1.5MB or 20x
     #[arg(long, value_name = "SIZE", conflicts_with = "max_drop")]
     pub(crate) target_size: Option<Budget>,
-    /// The smallest network that loses at most so many points of top-1
+    /// Smallest that loses at most so many points of top-1
     #[arg(long, value_name = "POINTS", allow_negative_numbers = true)]
     pub(crate) max_drop: Option<f64>,
     /// Table of `slq sensitivity` to choose widths by, in place of a new one
@@ -201,11 +240,11 @@ pub(crate) struct BudgetFlags {
 #[derive(Args, Clone, Default)]
 #[command(next_help_heading = "Output")]
 pub(crate) struct OutputFlags {
-    /// Output (repeatable), by its ending: .onnx (palettized), .caffemodel, .safetensors
+    /// x.onnx, x.caffemodel or x.safetensors (repeatable)
     #[arg(short, long, value_name = "OUT", required_unless_present = "resume")]
     pub(crate) output: Vec<PathBuf>,
     /// Keep float32 weights in ONNX outputs
-    #[arg(long)]
+    #[arg(long, hide_short_help = true)]
     pub(crate) dense: bool,
     /// Describe the shapes of a caffemodel's blobs by four extents, as files before 2015 did
     #[arg(long, hide_short_help = true)]
@@ -213,7 +252,7 @@ pub(crate) struct OutputFlags {
     /// Where checkpoints go [default: slq-runs/NAME]
     #[arg(long, value_name = "DIR", hide_short_help = true)]
     pub(crate) run_dir: Option<PathBuf>,
-    /// Go on with a run that was stopped; needs no other argument
+    /// Go on with a run that was stopped
     #[arg(long, value_name = "DIR", conflicts_with_all = ["model", "output"])]
     pub(crate) resume: Option<PathBuf>,
 }

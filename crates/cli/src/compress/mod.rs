@@ -12,14 +12,9 @@ use slq::methods::Sensitivity;
 use slq::{Error, JobFile};
 
 use crate::common::{Common, free_path};
-use crate::data::DataArgs;
 use crate::progress::Progress;
-use crate::training::TrainingArgs;
+use flags::Flags;
 pub(crate) use flags::named;
-use flags::{
-    BudgetFlags, ClusterFlags, InputFlags, InqFlags, MlqFlags, OutputFlags, PruneFlags, QuantizeFlags,
-    RoundFlags, SlqFlags,
-};
 pub(crate) use stages::length;
 pub(crate) use summary::summary;
 
@@ -27,10 +22,7 @@ pub(crate) use summary::summary;
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   slq compress lenet.onnx --data mnist-10k --bits 4 -o small.onnx
-  slq compress net.onnx --data images.zip --ternary -o ternary.onnx
-  slq compress net.onnx --method kmeans --bits 8 -o small.onnx
-  slq compress net.onnx --data images.zip --target-size 20x -o small.onnx
-  slq compress --resume slq-runs/lenet")]
+  slq compress net.onnx --method kmeans --bits 8 -o small.onnx")]
 #[command(after_long_help = "Examples:
   slq compress lenet.onnx --data mnist-10k --bits 4 -o small.onnx
   slq compress net.onnx --data images.zip --ternary -o ternary.onnx
@@ -44,36 +36,7 @@ pub(crate) struct Args {
     flags: Flags,
 }
 
-/// All flags, by heading.
-#[derive(clap::Args)]
-pub(crate) struct Flags {
-    #[command(flatten)]
-    input: InputFlags,
-    #[command(flatten)]
-    data: DataArgs,
-    #[command(flatten)]
-    quantize: QuantizeFlags,
-    #[command(flatten)]
-    cluster: ClusterFlags,
-    #[command(flatten)]
-    slq: SlqFlags,
-    #[command(flatten)]
-    mlq: MlqFlags,
-    #[command(flatten)]
-    inq: InqFlags,
-    #[command(flatten)]
-    prune: PruneFlags,
-    #[command(flatten)]
-    rounds: RoundFlags,
-    #[command(flatten)]
-    training: TrainingArgs,
-    #[command(flatten)]
-    budget: BudgetFlags,
-    #[command(flatten)]
-    output: OutputFlags,
-}
-
-pub(crate) fn run(args: Args, common: &Common) -> crate::Outcome {
+pub(crate) fn run(args: Args, common: &Common) -> crate::common::Outcome {
     let flags = args.flags;
     let resume = flags.output.resume.as_deref();
     let mut job = match resume {

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use slq::methods::{MethodName, TrainingSettings};
 use slq::{Budget, Error, Length, Quantize, Stage, Tune};
 
-use super::Flags;
+use super::flags::{Flags, QuantizeFlags};
 
 /// The stages that `flags` ask for, on top of those of a recipe; `solver` holds the training settings of a solver file.
 pub(crate) fn stages(
@@ -41,8 +41,8 @@ pub(crate) fn stages(
 fn base(flags: &Flags) -> Quantize {
     let name = flags.quantize.method.unwrap_or_default();
     match flags.quantize {
-        super::QuantizeFlags { ternary: true, .. } => Quantize::ternary(),
-        super::QuantizeFlags { published: true, bits, .. } => Quantize::published(name, bits.unwrap_or(5)),
+        QuantizeFlags { ternary: true, .. } => Quantize::ternary(),
+        QuantizeFlags { published: true, bits, .. } => Quantize::published(name, bits.unwrap_or(5)),
         _ => Quantize::new(name.with_defaults(), 4),
     }
 }

@@ -3,8 +3,7 @@
 use slq::methods::DecomposeReport;
 use slq::{Done, JobReport};
 
-use crate::progress::percent;
-use crate::table::{self, thousands};
+use crate::table::{self, percent, thousands};
 
 pub(crate) fn summary(done: &Done, job: &JobReport) -> String {
     let report = &job.report;

@@ -1,6 +1,6 @@
 //! Quantization: which weights move onto codebooks, of how many values, and when. One folder a method.
 //!
-//! [`settings`] says what is quantized and by which method, [`select`] turns that into layers, [`driver`] runs a
+//! [`settings`] says what is quantized and by which method, [`select`] turns that into layers, [`stage`] runs a
 //! method's rounds. `choices`, `layer`, `state`, `clustering`, `schedule`, `importance` and `correction` serve all
 //! methods.
 
@@ -9,7 +9,6 @@ pub(crate) mod choices;
 mod clustering;
 mod correction;
 mod deep_compression;
-pub(crate) mod driver;
 mod importance;
 mod inq;
 pub(crate) mod kmeans;
@@ -21,6 +20,7 @@ pub(crate) mod select;
 pub(crate) mod sensitivity;
 pub(crate) mod settings;
 mod slq;
+pub(crate) mod stage;
 mod state;
 pub(crate) mod tune;
 

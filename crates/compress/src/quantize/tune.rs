@@ -71,9 +71,10 @@ pub(crate) fn tune(
         return Ok((graph, state.report));
     }
     let began = Instant::now();
-    let mut teacher = teacher(context.teacher, &graph, training, context.seed, context.isa)?;
-    let mut executor = executor(&graph, training, context.seed, context.isa)?;
+    let Context { seed, isa, .. } = context;
+    let mut executor = executor(&graph, training, seed, isa)?;
     check_trainable(&mut executor, data, training.batch)?;
+    let mut teacher = teacher(context.teacher, &graph, &mut executor, training, seed, isa)?;
     let before = evaluate(&mut executor, &data.test, &data.transform, training.batch)?;
     observer.on(&Event::Shared { layers: &[], fixed_fraction: 1.0, before: Some(before) });
     let iterations = training.steps(data.train.len());

@@ -13,7 +13,7 @@ use crate::context::Context;
 use crate::error::CompressError;
 use crate::low_rank::decompose;
 use crate::progress::{Event, Observer};
-use crate::quantize::driver as quantization;
+use crate::quantize::stage as quantization;
 use crate::quantize::tune::tune;
 use crate::quantize::{Quantize, Sensitivity};
 use crate::search::quantize_within;

@@ -6,7 +6,7 @@ use slq_graph::Graph;
 use crate::low_rank::DecomposeReport;
 use crate::progress::{Accuracy, RoundReport};
 use crate::quantize::MethodName;
-use crate::quantize::driver::QuantizeReport;
+use crate::quantize::stage::QuantizeReport;
 use crate::search::SearchReport;
 use crate::size::Size;
 use crate::train::FineTuneReport;

@@ -128,7 +128,7 @@ mod tests {
     use super::*;
     use crate::context::Context;
     use crate::quantize::Granularity;
-    use crate::quantize::driver::quantize;
+    use crate::quantize::stage::quantize;
 
     fn layer(points: &[(u64, f64)]) -> LayerWidths {
         let width = |(i, &(bytes, error)): (usize, &(u64, f64))| Width { bits: i as u8 + 1, bytes, error };

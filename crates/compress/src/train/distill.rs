@@ -8,13 +8,14 @@ use super::data::executor;
 use super::settings::TrainingSettings;
 use crate::error::CompressError;
 
-/// The teacher's executor, where `settings` ask for distillation: of `other`, or of `graph` itself.
+/// The teacher's executor, where `settings` ask for distillation: of `other`, or of the student's own `graph` as it came.
 ///
 /// # Errors
 /// [`CompressError::Setting`] for a teacher whose input shape or number of classes differs from the student's.
 pub(crate) fn teacher(
     other: Option<&Graph>,
     graph: &Graph,
+    student: &mut CpuExecutor,
     settings: &TrainingSettings,
     seed: u64,
     isa: Isa,
@@ -26,7 +27,6 @@ pub(crate) fn teacher(
     // The heads of a solver's net are the student's own.
     let mut teacher =
         executor(other, &TrainingSettings { heads: Vec::new(), ..settings.clone() }, seed, isa)?;
-    let mut student = executor(graph, &TrainingSettings { batch: 1, ..settings.clone() }, seed, isa)?;
     let taught = (teacher.image_shape().to_vec(), teacher.classes()?);
     let wanted = (student.image_shape().to_vec(), student.classes()?);
     if taught != wanted {

@@ -87,7 +87,7 @@ pub fn train(
     let TrainOptions { seed, isa, teacher: other, resume, snapshots, snapshot_at_end } = options;
     let mut executor = executor(&graph, settings, seed, isa)?;
     check_trainable(&mut executor, data, settings.batch)?;
-    let mut teacher = teacher(other, &graph, settings, seed, isa)?;
+    let mut teacher = teacher(other, &graph, &mut executor, settings, seed, isa)?;
     let baseline = evaluate(&mut executor, &data.test, &data.transform, settings.batch)?;
     observer.on(&Event::Baseline(baseline));
     let iterations = settings.steps(data.train.len());

@@ -1,8 +1,8 @@
 //! Runs and differentiates graphs on the CPU, with masked SGD.
 //!
-//! A [`CpuExecutor`] plans a [`Graph`](slq_graph::Graph) once for a batch size and then evaluates batches, takes
-//! training steps and hands out gradients, without allocating. What it can do is the [`Executor`] trait, so that
-//! other devices can stand beside it. [`run()`](run::run) runs a graph once, on any named inputs.
+//! A [`CpuExecutor`] plans a [`Graph`](slq_graph::Graph) once for a batch size; then it evaluates batches, takes
+//! training steps and computes gradients without allocating memory. Its interface is the [`Executor`] trait, behind which
+//! other devices can be added. [`run()`](run::run) runs a graph once, on any named inputs.
 //!
 //! ```
 //! use slq_engine::{CpuExecutor, EngineOptions, Executor, StepSettings, Target};

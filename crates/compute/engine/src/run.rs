@@ -9,12 +9,12 @@ use crate::pass;
 use crate::plan::Plan;
 use crate::program::Mode;
 
-/// Runs `graph` as in deployment on named inputs of any batch size and returns its outputs by name, in the
+/// Runs `graph` in inference mode on named inputs of any batch size and returns its outputs by name, in the
 /// graph's order.
 ///
 /// # Errors
 /// [`EngineError::InputName`] for an input that is missing or unknown, [`EngineError::ElementType`] for one that
-/// is not of floats; whatever shape inference finds, naming node and shapes.
+/// is not of floats; errors of shape inference, with node and shapes.
 pub fn run(
     graph: &Graph,
     inputs: &[(&str, &Tensor)],

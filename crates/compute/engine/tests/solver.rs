@@ -1,4 +1,4 @@
-//! What Caffe's solvers ask of the executor: several losses, steps of several batches, histories that are restored.
+//! Features for Caffe's solvers: several losses, steps of several batches, restored histories.
 
 use slq_engine::{
     CpuExecutor, EngineError, EngineOptions, Executor, Head, Penalty, StepSettings, Target, UpdateRule,

@@ -4,9 +4,9 @@
 
 use divan::Bencher;
 use divan::counter::ItemsCount;
-use slq_kernels::Isa;
 use slq_kernels::conv::{Conv, ConvGeometry, ConvNeeds, Post};
-use slq_kernels::gemm::gemm;
+use slq_kernels::gemm::{Factor, gemm};
+use slq_kernels::{Isa, Store};
 
 fn main() {
     divan::main();
@@ -90,7 +90,9 @@ fn data_gradient(bencher: Bencher<'_, '_>, name: &str) {
     let g = layer(name);
     let (mut dx, w, dy) = (values(g.in_len()), values(g.weight_len()), values(g.out_len()));
     let mut conv = conv(g);
-    bencher.counter(ItemsCount::new(g.macs())).bench_local(|| conv.backward_data(&w, &dy, &mut dx, false));
+    bencher
+        .counter(ItemsCount::new(g.macs()))
+        .bench_local(|| conv.backward_data(&w, &dy, &mut dx, Store::Overwrite));
 }
 
 #[divan::bench(args = LAYERS)]
@@ -100,13 +102,13 @@ fn weight_gradient(bencher: Bencher<'_, '_>, name: &str) {
     let mut conv = conv(g);
     bencher
         .counter(ItemsCount::new(g.macs()))
-        .bench_local(|| conv.backward_weights(&x, &dy, &mut dw, None, false));
+        .bench_local(|| conv.backward_weights(&x, &dy, &mut dw, None, Store::Overwrite));
 }
 
 #[divan::bench(args = [(64, 500, 800), (16, 4096, 9216), (1024, 1024, 1024)])]
 fn product(bencher: Bencher<'_, '_>, (m, n, k): (usize, usize, usize)) {
     let (a, b, mut c) = (values(m * k), values(k * n), vec![0.0; m * n]);
     bencher.counter(ItemsCount::new(m * n * k)).bench_local(|| {
-        gemm(Isa::detect(), false, true, m, n, k, 1.0, &a, &b, 0.0, &mut c);
+        gemm(Isa::detect(), [m, n, k], 1.0, Factor::plain(&a), Factor::transposed(&b), 0.0, &mut c);
     });
 }

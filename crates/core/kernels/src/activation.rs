@@ -1,9 +1,10 @@
 //! Pointwise non-linearities and their gradients.
 
-use super::isa::{Isa, madd, multiversion};
-use super::{math, par};
+use crate::isa::{madd, multiversion};
+use crate::{Isa, Store};
+use crate::{math, par};
 
-/// A pointwise function without parameters of its own to learn.
+/// A pointwise function without trainable parameters.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Activation {
@@ -189,8 +190,8 @@ fn forward_in_place_body<const FMA: bool>(act: Activation, y: &mut [f32]) {
 }
 
 #[inline(always)]
-fn backward_body<const FMA: bool>(act: Activation, s: &[f32], dy: &[f32], dx: &mut [f32], accumulate: bool) {
-    if accumulate {
+fn backward_body<const FMA: bool>(act: Activation, s: &[f32], dy: &[f32], dx: &mut [f32], store: Store) {
+    if store.accumulates() {
         for_each_kind!(act, a => for ((dx, &s), &dy) in dx.iter_mut().zip(s).zip(dy) {
             *dx = madd::<FMA>(a.slope::<FMA>(s), dy, *dx)
         })
@@ -214,20 +215,20 @@ fn prelu_body<const FMA: bool>(slope: f32, x: &[f32], y: &mut [f32]) {
 }
 
 #[inline(always)]
-fn prelu_back_body<const FMA: bool>(slope: f32, x: &[f32], dy: &[f32], dx: &mut [f32], accumulate: bool) {
+fn prelu_back_body<const FMA: bool>(slope: f32, x: &[f32], dy: &[f32], dx: &mut [f32], store: Store) {
     for ((dx, &x), &dy) in dx.iter_mut().zip(x).zip(dy) {
         let d = if x > 0.0 { dy } else { slope * dy };
-        *dx = if accumulate { *dx + d } else { d };
+        store.put(dx, d);
     }
 }
 
 multiversion! {
     fn forward_run(act: Activation, x: &[f32], y: &mut [f32]) = forward_body;
     fn forward_in_place_run(act: Activation, y: &mut [f32]) = forward_in_place_body;
-    fn backward_run(act: Activation, s: &[f32], dy: &[f32], dx: &mut [f32], accumulate: bool) = backward_body;
+    fn backward_run(act: Activation, s: &[f32], dy: &[f32], dx: &mut [f32], store: Store) = backward_body;
     fn backward_in_place_run(act: Activation, s: &[f32], d: &mut [f32]) = backward_in_place_body;
     fn prelu_run(slope: f32, x: &[f32], y: &mut [f32]) = prelu_body;
-    fn prelu_back_run(slope: f32, x: &[f32], dy: &[f32], dx: &mut [f32], accumulate: bool) = prelu_back_body;
+    fn prelu_back_run(slope: f32, x: &[f32], dy: &[f32], dx: &mut [f32], store: Store) = prelu_back_body;
 }
 
 /// `y = act(x)`, element by element; NaN stays NaN.
@@ -240,11 +241,11 @@ pub fn forward_in_place(isa: Isa, act: Activation, y: &mut [f32]) {
     par::planes(y, par::CHUNK, |_, y| forward_in_place_run(isa, act, y));
 }
 
-/// `dx = act'(x) dy` (added to `dx` when `accumulate`); `saved` is what [`Activation::saved`] names.
+/// `dx = act'(x) dy`, stored as `store` says; `saved` is what [`Activation::saved`] names.
 ///
 /// At a kink the derivative from the side of the constant part is taken (that of zero for ReLU), as PyTorch does.
-pub fn backward(isa: Isa, act: Activation, saved: &[f32], dy: &[f32], dx: &mut [f32], accumulate: bool) {
-    par::map2(saved, dy, dx, |s, dy, dx| backward_run(isa, act, s, dy, dx, accumulate));
+pub fn backward(isa: Isa, act: Activation, saved: &[f32], dy: &[f32], dx: &mut [f32], store: Store) {
+    par::map2(saved, dy, dx, |s, dy, dx| backward_run(isa, act, s, dy, dx, store));
 }
 
 /// `d = act'(x) d`; `saved` is what [`Activation::saved`] names.
@@ -263,7 +264,7 @@ pub fn prelu_forward(isa: Isa, slope: &[f32], inner: usize, x: &[f32], y: &mut [
 }
 
 /// Gradients of [`prelu_forward`] with respect to the input (when `dx` is given) and the slopes (when `dslope` is);
-/// both are added to when `accumulate`.
+/// both are stored as `store` says.
 #[allow(clippy::too_many_arguments)]
 pub fn prelu_backward(
     isa: Isa,
@@ -273,13 +274,13 @@ pub fn prelu_backward(
     dy: &[f32],
     dx: Option<&mut [f32]>,
     dslope: Option<&mut [f32]>,
-    accumulate: bool,
+    store: Store,
 ) {
     assert_eq!(x.len(), dy.len());
     if let Some(dx) = dx {
         par::planes(dx, inner, |i, dx| {
             let at = i * inner..i * inner + dx.len();
-            prelu_back_run(isa, slope_of(slope, i), &x[at.clone()], &dy[at], dx, accumulate)
+            prelu_back_run(isa, slope_of(slope, i), &x[at.clone()], &dy[at], dx, store)
         });
     }
     if let Some(dslope) = dslope {
@@ -293,7 +294,7 @@ pub fn prelu_backward(
                     sum += if x > 0.0 { 0.0 } else { x as f64 * dy as f64 };
                 }
             }
-            out[0] = if accumulate { out[0] + sum as f32 } else { sum as f32 };
+            store.put(&mut out[0], sum as f32);
         });
     }
 }
@@ -365,12 +366,12 @@ mod tests {
                 assert_eq!(same, y);
                 let saved = if act.saved() == Saved::Input { &x } else { &y };
                 let mut dx = vec![1.0; x.len()];
-                backward(isa, act, saved, &dy, &mut dx, false);
+                backward(isa, act, saved, &dy, &mut dx, Store::Overwrite);
                 assert_close(&dx, &slope, 3e-6, &format!("{act:?} slope {isa}"));
                 let mut in_place = dy.clone();
                 backward_in_place(isa, act, saved, &mut in_place);
                 assert_eq!(in_place, dx);
-                backward(isa, act, saved, &dy, &mut dx, true);
+                backward(isa, act, saved, &dy, &mut dx, Store::Accumulate);
                 let twice: Vec<f64> = slope.iter().map(|v| 2.0 * v).collect();
                 assert_close(&dx, &twice, 6e-6, &format!("{act:?} accumulated {isa}"));
             }
@@ -378,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn not_a_number_stays() {
+    fn nan_stays_nan() {
         for isa in Isa::supported() {
             for act in ALL {
                 let mut y = [0.0];
@@ -410,7 +411,7 @@ mod tests {
                 let total: f64 = y.iter().zip(&dy).map(|(&a, &b)| a as f64 * b as f64).sum();
                 assert!((total - f(&x64, &s64)).abs() < 1e-5);
                 let (mut dx, mut ds) = (vec![0.0; x.len()], vec![0.0; slopes.len()]);
-                prelu_backward(isa, slopes, inner, &x, &dy, Some(&mut dx), Some(&mut ds), false);
+                prelu_backward(isa, slopes, inner, &x, &dy, Some(&mut dx), Some(&mut ds), Store::Overwrite);
                 dx.extend(ds);
                 dx
             }) {

@@ -1,11 +1,12 @@
-//! Steps that divide by a history of squared gradients, under a mask, with Caffe's arithmetic.
+//! Masked optimiser steps with adaptive rates (Adam, RMSProp, AdaGrad, AdaDelta), in Caffe's arithmetic.
 
 use rayon::prelude::*;
 
-use super::isa::{Isa, madd, multiversion};
-use super::par;
+use crate::Isa;
+use crate::isa::{madd, multiversion};
+use crate::par;
 
-/// Which history divides the gradient g (weight decay included); every product is element by element.
+/// The update rule; g is the gradient with weight decay, all operations are element by element.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Adaptive {
@@ -63,11 +64,11 @@ pub struct AdaptiveStep {
     pub scale: f32,
     /// Steps taken before, for Adam's correction.
     pub iteration: u64,
-    /// Which history.
+    /// Update rule.
     pub rule: Adaptive,
 }
 
-/// What an element's step needs, worked out once.
+/// A step with its rate.
 #[derive(Clone, Copy)]
 struct Ready {
     step: AdaptiveStep,
@@ -100,13 +101,13 @@ fn decayed<const FMA: bool>(s: &AdaptiveStep, w: f32, g: f32) -> f32 {
     madd::<FMA>(s.wd, if s.l1 { sign(w) } else { w }, s.scale * g)
 }
 
-/// `top / bottom`, and 0 for 0 / 0: a weight whose gradients were all zero stays.
+/// `top / bottom`, and 0 for 0 / 0: a weight whose gradients were all zero does not change.
 #[inline(always)]
 fn quotient(top: f32, bottom: f32) -> f32 {
     if top == 0.0 { 0.0 } else { top / bottom }
 }
 
-/// Runs `f(w, history, g) -> how far down` over the elements; a weight whose mask is 0 keeps its bits.
+/// Subtracts `f(w, history, g)` from each weight; a weight whose mask is 0 keeps its bits.
 #[inline(always)]
 fn one_history(
     w: &mut [f32],
@@ -193,7 +194,7 @@ multiversion! {
 
 /// One step on weights `w` with gradient `g`. `history` holds [`Adaptive::histories`] values for each weight, all
 /// first ones before all second ones. `mask` holds 1 for a free weight and 0 for a fixed one, which keeps its exact
-/// bits while its history goes on; without it all are free.
+/// bits while its history is updated; without it all are free.
 ///
 /// # Panics
 /// If the lengths do not agree.
@@ -318,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn a_weight_without_gradients_stays_even_without_delta() {
+    fn a_weight_without_gradients_does_not_change_even_without_delta() {
         for rule in [Adaptive::AdaGrad { delta: 0.0 }, Adaptive::RmsProp { decay: 0.9, delta: 0.0 }] {
             let (mut w, mut history) = ([0.5], [0.0]);
             let still = AdaptiveStep { wd: 0.0, ..step(rule, 0) };

@@ -1,8 +1,9 @@
-//! Batch normalisation over the channels of `[n, c, inner]`, with what follows it (addition, ReLU) fused.
+//! Batch normalisation over the channels of `[n, c, inner]`, fused with a residual addition and an activation.
 
-use super::conv::Post;
-use super::isa::{Isa, madd, multiversion};
-use super::par;
+use crate::conv::Post;
+use crate::isa::{madd, multiversion};
+use crate::par;
+use crate::{Isa, Store};
 
 /// Shape of a batch normalisation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +28,7 @@ impl BatchNormGeometry {
     }
 }
 
-/// Running statistics and how a training pass moves them.
+/// Running statistics and how a training pass updates them.
 #[derive(Debug)]
 pub struct Running<'a> {
     /// Running mean, one for each channel.
@@ -40,9 +41,9 @@ pub struct Running<'a> {
     pub unbiased: bool,
 }
 
-/// What a pass over one plane adds to and clamps to.
+/// Bounds of the fused activation.
 #[derive(Clone, Copy)]
-struct Tail {
+struct Bounds {
     lo: f32,
     hi: f32,
 }
@@ -81,7 +82,7 @@ fn square_body<const FMA: bool>(x: &[f32], mean: f32) -> f64 {
 }
 
 #[inline(always)]
-fn clamp(v: f32, t: Tail) -> f32 {
+fn clamp(v: f32, t: Bounds) -> f32 {
     let v = if v < t.lo { t.lo } else { v };
     if v > t.hi { t.hi } else { v }
 }
@@ -90,7 +91,7 @@ fn clamp(v: f32, t: Tail) -> f32 {
 fn apply_body<const FMA: bool>(
     scale: f32,
     shift: f32,
-    t: Tail,
+    t: Bounds,
     x: &[f32],
     add: Option<&[f32]>,
     y: &mut [f32],
@@ -110,13 +111,19 @@ fn apply_body<const FMA: bool>(
 }
 
 #[inline(always)]
-fn gate(dy: f32, y: f32, t: Tail) -> f32 {
+fn gate(dy: f32, y: f32, t: Bounds) -> f32 {
     if (y > t.lo) & (y < t.hi) { dy } else { 0.0 }
 }
 
-/// Sums of `g` and `g (x - mean)`, where `g` is `dy` behind the fused tail.
+/// Sums of `g` and `g (x - mean)`, where `g` is `dy` times the derivative of the fused activation.
 #[inline(always)]
-fn reduce_body<const FMA: bool>(x: &[f32], mean: f32, dy: &[f32], y: Option<&[f32]>, t: Tail) -> (f64, f64) {
+fn reduce_body<const FMA: bool>(
+    x: &[f32],
+    mean: f32,
+    dy: &[f32],
+    y: Option<&[f32]>,
+    t: Bounds,
+) -> (f64, f64) {
     const LANES: usize = 32;
     let (mut total, mut dot) = (0.0f64, 0.0f64);
     let mut at = 0;
@@ -166,13 +173,13 @@ fn dx_body<const FMA: bool>(
     x: &[f32],
     dy: &[f32],
     y: Option<&[f32]>,
-    t: Tail,
+    t: Bounds,
     dx: &mut [f32],
-    accumulate: bool,
+    store: Store,
 ) {
     let [scale, slope, shift] = coefficients;
     let value = |g: f32, x: f32| madd::<FMA>(scale, g, madd::<FMA>(slope, x, shift));
-    match (y, accumulate) {
+    match (y, store.accumulates()) {
         (Some(y), false) => {
             for (((dx, &x), &dy), &y) in dx.iter_mut().zip(x).zip(dy).zip(y) {
                 *dx = value(gate(dy, y, t), x);
@@ -197,34 +204,34 @@ fn dx_body<const FMA: bool>(
 }
 
 #[inline(always)]
-fn gate_body<const FMA: bool>(dy: &[f32], y: Option<&[f32]>, t: Tail, out: &mut [f32], accumulate: bool) {
+fn gate_body<const FMA: bool>(dy: &[f32], y: Option<&[f32]>, t: Bounds, out: &mut [f32], store: Store) {
     for (i, out) in out.iter_mut().enumerate() {
         let g = match y {
             Some(y) => gate(dy[i], y[i], t),
             None => dy[i],
         };
-        *out = if accumulate { *out + g } else { g };
+        store.put(out, g);
     }
 }
 
 multiversion! {
     fn sum_run(x: &[f32], shift: f32) -> f64 = sum_body;
     fn square_run(x: &[f32], mean: f32) -> f64 = square_body;
-    fn apply_run(scale: f32, shift: f32, t: Tail, x: &[f32], add: Option<&[f32]>, y: &mut [f32]) = apply_body;
-    fn reduce_run(x: &[f32], mean: f32, dy: &[f32], y: Option<&[f32]>, t: Tail) -> (f64, f64) = reduce_body;
-    fn dx_run(k: [f32; 3], x: &[f32], dy: &[f32], y: Option<&[f32]>, t: Tail, dx: &mut [f32], accumulate: bool) = dx_body;
-    fn gate_run(dy: &[f32], y: Option<&[f32]>, t: Tail, out: &mut [f32], accumulate: bool) = gate_body;
+    fn apply_run(scale: f32, shift: f32, t: Bounds, x: &[f32], add: Option<&[f32]>, y: &mut [f32]) = apply_body;
+    fn reduce_run(x: &[f32], mean: f32, dy: &[f32], y: Option<&[f32]>, t: Bounds) -> (f64, f64) = reduce_body;
+    fn dx_run(k: [f32; 3], x: &[f32], dy: &[f32], y: Option<&[f32]>, t: Bounds, dx: &mut [f32], store: Store) = dx_body;
+    fn gate_run(dy: &[f32], y: Option<&[f32]>, t: Bounds, out: &mut [f32], store: Store) = gate_body;
 }
 
-fn tail(post: Post) -> Tail {
+fn bounds(post: Post) -> Bounds {
     let (lo, hi) = post.bounds();
-    Tail { lo, hi }
+    Bounds { lo, hi }
 }
 
 /// Normalises by the statistics of the batch: `y = post(gamma (x - mean) / sqrt(var + eps) + beta + add)`.
 ///
 /// `mean` and `inv_std` (one for each channel) are written for the backward pass; the variance is the biased one, taken
-/// in two passes (Ioffe and Szegedy 2015, algorithm 1). `running` is moved when given. `add`, of the shape of `x`, is a
+/// in two passes (Ioffe and Szegedy 2015, algorithm 1). `running` is updated when given. `add`, of the shape of `x`, is a
 /// residual branch.
 #[allow(clippy::too_many_arguments)]
 pub fn train_forward(
@@ -243,7 +250,7 @@ pub fn train_forward(
 ) {
     assert!(x.len() == g.len() && y.len() == g.len() && add.is_none_or(|a| a.len() == g.len()));
     assert!([gamma.len(), beta.len(), mean.len(), inv_std.len()] == [g.c; 4]);
-    let t = tail(post);
+    let t = bounds(post);
     let count = (g.n * g.inner).max(1) as f64;
     let out = par::Shared::new(y);
     let means = par::Shared::new(mean);
@@ -300,7 +307,7 @@ pub fn frozen_forward(
 ) {
     assert!(x.len() == g.len() && y.len() == g.len() && add.is_none_or(|a| a.len() == g.len()));
     assert!([gamma.len(), beta.len(), mean.len(), inv_std.len()] == [g.c; 4]);
-    let t = tail(post);
+    let t = bounds(post);
     par::planes(y, g.inner, |i, y| {
         let c = i % g.c;
         let at = i * g.inner..(i + 1) * g.inner;
@@ -310,7 +317,7 @@ pub fn frozen_forward(
     });
 }
 
-/// `1 / sqrt(var + eps)`, element by element: what [`frozen_forward`] wants of running variances.
+/// `1 / sqrt(var + eps)`, element by element: what [`frozen_forward`] takes.
 pub fn inverse_std(var: &[f32], eps: f32, out: &mut [f32]) {
     assert_eq!(var.len(), out.len());
     for (out, &v) in out.iter_mut().zip(var) {
@@ -321,37 +328,37 @@ pub fn inverse_std(var: &[f32], eps: f32, out: &mut [f32]) {
 /// Which statistics the forward pass used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Statistics {
-    /// Those of the batch: the gradient flows through them.
+    /// Those of the batch; they have a gradient.
     Batch,
-    /// Running ones: constants.
+    /// The running ones, which are constants.
     Frozen,
 }
 
 /// Where gradients of [`backward`] go; what is `None` is not computed.
 #[derive(Debug, Default)]
 pub struct BatchNormGradients<'a> {
-    /// Gradient of the input, and whether it is added to.
-    pub dx: Option<(&'a mut [f32], bool)>,
-    /// Gradient of the fused residual branch, and whether it is added to.
-    pub dadd: Option<(&'a mut [f32], bool)>,
-    /// Gradient of gamma, and whether it is added to.
-    pub dgamma: Option<(&'a mut [f32], bool)>,
-    /// Gradient of beta, and whether it is added to.
-    pub dbeta: Option<(&'a mut [f32], bool)>,
+    /// Gradient of the input and how it is stored.
+    pub dx: Option<(&'a mut [f32], Store)>,
+    /// Gradient of the fused residual branch and how it is stored.
+    pub dadd: Option<(&'a mut [f32], Store)>,
+    /// Gradient of gamma and how it is stored.
+    pub dgamma: Option<(&'a mut [f32], Store)>,
+    /// Gradient of beta and how it is stored.
+    pub dbeta: Option<(&'a mut [f32], Store)>,
 }
 
-fn put(out: &Option<(par::Shared, bool)>, c: usize, value: f32) {
-    if let Some((out, accumulate)) = out {
+fn put(out: &Option<(par::Shared, Store)>, c: usize, value: f32) {
+    if let Some((out, store)) = out {
         // SAFETY: each item owns element `c`.
         let out = unsafe { &mut out.slice(c, 1)[0] };
-        *out = if *accumulate { *out + value } else { value };
+        store.put(out, value);
     }
 }
 
 /// Gradients of [`train_forward`] or [`frozen_forward`].
 ///
-/// `y` is the output of the forward pass; it is read only when `post` is not [`Post::None`], to know where the fused
-/// function was flat.
+/// `y` is the output of the forward pass; it is read only when `post` is not [`Post::None`], to know where the activation
+/// clamped it and the gradient is 0.
 #[allow(clippy::too_many_arguments)]
 pub fn backward(
     isa: Isa,
@@ -368,14 +375,18 @@ pub fn backward(
 ) {
     assert!(x.len() == g.len() && dy.len() == g.len());
     assert!([gamma.len(), mean.len(), inv_std.len()] == [g.c; 3]);
-    let y = if post == Post::None { None } else { Some(y.expect("a fused function needs the output")) };
+    let y = if post == Post::None {
+        None
+    } else {
+        Some(y.expect("the gradient of an activation needs the output"))
+    };
     assert!(y.is_none_or(|y| y.len() == g.len()));
-    let t = tail(post);
+    let t = bounds(post);
     let count = (g.n * g.inner).max(1) as f64;
-    let share = |o: Option<(&mut [f32], bool)>, len: usize| {
-        o.map(|(o, accumulate)| {
+    let share = |o: Option<(&mut [f32], Store)>, len: usize| {
+        o.map(|(o, store)| {
             assert_eq!(o.len(), len);
-            (par::Shared::new(o), accumulate)
+            (par::Shared::new(o), store)
         })
     };
     let dx = share(out.dx, g.len());
@@ -406,15 +417,15 @@ pub fn backward(
         };
         for at in planes() {
             let y = y.map(|y| &y[at.clone()]);
-            if let Some((dx, accumulate)) = dx {
+            if let Some((dx, store)) = dx {
                 // SAFETY: planes of different channels do not overlap.
                 let dx = unsafe { dx.slice(at.start, g.inner) };
-                dx_run(isa, coefficients, &x[at.clone()], &dy[at.clone()], y, t, dx, accumulate);
+                dx_run(isa, coefficients, &x[at.clone()], &dy[at.clone()], y, t, dx, store);
             }
-            if let Some((dadd, accumulate)) = dadd {
+            if let Some((dadd, store)) = dadd {
                 // SAFETY: as above.
                 let dadd = unsafe { dadd.slice(at.start, g.inner) };
-                gate_run(isa, &dy[at], y, t, dadd, accumulate);
+                gate_run(isa, &dy[at], y, t, dadd, store);
             }
         }
     });

@@ -51,6 +51,24 @@ impl Case {
             })
             .collect()
     }
+
+    /// Outputs, then the gradients of input, residual branch, gamma and beta, with batch statistics.
+    fn expected(&self, add: Option<&[f64]>, post: Post) -> [Vec<f64>; 5] {
+        let x = wide(&self.x);
+        let (gamma, beta) = (wide(&self.gamma), wide(&self.beta));
+        let stats = self.statistics(&x);
+        let dot = |y: Vec<f64>| -> f64 { y.iter().zip(&self.dy).map(|(a, &b)| a * b as f64).sum() };
+        let at = |gamma: &[f64], beta: &[f64], add: Option<&[f64]>| {
+            dot(self.reference(&x, gamma, beta, add, &stats, post))
+        };
+        [
+            self.reference(&x, &gamma, &beta, add, &stats, post),
+            differences(&self.x, |x| dot(self.reference(x, &gamma, &beta, add, &self.statistics(x), post))),
+            differences(&self.add, |a| at(&gamma, &beta, Some(a))),
+            differences(&self.gamma, |v| at(v, &beta, add)),
+            differences(&self.beta, |v| at(&gamma, v, add)),
+        ]
+    }
 }
 
 #[test]
@@ -64,23 +82,8 @@ fn batch_statistics_and_gradients() {
         let case = Case::new(n, c, inner, 0.7);
         let g = case.g;
         let extra = add.then_some(&case.add[..]);
-        let extra64 = extra.map(wide);
-        let x64 = wide(&case.x);
-        let (gamma, beta) = (wide(&case.gamma), wide(&case.beta));
-        let stats = case.statistics(&x64);
-        let y64 = case.reference(&x64, &gamma, &beta, extra64.as_deref(), &stats, post);
-        let dot = |y: Vec<f64>| -> f64 { y.iter().zip(&case.dy).map(|(a, &b)| a * b as f64).sum() };
-        let dx = differences(&case.x, |x| {
-            dot(case.reference(x, &gamma, &beta, extra64.as_deref(), &case.statistics(x), post))
-        });
-        let dgamma = differences(&case.gamma, |v| {
-            dot(case.reference(&x64, v, &beta, extra64.as_deref(), &stats, post))
-        });
-        let dbeta = differences(&case.beta, |v| {
-            dot(case.reference(&x64, &gamma, v, extra64.as_deref(), &stats, post))
-        });
-        let dadd =
-            differences(&case.add, |a| dot(case.reference(&x64, &gamma, &beta, Some(a), &stats, post)));
+        let [y64, dx, dadd, dgamma, dbeta] = case.expected(extra.map(wide).as_deref(), post);
+        let stats = case.statistics(&wide(&case.x));
         for (isa, got) in on_all(|isa| {
             let mut y = vec![0.0; g.len()];
             let (mut mean, mut inv) = (vec![0.0; c], vec![0.0; c]);
@@ -103,10 +106,10 @@ fn batch_statistics_and_gradients() {
             let (mut dx, mut dgamma, mut dbeta) = (vec![0.0; g.len()], vec![1.0; c], vec![0.0; c]);
             let mut dadd = vec![0.0; g.len()];
             let out = BatchNormGradients {
-                dx: Some((&mut dx, false)),
-                dadd: Some((&mut dadd, true)),
-                dgamma: Some((&mut dgamma, true)),
-                dbeta: Some((&mut dbeta, false)),
+                dx: Some((&mut dx, Store::Overwrite)),
+                dadd: Some((&mut dadd, Store::Accumulate)),
+                dgamma: Some((&mut dgamma, Store::Accumulate)),
+                dbeta: Some((&mut dbeta, Store::Overwrite)),
             };
             backward(
                 isa,
@@ -163,8 +166,8 @@ fn frozen_statistics_and_gradients() {
         frozen_forward(isa, &g, &case.x, &case.gamma, &case.beta, &mean, &inv, None, post, &mut y);
         let (mut dx, mut dgamma) = (vec![0.0; g.len()], vec![0.0; 4]);
         let out = BatchNormGradients {
-            dx: Some((&mut dx, false)),
-            dgamma: Some((&mut dgamma, false)),
+            dx: Some((&mut dx, Store::Overwrite)),
+            dgamma: Some((&mut dgamma, Store::Overwrite)),
             ..Default::default()
         };
         backward(

@@ -1,8 +1,9 @@
 //! Arithmetic element by element: two operands with broadcasting, and simple functions of one.
 
-use super::isa::{Isa, multiversion};
-use super::reduce::offset;
-use super::{math, par};
+use crate::isa::multiversion;
+use crate::reduce::offset;
+use crate::{Isa, Store};
+use crate::{math, par};
 
 /// An operation on two operands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -155,7 +156,7 @@ pub enum Unary {
     Reciprocal,
     /// `-x`.
     Neg,
-    /// Magnitude; its slope at zero is 0.
+    /// Magnitude; its derivative at zero is 0.
     Abs,
     /// `x^p` for a constant `p`.
     Pow(f32),
@@ -238,7 +239,7 @@ fn slice_at(x: &[f32], at: usize) -> f32 {
 }
 
 /// Gradients of [`binary_forward`]; an operand that was repeated gets the sum over its repeats (in `f64`, in a fixed
-/// order). Both are added to when `accumulate`.
+/// order). Both are stored as `store` says.
 #[allow(clippy::too_many_arguments)]
 pub fn binary_backward(
     _isa: Isa,
@@ -249,26 +250,26 @@ pub fn binary_backward(
     dy: &[f32],
     da: Option<&mut [f32]>,
     db: Option<&mut [f32]>,
-    accumulate: bool,
+    store: Store,
 ) {
     assert!([a.len(), b.len()] == shapes.lens && dy.len() == shapes.len());
     if let Some(da) = da {
         match op {
-            Binary::Add | Binary::Sub => gather(shapes, |d| d.1, da, accumulate, |o, _, _| dy[o] as f64),
-            Binary::Mul => gather(shapes, |d| d.1, da, accumulate, |o, _, j| dy[o] as f64 * b[j] as f64),
-            Binary::Div => gather(shapes, |d| d.1, da, accumulate, |o, _, j| dy[o] as f64 / b[j] as f64),
+            Binary::Add | Binary::Sub => gather(shapes, |d| d.1, da, store, |o, _, _| dy[o] as f64),
+            Binary::Mul => gather(shapes, |d| d.1, da, store, |o, _, j| dy[o] as f64 * b[j] as f64),
+            Binary::Div => gather(shapes, |d| d.1, da, store, |o, _, j| dy[o] as f64 / b[j] as f64),
         }
     }
     if let Some(db) = db {
         match op {
-            Binary::Add => gather(shapes, |d| d.2, db, accumulate, |o, _, _| dy[o] as f64),
-            Binary::Sub => gather(shapes, |d| d.2, db, accumulate, |o, _, _| -dy[o] as f64),
-            Binary::Mul => gather(shapes, |d| d.2, db, accumulate, |o, i, _| dy[o] as f64 * a[i] as f64),
+            Binary::Add => gather(shapes, |d| d.2, db, store, |o, _, _| dy[o] as f64),
+            Binary::Sub => gather(shapes, |d| d.2, db, store, |o, _, _| -dy[o] as f64),
+            Binary::Mul => gather(shapes, |d| d.2, db, store, |o, i, _| dy[o] as f64 * a[i] as f64),
             Binary::Div => gather(
                 shapes,
                 |d| d.2,
                 db,
-                accumulate,
+                store,
                 |o, i, j| {
                     let b = b[j] as f64;
                     -(dy[o] as f64) * a[i] as f64 / (b * b)
@@ -283,7 +284,7 @@ fn gather(
     shapes: &Broadcast,
     stride: impl Fn(&(usize, usize, usize)) -> usize,
     out: &mut [f32],
-    accumulate: bool,
+    store: Store,
     value: impl Fn(usize, usize, usize) -> f64 + Sync + Send,
 ) {
     // (length, stride in the result, in a, in b): those the operand has, and those it was repeated over.
@@ -322,7 +323,7 @@ fn gather(
                     );
                 }
             }
-            *out = if accumulate { *out + sum as f32 } else { sum as f32 };
+            store.put(out, sum as f32);
         }
     });
 }
@@ -332,12 +333,12 @@ pub fn unary_forward(isa: Isa, op: Unary, x: &[f32], y: &mut [f32]) {
     par::map1(x, y, |x, y| unary_run(isa, op, x, y));
 }
 
-/// `dx = op'(x) dy`, added to `dx` when `accumulate`.
-pub fn unary_backward(_isa: Isa, op: Unary, x: &[f32], dy: &[f32], dx: &mut [f32], accumulate: bool) {
+/// `dx = op'(x) dy`, stored as `store` says.
+pub fn unary_backward(_isa: Isa, op: Unary, x: &[f32], dy: &[f32], dx: &mut [f32], store: Store) {
     par::map2(x, dy, dx, |x, dy, dx| {
         for ((dx, &x), &dy) in dx.iter_mut().zip(x).zip(dy) {
             let d = unary_slope(op, x) * dy;
-            *dx = if accumulate { *dx + d } else { d };
+            store.put(dx, d);
         }
     });
 }
@@ -407,7 +408,17 @@ mod tests {
                     let (mut y, mut da, mut db) =
                         (vec![0.0; bc.len()], vec![0.0; a.len()], vec![0.0; b.len()]);
                     binary_forward(isa, op, &bc, &a, &b, &mut y);
-                    binary_backward(isa, op, &bc, &a, &b, &dy, Some(&mut da), Some(&mut db), false);
+                    binary_backward(
+                        isa,
+                        op,
+                        &bc,
+                        &a,
+                        &b,
+                        &dy,
+                        Some(&mut da),
+                        Some(&mut db),
+                        Store::Overwrite,
+                    );
                     [y, da, db].concat()
                 }) {
                     assert_close(&got, &want, 1e-6, &format!("{op:?} {sa:?} {sb:?} {isa}"));
@@ -437,7 +448,7 @@ mod tests {
             for isa in Isa::supported() {
                 let (mut y, mut dx) = (vec![0.0; x.len()], vec![0.0; x.len()]);
                 unary_forward(isa, op, &x, &mut y);
-                unary_backward(isa, op, &x, &vec![1.0; x.len()], &mut dx, false);
+                unary_backward(isa, op, &x, &vec![1.0; x.len()], &mut dx, Store::Overwrite);
                 assert_close(&y, &want, 1e-6, &format!("{op:?}"));
                 assert_close(&dx, &slope, 1e-6, &format!("{op:?} slope"));
             }

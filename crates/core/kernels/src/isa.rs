@@ -96,7 +96,7 @@ impl FromStr for Isa {
 /// Compiles one always-inlined body for each instruction set and dispatches at run time.
 ///
 /// `fn name(args) = body;` makes `fn name(isa: Isa, args)`, which calls `body::<FMA>(args)`, where `FMA` says whether
-/// fused multiply-add is at hand (see [`madd`]).
+/// fused multiply-add is available (see [`madd`]).
 macro_rules! multiversion {
     ($($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? = $($body:ident)::+;)*) => {$(
         $(#[$meta])*

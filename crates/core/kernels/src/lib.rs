@@ -29,7 +29,9 @@ mod scratch;
 pub mod sgd;
 mod simd;
 pub mod softmax;
+mod store;
 #[cfg(test)]
 mod testing;
 
 pub use isa::{Isa, UnknownIsa};
+pub use store::Store;

@@ -1,13 +1,13 @@
-//! Losses other than the softmax's: few numbers for each image, so plain loops.
+//! Losses without a softmax. They have few numbers for each image, so plain loops serve.
 //!
 //! Each returns the mean over the images and, where asked, writes the mean's gradient over `gradient`.
 
-/// How a hinge loss counts what a score lacks.
+/// The two hinge losses; a term is max(0, 1 - score) for the label and max(0, 1 + score) for every other class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hinge {
-    /// max(0, lack).
+    /// The sum of the terms.
     Plain,
-    /// max(0, lack)^2.
+    /// The sum of their squares.
     Squared,
 }
 
@@ -30,7 +30,7 @@ pub fn euclidean(scores: &[f32], labels: &[u32], gradient: Option<&mut [f32]>) -
     })
 }
 
-/// What scores lack to 1 for the label and to -1 for the other classes; `scores` is labels x classes.
+/// Hinge loss; `scores` is labels x classes.
 pub fn hinge(
     kind: Hinge,
     classes: usize,
@@ -40,17 +40,17 @@ pub fn hinge(
 ) -> f64 {
     each(classes, scores, labels, gradient, |score, label, class| {
         let sign = if label as usize == class { -1.0 } else { 1.0 };
-        let lack = 1.0 + sign * f64::from(score);
-        // What is no number stays one.
-        let lack = if lack < 0.0 { 0.0 } else { lack };
+        let term = 1.0 + sign * f64::from(score);
+        // NaN stays NaN.
+        let term = if term < 0.0 { 0.0 } else { term };
         match kind {
-            Hinge::Plain => (lack, if lack > 0.0 { sign } else { 0.0 }),
-            Hinge::Squared => (lack * lack, 2.0 * sign * lack),
+            Hinge::Plain => (term, if term > 0.0 { sign } else { 0.0 }),
+            Hinge::Squared => (term * term, 2.0 * sign * term),
         }
     })
 }
 
-/// Mean over the images of the sums of `f(score, label, class)`, which also gives the slope.
+/// Mean over the images of the sums of `f(score, label, class)`, which also gives the derivative.
 fn each(
     classes: usize,
     scores: &[f32],
@@ -95,7 +95,7 @@ mod tests {
 
     /// PyTorch 2.15 agrees: half the sum of `clamp(1 + sign * scores, min=0)`, plain and squared.
     #[test]
-    fn a_hinge_opens_below_one() {
+    fn hinge_losses_and_gradients() {
         let (scores, labels) = ([0.5f32, -2.0, 0.25, 3.0, -0.5, 1.0], [0u32, 2]);
         let mut gradient = [f32::NAN; 6];
         // Image 0: 0.5 + 0 + 1.25, image 1: 4 + 0.5 + 0.
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_number_stays_none() {
+    fn nan_stays_nan() {
         for f in [sigmoid_cross_entropy as Function, euclidean, |s, l, g| hinge(Hinge::Plain, 1, s, l, g)] {
             assert!(f(&[f32::NAN], &[0], None).is_nan());
         }

@@ -1,7 +1,8 @@
 //! Local response normalisation (Krizhevsky et al. 2012, section 3.3), across channels and within a channel.
 
-use super::isa::{Isa, madd, multiversion};
-use super::{par, scratch};
+use crate::isa::{madd, multiversion};
+use crate::{Isa, Store};
+use crate::{par, scratch};
 
 /// Settings: `y = x / (bias + alpha / count * sum of squares)^beta`, where `count` is the number of places in the window.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -30,7 +31,7 @@ fn power<const FMA: bool>(s: f32, beta: f32) -> f32 {
     }
 }
 
-/// Calls for one image `[c, hw]` and pixels `at..end`: writes the denominators (and outputs).
+/// Works on one image `[c, hw]` and pixels `at..end`: writes the denominators (and outputs).
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
 fn forward_body<const FMA: bool>(
@@ -87,12 +88,12 @@ fn backward_body<const FMA: bool>(
     scale: &[f32],
     dy: &[f32],
     dx: par::Shared,
-    accumulate: bool,
+    store: Store,
     ratio: &mut [f32],
 ) {
     let [at, end] = span;
     let len = end - at;
-    // An output looks `before` back and `after` ahead, so an input is seen from `after` back to `before` ahead.
+    // Output c reads inputs c - b ..= c + a, so input c is read by outputs c - a ..= c + b.
     let (before, after) = (l.size / 2, (l.size - 1) / 2);
     let factor = -2.0 * l.alpha * l.beta / l.size as f32;
     for ch in 0..c {
@@ -117,14 +118,14 @@ fn backward_body<const FMA: bool>(
             dx.iter_mut().zip(&x[row.clone()]).zip(&scale[row.clone()]).zip(&dy[row]).zip(&sum)
         {
             let g = madd::<FMA>(factor * x, sum, d * power::<FMA>(s, l.beta));
-            *dx = if accumulate { *dx + g } else { g };
+            store.put(dx, g);
         }
     }
 }
 
 multiversion! {
     fn forward_run(l: Lrn, c: usize, hw: usize, at: usize, end: usize, x: &[f32], y: par::Shared, scale: Option<par::Shared>) = forward_body;
-    fn backward_run(l: Lrn, c: usize, hw: usize, span: [usize; 2], x: &[f32], scale: &[f32], dy: &[f32], dx: par::Shared, accumulate: bool, ratio: &mut [f32]) = backward_body;
+    fn backward_run(l: Lrn, c: usize, hw: usize, span: [usize; 2], x: &[f32], scale: &[f32], dy: &[f32], dx: par::Shared, store: Store, ratio: &mut [f32]) = backward_body;
 }
 
 /// Across channels: the window of channel `c` is `c - floor((size-1)/2) ..= c + ceil((size-1)/2)`, clipped, while the
@@ -169,7 +170,7 @@ pub fn backward(
     scale: &[f32],
     dy: &[f32],
     dx: &mut [f32],
-    accumulate: bool,
+    store: Store,
 ) {
     let image = c * hw;
     assert!([x.len(), scale.len(), dy.len(), dx.len()] == [n * image; 4] && l.size > 0);
@@ -181,7 +182,7 @@ pub fn backward(
         scratch::with(c * BLOCK, |ratio| {
             let span = [at, hw.min(at + BLOCK)];
             let (x, scale, dy) = (&x[part.clone()], &scale[part.clone()], &dy[part.clone()]);
-            backward_run(isa, l, c, hw, span, x, scale, dy, dx.offset(start), accumulate, ratio);
+            backward_run(isa, l, c, hw, span, x, scale, dy, dx.offset(start), store, ratio);
         });
     });
 }
@@ -240,7 +241,7 @@ pub fn within_backward(
     scale: &[f32],
     dy: &[f32],
     dx: &mut [f32],
-    accumulate: bool,
+    store: Store,
 ) {
     let hw = h * w;
     assert!([x.len(), scale.len(), dy.len()] == [dx.len(); 3] && l.size > 0);
@@ -257,7 +258,7 @@ pub fn within_backward(
             box_sum(h, w, l.size, l.size / 2, ratio, sum, rows);
             for ((((dx, &x), &s), &d), &sum) in dx.iter_mut().zip(x).zip(scale).zip(dy).zip(sum.iter()) {
                 let g = d * power::<false>(s, l.beta) + factor * x * sum;
-                *dx = if accumulate { *dx + g } else { g };
+                store.put(dx, g);
             }
         });
     });
@@ -315,12 +316,12 @@ mod tests {
                 let mut out = Vec::new();
                 let (mut y, mut s, mut dx) = (vec![0.0; x.len()], vec![0.0; x.len()], vec![0.0; x.len()]);
                 forward(isa, l, n, c, hw, &x, &mut y, Some(&mut s));
-                backward(isa, l, n, c, hw, &x, &s, &dy, &mut dx, false);
+                backward(isa, l, n, c, hw, &x, &s, &dy, &mut dx, Store::Overwrite);
                 out.extend_from_slice(&y);
                 out.extend_from_slice(&dx);
                 within_forward(isa, l, h, w, &x, &mut y, &mut s);
                 dx.fill(1.0);
-                within_backward(isa, l, h, w, &x, &s, &dy, &mut dx, true);
+                within_backward(isa, l, h, w, &x, &s, &dy, &mut dx, Store::Accumulate);
                 out.extend_from_slice(&y);
                 out.extend(dx.iter().map(|v| v - 1.0));
                 out

@@ -1,6 +1,6 @@
 //! Transcendental functions without branches, so that loops over them vectorise.
 
-use super::isa::madd;
+use crate::isa::madd;
 
 /// `e^x`, relative error below 2e-7; 0 below -87.3, infinite above 88.72.
 #[inline(always)]

@@ -2,10 +2,10 @@
 
 use rayon::prelude::*;
 
-/// Elements in one item of element-wise work: large enough to pay for the hand-over, small enough to stay in cache.
+/// Elements in one item of element-wise work: large enough to outweigh the cost of a task, small enough to stay in cache.
 pub(crate) const CHUNK: usize = 8192;
 
-/// A pointer that work items may share; each of them writes to places of its own.
+/// A pointer that work items share; each of them writes to its own elements.
 #[derive(Clone, Copy)]
 pub(crate) struct Shared(*mut f32, usize);
 
@@ -29,7 +29,7 @@ impl Shared {
         self.0.wrapping_add(start)
     }
 
-    /// What begins `start` elements further on.
+    /// The part from element `start` on.
     pub(crate) fn offset(self, start: usize) -> Self {
         assert!(start <= self.1);
         // SAFETY: in bounds, or one past the end, by the assertion.
@@ -37,7 +37,7 @@ impl Shared {
     }
 
     /// # Safety
-    /// While the result lives, nobody else may touch `start..start + len`.
+    /// While the result is alive, nothing else may access `start..start + len`.
     pub(crate) unsafe fn slice<'a>(self, start: usize, len: usize) -> &'a mut [f32] {
         assert!(start <= self.1 && len <= self.1 - start);
         // SAFETY: in bounds by the assertion, exclusive by the caller's promise.

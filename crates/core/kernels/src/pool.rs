@@ -1,7 +1,8 @@
 //! Pooling: maximum, average and global average, with gradients.
 
-use super::isa::{Isa, multiversion};
-use super::par;
+use crate::isa::multiversion;
+use crate::par;
+use crate::{Isa, Store};
 use rayon::prelude::*;
 
 /// Shape of a pooling.
@@ -23,7 +24,8 @@ pub struct PoolGeometry {
     pub pads: [usize; 4],
     /// Distance between the rows and columns of a window.
     pub dilation: [usize; 2],
-    /// Whether a last window that hangs over the edge counts, provided it starts inside input or top/left padding.
+    /// Whether the output size is rounded up (`ceil_mode`): a last window may extend past the edge, provided it starts
+    /// inside the input or its top or left padding.
     pub ceil: bool,
     /// Whether padding counts in the divisor of an average (what only `ceil` adds never does).
     pub count_include_pad: bool,
@@ -66,7 +68,7 @@ impl PoolGeometry {
         self.n * self.c * self.out_h() * self.out_w()
     }
 
-    /// Input rows (or columns) of window `o` that are real: first, how many, and the divisor's share.
+    /// Rows (or columns) of window `o` inside the input: the first, their number, and the factor of the divisor.
     fn window(&self, axis: usize, size: usize, o: usize) -> Window {
         let start = (o * self.stride[axis]) as isize - self.pads[axis] as isize;
         let d = self.dilation[axis];
@@ -123,7 +125,7 @@ impl Plan {
     }
 }
 
-/// Marks a window without a single real element; its maximum is minus infinity and its gradient goes nowhere.
+/// The argmax of a window of padding alone; its maximum is minus infinity and it has no gradient.
 const NOWHERE: u32 = u32::MAX;
 
 #[inline(always)]
@@ -277,18 +279,11 @@ pub fn max_forward(isa: Isa, g: &PoolGeometry, x: &[f32], y: &mut [f32], argmax:
 }
 
 /// Gradient of [`max_forward`]: each output's gradient goes to its `argmax`.
-pub fn max_backward(
-    _isa: Isa,
-    g: &PoolGeometry,
-    dy: &[f32],
-    argmax: &[u32],
-    dx: &mut [f32],
-    accumulate: bool,
-) {
+pub fn max_backward(_isa: Isa, g: &PoolGeometry, dy: &[f32], argmax: &[u32], dx: &mut [f32], store: Store) {
     assert!(dx.len() == g.in_len() && dy.len() == g.out_len() && argmax.len() == dy.len());
     let out = g.out_h() * g.out_w();
     par::planes(dx, g.h * g.w, |i, dx| {
-        if !accumulate {
+        if store == Store::Overwrite {
             dx.fill(0.0);
         }
         let at = i * out..(i + 1) * out;
@@ -309,12 +304,12 @@ pub fn avg_forward(isa: Isa, g: &PoolGeometry, x: &[f32], y: &mut [f32]) {
 }
 
 /// Gradient of [`avg_forward`].
-pub fn avg_backward(isa: Isa, g: &PoolGeometry, dy: &[f32], dx: &mut [f32], accumulate: bool) {
+pub fn avg_backward(isa: Isa, g: &PoolGeometry, dy: &[f32], dx: &mut [f32], store: Store) {
     assert!(dx.len() == g.in_len() && dy.len() == g.out_len());
     let plan = Plan::new(g);
     let out = g.out_h() * g.out_w();
     par::planes(dx, g.h * g.w, |i, dx| {
-        if !accumulate {
+        if store == Store::Overwrite {
             dx.fill(0.0);
         }
         avg_back_run(isa, &plan, &dy[i * out..(i + 1) * out], dx);
@@ -333,11 +328,11 @@ pub fn global_avg_forward(isa: Isa, plane: usize, x: &[f32], y: &mut [f32]) {
 }
 
 /// Gradient of [`global_avg_forward`].
-pub fn global_avg_backward(_isa: Isa, plane: usize, dy: &[f32], dx: &mut [f32], accumulate: bool) {
+pub fn global_avg_backward(_isa: Isa, plane: usize, dy: &[f32], dx: &mut [f32], store: Store) {
     assert_eq!(dx.len(), dy.len() * plane);
     par::planes(dx, plane, |i, dx| {
         let d = dy[i] / plane as f32;
-        if accumulate {
+        if store.accumulates() {
             dx.iter_mut().for_each(|v| *v += d);
         } else {
             dx.fill(d);

@@ -148,13 +148,13 @@ proptest! {
             let mut same = vec![0.0; g.out_len()];
             max_forward(isa, &g, &x, &mut same, None);
             prop_assert_eq!(&same, &y);
-            max_backward(isa, &g, &dy, &a, &mut dx, false);
+            max_backward(isa, &g, &dy, &a, &mut dx, Store::Overwrite);
             assert_close(&dx, &dmax, 1e-6, "max gradient");
             avg_forward(isa, &g, &x, &mut y);
             assert_close(&y, &avg, 1e-6, "average");
-            avg_backward(isa, &g, &dy, &mut dx, false);
+            avg_backward(isa, &g, &dy, &mut dx, Store::Overwrite);
             assert_close(&dx, &davg, 1e-6, "average gradient");
-            avg_backward(isa, &g, &dy, &mut dx, true);
+            avg_backward(isa, &g, &dy, &mut dx, Store::Accumulate);
             let twice: Vec<f64> = davg.iter().map(|v| 2.0 * v).collect();
             assert_close(&dx, &twice, 1e-6, "accumulated");
         }
@@ -170,11 +170,11 @@ fn threads_and_larger_planes() {
         let mut a = vec![0; g.out_len()];
         max_forward(isa, &g, &x, &mut y, Some(&mut a));
         let mut dx = vec![0.0; g.in_len()];
-        max_backward(isa, &g, &y, &a, &mut dx, false);
+        max_backward(isa, &g, &y, &a, &mut dx, Store::Overwrite);
         let mut mean = vec![0.0; g.n * g.c];
         global_avg_forward(isa, g.h * g.w, &x, &mut mean);
         let mut back = vec![0.0; g.in_len()];
-        global_avg_backward(isa, g.h * g.w, &mean, &mut back, false);
+        global_avg_backward(isa, g.h * g.w, &mean, &mut back, Store::Overwrite);
         [y, dx, mean, back].concat()
     });
     assert!(results.windows(2).all(|r| r[0].1 == r[1].1), "pooling has the same bits everywhere");

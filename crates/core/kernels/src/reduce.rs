@@ -1,7 +1,17 @@
 //! Sums and means over axes, and the small vector operations that optimisers and graphs need.
 
-use super::isa::{Isa, madd, multiversion};
-use super::par;
+use crate::isa::{madd, multiversion};
+use crate::par;
+use crate::{Isa, Store};
+
+/// What is computed over the reduced axes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The sum.
+    Sum,
+    /// The sum divided by the number of elements.
+    Mean,
+}
 
 /// A reduction of some axes of a shape.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,7 +29,7 @@ impl Reduction {
         for axis in (0..shape.len()).rev() {
             let list = if axes.contains(&axis) { &mut reduced } else { &mut kept };
             match list.last_mut() {
-                // Neighbouring axes that lie together are one.
+                // Adjacent contiguous axes are merged.
                 Some((len, step)) if *len * *step == stride => *len *= shape[axis],
                 _ => list.push((shape[axis], stride)),
             }
@@ -87,10 +97,10 @@ multiversion! {
 }
 
 /// Sum (or mean) over the reduced axes; sums are taken in `f64`.
-pub fn forward(isa: Isa, r: &Reduction, mean: bool, x: &[f32], y: &mut [f32]) {
+pub fn forward(isa: Isa, r: &Reduction, kind: Kind, x: &[f32], y: &mut [f32]) {
     assert!(x.len() == r.in_len() && y.len() == r.out_len());
     let count = r.count();
-    let factor = if mean { 1.0 / count as f64 } else { 1.0 };
+    let factor = if kind == Kind::Mean { 1.0 / count as f64 } else { 1.0 };
     // The first reduced axis is summed as a run when it is contiguous.
     let (run, outer) = match r.reduced.split_first() {
         Some((&(len, 1), rest)) => (len, rest),
@@ -111,10 +121,10 @@ pub fn forward(isa: Isa, r: &Reduction, mean: bool, x: &[f32], y: &mut [f32]) {
     });
 }
 
-/// Gradient of [`forward`]: every input gets its output's gradient (divided by the count when `mean`).
-pub fn backward(_isa: Isa, r: &Reduction, mean: bool, dy: &[f32], dx: &mut [f32], accumulate: bool) {
+/// Gradient of [`forward`]: every input gets its output's gradient (for a mean, divided by the count).
+pub fn backward(_isa: Isa, r: &Reduction, kind: Kind, dy: &[f32], dx: &mut [f32], store: Store) {
     assert!(dx.len() == r.in_len() && dy.len() == r.out_len());
-    let factor = if mean { 1.0 / r.count() as f32 } else { 1.0 };
+    let factor = if kind == Kind::Mean { 1.0 / r.count() as f32 } else { 1.0 };
     let dx = par::Shared::new(dx);
     let count = r.count();
     par::each(dy.len().div_ceil(64), |block| {
@@ -124,7 +134,7 @@ pub fn backward(_isa: Isa, r: &Reduction, mean: bool, dy: &[f32], dx: &mut [f32]
             for k in 0..count {
                 // SAFETY: every input belongs to one output, and every output to one item.
                 let dx = unsafe { &mut dx.slice(at + offset(&r.reduced, k), 1)[0] };
-                *dx = if accumulate { *dx + d } else { d };
+                store.put(dx, d);
             }
         }
     });
@@ -174,9 +184,9 @@ mod tests {
             }
             for (_, got) in on_all(|isa| {
                 let mut y = vec![0.0; r.out_len()];
-                forward(isa, &r, true, &x, &mut y);
+                forward(isa, &r, Kind::Mean, &x, &mut y);
                 let mut dx = vec![1.0; 360];
-                backward(isa, &r, false, &y, &mut dx, true);
+                backward(isa, &r, Kind::Sum, &y, &mut dx, Store::Accumulate);
                 y.extend(dx);
                 y
             }) {

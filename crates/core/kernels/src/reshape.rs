@@ -1,7 +1,7 @@
-//! Moving elements: transposition, slices, concatenation, padding. All exact.
+//! Operators that copy elements: transposition, slices, concatenation, padding.
 
-use super::par;
-use crate::Isa;
+use crate::par;
+use crate::{Isa, Store};
 
 /// A strided view: (length, stride) of each axis, slowest first, and where it starts.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,10 +104,11 @@ pub fn gather(_isa: Isa, view: &View, x: &[f32], y: &mut [f32]) {
     });
 }
 
-/// Gradient of [`gather`]: `dx` at the view `+= dy`; places outside the view are set to zero first unless `accumulate`.
-pub fn scatter(_isa: Isa, view: &View, dy: &[f32], dx: &mut [f32], accumulate: bool) {
+/// Gradient of [`gather`]: `dx` at the view `+= dy`; with [`Store::Overwrite`] all of `dx` is set to zero
+/// first.
+pub fn scatter(_isa: Isa, view: &View, dy: &[f32], dx: &mut [f32], store: Store) {
     assert!(dx.len() == view.source && dy.len() == view.len());
-    if !accumulate {
+    if store == Store::Overwrite {
         par::planes(dx, par::CHUNK, |_, d| d.fill(0.0));
     }
     if dy.is_empty() {
@@ -144,12 +145,12 @@ pub fn concat(outer: usize, parts: &[(&[f32], usize)], y: &mut [f32]) {
 }
 
 /// Elements `at..at + len` of every row of `row` elements: one part of a split, and the gradient of one part of
-/// [`concat()`]. Added to `part` when `accumulate`.
-pub fn split(row: usize, at: usize, len: usize, x: &[f32], part: &mut [f32], accumulate: bool) {
+/// [`concat()`]. Stored in `part` as `store` says.
+pub fn split(row: usize, at: usize, len: usize, x: &[f32], part: &mut [f32], store: Store) {
     assert!(at + len <= row && x.len() / row.max(1) * len == part.len());
     par::planes(part, len, |o, part| {
         let x = &x[o * row + at..][..len];
-        if accumulate {
+        if store.accumulates() {
             part.iter_mut().zip(x).for_each(|(p, &x)| *p += x);
         } else {
             part.copy_from_slice(x);
@@ -165,7 +166,7 @@ pub fn unsplit(row: usize, at: usize, len: usize, part: &[f32], dx: &mut [f32]) 
     });
 }
 
-/// What padding is filled with.
+/// How padding is filled.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum PadMode {
     /// A value.
@@ -258,12 +259,12 @@ impl Pad {
     }
 
     /// Gradient of [`Pad::forward`]: each input gets the sum over the outputs it was copied to.
-    pub fn backward(&self, dy: &[f32], dx: &mut [f32], accumulate: bool) {
+    pub fn backward(&self, dy: &[f32], dx: &mut [f32], store: Store) {
         assert!(
             dx.len() == self.in_shape.iter().product::<usize>()
                 && dy.len() == self.out_shape.iter().product::<usize>()
         );
-        if !accumulate {
+        if store == Store::Overwrite {
             dx.fill(0.0);
         }
         self.visit(0..dy.len(), |o, at| {
@@ -297,7 +298,7 @@ mod tests {
                     assert_eq!(y, x[i], "{perm:?} {o}");
                 }
                 let mut back = vec![1.0; 120];
-                scatter(isa, &view, &y, &mut back, false);
+                scatter(isa, &view, &y, &mut back, Store::Overwrite);
                 assert_eq!(back, x);
             }
         }
@@ -311,7 +312,7 @@ mod tests {
         gather(Isa::Scalar, &view, &x, &mut y);
         assert_eq!(y, [25.0, 27.0, 29.0, 13.0, 15.0, 17.0, 1.0, 3.0, 5.0]);
         let mut dx = vec![7.0; 30];
-        scatter(Isa::Scalar, &view, &y, &mut dx, false);
+        scatter(Isa::Scalar, &view, &y, &mut dx, Store::Overwrite);
         for (i, d) in dx.iter().enumerate() {
             assert_eq!(*d, if y.contains(&(i as f32)) { i as f32 } else { 0.0 });
         }
@@ -333,9 +334,9 @@ mod tests {
         assert_eq!(y[3..8], b[..5]);
         assert_eq!(y[11..], b[5..]);
         let mut part = vec![0.0; 10];
-        split(8, 3, 5, &y, &mut part, false);
+        split(8, 3, 5, &y, &mut part, Store::Overwrite);
         assert_eq!(part, b);
-        split(8, 3, 5, &y, &mut part, true);
+        split(8, 3, 5, &y, &mut part, Store::Accumulate);
         assert_eq!(part[0], 2.0 * b[0]);
         let mut dx = vec![0.0; 16];
         unsplit(8, 3, 5, &b, &mut dx);
@@ -364,7 +365,7 @@ mod tests {
                     .sum()
             };
             let mut dx = vec![0.0; 3];
-            pad.backward(&dy, &mut dx, false);
+            pad.backward(&dy, &mut dx, Store::Overwrite);
             assert_close(&dx, &differences(&x, sum), 1e-6, &format!("{mode:?}"));
         }
     }

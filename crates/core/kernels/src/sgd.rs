@@ -1,10 +1,11 @@
 //! Stochastic gradient descent with momentum, under a mask.
 
-use super::isa::{Isa, madd, multiversion};
-use super::par;
+use crate::Isa;
+use crate::isa::{madd, multiversion};
+use crate::par;
 use rayon::prelude::*;
 
-/// Whose arithmetic a step follows (`method.md`, section 8).
+/// The update rule: Caffe's (`SGDSolver`, `NesterovSolver`) or PyTorch's (`torch.optim.SGD`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Rule {
@@ -33,7 +34,7 @@ pub struct Step {
     pub l1: bool,
     /// Factor on the gradient before anything else (1 / iter_size, clipping by the global norm).
     pub scale: f32,
-    /// Whose arithmetic.
+    /// Update rule.
     pub rule: Rule,
 }
 
@@ -143,7 +144,7 @@ multiversion! {
 /// One step of masked momentum SGD on weights `w`, with history `v` and gradient `g`.
 ///
 /// `mask` holds 1 for a free weight and 0 for a fixed one; without it all are free. A fixed weight keeps its exact bits
-/// whatever its gradient and history; its history goes on as if it were free, as in the published program.
+/// whatever its gradient and history; its history is updated as if it were free.
 pub fn masked_momentum_step(
     isa: Isa,
     w: &mut [f32],

@@ -1,7 +1,8 @@
 //! Softmax, its logarithm, and the cross-entropy losses.
 
-use super::isa::{Isa, madd, multiversion};
-use super::{math, par, scratch};
+use crate::isa::{madd, multiversion};
+use crate::{Isa, Store};
+use crate::{math, par, scratch};
 use rayon::prelude::*;
 
 /// Where the axis lies: `x` is `[outer, axis, inner]`.
@@ -78,7 +79,7 @@ fn log_row_body<const FMA: bool>(x: &[f32], y: &mut [f32]) {
 }
 
 #[inline(always)]
-fn back_row_body<const FMA: bool>(y: &[f32], dy: &[f32], dx: &mut [f32], accumulate: bool) {
+fn back_row_body<const FMA: bool>(y: &[f32], dy: &[f32], dx: &mut [f32], store: Store) {
     let mut dot = 0.0f64;
     for (&y, &dy) in y.iter().zip(dy) {
         dot += y as f64 * dy as f64;
@@ -86,24 +87,24 @@ fn back_row_body<const FMA: bool>(y: &[f32], dy: &[f32], dx: &mut [f32], accumul
     let dot = dot as f32;
     for ((dx, &y), &dy) in dx.iter_mut().zip(y).zip(dy) {
         let d = y * (dy - dot);
-        *dx = if accumulate { *dx + d } else { d };
+        store.put(dx, d);
     }
 }
 
 #[inline(always)]
-fn log_back_row_body<const FMA: bool>(y: &[f32], dy: &[f32], dx: &mut [f32], accumulate: bool) {
+fn log_back_row_body<const FMA: bool>(y: &[f32], dy: &[f32], dx: &mut [f32], store: Store) {
     let sum = sum_lanes(dy) as f32;
     for ((dx, &y), &dy) in dx.iter_mut().zip(y).zip(dy) {
         let d = dy - math::exp::<FMA>(y) * sum;
-        *dx = if accumulate { *dx + d } else { d };
+        store.put(dx, d);
     }
 }
 
 multiversion! {
     fn row_run(scale: f32, x: &[f32], y: &mut [f32]) -> (f32, f64) = row_body;
     fn log_row_run(x: &[f32], y: &mut [f32]) = log_row_body;
-    fn back_row_run(y: &[f32], dy: &[f32], dx: &mut [f32], accumulate: bool) = back_row_body;
-    fn log_back_row_run(y: &[f32], dy: &[f32], dx: &mut [f32], accumulate: bool) = log_back_row_body;
+    fn back_row_run(y: &[f32], dy: &[f32], dx: &mut [f32], store: Store) = back_row_body;
+    fn log_back_row_run(y: &[f32], dy: &[f32], dx: &mut [f32], store: Store) = log_back_row_body;
 }
 
 /// Runs `row(inputs, output)` along the axis; rows with a stride are gathered and scattered.
@@ -150,8 +151,8 @@ pub fn forward(isa: Isa, axis: Axis, x: &[f32], y: &mut [f32]) {
 }
 
 /// `dx = y (dy - <y, dy>)`, where `y` is the output of [`forward`].
-pub fn backward(isa: Isa, axis: Axis, y: &[f32], dy: &[f32], dx: &mut [f32], accumulate: bool) {
-    rows(axis, [y, dy], dx, |[y, dy], dx| back_row_run(isa, y, dy, dx, accumulate));
+pub fn backward(isa: Isa, axis: Axis, y: &[f32], dy: &[f32], dx: &mut [f32], store: Store) {
+    rows(axis, [y, dy], dx, |[y, dy], dx| back_row_run(isa, y, dy, dx, store));
 }
 
 /// `y = log(softmax(x))` along the axis.
@@ -160,8 +161,8 @@ pub fn log_forward(isa: Isa, axis: Axis, x: &[f32], y: &mut [f32]) {
 }
 
 /// `dx = dy - e^y sum(dy)`, where `y` is the output of [`log_forward`].
-pub fn log_backward(isa: Isa, axis: Axis, y: &[f32], dy: &[f32], dx: &mut [f32], accumulate: bool) {
-    rows(axis, [y, dy], dx, |[y, dy], dx| log_back_row_run(isa, y, dy, dx, accumulate));
+pub fn log_backward(isa: Isa, axis: Axis, y: &[f32], dy: &[f32], dx: &mut [f32], store: Store) {
+    rows(axis, [y, dy], dx, |[y, dy], dx| log_back_row_run(isa, y, dy, dx, store));
 }
 
 /// A label is not a class.
@@ -321,12 +322,12 @@ mod tests {
                 let mut y = vec![0.0; axis.len()];
                 let mut dx = vec![0.0; axis.len()];
                 forward(isa, axis, &x, &mut y);
-                backward(isa, axis, &y, &dy, &mut dx, false);
-                backward(isa, axis, &y, &dy, &mut dx, true);
+                backward(isa, axis, &y, &dy, &mut dx, Store::Overwrite);
+                backward(isa, axis, &y, &dy, &mut dx, Store::Accumulate);
                 let mut ly = vec![0.0; axis.len()];
                 let mut ldx = vec![0.0; axis.len()];
                 log_forward(isa, axis, &x, &mut ly);
-                log_backward(isa, axis, &ly, &dy, &mut ldx, false);
+                log_backward(isa, axis, &ly, &dy, &mut ldx, Store::Overwrite);
                 [y, dx, ly, ldx].concat()
             }) {
                 let parts: Vec<&[f32]> = got.chunks(axis.len()).collect();

@@ -1,13 +1,6 @@
-//! Caffe's files beside the network: data layers, solver settings, snapshots.
-//!
-//! [`SolverJob::open`] reads a `solver.prototxt` as a model (the network in its two phases), the images of its data
-//! layers with their preprocessing, and the settings of the training.
+//! Caffe's files beside the network: where they are, data layers and their images.
 
 mod files;
-mod job;
-mod losses;
-mod settings;
-mod snapshot;
 mod sources;
 
 use std::path::{Path, PathBuf};
@@ -16,9 +9,7 @@ use crate::Error;
 
 pub use files::CaffeFiles;
 pub(crate) use files::TestNet;
-pub use job::{SolverJob, SolverOptions};
 pub use slq_caffe::{Phase, ReadOptions, Source, learned_net};
-pub use snapshot::{Snapshots, resume};
 pub use sources::{Images, images_of, layer_without_shape, needs_data, transform};
 
 /// The file that `near` calls `name`. Caffe looks below the folder it is started in; where there is no such file here,

@@ -2,6 +2,7 @@
 
 mod file;
 mod inputs;
+mod open;
 mod report;
 
 use std::path::{Path, PathBuf};

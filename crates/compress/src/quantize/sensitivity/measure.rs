@@ -1,11 +1,34 @@
 //! Rises of the loss: measured, and estimated from gradients.
 
+use serde::{Deserialize, Serialize};
 use slq_engine::Executor;
 
-use super::Estimate;
 use crate::error::CompressError;
 use crate::quantize::state::LayerState;
 use crate::train::HeldOut;
+
+/// A mean over held-out images with the standard error of that mean.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Estimate {
+    /// The mean.
+    pub mean: f64,
+    /// Its standard error; infinite for a single batch.
+    #[serde(with = "finite_or_null")]
+    pub error: f64,
+}
+
+/// JSON has no infinity: null stands for it.
+mod finite_or_null {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(value: &f64, to: S) -> Result<S::Ok, S::Error> {
+        value.is_finite().then_some(*value).serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
+        Ok(Option::deserialize(from)?.unwrap_or(f64::INFINITY))
+    }
+}
 
 /// Batches before a test may end early: fewer give no usable standard error.
 const FEWEST: usize = 4;
@@ -171,5 +194,13 @@ mod tests {
         let (measured, _) = measure(&mut executor, &held_out, &base, 0.0).unwrap();
         let tolerance = 3.0 * (measured.error + estimated.whole.error) + 0.01 * base.mean();
         assert!((measured.mean - estimated.whole.mean).abs() < tolerance, "{measured:?} {estimated:?}");
+    }
+
+    #[test]
+    fn an_error_bar_without_a_second_batch_survives_json() {
+        let estimate = Estimate { mean: 0.5, error: f64::INFINITY };
+        let text = serde_json::to_string(&estimate).unwrap();
+        assert_eq!(text, r#"{"mean":0.5,"error":null}"#);
+        assert_eq!(serde_json::from_str::<Estimate>(&text).unwrap(), estimate);
     }
 }

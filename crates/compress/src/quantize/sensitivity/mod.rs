@@ -21,30 +21,8 @@ use crate::error::CompressError;
 use crate::progress::{Event, Observer};
 use crate::quantize::slq::SlqSettings;
 use crate::train::{HeldOut, TrainingData, check_fit};
+pub use measure::Estimate;
 use measure::{Base, LayerEstimates, base_losses, estimate, measure};
-
-/// A mean over held-out images with the standard error of that mean.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Estimate {
-    /// The mean.
-    pub mean: f64,
-    /// Its standard error; infinite for a single batch.
-    #[serde(with = "finite_or_null")]
-    pub error: f64,
-}
-
-/// JSON has no infinity: null stands for it.
-mod finite_or_null {
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-    pub(super) fn serialize<S: Serializer>(value: &f64, to: S) -> Result<S::Ok, S::Error> {
-        value.is_finite().then_some(*value).serialize(to)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
-        Ok(Option::deserialize(from)?.unwrap_or(f64::INFINITY))
-    }
-}
 
 /// One cluster of a layer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -202,18 +180,5 @@ impl Tests<'_> {
         self.done += 1;
         self.observer.on(&Event::Measuring { done: self.done, of: self.of });
         Ok(measured)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_error_bar_without_a_second_batch_survives_json() {
-        let estimate = Estimate { mean: 0.5, error: f64::INFINITY };
-        let text = serde_json::to_string(&estimate).unwrap();
-        assert_eq!(text, r#"{"mean":0.5,"error":null}"#);
-        assert_eq!(serde_json::from_str::<Estimate>(&text).unwrap(), estimate);
     }
 }

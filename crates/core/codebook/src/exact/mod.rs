@@ -11,6 +11,8 @@ pub(crate) mod penalty;
 pub(crate) mod points;
 pub(crate) mod problem;
 pub(crate) mod search;
+mod solution;
 pub(crate) mod wide;
 
-pub(crate) use problem::{Constraints, Solution, solve};
+pub(crate) use problem::solve;
+pub(crate) use solution::{Constraints, Solution};

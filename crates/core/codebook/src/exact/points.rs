@@ -4,8 +4,8 @@ use slq_kernels::Isa;
 use slq_kernels::cluster::{self as kernels, BLOCK, SIDE, Spread};
 
 use super::penalty::{Division, Segment};
-use super::problem::Solution;
 use super::search::Optimum;
+use super::solution::Solution;
 use super::wide::WideSums;
 use crate::SortedValues;
 

@@ -3,32 +3,9 @@
 use super::penalty::Segment;
 use super::points::Points;
 use super::search::search;
+use super::solution::{Constraints, Solution};
 use super::wide::WideSums;
 use crate::{ClusterError, SortedValues};
-
-/// What the codebook must keep to.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Constraints<'a> {
-    /// Entries of the codebook, fixed ones included.
-    pub k: usize,
-    /// Fixed centroids, ascending and distinct.
-    pub fixed: &'a [f32],
-    /// Smallest number of values in a free cluster.
-    pub min_size: usize,
-}
-
-/// An optimal codebook.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Solution {
-    /// Ascending.
-    pub codebook: Vec<f32>,
-    /// Which entries were fixed.
-    pub fixed: Vec<bool>,
-    /// First value of every cluster but the first; infinite if no value follows.
-    pub cuts: Vec<f32>,
-    /// Lower bound on the squared error of any codebook that keeps the constraints.
-    pub lower_bound: f64,
-}
 
 /// Distinct values above which the penalty is first found on neighbouring values taken together.
 const FINE: usize = 1 << 16;

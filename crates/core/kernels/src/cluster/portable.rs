@@ -1,7 +1,7 @@
 //! Plain loops, written so that the compiler can turn them into vector code. They never fuse a multiply-add (`FMA`
 //! is there for `multiversion!`), so that every instruction set gives the same bits.
 
-use super::{Extent, LANES, SIDE, Spread};
+use super::types::{Extent, LANES, SIDE, Spread};
 
 /// Cuts up to which comparing with every one of them beats a search.
 const FEW: usize = 32;

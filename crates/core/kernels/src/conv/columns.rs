@@ -1,15 +1,15 @@
 //! Data gradient as a product of the weights with the output gradient, whose columns are then added up in place
 //! ("col2im").
 //!
-//! It does no work on padding. That pays where the output is much smaller than the input, as in a large kernel without
-//! padding; elsewhere [`TapConv`](super::taps::TapConv) is faster, which adds up in registers.
+//! It does no work on padding. That is faster where the output is much smaller than the input, as for a large kernel
+//! without padding; elsewhere [`TapConv`](super::taps::TapConv), which adds up in registers.
 
 use super::geometry::ConvGeometry;
 use super::weights::pad_inner;
-use crate::Isa;
 use crate::gemm::micro::{Kernels, MAX_COLS, MAX_ROWS, cut};
 use crate::gemm::pack;
 use crate::isa::multiversion;
+use crate::{Isa, Store};
 use crate::{par, scratch};
 
 pub(crate) struct ColumnConv {
@@ -29,7 +29,7 @@ struct Run {
 }
 
 impl ColumnConv {
-    /// Whether it does much less work than sums over taps.
+    /// Whether it needs far fewer operations than sums over taps.
     pub(crate) fn suits(g: &ConvGeometry) -> bool {
         let grid = (g.h * g.w) as f64 / (g.stride[0] * g.stride[1]) as f64;
         g.group_out() >= 8 && g.taps() > 1 && grid > 1.4 * (g.out_h() * g.out_w()) as f64
@@ -46,13 +46,13 @@ impl ColumnConv {
         ColumnConv { g: *g, isa, padded, offsets }
     }
 
-    pub(crate) fn run(&self, w: &[f32], dy: &[f32], dx: &mut [f32], accumulate: bool) {
+    pub(crate) fn run(&self, w: &[f32], dy: &[f32], dx: &mut [f32], store: Store) {
         let g = &self.g;
         let image = g.group_c() * g.h * g.w;
-        par::each_chunk(dx, image, |i, dx| self.image(i / g.groups, i % g.groups, w, dy, dx, accumulate));
+        par::each_chunk(dx, image, |i, dx| self.image(i / g.groups, i % g.groups, w, dy, dx, store));
     }
 
-    fn image(&self, n: usize, group: usize, w: &[f32], dy: &[f32], dx: &mut [f32], accumulate: bool) {
+    fn image(&self, n: usize, group: usize, w: &[f32], dy: &[f32], dx: &mut [f32], store: Store) {
         let g = &self.g;
         let kernels = Kernels::of(self.isa);
         let cols = kernels.cols;
@@ -89,7 +89,7 @@ impl ColumnConv {
                     add_run(self.isa, &tile, cols, &self.offsets[r0..r1], &runs[..count], g.stride[1], sums);
                 }
             }
-            pad_inner(g, self.padded, sums, dx, accumulate);
+            pad_inner(g, self.padded, sums, dx, store);
         });
     }
 }

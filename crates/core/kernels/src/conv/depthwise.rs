@@ -3,12 +3,13 @@
 //! The padded plane is cut into one small plane for each phase of row and column modulo the stride. Then every pass is
 //! a sum over taps of shifted copies of one long run, whatever the stride, and short rows cost little.
 
-use super::geometry::{ConvGeometry, Post};
-use crate::Isa;
+use super::finish::Finish;
+use super::geometry::ConvGeometry;
 use crate::isa::{madd, multiversion};
 #[cfg(target_arch = "x86_64")]
 use crate::simd::{Avx2, Avx512};
 use crate::simd::{Plain, Simd};
+use crate::{Isa, Store};
 use crate::{par, scratch};
 
 /// Lanes that are summed up side by side in the weight gradient; runs are padded to a multiple.
@@ -50,7 +51,7 @@ impl Split {
         Split { size, before, step, rows: across(0), cols: across(1) }
     }
 
-    /// Elements, with room for a last vector that hangs over.
+    /// Elements, with room for a last vector that extends past the end.
     fn len(&self) -> usize {
         (self.step[0] * self.step[1] * self.rows * self.cols + LANES).next_multiple_of(LANES)
     }
@@ -103,10 +104,13 @@ impl Depthwise {
         Depthwise { g: *g, isa, input, offsets, gradient, phases }
     }
 
-    pub(crate) fn forward(&self, x: &[f32], w: &[f32], bias: Option<&[f32]>, post: Post, y: &mut [f32]) {
+    /// # Panics
+    /// Where `finish` adds to the output, which this form cannot.
+    pub(crate) fn forward(&self, x: &[f32], w: &[f32], finish: Finish<'_>, y: &mut [f32]) {
+        assert_eq!(finish.store, Store::Overwrite, "a depthwise convolution cannot add to its output");
         let g = &self.g;
         let (oh, ow, plane) = (g.out_h(), g.out_w(), g.h * g.w);
-        let (lo, hi) = post.bounds();
+        let (lo, hi) = finish.bounds;
         let run = (oh - 1) * self.input.cols + ow;
         par::planes(y, oh * ow, |i, y| {
             let c = i % g.c;
@@ -115,13 +119,19 @@ impl Depthwise {
                 split_run(self.isa, self.input, &x[i * plane..(i + 1) * plane], split);
                 let w = &w[c * g.taps()..(c + 1) * g.taps()];
                 filter_run(self.isa, split, &self.offsets, w, &mut sums[..run]);
-                let out = Rows { cols: self.input.cols, width: ow, bias: bias.map_or(0.0, |b| b[c]), lo, hi };
+                let out = Rows {
+                    cols: self.input.cols,
+                    width: ow,
+                    bias: finish.bias.map_or(0.0, |b| b[c]),
+                    lo,
+                    hi,
+                };
                 rows_run(self.isa, out, sums, y);
             });
         });
     }
 
-    pub(crate) fn backward_data(&self, w: &[f32], dy: &[f32], dx: &mut [f32], accumulate: bool) {
+    pub(crate) fn backward_data(&self, w: &[f32], dy: &[f32], dx: &mut [f32], store: Store) {
         let g = &self.g;
         let plane = g.out_h() * g.out_w();
         let cols = self.gradient.cols;
@@ -152,13 +162,13 @@ impl Depthwise {
                     if phase.taps.is_empty() {
                         sums.fill(0.0);
                     }
-                    spread_run(self.isa, g, phase.first, phase.grid, cols, sums, dx, accumulate);
+                    spread_run(self.isa, g, phase.first, phase.grid, cols, sums, dx, store);
                 }
             });
         });
     }
 
-    pub(crate) fn backward_weights(&self, x: &[f32], dy: &[f32], dw: &mut [f32], accumulate: bool) {
+    pub(crate) fn backward_weights(&self, x: &[f32], dy: &[f32], dw: &mut [f32], store: Store) {
         let g = &self.g;
         let (oh, ow) = (g.out_h(), g.out_w());
         let (plane, pixels) = (g.h * g.w, oh * ow);
@@ -180,7 +190,7 @@ impl Depthwise {
                     }
                 });
                 for (dw, v) in dw[piece * total.len()..].iter_mut().zip(&total[..offsets.len()]) {
-                    *dw = if accumulate { *dw + *v as f32 } else { *v as f32 };
+                    store.put(dw, *v as f32);
                 }
             }
         });
@@ -230,8 +240,8 @@ fn split_body<const FMA: bool>(s: Split, x: &[f32], to: &mut [f32]) {
     }
 }
 
-/// Copies the first `width` values in whole vectors; where the last one hangs over, zeros follow, which padding and rows
-/// still to come may well be. `keep` has all bits set for the lanes of the last vector that are copied.
+/// Copies the first `width` values in whole vectors. The last one may extend past them: its other lanes become zero,
+/// where padding lies or a later row is still to be copied. `keep` has all bits set for the lanes of the last vector that are copied.
 #[inline(always)]
 fn copy_row(x: &[f32], width: usize, keep: &[u32; LANES], to: &mut [f32]) {
     let whole = width / LANES * LANES;
@@ -322,24 +332,29 @@ fn spread_body<const FMA: bool>(
     cols: usize,
     sums: &[f32],
     dx: &mut [f32],
-    accumulate: bool,
+    store: Store,
 ) {
     for (r, sums) in sums.chunks(cols).enumerate().take(grid[0]) {
         let row = &mut dx[(first[0] + r * g.stride[0]) * g.w..][..g.w][first[1]..];
         let sums = &sums[..grid[1]];
-        match (g.stride[1], accumulate) {
-            (1, false) => row.copy_from_slice(sums),
-            (_, false) => row.iter_mut().step_by(g.stride[1]).zip(sums).for_each(|(to, &v)| *to = v),
-            (_, true) => row.iter_mut().step_by(g.stride[1]).zip(sums).for_each(|(to, &v)| *to += v),
+        match (g.stride[1], store) {
+            (1, Store::Overwrite) => row.copy_from_slice(sums),
+            (_, Store::Overwrite) => {
+                row.iter_mut().step_by(g.stride[1]).zip(sums).for_each(|(to, &v)| *to = v)
+            }
+            (_, Store::Accumulate) => {
+                row.iter_mut().step_by(g.stride[1]).zip(sums).for_each(|(to, &v)| *to += v)
+            }
         }
     }
 }
 
 /// Adds `len` products of `dy` with each of `TAPS` shifted copies of `from`, lane by lane; `len` is a multiple of the
-/// lanes. The sums stay in registers, for which plain loops gave no warranty.
+/// lanes. Explicit vectors keep the sums in registers, which the compiler does not do for
+/// plain loops.
 ///
 /// # Safety
-/// The instruction set is at hand; `dy` is readable at `len` places, `from` at `len` from each offset on, `sums` writable at
+/// The processor has the instruction set; `dy` is readable at `len` places, `from` at `len` from each offset on, `sums` writable at
 /// `TAPS` vectors.
 #[inline(always)]
 unsafe fn dots_body<S: Simd, const TAPS: usize>(
@@ -423,5 +438,5 @@ multiversion! {
     fn filter_run(from: &[f32], offsets: &[usize], w: &[f32], out: &mut [f32]) = filter_body;
     fn filter_more_run(from: &[f32], offsets: &[usize], w: &[f32], out: &mut [f32]) = filter_more_body;
     fn rows_run(r: Rows, sums: &[f32], y: &mut [f32]) = rows_body;
-    fn spread_run(g: &ConvGeometry, first: [usize; 2], grid: [usize; 2], cols: usize, sums: &[f32], dx: &mut [f32], accumulate: bool) = spread_body;
+    fn spread_run(g: &ConvGeometry, first: [usize; 2], grid: [usize; 2], cols: usize, sums: &[f32], dx: &mut [f32], store: Store) = spread_body;
 }

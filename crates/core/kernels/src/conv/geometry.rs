@@ -1,4 +1,4 @@
-//! Shape of a convolution, and what follows it.
+//! Shape of a convolution, and the activation behind it.
 
 /// Shape of a two-dimensional convolution, NCHW; weights are `[out_c, c / groups, kh, kw]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -73,7 +73,8 @@ impl ConvGeometry {
         self.out_c / self.groups
     }
 
-    /// A 1 x 1 convolution that reads every pixel has no rows: its planes as one row each, which fill their tiles.
+    /// A 1 x 1 convolution with stride 1 and no padding with each plane as one row, which fills tiles better; any other
+    /// unchanged.
     pub(crate) fn flattened(&self) -> Self {
         let every = self.taps() == 1 && self.stride == [1; 2] && self.pads == [0; 4];
         if every { Self { h: 1, w: self.h * self.w, ..*self } } else { *self }
@@ -107,7 +108,25 @@ impl Post {
     }
 }
 
-/// Which gradients will be asked for.
+/// The two passes that sum products with the weights over taps and channels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pass {
+    Forward,
+    /// The same sum with input and output channels exchanged and the kernel rotated by 180 degrees.
+    DataGradient,
+}
+
+impl Pass {
+    /// Channels of a group: read, written.
+    pub(crate) fn channels(self, g: &ConvGeometry) -> (usize, usize) {
+        match self {
+            Pass::Forward => (g.group_c(), g.group_out()),
+            Pass::DataGradient => (g.group_out(), g.group_c()),
+        }
+    }
+}
+
+/// Gradients that will be computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct ConvNeeds {
     /// Gradient of the input.

@@ -2,32 +2,38 @@
 
 mod columns;
 mod depthwise;
+mod finish;
 mod gather;
+#[cfg(target_arch = "x86_64")]
+mod gather_wide;
 mod geometry;
 mod straight;
+mod tap_geometry;
 mod taps;
+mod tile;
 mod weights;
 mod winograd;
 
 pub use geometry::{ConvGeometry, ConvNeeds, Post};
 
-use crate::Isa;
+use crate::{Isa, Store};
 use columns::ColumnConv;
 use depthwise::Depthwise;
+use finish::Finish;
 use taps::TapConv;
 use weights::{DirectWeights, bias_gradient};
-use winograd::{Lines, Winograd, WinogradWeights};
+use winograd::{Winograd, Winograd1d, WinogradWeights};
 
 /// The algorithms of the forward pass.
 enum Forward {
     Winograd(Winograd),
-    Lines(Lines),
+    Winograd1d(Winograd1d),
     Taps(TapConv),
 }
 
 impl Forward {
     fn new(g: &ConvGeometry, isa: Isa) -> Self {
-        let lines = || Lines::forward(g, isa).map(Forward::Lines);
+        let lines = || Winograd1d::forward(g, isa).map(Forward::Winograd1d);
         let winograd = Winograd::forward(g, isa).map(Forward::Winograd);
         winograd.or_else(lines).unwrap_or_else(|| Forward::Taps(TapConv::forward(g, isa)))
     }
@@ -35,7 +41,7 @@ impl Forward {
     fn bytes(&self) -> usize {
         match self {
             Forward::Winograd(_) => 0,
-            Forward::Lines(lines) => lines.bytes(),
+            Forward::Winograd1d(lines) => lines.bytes(),
             Forward::Taps(taps) => taps.bytes(),
         }
     }
@@ -64,7 +70,7 @@ impl WeightGradient {
 /// The algorithms of the data gradient.
 enum DataGradient {
     Winograd(Winograd),
-    Lines(Lines),
+    Winograd1d(Winograd1d),
     Taps(Vec<TapConv>),
     Columns(ColumnConv),
 }
@@ -74,7 +80,7 @@ impl DataGradient {
         if ColumnConv::suits(g) {
             return DataGradient::Columns(ColumnConv::new(g, isa));
         }
-        let lines = || Lines::backward(g, isa).map(DataGradient::Lines);
+        let lines = || Winograd1d::backward(g, isa).map(DataGradient::Winograd1d);
         let winograd = Winograd::backward(g, isa).map(DataGradient::Winograd);
         winograd.or_else(lines).unwrap_or_else(|| DataGradient::Taps(TapConv::backward(g, isa)))
     }
@@ -82,13 +88,13 @@ impl DataGradient {
     fn bytes(&self) -> usize {
         match self {
             DataGradient::Taps(phases) => phases.iter().map(TapConv::bytes).sum(),
-            DataGradient::Lines(lines) => lines.bytes(),
+            DataGradient::Winograd1d(lines) => lines.bytes(),
             DataGradient::Columns(_) | DataGradient::Winograd(_) => 0,
         }
     }
 }
 
-/// A convolution that has chosen its algorithms and owns their working memory.
+/// A convolution of one shape: the algorithms chosen for it, and their working memory.
 ///
 /// # Examples
 /// ```
@@ -111,7 +117,7 @@ pub struct Conv {
     passes: Passes,
 }
 
-// One for each layer, never moved about: a box would only add a hop.
+// One for each layer and never moved: a box would only add an indirection.
 #[allow(clippy::large_enum_variant)]
 enum Passes {
     Depthwise(Depthwise),
@@ -128,7 +134,7 @@ impl std::fmt::Debug for Conv {
 }
 
 impl Conv {
-    /// Chooses algorithms and takes working memory for the passes that `needs` names.
+    /// Chooses algorithms and allocates working memory for the forward pass and the gradients in `needs`.
     ///
     /// Panics when the geometry has a zero kernel, stride, dilation or group count, or groups that do not divide the
     /// channels.
@@ -158,7 +164,7 @@ impl Conv {
         &self.geometry
     }
 
-    /// Bytes of working memory that this object keeps; threads keep some more among all convolutions.
+    /// Bytes of working memory that this object keeps. Each thread has a further buffer, shared by all convolutions.
     pub fn scratch_bytes(&self) -> usize {
         match &self.passes {
             Passes::Depthwise(_) => 0,
@@ -173,39 +179,37 @@ impl Conv {
     /// `y = post(conv(x, w) + bias)`: `x` is `[n, c, h, w]`, `w` `[out_c, c / groups, kh, kw]`, `bias` `[out_c]`, `y`
     /// `[n, out_c, out_h, out_w]`.
     pub fn forward(&mut self, x: &[f32], w: &[f32], bias: Option<&[f32]>, post: Post, y: &mut [f32]) {
-        self.sums(x, w, bias, post, y, false);
+        self.sums(x, w, Finish::new(bias, post, Store::Overwrite), y);
     }
 
     /// `y = post(y + conv(x, w) + bias)`, sizes as in [`Conv::forward`].
     ///
-    /// Panics for a depthwise convolution, which has no such form.
+    /// # Panics
+    /// For a depthwise convolution, which cannot add to its output.
     pub fn forward_onto(&mut self, x: &[f32], w: &[f32], bias: Option<&[f32]>, post: Post, y: &mut [f32]) {
-        self.sums(x, w, bias, post, y, true);
+        self.sums(x, w, Finish::new(bias, post, Store::Accumulate), y);
     }
 
-    fn sums(&mut self, x: &[f32], w: &[f32], bias: Option<&[f32]>, post: Post, y: &mut [f32], add: bool) {
+    fn sums(&mut self, x: &[f32], w: &[f32], finish: Finish<'_>, y: &mut [f32]) {
         let g = &self.geometry;
         assert!(x.len() == g.in_len() && w.len() == g.weight_len() && y.len() == g.out_len(), "tensor sizes");
-        assert!(bias.is_none_or(|b| b.len() == g.out_c), "bias size");
+        assert!(finish.bias.is_none_or(|b| b.len() == g.out_c), "bias size");
         if y.is_empty() {
             return;
         }
         match &mut self.passes {
-            Passes::Depthwise(d) => {
-                assert!(!add, "a depthwise convolution adds to nothing");
-                d.forward(x, w, bias, post, y);
-            }
-            Passes::Dense { forward: Forward::Winograd(f), .. } => f.run(x, w, bias, post, y, add),
-            Passes::Dense { forward: Forward::Lines(f), .. } => f.run(x, w, bias, post, y, add),
-            Passes::Dense { forward: Forward::Taps(f), .. } => f.run(x, w, bias, post, y, add),
+            Passes::Depthwise(d) => d.forward(x, w, finish, y),
+            Passes::Dense { forward: Forward::Winograd(f), .. } => f.run(x, w, finish, y),
+            Passes::Dense { forward: Forward::Winograd1d(f), .. } => f.run(x, w, finish, y),
+            Passes::Dense { forward: Forward::Taps(f), .. } => f.run(x, w, finish, y),
         }
     }
 
-    /// Gradient of the input: `dx = conv^T(dy, w)`, added to `dx` when `accumulate`. This is also the forward pass of the
+    /// Gradient of the input: `dx = conv^T(dy, w)`, stored in `dx` as `store` says. This is also the forward pass of the
     /// transposed convolution.
     ///
     /// Panics when the data gradient was not among the needs.
-    pub fn backward_data(&mut self, w: &[f32], dy: &[f32], dx: &mut [f32], accumulate: bool) {
+    pub fn backward_data(&mut self, w: &[f32], dy: &[f32], dx: &mut [f32], store: Store) {
         let g = &self.geometry;
         assert!(
             dx.len() == g.in_len() && w.len() == g.weight_len() && dy.len() == g.out_len(),
@@ -215,27 +219,28 @@ impl Conv {
         if dx.is_empty() {
             return;
         }
+        let finish = Finish::gradient(store);
         match &mut self.passes {
-            Passes::Depthwise(d) => d.backward_data(w, dy, dx, accumulate),
+            Passes::Depthwise(d) => d.backward_data(w, dy, dx, store),
             Passes::Dense { data: Some(DataGradient::Taps(phases)), .. } => {
                 for phase in phases {
-                    phase.run(dy, w, None, Post::None, dx, accumulate);
+                    phase.run(dy, w, finish, dx);
                 }
             }
             Passes::Dense { data: Some(DataGradient::Winograd(winograd)), .. } => {
-                winograd.run(dy, w, None, Post::None, dx, accumulate);
+                winograd.run(dy, w, finish, dx);
             }
-            Passes::Dense { data: Some(DataGradient::Lines(lines)), .. } => {
-                lines.run(dy, w, None, Post::None, dx, accumulate);
+            Passes::Dense { data: Some(DataGradient::Winograd1d(lines)), .. } => {
+                lines.run(dy, w, finish, dx);
             }
             Passes::Dense { data: Some(DataGradient::Columns(columns)), .. } => {
-                columns.run(w, dy, dx, accumulate);
+                columns.run(w, dy, dx, store);
             }
             Passes::Dense { data: None, .. } => {}
         }
     }
 
-    /// Gradients of the weights and, when `db` is given, of the bias; both are added to when `accumulate`.
+    /// Gradients of the weights and, when `db` is given, of the bias; stored as `store` says.
     ///
     /// Panics when the weight gradient was not among the needs.
     pub fn backward_weights(
@@ -244,7 +249,7 @@ impl Conv {
         dy: &[f32],
         dw: &mut [f32],
         db: Option<&mut [f32]>,
-        accumulate: bool,
+        store: Store,
     ) {
         let g = &self.geometry;
         assert!(
@@ -253,14 +258,14 @@ impl Conv {
         );
         assert!(self.needs.weight_gradient, "the weight gradient is not among the needs");
         match &mut self.passes {
-            Passes::Depthwise(d) => d.backward_weights(x, dy, dw, accumulate),
-            Passes::Dense { weights: Some(WeightGradient::Winograd(w)), .. } => w.run(x, dy, dw, accumulate),
-            Passes::Dense { weights: Some(WeightGradient::Direct(w)), .. } => w.run(x, dy, dw, accumulate),
+            Passes::Depthwise(d) => d.backward_weights(x, dy, dw, store),
+            Passes::Dense { weights: Some(WeightGradient::Winograd(w)), .. } => w.run(x, dy, dw, store),
+            Passes::Dense { weights: Some(WeightGradient::Direct(w)), .. } => w.run(x, dy, dw, store),
             Passes::Dense { weights: None, .. } => {}
         }
         if let Some(db) = db {
             assert_eq!(db.len(), g.out_c, "bias size");
-            bias_gradient(self.isa, g, dy, db, accumulate);
+            bias_gradient(self.isa, g, dy, db, store);
         }
     }
 }

@@ -1,32 +1,33 @@
-//! Tiles of pixels that are read where they lie.
+//! Implicit GEMM without gathering: tiles of contiguous pixels are read in place.
 //!
-//! Where the pixels of a tile follow each other in their plane, each tap shows each vector of the tile one run of memory,
-//! less the lanes that look beyond the border: a masked load takes it straight from the plane, nothing is gathered into
-//! a panel first, and the sums go from registers to their places. This pays where few output rows share what a gather
-//! would have copied, as in the thin layers of a decomposed network.
+//! Where the pixels of a tile are contiguous in their plane, the inputs of each tap and vector are contiguous too, except
+//! for lanes beyond the border: a masked load reads them from the plane, nothing is copied into a panel first, and sums go
+//! from registers to the output. This is faster where few output channels share what a gather would have copied, as in
+//! the thin layers of a decomposed network.
 
 use std::ops::Range;
 
-use super::taps::TapConv;
+use super::finish::Finish;
+use super::tap_geometry::TapGeometry;
 use crate::Isa;
 use crate::gemm::micro::{Kernels, cut};
 use crate::par;
 #[cfg(target_arch = "x86_64")]
 use crate::simd::{Avx2, Avx512, Masked};
 
-/// Panels of rows beyond which a gathered tile is used often enough.
+/// Panels of rows beyond which a gathered tile is reused often enough to pay.
 const PANELS: usize = 8;
 /// Deepest sum (channels times taps) whose weights stay in the first-level cache.
 const DEPTH: usize = 768;
 /// Most views that a table keeps.
 const TABLE: usize = 1 << 14;
 
-/// What one tap shows the two vectors of a tile.
+/// The inputs of one tap for the two vectors of a tile.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct View {
-    /// Lanes that see a pixel.
+    /// Lanes whose input lies inside the plane.
     masks: [u16; 2],
-    /// Where lane 0 lies, or would lie, in the plane.
+    /// Offset of lane 0 in the plane, where it may lie outside.
     at: [i32; 2],
 }
 
@@ -37,17 +38,10 @@ pub(super) struct Straight {
     tiles: usize,
 }
 
-/// What happens to the sums.
-#[derive(Clone, Copy)]
-pub(super) struct Finish<'a> {
-    pub bias: Option<&'a [f32]>,
-    pub add: bool,
-    pub bounds: (f32, f32),
-}
-
 impl Straight {
-    /// The views of `c`; none where a tile spans two images, a tap shows a vector more than one run, or gathering pays.
-    pub(super) fn of(c: &TapConv) -> Option<Self> {
+    /// The views of `c`; none where a tile spans two images, the inputs of a vector are not contiguous, or gathering is
+    /// faster.
+    pub(super) fn of(c: &TapGeometry) -> Option<Self> {
         let kernels = Kernels::of(c.isa);
         let (lanes, cols) = (kernels.lanes, kernels.cols);
         let [height, width] = c.grid;
@@ -97,7 +91,7 @@ impl Straight {
     /// where `finish` says so.
     pub(super) fn run(
         &self,
-        c: &TapConv,
+        c: &TapGeometry,
         (g, tiles): (usize, Range<usize>),
         packed: &[f32],
         x: &[f32],
@@ -114,19 +108,8 @@ impl Straight {
             let (r0, r1) = (cut(c.rows, panels, p), cut(c.rows, panels, p + 1));
             let a = &packed[depth * r0..depth * r1];
             let bias = finish.bias.map(|b| &b[g * c.rows + r0..][..r1 - r0]);
-            (
-                r0,
-                r1 - r0,
-                Panel {
-                    a,
-                    bias,
-                    channels: c.channels,
-                    source,
-                    target,
-                    add: finish.add,
-                    bounds: finish.bounds,
-                },
-            )
+            let finish = Finish { bias, ..finish };
+            (r0, r1 - r0, Panel { a, channels: c.channels, source, target, finish })
         });
         let run = runner(c.isa);
         for t in tiles {
@@ -137,7 +120,7 @@ impl Straight {
             for (r0, rows, panel) in panels.clone() {
                 let first = ((image * c.groups + g) * c.rows + r0) * target + tile * kernels.cols;
                 let y = out.at(first, (rows - 1) * target + kernels.cols);
-                // SAFETY: `runner` took an instruction set that is at hand; `a` holds `rows` weights for each channel and
+                // SAFETY: `runner` chose a supported instruction set; `a` holds `rows` weights for each channel and
                 // tap, `x` the planes, and `y` a tile of all rows. Tiles of different items hold different pixels.
                 unsafe { run[rows - 1](&panel, views, x, y) };
             }
@@ -149,13 +132,11 @@ impl Straight {
 struct Panel<'a> {
     /// Weights: (channel, tap), row.
     a: &'a [f32],
-    bias: Option<&'a [f32]>,
     channels: usize,
     /// Elements of a plane that is read, and of one that is written.
     source: usize,
     target: usize,
-    add: bool,
-    bounds: (f32, f32),
+    finish: Finish<'a>,
 }
 
 /// Computes one panel for one tile: its views, the planes of an image and group, and where the tile of the first row
@@ -175,8 +156,8 @@ fn runner(isa: Isa) -> &'static [Run] {
 }
 
 /// # Safety
-/// The instruction set is at hand; `panel.a` holds `ROWS` weights for each channel and view, `x` the planes of all
-/// channels, and `y` begins `ROWS` runs of two vectors, a plane apart, that nobody else touches.
+/// The processor has the instruction set; `panel.a` holds `ROWS` weights for each channel and view, `x` the planes of all
+/// channels, and `y` begins `ROWS` runs of two vectors, a plane apart, that nothing else accesses.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
 unsafe fn body<S: Masked, const ROWS: usize>(panel: &Panel<'_>, views: &[View], x: &[f32], y: *mut f32) {
@@ -191,12 +172,12 @@ unsafe fn body<S: Masked, const ROWS: usize>(panel: &Panel<'_>, views: &[View], 
             let masks = view.masks.map(|m| S::mask(m));
             let mut from = view.at.map(|at| x.as_ptr().wrapping_offset(at as isize));
             let mut a = panel.a.as_ptr().wrapping_add(t * ROWS);
-            // The last tap looks furthest down; what the next tile will see there comes in meanwhile. Planes lie pages
-            // apart, where hardware does not look ahead.
+            // The last tap reads furthest down: prefetch what the next tile reads there. Planes are pages apart, which
+            // hardware prefetchers do not cross.
             let last = t + 1 == views.len();
             for _ in 0..panel.channels {
                 if last {
-                    from.iter().for_each(|p| S::announce(p.wrapping_add(2 * S::LANES)));
+                    from.iter().for_each(|p| S::prefetch(p.wrapping_add(2 * S::LANES)));
                 }
                 let b = [S::load_masked(from[0], masks[0]), S::load_masked(from[1], masks[1])];
                 for (r, acc) in acc.iter_mut().enumerate() {
@@ -208,13 +189,14 @@ unsafe fn body<S: Masked, const ROWS: usize>(panel: &Panel<'_>, views: &[View], 
                 from = from.map(|p| p.wrapping_add(panel.source));
             }
         }
-        let (lo, hi) = (S::splat(&panel.bounds.0), S::splat(&panel.bounds.1));
+        let Finish { bias, bounds, store } = panel.finish;
+        let (lo, hi) = (S::splat(&bounds.0), S::splat(&bounds.1));
         for (r, acc) in acc.iter().enumerate() {
-            let bias = panel.bias.map_or(S::zero(), |b| S::splat(b.as_ptr().add(r)));
+            let bias = bias.map_or(S::zero(), |b| S::splat(b.as_ptr().add(r)));
             for (half, &v) in acc.iter().enumerate() {
                 let to = y.add(r * panel.target + half * S::LANES);
                 let mut v = S::add(v, bias);
-                if panel.add {
+                if store.accumulates() {
                     v = S::add(S::load(to), v);
                 }
                 S::store(to, S::clamp(v, lo, hi));
@@ -269,11 +251,11 @@ mod tests {
             dilation: [1; 2],
             groups: 1,
         };
-        TapConv::forward(&g, Isa::detect()).straight
+        Straight::of(&TapGeometry::forward(&g, Isa::detect()))
     }
 
     #[test]
-    fn thin_layers_are_read_where_they_lie() {
+    fn thin_layers_are_read_in_place() {
         let wide = Isa::detect() != Isa::Scalar;
         for (kernel, side, stride) in
             [([3, 1], 8, [1, 1]), ([1, 3], 16, [1, 1]), ([3, 3], 32, [1, 1]), ([3, 1], 32, [2, 1])]

@@ -66,12 +66,12 @@ fn check(g: ConvGeometry, seed: u64) {
             onto = onto.iter().zip(&with_bias).map(|(o, w)| (*o + *w as f32).clamp(-0.5, 0.75)).collect();
         }
         let (mut dx, mut dx1) = (vec![f32::NAN; g.in_len()], vec![1.0; g.in_len()]);
-        conv.backward_data(&w, &dy, &mut dx, false);
-        conv.backward_data(&w, &dy, &mut dx1, true);
+        conv.backward_data(&w, &dy, &mut dx, Store::Overwrite);
+        conv.backward_data(&w, &dy, &mut dx1, Store::Accumulate);
         let (mut dw, mut dw1) = (vec![f32::NAN; g.weight_len()], vec![1.0; g.weight_len()]);
         let (mut db, mut db1) = (vec![f32::NAN; g.out_c], vec![1.0; g.out_c]);
-        conv.backward_weights(&x, &dy, &mut dw, Some(&mut db), false);
-        conv.backward_weights(&x, &dy, &mut dw1, Some(&mut db1), true);
+        conv.backward_weights(&x, &dy, &mut dw, Some(&mut db), Store::Overwrite);
+        conv.backward_weights(&x, &dy, &mut dw1, Some(&mut db1), Store::Accumulate);
         [y, clipped, onto, dx, dx1, dw, dw1, db, db1].concat()
     }) {
         let mut at = 0;
@@ -194,7 +194,7 @@ fn lines() {
         let pads = [kernel[0] / 2, kernel[1] / 2, kernel[0] / 2, kernel[1] / 2];
         let g = ConvGeometry { h, w, kh: kernel[0], kw: kernel[1], pads, ..square(n, c, 1, rows, 1, 1, 0) };
         let wide = Isa::detect() != Isa::Scalar;
-        assert_eq!(winograd::Lines::forward(&g, Isa::detect()).is_some(), wide && h != 9, "{g:?}");
+        assert_eq!(winograd::Winograd1d::forward(&g, Isa::detect()).is_some(), wide && h != 9, "{g:?}");
         g
     };
     for (side, rows) in
@@ -261,10 +261,10 @@ fn nothing_and_too_large_kernels() {
     let mut conv = Conv::new(g, Isa::detect(), ConvNeeds { data_gradient: true, weight_gradient: true });
     conv.forward(&[1.0; 18], &[1.0; 100], None, Post::None, &mut []);
     let mut dx = [1.0; 18];
-    conv.backward_data(&[1.0; 100], &[], &mut dx, false);
+    conv.backward_data(&[1.0; 100], &[], &mut dx, Store::Overwrite);
     assert_eq!(dx, [0.0; 18]);
     let mut dw = [1.0; 100];
-    conv.backward_weights(&[1.0; 18], &[], &mut dw, None, false);
+    conv.backward_weights(&[1.0; 18], &[], &mut dw, None, Store::Overwrite);
     assert_eq!(dw, [0.0; 100]);
 }
 

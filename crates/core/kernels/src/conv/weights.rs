@@ -1,16 +1,16 @@
 //! The weight gradient: sums over output pixels, with the taps as rows and the output channels as vector lanes.
 //!
-//! The output gradient is transposed once for each image, so that the channels of a pixel lie together; inputs are read
+//! The output gradient is transposed once for each image, so that the channels of a pixel are contiguous; inputs are read
 //! in place from a zero-padded copy, one broadcast for each tap. Images are cut into a number of chunks that depends on
 //! the shape alone; each chunk has a partial sum, and the partial sums are added in order.
 
 use super::geometry::ConvGeometry;
-use crate::Isa;
 use crate::gemm::micro::{Kernels, MAX_COLS, MAX_ROWS, SumShape, cut};
 use crate::gemm::pack;
 use crate::isa::multiversion;
 use crate::reduce::sum_run;
 use crate::scratch::Aligned;
+use crate::{Isa, Store};
 use crate::{par, scratch};
 
 /// Floats of partial sums at most, beyond one chunk.
@@ -71,14 +71,14 @@ impl DirectWeights {
         self.partial.bytes()
     }
 
-    pub(crate) fn run(&mut self, x: &[f32], dy: &[f32], dw: &mut [f32], accumulate: bool) {
+    pub(crate) fn run(&mut self, x: &[f32], dy: &[f32], dw: &mut [f32], store: Store) {
         let mut partial = std::mem::take(&mut self.partial);
         let len = self.chunks * self.g.groups * self.offsets.len() * self.lanes;
-        self.sums(x, dy, dw, accumulate, partial.get(len));
+        self.sums(x, dy, dw, store, partial.get(len));
         self.partial = partial;
     }
 
-    fn sums(&self, x: &[f32], dy: &[f32], dw: &mut [f32], accumulate: bool, partial: &mut [f32]) {
+    fn sums(&self, x: &[f32], dy: &[f32], dw: &mut [f32], store: Store, partial: &mut [f32]) {
         let (g, rows) = (&self.g, self.offsets.len());
         let cols = Kernels::of(self.isa).cols;
         let group_size = rows * self.lanes;
@@ -94,7 +94,7 @@ impl DirectWeights {
         });
         let partial: &[f32] = partial;
         let out = par::Shared::new(dw);
-        // Partial sums are added in the order of their chunks, and turned to lie as the weights do.
+        // Partial sums are added in the order of their chunks, and transposed to the layout of the weights.
         const STEP: usize = 64;
         let steps = rows.div_ceil(STEP);
         par::each(g.groups * blocks * steps, |item| {
@@ -116,7 +116,7 @@ impl DirectWeights {
                     // SAFETY: each item owns its rows of its output channels.
                     let dw = unsafe { out.slice((group * g.group_out() + l0 + l) * rows + r0, height) };
                     for (dw, s) in dw.iter_mut().zip(sum[l..].iter().step_by(width)) {
-                        *dw = if accumulate { *dw + s } else { *s };
+                        store.put(dw, *s);
                     }
                 }
             });
@@ -210,22 +210,11 @@ fn pad_body<const FMA: bool>(g: &ConvGeometry, padded: [usize; 2], x: &[f32], to
 }
 
 /// Copies the middle of padded planes out, or adds it.
-pub(crate) fn pad_inner(
-    g: &ConvGeometry,
-    padded: [usize; 2],
-    from: &[f32],
-    to: &mut [f32],
-    accumulate: bool,
-) {
+pub(crate) fn pad_inner(g: &ConvGeometry, padded: [usize; 2], from: &[f32], to: &mut [f32], store: Store) {
     let [top, left, _, _] = g.pads;
     for (from, to) in from.chunks_exact(padded[0] * padded[1]).zip(to.chunks_exact_mut(g.h * g.w)) {
         for (from, to) in from[top * padded[1]..].chunks_exact(padded[1]).zip(to.chunks_exact_mut(g.w)) {
-            let from = &from[left..left + g.w];
-            if accumulate {
-                to.iter_mut().zip(from).for_each(|(to, &v)| *to += v);
-            } else {
-                to.copy_from_slice(from);
-            }
+            store.put_all(to, &from[left..left + g.w]);
         }
     }
 }
@@ -235,13 +224,13 @@ multiversion! {
 }
 
 /// Gradient of the bias: the sum of `dy` over images and pixels.
-pub(crate) fn bias_gradient(isa: Isa, g: &ConvGeometry, dy: &[f32], db: &mut [f32], accumulate: bool) {
+pub(crate) fn bias_gradient(isa: Isa, g: &ConvGeometry, dy: &[f32], db: &mut [f32], store: Store) {
     let plane = g.out_h() * g.out_w();
     let out = par::Shared::new(db);
     par::each(g.out_c, |c| {
         let sum: f64 = (0..g.n).map(|n| sum_run(isa, &dy[(n * g.out_c + c) * plane..][..plane])).sum();
         // SAFETY: each item owns element `c`.
         let db = unsafe { &mut out.slice(c, 1)[0] };
-        *db = if accumulate { *db + sum as f32 } else { sum as f32 };
+        store.put(db, sum as f32);
     });
 }

@@ -156,7 +156,7 @@ kernels!(AVX2, Avx2, 6, [1, 2, 3, 4, 5, 6, 6, 6, 6, 6, 6, 6], #[target_feature(e
 kernels!(AVX512, Avx512, 12, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12], #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]);
 
 impl Kernels {
-    /// Those of the best set that is at hand, up to `isa`.
+    /// Those of the best supported instruction set, up to `isa`.
     pub(crate) fn of(isa: Isa) -> &'static Kernels {
         match isa.effective() {
             #[cfg(target_arch = "x86_64")]

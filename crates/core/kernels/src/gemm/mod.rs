@@ -1,4 +1,5 @@
-//! General matrix product, packed and tiled (Goto and van de Geijn 2008), on our own micro-kernels.
+//! General matrix product, packed and tiled (Goto and van de Geijn, "Anatomy of High-Performance Matrix
+//! Multiplication", ACM TOMS 2008).
 //!
 //! A work item owns a block of the result and runs over the whole inner dimension in a fixed order, so the result does
 //! not depend on the number of threads.
@@ -6,12 +7,40 @@
 pub(crate) mod micro;
 pub(crate) mod pack;
 
-use super::isa::{Isa, madd, multiversion};
-use super::{par, scratch};
+use crate::Isa;
+use crate::isa::{madd, multiversion};
+use crate::{par, scratch};
 use micro::{Kernels, MAX_COLS, MAX_ROWS, cut};
 
 /// Depth of a block: a panel of B of this depth stays in the first-level cache.
 const DEPTH: usize = 320;
+
+/// A factor of a product: row-major and contiguous.
+#[derive(Clone, Copy, Debug)]
+pub struct Factor<'a> {
+    /// The elements as they lie in memory.
+    pub values: &'a [f32],
+    /// Whether the product uses the transposed matrix.
+    pub transposed: bool,
+}
+
+impl<'a> Factor<'a> {
+    /// The matrix as it lies in memory.
+    pub fn plain(values: &'a [f32]) -> Self {
+        Factor { values, transposed: false }
+    }
+
+    /// The transpose of what lies in memory.
+    pub fn transposed(values: &'a [f32]) -> Self {
+        Factor { values, transposed: true }
+    }
+
+    /// As a matrix of `rows` x `cols` in the product.
+    fn view(self, rows: usize, cols: usize) -> Matrix<'a> {
+        let (rs, cs) = if self.transposed { (1, rows) } else { (cols, 1) };
+        Matrix { data: self.values, rs, cs }
+    }
+}
 
 /// A matrix in memory: element (i, j) is at `i * rs + j * cs`.
 #[derive(Clone, Copy)]
@@ -21,35 +50,32 @@ struct Matrix<'a> {
     cs: usize,
 }
 
-/// `c = alpha op(a) op(b) + beta c`, row-major and contiguous: `op(a)` is `m x k` (`a` is `k x m` when `trans_a`), `op(b)`
-/// is `k x n` (`b` is `n x k` when `trans_b`), `c` is `m x n`. With `beta` 0, `c` is not read.
-#[allow(clippy::too_many_arguments)]
+impl Matrix<'_> {
+    fn transpose(self) -> Self {
+        Matrix { rs: self.cs, cs: self.rs, ..self }
+    }
+}
+
+/// `c = alpha a b + beta c`, where `a` is `m x k`, `b` is `k x n` and `c` is `m x n` (each after its transposition), for
+/// `[m, n, k]`. With `beta` 0, `c` is not read.
+///
+/// # Panics
+/// Where a slice has another length.
 pub fn gemm(
     isa: Isa,
-    trans_a: bool,
-    trans_b: bool,
-    m: usize,
-    n: usize,
-    k: usize,
+    [m, n, k]: [usize; 3],
     alpha: f32,
-    a: &[f32],
-    b: &[f32],
+    a: Factor<'_>,
+    b: Factor<'_>,
     beta: f32,
     c: &mut [f32],
 ) {
-    assert!(a.len() == m * k && b.len() == k * n && c.len() == m * n, "matrix sizes");
-    let view = |data, trans: bool, rows: usize, cols: usize| {
-        if trans { Matrix { data, rs: 1, cs: rows } } else { Matrix { data, rs: cols, cs: 1 } }
-    };
-    let a = view(a, trans_a, m, k);
-    let b = view(b, trans_b, k, n);
+    assert!(a.values.len() == m * k && b.values.len() == k * n && c.len() == m * n, "matrix sizes");
     // Packing a transposed B is a transposition; computing the transposed product transposes the smaller A instead.
-    if trans_b && (trans_a || m <= n) {
-        let flip = |x: Matrix<'_>| (x.cs, x.rs);
-        let ((ars, acs), (brs, bcs)) = (flip(b), flip(a));
-        let left = Matrix { data: b.data, rs: ars, cs: acs };
-        let right = Matrix { data: a.data, rs: brs, cs: bcs };
-        product(isa, [n, m, k], alpha, left, right, beta, c, (1, n));
+    let flip = b.transposed && (a.transposed || m <= n);
+    let (a, b) = (a.view(m, k), b.view(k, n));
+    if flip {
+        product(isa, [n, m, k], alpha, b.transpose(), a.transpose(), beta, c, (1, n));
     } else {
         product(isa, [m, n, k], alpha, a, b, beta, c, (n, 1));
     }
@@ -228,7 +254,8 @@ mod tests {
             .collect();
         for (isa, got) in on_all(|isa| {
             let mut c = if beta == 0.0 { vec![f32::NAN; m * n] } else { c0.clone() };
-            gemm(isa, ta, tb, m, n, k, alpha, &a, &b, beta, &mut c);
+            let [a, b] = [(&a, ta), (&b, tb)].map(|(values, transposed)| Factor { values, transposed });
+            gemm(isa, [m, n, k], alpha, a, b, beta, &mut c);
             c
         }) {
             assert_close(&got, &want, 1e-5, &format!("{ta} {tb} {m}x{n}x{k} {isa}"));

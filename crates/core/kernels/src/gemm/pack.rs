@@ -121,7 +121,7 @@ pub(crate) fn columns(
 ) {
     #[cfg(target_arch = "x86_64")]
     if rs == 1 && cs > 1 && cols.is_multiple_of(16) && isa.effective() == Isa::Avx512 {
-        // SAFETY: the instruction set is at hand.
+        // SAFETY: the processor has the instruction set.
         return unsafe { wide::transpose(&from[start..], cs, depth, width, cols, to) };
     }
     columns_run(isa, from, start, (rs, cs), depth, width, cols, to);
@@ -147,7 +147,7 @@ mod wide {
     /// `to[p * cols + j] = from[j * row + p]` for `p < depth`, `j < width`; zero for `j` from `width` to `cols`.
     ///
     /// # Safety
-    /// AVX-512 is at hand.
+    /// The processor has AVX-512.
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
     pub(super) unsafe fn transpose(
         from: &[f32],

@@ -1,13 +1,13 @@
 //! The weight gradient in the transformed domain: for each of the 36 products, the sum over tiles of transformed input
 //! times transformed output gradient; the sums are transformed back once.
 
+use super::grid::{APART, Grid, block, inputs, transforms};
 use super::transforms::{MAX_LANES, MAX_TAPS, PRODUCTS};
-use super::{APART, Grid, Winograd, block, inputs};
-use crate::Isa;
 use crate::conv::geometry::ConvGeometry;
 use crate::gemm::micro::{Kernels, MAX_COLS, MAX_ROWS, SumShape, cut};
 use crate::isa::multiversion;
 use crate::scratch::Aligned;
+use crate::{Isa, Store};
 use crate::{par, scratch};
 
 /// Floats of partial sums at most.
@@ -23,7 +23,7 @@ pub(crate) struct WinogradWeights {
     channels: usize,
     rows: usize,
     chunks: usize,
-    /// Lines that are transformed together.
+    /// Winograd1d that are transformed together.
     lines: usize,
     /// 0, 1, 2 …: channels lie side by side.
     offsets: Vec<usize>,
@@ -35,7 +35,7 @@ impl WinogradWeights {
     /// The weight gradient, if it is of the right kind and its partial sums are small.
     pub(crate) fn new(g: &ConvGeometry, isa: Isa) -> Option<Self> {
         let target = [g.out_h(), g.out_w()];
-        let t = Winograd::transforms(g, isa)?;
+        let t = transforms(g, isa)?;
         let input = Grid::new(t, g.n, [g.h, g.w], [g.pads[0], g.pads[1]], target);
         let (channels, rows) = (g.group_c(), g.group_out());
         let padded = rows.next_multiple_of(t.lanes);
@@ -68,7 +68,7 @@ impl WinogradWeights {
         PRODUCTS * self.channels * self.rows.next_multiple_of(self.input.t.lanes)
     }
 
-    pub(crate) fn run(&mut self, x: &[f32], dy: &[f32], dw: &mut [f32], accumulate: bool) {
+    pub(crate) fn run(&mut self, x: &[f32], dy: &[f32], dw: &mut [f32], store: Store) {
         let mut partial = std::mem::take(&mut self.partial);
         let (chunk, lines) = (self.groups * self.size(), self.input.lines());
         let all = partial.get(self.chunks * chunk);
@@ -84,7 +84,7 @@ impl WinogradWeights {
                 add_run(self.isa, &other[i * par::CHUNK.min(chunk)..][..total.len()], total);
             }
         });
-        self.transform(total, dw, accumulate);
+        self.transform(total, dw, store);
         self.partial = partial;
     }
 
@@ -95,11 +95,11 @@ impl WinogradWeights {
         let most = self.lines * across;
         let (v_step, d_step) = (most * depth + APART, most * padded + APART);
         let longest = self.lines.min(self.input.tiles[0]);
-        let turned = (t.out * longest + t.kernel - 1) * (t.out * across + t.kernel - 1) * lanes;
+        let nhwc = (t.out * longest + t.kernel - 1) * (t.out * across + t.kernel - 1) * lanes;
         sums.fill(0.0);
-        scratch::with(PRODUCTS * (v_step + d_step) + turned, |buffer| {
+        scratch::with(PRODUCTS * (v_step + d_step) + nhwc, |buffer| {
             let (v, rest) = buffer.split_at_mut(PRODUCTS * v_step);
-            let (d, turned) = rest.split_at_mut(PRODUCTS * d_step);
+            let (d, nhwc) = rest.split_at_mut(PRODUCTS * d_step);
             for first in (from..to).step_by(self.lines) {
                 let last = to.min(first + self.lines);
                 let tiles = (last - first) * across;
@@ -110,18 +110,26 @@ impl WinogradWeights {
                             * self.input.source[1];
                         let size = [t.out * run.lines + t.kernel - 1, t.out * across + t.kernel - 1];
                         let used = lanes.min(self.channels - c);
-                        self.input.turn(self.isa, run, size, x, base, used, turned);
-                        inputs(t, t.inputs, run, turned, [size[1], across], v, [depth, c], v_step);
+                        self.input.channels_last(self.isa, run, size, x, base, used, nhwc);
+                        inputs(t, t.inputs, run, nhwc, [size[1], across], v, [depth, c], v_step);
                     }
                     for c in (0..self.rows).step_by(lanes) {
                         let base = ((run.image * self.groups + group) * self.rows + c)
                             * self.output.source[0]
                             * self.output.source[1];
                         let size = [t.out * run.lines, t.out * across];
-                        self.output.turn(self.isa, run, size, dy, base, lanes.min(self.rows - c), turned);
+                        self.output.channels_last(
+                            self.isa,
+                            run,
+                            size,
+                            dy,
+                            base,
+                            lanes.min(self.rows - c),
+                            nhwc,
+                        );
                         let (start, width, inner) = block(c / lanes, padded, lanes);
                         let at = [width, start * tiles + inner];
-                        inputs(t, t.gradients, run, turned, [size[1], across], d, at, d_step);
+                        inputs(t, t.gradients, run, nhwc, [size[1], across], d, at, d_step);
                     }
                 }
                 self.products(tiles, v, v_step, d, d_step, sums);
@@ -163,7 +171,7 @@ impl WinogradWeights {
     }
 
     /// From sums of products to weights.
-    fn transform(&self, total: &[f32], dw: &mut [f32], accumulate: bool) {
+    fn transform(&self, total: &[f32], dw: &mut [f32], store: Store) {
         let t = self.input.t;
         let (lanes, taps) = (t.lanes, t.taps());
         let padded = self.rows.next_multiple_of(lanes);
@@ -189,7 +197,7 @@ impl WinogradWeights {
                     let to = &mut dw[(l * self.channels + c) * taps..][..taps];
                     for (k, to) in to.iter_mut().enumerate() {
                         let v = kernel[k * lanes + l];
-                        *to = if accumulate { *to + v } else { v };
+                        store.put(to, v);
                     }
                 }
             }

@@ -22,8 +22,8 @@ const B: f32 = std::f32::consts::SQRT_2;
 /// Powers of the points.
 const POWERS: [[f32; 5]; 2] = [[1.0, A, 0.5, 0.5 * A, 0.25], [1.0, B, 2.0, 2.0 * B, 4.0]];
 /// One over the derivative of x(x² - a²)(x² - b²) at ±a and ±b; at 0 it is 1.
-pub(super) const FILTER: [f32; 2] = [-2.0 / 3.0, 1.0 / 6.0];
-pub(super) const PLAINLY: [f32; 2] = [1.0; 2];
+pub(super) const FILTER_SCALE: [f32; 2] = [-2.0 / 3.0, 1.0 / 6.0];
+pub(super) const UNSCALED: [f32; 2] = [1.0; 2];
 
 /// The transforms of one instruction set. All pointers are to vectors of `lanes` channels; steps are in floats.
 #[derive(Debug)]
@@ -47,7 +47,7 @@ pub(super) struct Transforms {
 }
 
 /// # Safety
-/// The instruction set is at hand; so for all functions here.
+/// The processor has the instruction set; so for all functions here.
 #[inline(always)]
 unsafe fn constant<S: Simd>(value: &f32) -> S::V {
     // SAFETY: the caller's promise; a reference is readable.
@@ -198,7 +198,7 @@ unsafe fn gradients_body<S: Simd, const OUT: usize>(
         unsafe {
             let (from, to) = (from.add(t * OUT * S::LANES), to.add(t * tile));
             both_ways!(
-                evaluate::<S, OUT>, PLAINLY;
+                evaluate::<S, OUT>, UNSCALED;
                 |i, j| S::load(from.add(i * row + j * S::LANES)),
                 OUT x 6,
                 |i, j, v| S::store(to.add((6 * i + j) * product), v)
@@ -225,7 +225,7 @@ unsafe fn outputs_body<S: Simd, const OUT: usize>(
         unsafe {
             let (from, to) = (from.add(t * tile), to.add(t * OUT * S::LANES));
             both_ways!(
-                collect::<S, OUT>, PLAINLY;
+                collect::<S, OUT>, UNSCALED;
                 |i, j| S::load(from.add((6 * i + j) * product)),
                 6 x OUT,
                 |i: usize, j: usize, v| if i < height && j < across {
@@ -241,7 +241,7 @@ unsafe fn weights_body<S: Simd, const K: usize>(from: *const f32, to: *mut f32, 
     // SAFETY: the caller's promise: `K * K` vectors are readable, 36 writable.
     unsafe {
         both_ways!(
-            evaluate::<S, K>, FILTER;
+            evaluate::<S, K>, FILTER_SCALE;
             |i, j| S::load(from.add((K * i + j) * S::LANES)),
             K x 6,
             |i, j, v| S::store(to.add((6 * i + j) * product), v)
@@ -254,7 +254,7 @@ unsafe fn weight_gradient_body<S: Simd, const K: usize>(from: *const f32, produc
     // SAFETY: the caller's promise: 36 vectors are readable, `K * K` writable.
     unsafe {
         both_ways!(
-            collect::<S, K>, FILTER;
+            collect::<S, K>, FILTER_SCALE;
             |i, j| S::load(from.add((6 * i + j) * product)),
             6 x K,
             |i, j, v| S::store(to.add((K * i + j) * S::LANES), v)
@@ -319,7 +319,7 @@ transforms!(AVX512_3, Avx512, 4, 3, #[target_feature(enable = "avx512f,avx512bw,
 transforms!(AVX512_5, Avx512, 2, 5, #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]);
 
 impl Transforms {
-    /// Those of the best set that is at hand, up to `isa`, for square kernels of 3 or 5.
+    /// Those of the best supported instruction set, up to `isa`, for square kernels of 3 or 5.
     pub(super) fn of(isa: Isa, kernel: usize) -> Option<&'static Transforms> {
         let [three, five] = match isa.effective() {
             #[cfg(target_arch = "x86_64")]
