@@ -103,7 +103,7 @@ pub(crate) struct QuantizeFlags {
     pub(crate) granularity: Option<Granularity>,
     /// Bits of single layers, or GLOB=skip (repeatable)
     ///
-    /// The pattern is held against the names of weights and nodes; the last rule that matches counts.
+    /// The pattern is compared with the names of weights and nodes; the last rule that matches counts.
     #[arg(long, value_name = "GLOB=BITS")]
     pub(crate) layers: Vec<LayerRule>,
     /// Weights of the values in clustering: none or fisher (diagonal of the empirical Fisher information; needs data)

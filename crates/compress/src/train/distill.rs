@@ -8,7 +8,8 @@ use super::data::executor;
 use super::settings::TrainingSettings;
 use crate::error::CompressError;
 
-/// The teacher's executor, where `settings` ask for distillation: of `other`, or of the student's own `graph` as it came.
+/// The teacher's executor, where `settings` ask for distillation: of `other`, or of the student's own `graph` before the
+/// training.
 ///
 /// # Errors
 /// [`CompressError::Setting`] for a teacher whose input shape or number of classes differs from the student's.

@@ -11,7 +11,7 @@ pub struct Inputs {
     pub model: Model,
     /// Images, where a dataset is named.
     pub data: Option<TrainingData>,
-    /// Another model that teaches.
+    /// Teacher of a distillation, where another model is named.
     pub teacher: Option<Model>,
     /// Settings of the training from a solver file.
     pub training: Option<TrainingSettings>,
