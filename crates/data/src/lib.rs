@@ -26,6 +26,8 @@
 //!
 //! The layouts, and what is refused, are described in `docs/datasets.md`.
 
+#![deny(unsafe_code)]
+
 mod batches;
 mod cifar;
 mod classes;

@@ -9,6 +9,8 @@
 //! Every network takes `input` [N, channels, height, width] and gives `logits` [N, classes]; N is free. The
 //! nodes follow ONNX's operator set 13.
 
+#![forbid(unsafe_code)]
+
 mod builder;
 mod caffe;
 mod googlenet;

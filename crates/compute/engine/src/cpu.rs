@@ -9,7 +9,7 @@ use crate::options::{EngineOptions, Statistics, StepSettings, Target};
 use crate::pass;
 use crate::plan::Plan;
 use crate::program::Mode;
-use crate::update::{self, Mask};
+use crate::update::{self, Mask, Update};
 
 /// Runs and trains a network on the CPU, on the current rayon pool.
 ///
@@ -24,13 +24,13 @@ pub struct CpuExecutor {
     plans: Vec<(Mode, usize, Plan)>,
     buffers: Vec<Vec<f32>>,
     gradients: Vec<Vec<f32>>,
-    /// Whether `gradients` holds what the last backward pass found.
+    /// Whether `gradients` holds the result of the last backward pass.
     known: Vec<bool>,
     momentum: Vec<Vec<f32>>,
     /// Gradients of the step's earlier batches; empty where there are none.
     pending: Vec<Vec<f32>>,
     masks: Vec<Mask>,
-    /// Counts changes of parameters, so that plans know when to fold them anew.
+    /// Counts changes of parameters, so that plans know when to fold batch-norms again.
     version: u64,
     iteration: u64,
     peak: usize,
@@ -40,7 +40,7 @@ impl CpuExecutor {
     /// Plans `graph` for batches of up to `batch` images.
     ///
     /// # Errors
-    /// [`EngineError::Graph`] for what the graph holds that cannot be run, naming the node;
+    /// [`EngineError::Graph`] for a node that cannot be run, with its name;
     /// [`EngineError::InputCount`], [`EngineError::OpenShape`], [`EngineError::ElementType`] for its input;
     /// [`EngineError::EmptyBatch`], [`EngineError::Memory`] for the batch.
     pub fn new(graph: &Graph, batch: usize, options: &EngineOptions) -> Result<Self, EngineError> {
@@ -75,7 +75,7 @@ impl CpuExecutor {
         self.batch
     }
 
-    /// Shape of one image: the input's shape without its first extent.
+    /// Shape of one image: the input's shape without the batch dimension.
     pub fn image_shape(&self) -> &[usize] {
         &self.image_shape
     }
@@ -95,7 +95,7 @@ impl CpuExecutor {
         rates.zip(&self.masks).map(|(still, mask)| still || matches!(mask, Mask::Fixed)).collect()
     }
 
-    /// Position of the plan for `images` images, made if need be, with its buffers at hand.
+    /// Position of the plan for `images` images; makes the plan and its buffers if there are none.
     fn ready(&mut self, mode: Mode, images: usize) -> Result<usize, EngineError> {
         let found = self.plans.iter().position(|(m, n, _)| *m == mode && *n == images);
         let at = match found {
@@ -138,13 +138,13 @@ impl CpuExecutor {
         let masks: usize = self.masks.iter().map(Mask::bytes).sum();
         let plans: usize = self.plans.iter().map(|(_, _, p)| p.scratch_bytes()).sum();
         let steps = floats(&self.gradients) + floats(&self.momentum) + floats(&self.pending);
-        weights + masks + plans + steps + floats(&self.buffers) + floats(&self.pending)
+        weights + masks + plans + steps + floats(&self.buffers)
     }
 
-    /// How many labels, from 0, the loss at the first output can be given.
+    /// Number of labels (0, 1, ...) that the loss at the first output accepts.
     ///
     /// # Errors
-    /// [`EngineError::Logits`] where it is no table of scores.
+    /// [`EngineError::Logits`] where its shape is not N x classes.
     pub fn labels(&mut self) -> Result<usize, EngineError> {
         let at = self.ready(Mode::Evaluate, self.batch)?;
         let logits = self.plans[at].2.logits.clone()?;
@@ -203,7 +203,7 @@ impl CpuExecutor {
         Ok((at, statistics))
     }
 
-    /// Takes over running statistics after a batch that was trained on.
+    /// After a batch that was trained on: updates running statistics, counters and peak memory.
     fn end_batch(&mut self, at: usize) {
         let plan = &mut self.plans[at].2;
         plan.steps.iter_mut().for_each(|s| s.layer.commit(&s.inputs, &mut self.graph));
@@ -252,7 +252,7 @@ pub(crate) fn skeleton(graph: &Graph) -> Graph {
     }
 }
 
-/// Shape of one image; frees the batch extent of the graph's input.
+/// Shape of one image; makes the batch dimension of the graph's input symbolic.
 fn image_shape(graph: &mut Graph) -> Result<Vec<usize>, EngineError> {
     let count = graph.inputs.len();
     let [input] = graph.inputs.as_mut_slice() else { return Err(EngineError::InputCount { count }) };
@@ -366,6 +366,7 @@ impl Executor for CpuExecutor {
             iteration: self.iteration,
         })?;
         let scale = scale / settings.iter_size as f32;
+        let update = Update { settings, scale, isa: self.options.isa };
         let histories = update::histories(settings.rule);
         for i in 0..self.known.len() {
             if !self.known[i] {
@@ -377,7 +378,7 @@ impl Executor for CpuExecutor {
             let momentum = &mut self.momentum[i];
             momentum.resize(values.len() * histories, 0.0);
             let (gradient, mask) = (&self.gradients[i], &self.masks[i]);
-            update::apply(values, momentum, gradient, mask, rates, settings, scale, self.options.isa);
+            update.apply(values, momentum, gradient, mask, rates);
         }
         self.end_batch(at);
         Ok(statistics)

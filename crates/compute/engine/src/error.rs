@@ -1,29 +1,31 @@
-//! What can go wrong between a graph and its numbers.
+//! Errors of planning, running and training a network.
 
 use slq_graph::GraphError;
 
-/// A network that cannot be run or trained as asked.
+use crate::options::Loss;
+
+/// Why a network cannot be run or trained.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum EngineError {
-    /// The graph itself: an unsupported operator, shapes that do not fit.
+    /// An error in the graph: an unsupported operator, shapes that do not match.
     #[error(transparent)]
     Graph(#[from] GraphError),
-    /// Batches of images need a network with one input.
+    /// The network has several inputs or none; batches of images need exactly one.
     #[error("the network has {count} inputs; evaluation and training take exactly one")]
     InputCount {
         /// Inputs of the graph.
         count: usize,
     },
-    /// An extent other than the batch size is left open by the file.
-    #[error("input `{input}` declares the shape {declared}, which leaves more than the batch size open")]
+    /// A dimension other than the batch size is not given in the file.
+    #[error("input `{input}` declares the shape {declared}, in which more than the batch size is unknown")]
     OpenShape {
         /// The input.
         input: String,
         /// Its shape as declared.
         declared: String,
     },
-    /// A value whose element type the engine does not compute with.
+    /// An element type that the engine does not support.
     #[error("{place} is of type {found}, but the engine computes with 32-bit floats")]
     ElementType {
         /// Input, weight or node.
@@ -39,7 +41,7 @@ pub enum EngineError {
         /// `missing` or `not an input of the network`.
         problem: &'static str,
     },
-    /// A batch that is no whole number of images, or none, or too many.
+    /// A batch that is not a whole number of images, is empty or exceeds the planned size.
     #[error(
         "a batch of {values} values does not fit input `{input}`: an image has {per_image} values, and the plan takes \
          1 to {batch} images"
@@ -67,7 +69,7 @@ pub enum EngineError {
         /// Images of the batch.
         images: usize,
     },
-    /// A label past the last class.
+    /// A label that is not below the number of classes.
     #[error("image {image} of the batch has label {label}, but the network has {classes} classes")]
     Label {
         /// Position in the batch.
@@ -83,7 +85,7 @@ pub enum EngineError {
         /// The value given.
         temperature: f32,
     },
-    /// A setting of the optimiser that is not a number it can use.
+    /// A setting of the optimiser that is out of range.
     #[error("{setting} {value} is out of range: {expected}")]
     Setting {
         /// Its name.
@@ -93,7 +95,7 @@ pub enum EngineError {
         /// What it has to be.
         expected: &'static str,
     },
-    /// A loss is asked for at something that is no output of the network, or twice at the same scores.
+    /// A loss at something that is not an output of the network, or a second loss at the same scores.
     #[error("a loss at `{output}`: {problem}")]
     Head {
         /// The output named.
@@ -101,13 +103,13 @@ pub enum EngineError {
         /// Why it cannot have a loss of its own.
         problem: &'static str,
     },
-    /// A distribution over classes where the loss compares with labels.
+    /// A target distribution for a loss that takes labels only.
     #[error("{loss:?} compares with labels and cannot be distilled")]
     LabelsOnly {
         /// The loss.
-        loss: crate::Loss,
+        loss: Loss,
     },
-    /// The first output is no table of scores.
+    /// The first output is not of shape N x classes.
     #[error("output `{output}` has the shape {shape:?}; a loss needs one row of class scores for each image")]
     Logits {
         /// The output.
@@ -121,7 +123,7 @@ pub enum EngineError {
         /// The name.
         name: String,
     },
-    /// Values or flags that do not fit a parameter.
+    /// Values or flags whose number differs from the parameter's.
     #[error("parameter `{name}` has the shape {expected:?}, but {found} were given")]
     ParameterShape {
         /// The parameter.
@@ -137,7 +139,7 @@ pub enum EngineError {
         /// The parameter.
         name: String,
     },
-    /// Training has left the realm of numbers. The parameters are those from before the step.
+    /// The loss or the gradient norm is not finite. Parameters keep their values from before the step.
     #[error(
         "training diverged at iteration {iteration}: the {what} is {value}; lower the learning rate (ten times is a \
          good first try) or clip the gradients"
@@ -150,7 +152,7 @@ pub enum EngineError {
         /// Iteration, counted from 0.
         iteration: u64,
     },
-    /// The plan needs more memory than there is.
+    /// The plan needs more memory than the machine has.
     #[error(
         "a batch of {batch} needs {bytes} bytes of memory, but the machine has {available}; try a smaller batch"
     )]
@@ -162,7 +164,7 @@ pub enum EngineError {
         /// Bytes of the machine.
         available: usize,
     },
-    /// A part of an operator that the engine does not compute.
+    /// A form of an operator that the engine does not support.
     #[error("node `{node}` ({op}): {reason}; `--method kmeans` compresses this network without running it")]
     Unsupported {
         /// The node.
@@ -172,8 +174,8 @@ pub enum EngineError {
         /// What is missing.
         reason: String,
     },
-    /// A learning-rate policy that cannot be read.
-    #[error("`{text}` is no learning-rate policy: {reason}")]
+    /// A learning-rate policy that cannot be parsed.
+    #[error("`{text}` is not a learning-rate policy: {reason}")]
     Schedule {
         /// The text given.
         text: String,

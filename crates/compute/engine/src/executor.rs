@@ -1,4 +1,4 @@
-//! What every executor can do, whatever device it computes on.
+//! The interface of an executor, on any device.
 
 use slq_graph::Graph;
 
@@ -10,7 +10,7 @@ use crate::options::{Statistics, StepSettings, Target};
 /// Images are given as N x C x H x W floats in row-major order (the shape of the graph's input), N being
 /// anything from 1 to the planned batch. A parameter is any float weight of the graph, known by its name.
 pub trait Executor {
-    /// Takes over the values of all parameters from `graph`, by name.
+    /// Copies the values of all parameters from `graph`, by name.
     ///
     /// # Errors
     /// [`EngineError::UnknownParameter`] where `graph` lacks one, [`EngineError::ParameterShape`] where a shape
@@ -35,20 +35,20 @@ pub trait Executor {
     /// [`EngineError::UnknownParameter`].
     fn parameter(&self, name: &str) -> Result<&[f32], EngineError>;
 
-    /// Declares which weights of a parameter are fixed (`true`) and must keep their exact bits in every step;
-    /// `None` frees all. A parameter that is fixed as a whole costs no weight gradient.
+    /// Sets which weights of a parameter are fixed (`true`): training steps keep their exact bits. `None` frees all. No
+    /// weight gradient is computed for a parameter that is fixed as a whole.
     ///
     /// # Errors
     /// As [`Executor::set_parameter`].
     fn set_mask(&mut self, name: &str, fixed: Option<&[bool]>) -> Result<(), EngineError>;
 
-    /// Runs a batch as in deployment (running statistics, no dropout) and compares it with `target`.
+    /// Runs a batch in inference mode (running statistics, no dropout) and computes loss and accuracy for `target`.
     ///
     /// # Errors
     /// [`EngineError::Batch`], [`EngineError::TargetCount`], [`EngineError::Label`], [`EngineError::Logits`].
     fn evaluate(&mut self, images: &[f32], target: Option<Target<'_>>) -> Result<Statistics, EngineError>;
 
-    /// Runs a batch and returns all outputs of the graph, in its order, behind a final softmax if it has one.
+    /// Runs a batch and returns all outputs of the graph, in its order, after a final softmax if there is one.
     ///
     /// # Errors
     /// [`EngineError::Batch`].
@@ -60,7 +60,7 @@ pub trait Executor {
     /// [`EngineError::Batch`], [`EngineError::Logits`].
     fn logits(&mut self, images: &[f32]) -> Result<Vec<f32>, EngineError>;
 
-    /// One step of masked SGD; the statistics are those of the forward pass, before the update.
+    /// One training step under the masks; loss and accuracy are those of the forward pass, before the update.
     ///
     /// # Errors
     /// As [`Executor::evaluate`]; [`EngineError::Setting`]; [`EngineError::Diverged`], in which case parameters
@@ -72,8 +72,8 @@ pub trait Executor {
         settings: &StepSettings,
     ) -> Result<Statistics, EngineError>;
 
-    /// Forward and backward pass as in a training step, whose gradients are added to those of the next
-    /// [`train_step`](Executor::train_step) (Caffe's `iter_size`). Running statistics move, parameters do not.
+    /// Forward and backward pass of a training step without the update: the gradients are added to those of the next
+    /// [`train_step`](Executor::train_step) (Caffe's `iter_size`). Running statistics are updated, parameters are not.
     ///
     /// # Errors
     /// As [`Executor::train_step`], in which case nothing is added.
@@ -86,8 +86,8 @@ pub trait Executor {
     /// As [`Executor::evaluate`].
     fn gradients(&mut self, images: &[f32], target: Target<'_>) -> Result<Statistics, EngineError>;
 
-    /// The gradient of the mean loss that the last [`gradients`](Executor::gradients) or
-    /// [`train_step`](Executor::train_step) left (before weight decay and clipping).
+    /// The gradient of the mean loss from the last [`gradients`](Executor::gradients) or
+    /// [`train_step`](Executor::train_step), before weight decay and clipping.
     ///
     /// # Errors
     /// [`EngineError::UnknownParameter`], [`EngineError::NoGradient`].
@@ -103,21 +103,21 @@ pub trait Executor {
     /// As [`Executor::set_parameter`].
     fn set_momentum(&mut self, momentum: &[(String, Vec<f32>)]) -> Result<(), EngineError>;
 
-    /// Sets all momentum to zero, and forgets accumulated gradients.
+    /// Sets all momentum to zero, and drops accumulated gradients.
     fn reset_momentum(&mut self);
 
     /// Number of batches trained on; with the seed it determines the dropout masks.
     fn iteration(&self) -> u64;
 
-    /// Continues from `iteration`.
+    /// Sets the number of batches trained on.
     fn set_iteration(&mut self, iteration: u64);
 
-    /// Bytes held at most so far: parameters, gradients, momentum, activations, scratch.
+    /// Peak memory so far in bytes: parameters, gradients, momentum, activations, working memory.
     fn peak_bytes(&self) -> usize;
 
     /// Number of classes: the width of the first output.
     ///
     /// # Errors
-    /// [`EngineError::Logits`] where it is no table of scores.
+    /// [`EngineError::Logits`] where its shape is not N x classes.
     fn classes(&mut self) -> Result<usize, EngineError>;
 }

@@ -1,8 +1,8 @@
 //! Runs and differentiates graphs on the CPU, with masked SGD.
 //!
-//! A [`CpuExecutor`] plans a [`Graph`](slq_graph::Graph) once for a batch size and then evaluates batches, takes
-//! training steps and hands out gradients, without allocating. What it can do is the [`Executor`] trait, so that
-//! other devices can stand beside it. [`run()`](run::run) runs a graph once, on any named inputs.
+//! A [`CpuExecutor`] plans a [`Graph`](slq_graph::Graph) once for a batch size; then it evaluates batches, takes
+//! training steps and computes gradients without allocating memory. Its interface is the [`Executor`] trait, behind which
+//! other devices can be added. [`run()`](run::run) runs a graph once, on any named inputs.
 //!
 //! ```
 //! use slq_engine::{CpuExecutor, EngineOptions, Executor, StepSettings, Target};
@@ -32,10 +32,11 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+#![forbid(unsafe_code)]
+
 mod cpu;
 mod error;
 mod executor;
-pub mod kernels;
 mod loss;
 mod memory;
 mod ops;
@@ -50,9 +51,11 @@ mod update;
 pub use cpu::CpuExecutor;
 pub use error::EngineError;
 pub use executor::Executor;
-pub use kernels::isa::{Isa, UnknownIsa};
 pub use options::{
     BatchNormMode, EngineOptions, Head, Loss, Penalty, Statistics, StepSettings, Target, UpdateRule,
 };
 pub use run::run;
 pub use schedule::LearningRate;
+pub use slq_kernels::centroids::{CentroidRule, CentroidStep, mean_gradients};
+pub use slq_kernels::softmax::soften;
+pub use slq_kernels::{Isa, UnknownIsa};

@@ -1,9 +1,10 @@
-//! Loss and hits of a batch.
+//! Loss and accuracy of a batch.
+
+use slq_kernels::Isa;
+use slq_kernels::losses::{Hinge, euclidean, hinge, sigmoid_cross_entropy};
+use slq_kernels::softmax::{cross_entropy, soft_cross_entropy};
 
 use crate::error::EngineError;
-use crate::kernels::isa::Isa;
-use crate::kernels::losses::{Hinge, euclidean, hinge, sigmoid_cross_entropy};
-use crate::kernels::softmax::{cross_entropy, soft_cross_entropy};
 use crate::ops::Place;
 use crate::options::{Loss, Statistics, Target};
 use crate::plan::Logits;
@@ -36,13 +37,13 @@ pub(crate) fn check_target(target: &Target<'_>, images: usize, logits: &Logits) 
     }
 }
 
-/// Loss and hits.
+/// Loss and correct predictions.
 pub(crate) fn value(buffers: &[Vec<f32>], logits: &Logits, target: &Target<'_>, isa: Isa) -> Statistics {
     let Place::Slot { slot, len } = logits.place else { return Statistics::default() };
     compare(isa, logits, &buffers[slot][..len], target, None)
 }
 
-/// Loss times `weight`, and hits; the gradient of that goes to its place.
+/// Loss times `weight`, and correct predictions; writes the gradient of the weighted loss.
 pub(crate) fn with_gradient(
     buffers: &mut [Vec<f32>],
     logits: &Logits,
@@ -74,7 +75,7 @@ fn compare(
 ) -> Statistics {
     let classes = logits.classes;
     let loss = match (*target, logits.loss) {
-        // A label out of range was refused before; the loss of one would be no number.
+        // Labels were checked before; a label out of range would give NaN.
         (Target::Labels(labels), Loss::SoftmaxCrossEntropy) => {
             cross_entropy(isa, classes, scores, labels, gradient).unwrap_or(f64::NAN)
         }
@@ -100,9 +101,9 @@ fn compare(
             }
         };
         let rank = match logits.loss {
-            // One score tells no order of classes: right, or not among any best.
-            Loss::SigmoidCrossEntropy => wrong(usize::from(row[0] > 0.0) == label),
-            Loss::Euclidean => wrong(row[0].round() == label as f32),
+            // One score ranks no classes: the prediction is right (rank 0) or wrong (no rank).
+            Loss::SigmoidCrossEntropy => rank_if(usize::from(row[0] > 0.0) == label),
+            Loss::Euclidean => rank_if(row[0].round() == label as f32),
             _ => rank(row, label),
         };
         statistics.top1 += usize::from(rank == 0);
@@ -111,8 +112,8 @@ fn compare(
     statistics
 }
 
-/// The rank of the label where there is no second place.
-fn wrong(right: bool) -> usize {
+/// The rank of the label for a loss of one score.
+fn rank_if(right: bool) -> usize {
     if right { 0 } else { usize::MAX }
 }
 
@@ -127,8 +128,8 @@ pub(crate) fn first_maximum(row: &[f32]) -> usize {
     best
 }
 
-/// How many classes come before `label`: those with a larger score, and earlier ones with the same. A score that
-/// is not a number comes before all.
+/// How many classes come before `label`: those with a larger score, and earlier ones with the same. NaN
+/// comes before all.
 fn rank(row: &[f32], label: usize) -> usize {
     let own = row[label];
     let after = |i: usize, x: f32| x < own || (x == own && i > label);
@@ -175,13 +176,13 @@ mod tests {
     }
 
     #[test]
-    fn a_score_that_is_no_number_is_never_right() {
+    fn nan_is_never_right() {
         assert_eq!(rank(&[f32::NAN, 0.0, 1.0], 0), 2);
         assert_eq!(rank(&[f32::NAN, 0.0, 1.0], 2), 1);
     }
 
     #[test]
-    fn hits_are_counted_for_labels_and_distributions() {
+    fn correct_predictions_are_counted_for_labels_and_distributions() {
         let three = &logits(3, Loss::SoftmaxCrossEntropy);
         let scores = [0.1, 0.9, 0.0, 0.5, 0.2, 0.3];
         let by_label = compare(Isa::Scalar, three, &scores, &Target::Labels(&[1, 1]), None);

@@ -1,4 +1,4 @@
-//! Buffers shared by values that are never alive at the same time.
+//! Assignment of buffers: values whose lifetimes do not overlap share one.
 
 /// A span of plan time in which a value must keep its contents. Times are inclusive: an operator reads its
 /// inputs and writes its output at the same time, so the two must not share a buffer unless it works in place.
@@ -48,7 +48,7 @@ pub(crate) fn assign(objects: &[Object]) -> Slots {
     slots
 }
 
-/// Bytes of the machine's memory; `None` where the system does not tell.
+/// Bytes of the machine's memory; `None` where they are not known.
 pub(crate) fn physical_bytes() -> Option<usize> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = text.lines().find(|l| l.starts_with("MemTotal:"))?;

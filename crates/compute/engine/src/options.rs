@@ -1,9 +1,11 @@
 //! Settings of an executor and of a training step.
 
-use crate::kernels::isa::Isa;
+use slq_kernels::Isa;
+use slq_kernels::centroids::CentroidRule;
 
 /// How batch normalisation behaves in [`train_step`](crate::Executor::train_step).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum BatchNormMode {
     /// Batch statistics normalise, and the running ones are updated.
     #[default]
@@ -12,18 +14,17 @@ pub enum BatchNormMode {
     Frozen,
 }
 
-/// How scores are compared with labels; the loss is the mean over the images.
+/// The loss of scores against labels; its mean over the images is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Loss {
     /// Cross-entropy of the softmax over the classes.
     #[default]
     SoftmaxCrossEntropy,
-    /// Cross-entropy of the sigmoid of one score, for labels 0 and 1. The image counts as right where the score is
-    /// positive for label 1, and only there.
+    /// Cross-entropy of the sigmoid of one score, for labels 0 and 1. A positive score predicts label 1.
     SigmoidCrossEntropy,
-    /// Half the squared distance between one output and the label as a number. The image counts as right where the
-    /// output rounds to the label.
+    /// Half the squared difference between one output and the label as a number. The prediction is the rounded output.
     Euclidean,
     /// Sum over the classes of max(0, 1 - score) for the label's and max(0, 1 + score) for the others.
     Hinge,
@@ -32,12 +33,12 @@ pub enum Loss {
 }
 
 impl Loss {
-    /// Whether it looks at a single number for each image.
+    /// Whether it takes a single score for each image.
     pub fn takes_one_score(self) -> bool {
         matches!(self, Loss::SigmoidCrossEntropy | Loss::Euclidean)
     }
 
-    /// How many labels, from 0, it can be given where there are `scores` scores for each image.
+    /// Number of labels (0, 1, ...) that it accepts where there are `scores` scores for each image.
     pub fn labels(self, scores: usize) -> usize {
         match self {
             Loss::SigmoidCrossEntropy => 2,
@@ -47,10 +48,10 @@ impl Loss {
     }
 }
 
-/// An output with a loss, and the loss's weight in the sum that training brings down.
+/// An output with a loss, and its weight in the sum that training minimises.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Head {
-    /// Name of a graph output: class scores, for the softmax's loss before or behind one.
+    /// Name of a graph output of class scores; for [`Loss::SoftmaxCrossEntropy`] either logits or probabilities.
     pub output: String,
     /// Weight of its loss.
     pub weight: f32,
@@ -76,8 +77,8 @@ pub struct EngineOptions {
     pub batch_norm: BatchNormMode,
     /// Seed of the dropout masks; with the iteration it determines them.
     pub seed: u64,
-    /// Outputs whose losses are trained on, such as GoogLeNet's auxiliary classifiers; none stands for the first
-    /// output with softmax cross-entropy and weight 1. What is evaluated is always the first output alone.
+    /// Outputs whose losses are trained on, such as GoogLeNet's auxiliary classifiers; an empty list means the first
+    /// output with softmax cross-entropy and weight 1. Evaluation uses the first output alone.
     pub heads: Vec<Head>,
 }
 
@@ -87,7 +88,7 @@ impl Default for EngineOptions {
     }
 }
 
-/// What the network's outputs are compared with.
+/// The target of the loss.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Target<'a> {
     /// One class for each image: softmax cross-entropy.
@@ -98,14 +99,15 @@ pub enum Target<'a> {
     Distribution {
         /// N x classes, each row summing to 1.
         probabilities: &'a [f32],
-        /// T, the temperature at which the distribution was made; 1 for plain probabilities.
+        /// T, the temperature of the distribution (see [`soften`](crate::soften)); 1 for plain probabilities.
         temperature: f32,
     },
 }
 
-/// Arithmetic of a step; g is the gradient with weight decay, m the mask (0 for fixed weights). The rules behind
-/// the first two are Caffe's, whose formulas stand at [`Adaptive`](crate::kernels::adaptive::Adaptive).
+/// The update rule of the optimiser; g is the gradient with weight decay, m the mask (0 for fixed weights). The rules behind
+/// the first two are Caffe's, whose formulas stand at [`Adaptive`](slq_kernels::adaptive::Adaptive).
 #[derive(Debug, Clone, Copy, PartialEq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum UpdateRule {
     /// v = mu v + lr g, w -= m v: the rate enters the history, as in Caffe.
@@ -139,8 +141,23 @@ pub enum UpdateRule {
     },
 }
 
-/// Penalty that the weight decay multiplies.
+impl UpdateRule {
+    /// The rule by which centroids are trained under this one; `None` for the adaptive rules, which have none.
+    pub fn for_centroids(self) -> Option<CentroidRule> {
+        match self {
+            UpdateRule::Caffe => Some(CentroidRule::Caffe),
+            UpdateRule::PyTorch => Some(CentroidRule::PyTorch),
+            UpdateRule::Adam { .. }
+            | UpdateRule::RmsProp { .. }
+            | UpdateRule::AdaGrad { .. }
+            | UpdateRule::AdaDelta { .. } => None,
+        }
+    }
+}
+
+/// The penalty that weight decay adds to the loss.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Penalty {
     /// Half the sum of squares.
     #[default]
@@ -158,11 +175,11 @@ pub struct StepSettings {
     pub momentum: f32,
     /// Weight decay; a weight's `decay_mult` multiplies it.
     pub weight_decay: f32,
-    /// What the weight decay multiplies.
+    /// The penalty of the weight decay.
     pub penalty: Penalty,
     /// Nesterov's look-ahead.
     pub nesterov: bool,
-    /// Arithmetic.
+    /// Update rule.
     pub rule: UpdateRule,
     /// Largest global norm of the gradient over all tensors that train; a larger one is scaled down to it.
     pub clip_gradients: Option<f32>,
@@ -189,12 +206,12 @@ impl Default for StepSettings {
     }
 }
 
-/// What one batch showed.
+/// Loss and accuracy of one batch.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Statistics {
     /// Mean loss over the batch (when training, the weighted sum over all heads); 0 where no target was given.
     pub loss: f64,
-    /// Images whose label (or the target distribution's first maximum) is the first maximum of the logits.
+    /// Images whose label (or the target distribution's argmax) is the argmax of the logits; earlier classes win ties.
     pub top1: usize,
     /// Images whose label is among the five largest logits; earlier classes win ties.
     pub top5: usize,
@@ -215,7 +232,7 @@ impl Statistics {
         self.images = images;
     }
 
-    /// Share of images with `top1` right; 0 for no images.
+    /// Top-1 accuracy; 0 for no images.
     pub fn accuracy(&self) -> f64 {
         if self.images == 0 { 0.0 } else { self.top1 as f64 / self.images as f64 }
     }
@@ -234,5 +251,11 @@ mod tests {
         let mut empty = Statistics::default();
         empty.merge(&Statistics::default());
         assert_eq!((empty.loss, empty.accuracy()), (0.0, 0.0));
+    }
+    #[test]
+    fn centroids_have_the_momentum_rules_only() {
+        assert_eq!(UpdateRule::Caffe.for_centroids(), Some(CentroidRule::Caffe));
+        assert_eq!(UpdateRule::PyTorch.for_centroids(), Some(CentroidRule::PyTorch));
+        assert_eq!(UpdateRule::AdaGrad { delta: 1e-8 }.for_centroids(), None);
     }
 }

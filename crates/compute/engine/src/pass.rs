@@ -1,8 +1,8 @@
-//! Walking a plan forwards and backwards.
+//! Execution of a plan: forward and backward pass.
 
 use slq_graph::Graph;
+use slq_kernels::Isa;
 
-use crate::kernels::isa::Isa;
 use crate::ops::{self, Backward, Forward, Place};
 use crate::plan::Plan;
 
@@ -50,7 +50,7 @@ pub(crate) fn forward(
     }
 }
 
-/// Runs all layers backwards; the gradient of the logits is in place.
+/// Runs the backward pass of all layers; the gradient of the logits has been computed.
 pub(crate) fn backward(
     plan: &mut Plan,
     buffers: &mut [Vec<f32>],

@@ -1,12 +1,12 @@
-//! The static plan: steps in order, where every tensor lives, what the backward pass computes.
+//! The static plan: the order of steps, the buffer of every tensor, what the backward pass computes.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use slq_graph::Graph;
 use slq_graph::op::{BinaryOp, Op};
+use slq_kernels::{Isa, Store};
 
 use crate::error::EngineError;
-use crate::kernels::isa::Isa;
 use crate::memory::{self, Lifetime, Object};
 use crate::ops::{self, GradientPlace, Layer, Place};
 use crate::options::{Head, Loss};
@@ -16,11 +16,11 @@ use crate::program::{Mode, Operand, Program, Source, Step, lower};
 pub(crate) struct BackwardStep {
     pub output_gradient: Place,
     pub gradients: Vec<Option<GradientPlace>>,
-    /// The gradient of input 0 takes the place of the output's.
+    /// The gradient of input 0 is written over the output's gradient.
     pub in_place: bool,
 }
 
-/// One step with everything in its place.
+/// One step with the buffers of its tensors.
 pub(crate) struct PlannedStep {
     pub layer: Box<dyn Layer>,
     pub inputs: Vec<Place>,
@@ -29,7 +29,7 @@ pub(crate) struct PlannedStep {
     pub backward: Option<BackwardStep>,
 }
 
-/// The scores that a loss looks at.
+/// The scores that a loss is computed from.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Logits {
     pub place: Place,
@@ -52,7 +52,7 @@ pub(crate) struct Plan {
     pub heads: Vec<(Logits, f32)>,
     /// Which parameters get a gradient.
     pub trained: Vec<bool>,
-    /// The version of the parameters that the layers have seen.
+    /// Version of the parameters at the last [`Layer::refresh`].
     pub version: Option<u64>,
 }
 
@@ -61,7 +61,7 @@ impl Plan {
     /// outputs with a loss.
     ///
     /// # Errors
-    /// Whatever shape inference finds; [`EngineError::Unsupported`], [`EngineError::ElementType`],
+    /// Errors of shape inference; [`EngineError::Unsupported`], [`EngineError::ElementType`],
     /// [`EngineError::Memory`], [`EngineError::Head`].
     pub fn new(
         graph: &Graph,
@@ -95,7 +95,7 @@ impl Plan {
         Ok(plan)
     }
 
-    /// Bytes that the layers hold for themselves.
+    /// Bytes that the layers themselves keep.
     pub fn scratch_bytes(&self) -> usize {
         self.steps.iter().map(|s| s.layer.scratch_bytes()).sum()
     }
@@ -168,8 +168,8 @@ fn is_parameter(step: &Step, i: usize, graph: &Graph, w: usize) -> bool {
     }
 }
 
-/// Lifetimes of values and gradients in plan time: 0 inputs, then a forward step each, the loss, and a backward
-/// step each.
+/// Lifetimes of values and gradients in plan time: 0 for the inputs, then one for each forward step, one for the loss,
+/// and one for each backward step.
 struct Layout<'a> {
     program: &'a Program,
     wants: &'a [Vec<bool>],
@@ -190,7 +190,7 @@ struct Draft {
 }
 
 struct DraftTarget {
-    accumulate: bool,
+    store: Store,
     detour: Option<usize>,
 }
 
@@ -301,13 +301,13 @@ impl<'a> Layout<'a> {
             let refuse = |problem| EngineError::Head { output, problem };
             let Source::Value(scores) = head.source else { return Err(refuse("it is a weight")) };
             if self.gradient.contains_key(&scores) {
-                return Err(refuse("another loss looks at the same scores; add their weights"));
+                return Err(refuse("another loss has the same scores; add their weights"));
             }
             let object = self.add(program.lens[scores], self.loss_time(), self.loss_time());
             self.gradient.insert(scores, object);
             self.head_gradients.push(object);
         }
-        let mut weights_written: HashMap<usize, ()> = HashMap::new();
+        let mut weights_written: HashSet<usize> = HashSet::new();
         for s in (0..program.steps.len()).rev() {
             let (step, time) = (&program.steps[s], self.backward_time(s));
             if !self.wants[s].iter().any(|&w| w) {
@@ -323,13 +323,14 @@ impl<'a> Layout<'a> {
                     gradients.push(None);
                     continue;
                 };
-                let accumulate = match operand.source {
+                let known = match operand.source {
                     Source::Value(v) => self.gradient.contains_key(&v),
-                    Source::Weight(w) => weights_written.insert(w, ()).is_some(),
+                    Source::Weight(w) => !weights_written.insert(w),
                 };
+                let store = if known { Store::Accumulate } else { Store::Overwrite };
                 let again = touched.contains(&operand.source);
                 touched.push(operand.source);
-                let detoured = again || (accumulate && !layers[s].accumulates(i));
+                let detoured = again || (known && !layers[s].accumulates(i));
                 let detour = detoured.then(|| self.add(operand.len(), time, time));
                 if let Source::Value(v) = operand.source {
                     let same_len = program.lens[v] == program.lens[step.output];
@@ -343,7 +344,7 @@ impl<'a> Layout<'a> {
                         self.gradient.insert(v, object);
                     }
                 }
-                gradients.push(Some(DraftTarget { accumulate, detour }));
+                gradients.push(Some(DraftTarget { store, detour }));
             }
             self.backward[s] = Some(Draft { output_gradient, gradients, in_place });
         }
@@ -381,7 +382,7 @@ impl<'a> Layout<'a> {
                         Source::Value(v) => at(self.gradient[&v], self.program.lens[v]),
                     };
                     let detour = target.detour.map(|object| slots.slot_of[object]);
-                    Some(GradientPlace { place, accumulate: target.accumulate, detour })
+                    Some(GradientPlace { place, store: target.store, detour })
                 };
                 let gradients = step.inputs.iter().zip(&draft.gradients).map(target).collect();
                 let output_gradient = at(draft.output_gradient, self.program.lens[step.output]);

@@ -1,24 +1,24 @@
-//! From a graph to a list of steps: names become numbers, views disappear, neighbours fuse.
+//! Lowering of a graph to a list of steps: names become indices, reshapes disappear, adjacent operators are fused.
 
 use std::collections::HashMap;
 
 use slq_graph::infer::{Shapes, infer_shapes};
 use slq_graph::op::{BinaryOp, Op, UnaryOp};
 use slq_graph::{Graph, element_count};
+use slq_kernels::conv::Post;
+use slq_kernels::elementwise::Broadcast;
 
 use crate::error::EngineError;
-use crate::kernels::conv::Post;
-use crate::kernels::elementwise::Broadcast;
 use crate::options::{BatchNormMode, Loss};
 
 /// What a plan is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mode {
-    /// Forward and backward with dropout; gradients of what the masks leave free.
+    /// Forward and backward pass with dropout; gradients of the parameters that are not fixed as a whole.
     Train(BatchNormMode),
-    /// Forward and backward as in deployment; gradients of every parameter.
+    /// Forward and backward pass in inference mode; gradients of every parameter.
     Gradients,
-    /// Forward as in deployment.
+    /// Forward pass in inference mode.
     Evaluate,
 }
 
@@ -62,7 +62,7 @@ pub(crate) struct Step {
     pub output: usize,
     /// Its shape.
     pub shape: Vec<usize>,
-    /// An activation that follows at once.
+    /// A fused activation.
     pub post: Post,
     /// Scale, bias, mean and variance (weights by position) and epsilon of a batch-norm behind a convolution,
     /// to be folded into its weights.
@@ -93,7 +93,7 @@ pub(crate) struct Program {
 }
 
 /// Lowers `graph` for the given shapes of its inputs (in the graph's order). `first` is the loss at its first output,
-/// `heads` are the positions and losses of further outputs that training looks at.
+/// `heads` are the positions and losses of further outputs with a loss in training.
 pub(crate) fn lower(
     graph: &Graph,
     input_shapes: &[Vec<usize>],
@@ -237,7 +237,7 @@ fn chain(
     Ok(total)
 }
 
-/// Names for what folded nodes make of a weight by renaming or reshaping it.
+/// Gives names to reshaped weights: the outputs of folded nodes that only rename or reshape one.
 fn follow_views<'a>(graph: &'a Graph, shapes: &Shapes, known: &mut HashMap<&'a str, Operand>) {
     for &index in shapes.folded() {
         let node = &graph.nodes[index];
@@ -255,7 +255,7 @@ fn new_value(program: &mut Program, shape: &[usize]) -> usize {
     program.lens.len() - 1
 }
 
-/// How many of a node's inputs are tensors; the rest have become part of the operator.
+/// How many of a node's inputs are tensors; the others are attributes of the typed operator.
 fn tensor_inputs(op: &Op, given: usize) -> usize {
     let most = match op {
         Op::Chain(_) | Op::Concat { .. } => given,
@@ -278,7 +278,7 @@ fn strip_softmax(program: &Program, output: Operand) -> Operand {
     }
 }
 
-/// Whether a softmax normalises all that belongs to one image.
+/// Whether a softmax runs over all values of an image.
 fn softmax_runs_over_classes(step: &Step) -> bool {
     let (Op::Softmax { axis, flatten, .. }, Some(input)) = (&step.op, step.operand(0)) else { return false };
     let per_image: usize = input.shape.iter().skip(1).product();
@@ -286,7 +286,7 @@ fn softmax_runs_over_classes(step: &Step) -> bool {
     *axis >= 1 && input.shape.get(*axis..end).map(|d| d.iter().product()) == Some(per_image)
 }
 
-/// Drops steps that nothing wanted depends on.
+/// Drops steps that no operand in `keep` depends on.
 fn prune(program: &mut Program, keep: &[Operand]) {
     let mut wanted = vec![false; program.lens.len()];
     let mark = |wanted: &mut Vec<bool>, o: &Operand| {
@@ -303,8 +303,7 @@ fn prune(program: &mut Program, keep: &[Operand]) {
     program.steps.retain(|s| wanted[s.output]);
 }
 
-/// How often each value is read; values that leave the program count as read twice, so that nothing fuses
-/// across them.
+/// How often each value is read; those in `keep` count as read twice, so that they are not fused away.
 fn readers(program: &Program, keep: &[Operand]) -> Vec<usize> {
     let mut count = vec![0; program.lens.len()];
     for operand in program.steps.iter().flat_map(|s| s.inputs.iter().flatten()) {
@@ -320,14 +319,14 @@ fn readers(program: &Program, keep: &[Operand]) -> Vec<usize> {
     count
 }
 
-/// The step, before step `at`, that writes its first input and whose output nobody else reads.
+/// The step, before step `at`, that writes its first input and whose output no other step reads.
 fn sole_producer(program: &Program, readers: &[usize], at: usize) -> Option<usize> {
     let Source::Value(value) = program.steps[at].operand(0)?.source else { return None };
     let producer = program.steps[..at].iter().rposition(|s| s.output == value)?;
     (readers[value] == 1).then_some(producer)
 }
 
-/// Removes the steps in `gone`, whose work others have taken over.
+/// Removes the steps in `gone`, which have been fused into others.
 fn splice(program: &mut Program, gone: &[bool]) {
     let mut index = 0;
     program.steps.retain(|_| {
@@ -366,7 +365,7 @@ fn fold_batch_norm(program: &mut Program, keep: &[Operand]) {
     splice(program, &gone);
 }
 
-/// The input of a step that is the other branch of a residual block, where the step can add one.
+/// The position of the fused residual branch among a step's inputs, if the step can add one.
 pub(crate) fn residual_input(op: &Op) -> Option<usize> {
     match op {
         Op::Conv { groups: 1, .. } => Some(3),
@@ -375,8 +374,7 @@ pub(crate) fn residual_input(op: &Op) -> Option<usize> {
     }
 }
 
-/// Lets a batch-norm add the other branch of a residual block; in evaluation, where nothing lies between the two, the
-/// convolution before.
+/// Fuses a residual addition into the batch-norm before it; in evaluation, into the convolution before it.
 fn fuse_residuals(program: &mut Program, keep: &[Operand], mode: Mode) {
     let readers = readers(program, keep);
     let mut gone = vec![false; program.steps.len()];
@@ -415,7 +413,7 @@ fn fuse_residuals(program: &mut Program, keep: &[Operand], mode: Mode) {
     splice(program, &gone);
 }
 
-/// Lets a ReLU or Clip be computed by the step before it.
+/// Fuses a ReLU or Clip into the step before it.
 fn fuse_activations(program: &mut Program, keep: &[Operand]) {
     let readers = readers(program, keep);
     let mut gone = vec![false; program.steps.len()];

@@ -1,20 +1,20 @@
 //! Running a graph once, on any number of inputs.
 
 use slq_graph::{Graph, Tensor};
+use slq_kernels::Isa;
 
 use crate::cpu::skeleton;
 use crate::error::EngineError;
-use crate::kernels::isa::Isa;
 use crate::pass;
 use crate::plan::Plan;
 use crate::program::Mode;
 
-/// Runs `graph` as in deployment on named inputs of any batch size and returns its outputs by name, in the
+/// Runs `graph` in inference mode on named inputs of any batch size and returns its outputs by name, in the
 /// graph's order.
 ///
 /// # Errors
 /// [`EngineError::InputName`] for an input that is missing or unknown, [`EngineError::ElementType`] for one that
-/// is not of floats; whatever shape inference finds, naming node and shapes.
+/// is not of floats; errors of shape inference, with node and shapes.
 pub fn run(
     graph: &Graph,
     inputs: &[(&str, &Tensor)],

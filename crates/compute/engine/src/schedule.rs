@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use crate::error::EngineError;
 
-/// How the learning rate falls with the iterations. Names and formulas are Caffe's (`lr_policy`), with cosine
+/// The learning rate as a function of the iteration. Names and formulas are Caffe's (`lr_policy`), with cosine
 /// annealing added. In text: the name and its numbers, joined by colons, such as `step:0.1:20000`,
 /// `multistep:0.1:800:900`, `cosine:1000`.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -82,7 +82,7 @@ impl LearningRate {
         }
     }
 
-    /// The same policy, with an open length (`cosine` without a number) set to `iterations`.
+    /// The same policy, with the length of `cosine` without a number set to `iterations`.
     pub fn with_length(self, iterations: u64) -> Self {
         match self {
             Self::Cosine { max: 0 } => Self::Cosine { max: iterations },

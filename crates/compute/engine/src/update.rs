@@ -1,14 +1,14 @@
 //! The optimiser's step on one parameter.
 
 use slq_graph::TrainingRates;
+use slq_kernels::Isa;
+use slq_kernels::adaptive::{Adaptive, AdaptiveStep, masked_adaptive_step};
+use slq_kernels::sgd::{Rule, Step, masked_momentum_step, sum_of_squares};
 
 use crate::error::EngineError;
-use crate::kernels::adaptive::{Adaptive, AdaptiveStep, masked_adaptive_step};
-use crate::kernels::isa::Isa;
-use crate::kernels::sgd::{Rule, Step, masked_momentum_step, sum_of_squares};
 use crate::options::{Penalty, StepSettings, UpdateRule};
 
-/// Which weights of a parameter may move.
+/// Which weights of a parameter are trained.
 #[derive(Debug)]
 pub(crate) enum Mask {
     /// All.
@@ -35,7 +35,7 @@ impl Mask {
     }
 }
 
-/// Refuses settings that are no numbers or would run uphill.
+/// Checks that every setting is finite and in range.
 pub(crate) fn check(settings: &StepSettings) -> Result<(), EngineError> {
     let refuse = |setting, value, expected| Err(EngineError::Setting { setting, value, expected });
     let usable = |v: f32| v >= 0.0 && v.is_finite();
@@ -90,7 +90,7 @@ pub(crate) fn clip(
     }
 }
 
-/// The rule of the kernel that divides by squared gradients, if it is one of those.
+/// The adaptive rule of the kernels, if it is one.
 fn adaptive(rule: UpdateRule) -> Option<Adaptive> {
     match rule {
         UpdateRule::Caffe | UpdateRule::PyTorch => None,
@@ -101,45 +101,54 @@ fn adaptive(rule: UpdateRule) -> Option<Adaptive> {
     }
 }
 
-/// Values that the history holds for each weight.
+/// Values in the history for each weight.
 pub(crate) fn histories(rule: UpdateRule) -> usize {
     adaptive(rule).map_or(1, Adaptive::histories)
 }
 
-/// Moves one parameter; `history` holds [`histories`] values for each weight, `scale` multiplies the gradient.
-#[allow(clippy::too_many_arguments)]
-pub(crate) fn apply(
-    values: &mut [f32],
-    history: &mut [f32],
-    gradient: &[f32],
-    mask: &Mask,
-    rates: TrainingRates,
-    settings: &StepSettings,
-    scale: f32,
-    isa: Isa,
-) {
-    let mask = match mask {
-        Mask::Free => None,
-        Mask::Partly(mask) => Some(mask.as_slice()),
-        Mask::Fixed => return,
-    };
-    let (lr, mu) = (settings.learning_rate * rates.lr_mult, settings.momentum);
-    let wd = settings.weight_decay * rates.decay_mult;
-    let l1 = settings.penalty == Penalty::L1;
-    let rule = match (settings.rule, settings.nesterov) {
-        (UpdateRule::PyTorch, false) => Rule::PyTorch,
-        (UpdateRule::PyTorch, true) => Rule::PyTorchNesterov,
-        (_, false) => Rule::Caffe,
-        (_, true) => Rule::CaffeNesterov,
-    };
-    match adaptive(settings.rule) {
-        Some(rule) => {
-            let step = AdaptiveStep { lr, mu, wd, l1, scale, iteration: settings.iteration, rule };
-            masked_adaptive_step(isa, values, history, gradient, mask, step);
-        }
-        None => {
-            let step = Step { lr, mu, wd, l1, scale, rule };
-            masked_momentum_step(isa, values, history, gradient, mask, step);
+/// One optimiser step, the same for all parameters.
+#[derive(Clone, Copy)]
+pub(crate) struct Update<'a> {
+    pub settings: &'a StepSettings,
+    /// Factor on every gradient: clipping, and one over `iter_size`.
+    pub scale: f32,
+    pub isa: Isa,
+}
+
+impl Update<'_> {
+    /// Updates the values of one parameter; `history` holds [`histories`] values for each of them.
+    pub fn apply(
+        &self,
+        values: &mut [f32],
+        history: &mut [f32],
+        gradient: &[f32],
+        mask: &Mask,
+        rates: TrainingRates,
+    ) {
+        let mask = match mask {
+            Mask::Free => None,
+            Mask::Partly(mask) => Some(mask.as_slice()),
+            Mask::Fixed => return,
+        };
+        let Update { settings, scale, isa } = *self;
+        let (lr, mu) = (settings.learning_rate * rates.lr_mult, settings.momentum);
+        let wd = settings.weight_decay * rates.decay_mult;
+        let l1 = settings.penalty == Penalty::L1;
+        let rule = match (settings.rule, settings.nesterov) {
+            (UpdateRule::PyTorch, false) => Rule::PyTorch,
+            (UpdateRule::PyTorch, true) => Rule::PyTorchNesterov,
+            (_, false) => Rule::Caffe,
+            (_, true) => Rule::CaffeNesterov,
+        };
+        match adaptive(settings.rule) {
+            Some(rule) => {
+                let step = AdaptiveStep { lr, mu, wd, l1, scale, iteration: settings.iteration, rule };
+                masked_adaptive_step(isa, values, history, gradient, mask, step);
+            }
+            None => {
+                let step = Step { lr, mu, wd, l1, scale, rule };
+                masked_momentum_step(isa, values, history, gradient, mask, step);
+            }
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What cannot be run or trained is refused with a sentence that says where and why.
+//! Networks and settings that are refused, and the error of each.
 
 mod common;
 

@@ -170,8 +170,7 @@ fn direction(n: usize) -> impl Iterator<Item = f64> {
     (0..n).map(|i| ((i * 37 % 17) as f64 - 8.0) / 8.0)
 }
 
-/// The second opinion: central differences in double precision, which know no rule of differentiation. At kinks
-/// there are none.
+/// Central differences in double precision, as a check independent of autograd. At kinks there are none.
 #[test]
 fn gradients_are_slopes_of_the_loss() {
     let mut failures = Vec::new();

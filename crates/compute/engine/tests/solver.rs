@@ -1,4 +1,4 @@
-//! What Caffe's solvers ask of the executor: several losses, steps of several batches, histories that are restored.
+//! Features for Caffe's solvers: several losses, steps of several batches, restored histories.
 
 use slq_engine::{
     CpuExecutor, EngineError, EngineOptions, Executor, Head, Penalty, StepSettings, Target, UpdateRule,
@@ -178,4 +178,15 @@ fn every_rule_goes_on_from_its_restored_history() {
             assert_eq!(straight.parameter(name), resumed.parameter(name), "{rule:?} {name}");
         }
     }
+}
+
+#[test]
+fn gradients_that_wait_for_their_step_count_once_in_the_peak_memory() {
+    let mut executor = executor(&net(), &[]);
+    let images = noise(24, 9);
+    executor.train_step(&images, Target::Labels(&LABELS), &StepSettings::default()).unwrap();
+    let before = executor.peak_bytes();
+    executor.accumulate(&images, Target::Labels(&LABELS)).unwrap();
+    // One value for each weight of W1 and W2; W3 has no loss here.
+    assert_eq!(executor.peak_bytes() - before, 4 * (20 + 15));
 }

@@ -1,4 +1,4 @@
-//! Trainings: PyTorch's losses step by step, masks, threads, interruptions.
+//! Training: PyTorch's losses step by step, masks, threads, interruption and resumption.
 
 mod common;
 
@@ -94,7 +94,7 @@ fn resnet() -> Graph {
     g
 }
 
-/// PyTorch's record of a training.
+/// The losses of a training run in PyTorch.
 struct Record {
     graph: Graph,
     losses: Vec<f64>,

@@ -1,8 +1,9 @@
 //! Assignment of values to codes, and decoding.
 
 use rayon::prelude::*;
+use slq_kernels::Isa;
+use slq_kernels::cluster::{self as kernels, BLOCK, LANES};
 
-use crate::kernels::{self, BLOCK, Isa, LANES};
 use crate::thresholds::Thresholds;
 use crate::{ClusterError, Code, PackError, sorted};
 
@@ -87,7 +88,7 @@ fn assign_chunk<C: Code>(values: &[f32], thresholds: &Thresholds, codes: &mut [C
     let mut found = [0u16; BLOCK];
     for (codes, values) in codes.chunks_mut(BLOCK).zip(values.chunks(BLOCK)) {
         let found = &mut found[..values.len()];
-        kernels::codes_of(Isa::best(), values, &thresholds.cuts, &thresholds.codes, found);
+        kernels::codes_of(Isa::detect(), values, &thresholds.cuts, &thresholds.codes, found);
         for (code, &found) in codes.iter_mut().zip(found.iter()) {
             *code = C::from_index(found.into());
         }
@@ -110,8 +111,8 @@ fn squared_error_chunk<C: Code>(
             *wide = code.index() as u16;
         }
         let weights = weights.map(|w| &w[b * BLOCK..b * BLOCK + values.len()]);
-        kernels::look_up(Isa::best(), wide, codebook, centroids);
-        kernels::add_errors(Isa::best(), values, centroids, weights, &mut sums);
+        kernels::look_up(Isa::detect(), wide, codebook, centroids);
+        kernels::add_errors(Isa::detect(), values, centroids, weights, &mut sums);
     }
     sums.iter().sum()
 }
@@ -142,7 +143,7 @@ pub fn decode_into<C: Code>(codes: &[C], codebook: &[f32], values: &mut [f32]) -
             for (wide, code) in wide.iter_mut().zip(codes) {
                 *wide = code.index() as u16;
             }
-            kernels::look_up(Isa::best(), wide, codebook, values);
+            kernels::look_up(Isa::detect(), wide, codebook, values);
         }
     });
     Ok(())

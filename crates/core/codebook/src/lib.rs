@@ -33,6 +33,8 @@
 //! | pack codes to their width | [`pack`], [`unpack`]; rows of eight codes: [`pack_rows`], [`unpack_rows`] |
 //! | bytes and entropy | [`stored_bytes`], [`code_bytes`], [`bits_for`]; [`histogram`], [`entropy_bits`], [`coded_bits`] |
 
+#![forbid(unsafe_code)]
+
 mod assign;
 mod cluster;
 mod code;
@@ -43,12 +45,10 @@ mod exact;
 mod fast;
 mod groups;
 mod init;
-mod kernels;
 mod lloyd;
 mod pack;
 mod palette;
 mod params;
-mod radix;
 mod scaled;
 mod sorted;
 mod structured;

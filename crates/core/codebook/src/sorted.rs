@@ -1,8 +1,9 @@
 //! Sorted values with prefix sums, which every solver here works on.
 
 use rayon::prelude::*;
+use slq_kernels::radix;
 
-use crate::{ClusterError, radix};
+use crate::ClusterError;
 
 /// Positions between two stored prefix sums; those in between are added up when asked for.
 const BLOCK: usize = 32;
@@ -29,7 +30,7 @@ impl SortedValues {
     pub fn new(values: &[f32]) -> Result<Self, ClusterError> {
         check_values(values)?;
         let mut keys: Vec<u32> = values.par_iter().map(|&v| radix::key_of(v)).collect();
-        radix::sort(&mut keys);
+        radix::sort_keys(&mut keys);
         let values = keys.into_iter().map(radix::value_of).collect();
         Ok(Self::from_sorted(values, None))
     }
@@ -47,7 +48,7 @@ impl SortedValues {
             .filter(|(_, w)| **w > 0.0)
             .map(|(&v, w)| u64::from(radix::key_of(v)) << 32 | u64::from(w.to_bits()))
             .collect();
-        radix::sort(&mut items);
+        radix::sort_by_high_half(&mut items);
         let weights = items.iter().map(|&item| f32::from_bits(item as u32)).collect();
         let values = items.iter().map(|&item| radix::value_of((item >> 32) as u32)).collect();
         Ok(Self::from_sorted(values, Some(weights)))

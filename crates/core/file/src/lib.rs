@@ -3,6 +3,8 @@
 //! Everything slq writes goes to a temporary file in the same folder first, is checked there where possible, and is then
 //! renamed. No reader sees half a file, and an existing file stays until the new one is complete.
 
+#![forbid(unsafe_code)]
+
 use std::io::{self, Write};
 use std::path::Path;
 

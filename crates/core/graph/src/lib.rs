@@ -28,6 +28,8 @@
 //! # Ok::<(), slq_graph::GraphError>(())
 //! ```
 
+#![forbid(unsafe_code)]
+
 mod error;
 mod evaluate;
 pub mod fold;

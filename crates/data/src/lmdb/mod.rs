@@ -5,16 +5,19 @@
 
 mod check;
 mod datum;
+#[allow(unsafe_code)]
+mod environment;
 mod read;
 mod write;
 
 use std::path::{Path, PathBuf};
 
+use heed::Database;
 use heed::types::Bytes;
-use heed::{Database, Env, EnvFlags, EnvOpenOptions, WithoutTls};
 
 use crate::DataError;
 
+use environment::environment;
 pub(crate) use read::{Entries, open};
 pub use write::write_lmdb;
 
@@ -29,18 +32,4 @@ pub(crate) fn file_of(path: &Path) -> Option<PathBuf> {
 
 fn fault(path: &Path, problem: impl std::fmt::Display) -> DataError {
     DataError::Lmdb { path: path.into(), problem: problem.to_string() }
-}
-
-/// Opens the environment in `folder`, with `bytes` of address space. Nothing is locked: what is read is not written to
-/// meanwhile, and what is written nobody else knows yet; so no lock file is left behind.
-fn environment(folder: &Path, bytes: u64, extra: EnvFlags) -> Result<Env<WithoutTls>, heed::Error> {
-    // LMDB wants whole pages of the machine; 64 KiB is a multiple of any.
-    let size = usize::try_from(bytes.next_multiple_of(1 << 16)).unwrap_or(usize::MAX >> 16 << 16);
-    let mut options = EnvOpenOptions::new().read_txn_without_tls();
-    options.map_size(size);
-    // SAFETY: without locks there must be a single process that writes, and no reader meanwhile; see above.
-    unsafe { options.flags(EnvFlags::NO_LOCK | extra) };
-    // SAFETY: the file is mapped; that it is not cut off or changed while it is open is asked of the user, as of all
-    // users of LMDB. What lies in it has been checked where it came from elsewhere.
-    unsafe { options.open(folder) }
 }

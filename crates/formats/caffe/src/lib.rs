@@ -6,6 +6,8 @@
 //! [`read_state`] and [`write_state`] keep where a training stands.
 //! What maps to what is written down in `docs/caffe.md`.
 
+#![forbid(unsafe_code)]
+
 mod error;
 mod fill;
 mod info;

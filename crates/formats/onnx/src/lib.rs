@@ -12,6 +12,8 @@
 //! # Ok::<(), slq_onnx::OnnxError>(())
 //! ```
 
+#![forbid(unsafe_code)]
+
 mod attribute;
 mod element;
 mod error;

@@ -13,6 +13,8 @@
 //! # Ok::<(), slq_safetensors::SafetensorsError>(())
 //! ```
 
+#![forbid(unsafe_code)]
+
 mod container;
 mod dtype;
 mod error;

@@ -1,12 +1,15 @@
 //! Functions of one element, and PReLU.
 
 use slq_graph::op::UnaryOp;
+use slq_kernels::Store;
+use slq_kernels::activation::{self, Activation, Saved};
+use slq_kernels::elementwise::{self, Unary};
 
 use super::elementwise::{General, general};
-use super::{Backward, Forward, Layer, Site};
+use super::layer::Layer;
+use super::pass::{Backward, Forward};
+use super::site::Site;
 use crate::error::EngineError;
-use crate::kernels::activation::{self, Activation, Saved};
-use crate::kernels::elementwise::{self, Unary};
 
 pub(super) fn unary(site: Site<'_>, op: UnaryOp) -> Result<Box<dyn Layer>, EngineError> {
     let activation = |a: Activation| Ok(Box::new(ActivationLayer(a)) as Box<dyn Layer>);
@@ -34,7 +37,7 @@ pub(super) fn clip(min: f32, max: f32) -> Result<Box<dyn Layer>, EngineError> {
     Ok(Box::new(ActivationLayer(Activation::Clip { lo: min, hi: max })))
 }
 
-/// An activation in the kernels' sense.
+/// An activation of the kernels.
 struct ActivationLayer(Activation);
 
 impl Layer for ActivationLayer {
@@ -73,15 +76,15 @@ impl Layer for ActivationLayer {
         if pass.in_place {
             activation::backward_in_place(pass.isa, self.0, saved, &mut dy);
         } else if let Some(mut dx) = gradient {
-            let accumulate = dx.accumulate;
-            activation::backward(pass.isa, self.0, saved, &dy, &mut dx, accumulate);
+            let store = dx.store;
+            activation::backward(pass.isa, self.0, saved, &dy, &mut dx, store);
             pass.put_gradient(0, dx);
         }
         pass.put_output_gradient(dy);
     }
 }
 
-/// A simple function whose slope follows from its input.
+/// A function whose derivative is computed from its input.
 struct FunctionLayer(Unary);
 
 impl Layer for FunctionLayer {
@@ -98,13 +101,9 @@ impl Layer for FunctionLayer {
     }
 
     fn backward(&mut self, pass: &mut Backward<'_>) {
-        let dy = pass.take_output_gradient();
-        if let Some(mut dx) = pass.take_gradient(0) {
-            let accumulate = dx.accumulate;
-            elementwise::unary_backward(pass.isa, self.0, pass.input(0), &dy, &mut dx, accumulate);
-            pass.put_gradient(0, dx);
-        }
-        pass.put_output_gradient(dy);
+        pass.input_gradient(|pass, dy, dx, store| {
+            elementwise::unary_backward(pass.isa, self.0, pass.input(0), dy, dx, store);
+        });
     }
 }
 
@@ -143,15 +142,12 @@ impl Layer for ErfLayer {
     }
 
     fn backward(&mut self, pass: &mut Backward<'_>) {
-        let dy = pass.take_output_gradient();
-        if let Some(mut dx) = pass.take_gradient(0) {
-            for ((dx, &dy), &x) in dx.iter_mut().zip(dy.iter()).zip(pass.input(0)) {
+        pass.input_gradient(|pass, dy, dx, _| {
+            for ((dx, &dy), &x) in dx.iter_mut().zip(dy).zip(pass.input(0)) {
                 let x = f64::from(x);
                 *dx = (f64::from(dy) * std::f64::consts::FRAC_2_SQRT_PI * (-x * x).exp()) as f32;
             }
-            pass.put_gradient(0, dx);
-        }
-        pass.put_output_gradient(dy);
+        });
     }
 }
 
@@ -188,7 +184,8 @@ impl Layer for PReluLayer {
         let (mut dx, mut dslope) = (pass.take_gradient(0), pass.take_gradient(1));
         let (dx_values, dslope_values) = (dx.as_deref_mut(), dslope.as_deref_mut());
         let (x, slope) = (pass.input(0), pass.input(1));
-        activation::prelu_backward(pass.isa, slope, self.inner, x, &dy, dx_values, dslope_values, false);
+        let store = Store::Overwrite;
+        activation::prelu_backward(pass.isa, slope, self.inner, x, &dy, dx_values, dslope_values, store);
         for (i, gradient) in [dx, dslope].into_iter().enumerate() {
             if let Some(gradient) = gradient {
                 pass.put_gradient(i, gradient);

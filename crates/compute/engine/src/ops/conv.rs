@@ -2,11 +2,16 @@
 
 use slq_graph::Graph;
 use slq_graph::op::Window;
+use slq_kernels::Store;
+use slq_kernels::conv::{Conv, ConvGeometry, ConvNeeds, Post};
+use slq_kernels::reduce::{self, Kind, Reduction};
 
-use super::{Backward, Forward, Layer, Site, post, weight};
+use super::layer::Layer;
+use super::pass::{Backward, Forward};
+use super::place::weight;
+use super::post;
+use super::site::Site;
 use crate::error::EngineError;
-use crate::kernels::conv::{Conv, ConvGeometry, ConvNeeds, Post};
-use crate::kernels::reduce::{self, Reduction};
 use crate::program::Source;
 
 /// The input that holds the other branch of a residual block.
@@ -121,17 +126,17 @@ impl Layer for ConvLayer {
         }
         let mut db = pass.take_gradient(2);
         if let Some(mut dw) = pass.take_gradient(1) {
-            self.kernel.backward_weights(pass.input(0), &dy, &mut dw, db.as_deref_mut(), false);
+            self.kernel.backward_weights(pass.input(0), &dy, &mut dw, db.as_deref_mut(), Store::Overwrite);
             pass.put_gradient(1, dw);
         } else if let Some(db) = &mut db {
-            reduce::forward(pass.isa, &self.bias_sum, false, &dy, db);
+            reduce::forward(pass.isa, &self.bias_sum, Kind::Sum, &dy, db);
         }
         if let Some(db) = db {
             pass.put_gradient(2, db);
         }
         if let Some(mut dx) = pass.take_gradient(0) {
-            let accumulate = dx.accumulate;
-            self.kernel.backward_data(pass.input(1), &dy, &mut dx, accumulate);
+            let store = dx.store;
+            self.kernel.backward_data(pass.input(1), &dy, &mut dx, store);
             pass.put_gradient(0, dx);
         }
         pass.put_output_gradient(dy);
@@ -143,7 +148,7 @@ impl Layer for ConvLayer {
     }
 }
 
-/// The gradient of a convolution with respect to its data, as a layer; the roles of x and y are exchanged.
+/// Transposed convolution: the data gradient of a convolution as a forward pass, with x and y exchanged.
 struct TransposedLayer {
     kernel: Conv,
     /// Elements of one output plane.
@@ -159,7 +164,7 @@ pub(super) fn transposed(
     let [n, c, h, w] = site.image_shape()?;
     let shape = site.step.shape.as_slice();
     let &[_, out_c, out_h, out_w] = shape else {
-        return Err(site.unsupported(format!("an output of shape {shape:?} is no N x C x H x W")));
+        return Err(site.unsupported(format!("an output of shape {shape:?} is not N x C x H x W")));
     };
     // Explicit padding is taken as it is; SAME follows from the output, which the convolution here reads.
     let pads = window.resolve_pads([out_h, out_w]);
@@ -193,7 +198,7 @@ impl Layer for TransposedLayer {
     }
 
     fn forward(&mut self, pass: &mut Forward<'_>, y: &mut [f32]) {
-        self.kernel.backward_data(pass.input(1), pass.input(0), y, false);
+        self.kernel.backward_data(pass.input(1), pass.input(0), y, Store::Overwrite);
         if let Some(bias) = pass.optional(2) {
             for (plane, &b) in y.chunks_exact_mut(self.plane).zip(bias.iter().cycle()) {
                 plane.iter_mut().for_each(|y| *y += b);
@@ -204,11 +209,11 @@ impl Layer for TransposedLayer {
     fn backward(&mut self, pass: &mut Backward<'_>) {
         let dy = pass.take_output_gradient();
         if let Some(mut db) = pass.take_gradient(2) {
-            reduce::forward(pass.isa, &self.bias_sum, false, &dy, &mut db);
+            reduce::forward(pass.isa, &self.bias_sum, Kind::Sum, &dy, &mut db);
             pass.put_gradient(2, db);
         }
         if let Some(mut dw) = pass.take_gradient(1) {
-            self.kernel.backward_weights(&dy, pass.input(0), &mut dw, None, false);
+            self.kernel.backward_weights(&dy, pass.input(0), &mut dw, None, Store::Overwrite);
             pass.put_gradient(1, dw);
         }
         if let Some(mut dx) = pass.take_gradient(0) {

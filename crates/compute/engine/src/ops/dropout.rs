@@ -2,7 +2,9 @@
 
 use rayon::prelude::*;
 
-use super::{Backward, Forward, Layer, Site};
+use super::layer::Layer;
+use super::pass::{Backward, Forward};
+use super::site::Site;
 use crate::error::EngineError;
 
 /// Elements that one work item masks.
@@ -20,14 +22,14 @@ struct DropoutLayer {
 
 pub(super) fn dropout(site: Site<'_>, ratio: f32) -> Result<Box<dyn Layer>, EngineError> {
     if !(0.0..=1.0).contains(&ratio) {
-        return Err(site.unsupported(format!("{ratio} is no probability")));
+        return Err(site.unsupported(format!("the ratio {ratio} is not a probability")));
     }
     let scale = if ratio < 1.0 { 1.0 / (1.0 - ratio) } else { 0.0 };
     let threshold = (f64::from(ratio) * (1u64 << 32) as f64) as u64;
     Ok(Box::new(DropoutLayer { node: site.step.node as u64, threshold, scale, key: 0 }))
 }
 
-/// A bijection of 64-bit words that leaves no visible pattern (the output function of SplitMix64: Steele, Lea,
+/// A bijective hash of 64-bit words (the output function of SplitMix64: Steele, Lea,
 /// Flood, "Fast Splittable Pseudorandom Number Generators", 2014).
 fn scramble(x: u64) -> u64 {
     let x = x.wrapping_add(0x9E37_79B9_7F4A_7C15);

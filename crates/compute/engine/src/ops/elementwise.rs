@@ -1,12 +1,16 @@
 //! Operators of two tensors, with broadcasting.
 
 use slq_graph::op::BinaryOp;
+use slq_kernels::Store;
+use slq_kernels::conv::Post;
+use slq_kernels::elementwise::{Binary, Broadcast, binary_backward, binary_forward};
+use slq_kernels::reduce::{self, Kind, Reduction, axpy};
 
-use super::{Backward, Forward, Layer, Site, post};
+use super::layer::Layer;
+use super::pass::{Backward, Forward};
+use super::post;
+use super::site::Site;
 use crate::error::EngineError;
-use crate::kernels::conv::Post;
-use crate::kernels::elementwise::{Binary, Broadcast, binary_backward, binary_forward};
-use crate::kernels::reduce::{self, Reduction, axpy};
 
 pub(super) fn binary(site: Site<'_>, op: BinaryOp) -> Result<Box<dyn Layer>, EngineError> {
     let (a, b) = (site.shape(0)?, site.shape(1)?);
@@ -81,11 +85,11 @@ impl Layer for BinaryLayer {
         let mut da = if pass.in_place { None } else { pass.take_gradient(0) };
         let mut db = pass.take_gradient(1);
         if matches!(self.op, Binary::Add | Binary::Sub) {
-            // Neither looks at its operands, which may be gone by now.
+            // The gradients do not depend on the operands, whose buffers may have been reused.
             for (sum, gradient) in self.sums.iter().zip([&mut da, &mut db]) {
                 match gradient {
                     Some(gradient) if gradient.len() == dy.len() => gradient.copy_from_slice(&dy),
-                    Some(gradient) => reduce::forward(isa, sum, false, &dy, gradient),
+                    Some(gradient) => reduce::forward(isa, sum, Kind::Sum, &dy, gradient),
                     None => {}
                 }
             }
@@ -94,7 +98,17 @@ impl Layer for BinaryLayer {
             }
         } else {
             let (da, db) = (da.as_deref_mut(), db.as_deref_mut());
-            binary_backward(isa, self.op, &self.shapes, pass.input(0), pass.input(1), &dy, da, db, false);
+            binary_backward(
+                isa,
+                self.op,
+                &self.shapes,
+                pass.input(0),
+                pass.input(1),
+                &dy,
+                da,
+                db,
+                Store::Overwrite,
+            );
         }
         for (i, gradient) in [da, db].into_iter().enumerate() {
             if let Some(gradient) = gradient {
@@ -219,7 +233,7 @@ impl Layer for GeneralLayer {
             self.each(pass.input(0), pass.input(1), |i, a, b| {
                 scratch[i] = dy[i] * self.op.slope(which, a, b);
             });
-            reduce::forward(pass.isa, &self.sums[which], false, &scratch, &mut gradient);
+            reduce::forward(pass.isa, &self.sums[which], Kind::Sum, &scratch, &mut gradient);
             self.scratch = scratch;
             pass.put_gradient(which, gradient);
         }

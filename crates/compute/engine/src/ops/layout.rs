@@ -1,11 +1,13 @@
-//! Operators that only move elements: Concat, Transpose, Slice (and Split), Pad.
+//! Operators that copy elements: Concat, Transpose, Slice (and Split), Pad.
 
 use rayon::prelude::*;
 use slq_graph::op::PadMode as GraphPadMode;
+use slq_kernels::reshape::{self, Pad, PadMode, View};
 
-use super::{Backward, Forward, Layer, Site};
+use super::layer::Layer;
+use super::pass::{Backward, Forward};
+use super::site::Site;
 use crate::error::EngineError;
-use crate::kernels::reshape::{self, Pad, PadMode, View};
 
 /// Operands joined along an axis.
 struct ConcatLayer {
@@ -39,8 +41,8 @@ impl Layer for ConcatLayer {
         let mut at = 0;
         for (i, &len) in self.rows.iter().enumerate() {
             if let Some(mut dx) = pass.take_gradient(i) {
-                let accumulate = dx.accumulate;
-                reshape::split(self.row, at, len, &dy, &mut dx, accumulate);
+                let store = dx.store;
+                reshape::split(self.row, at, len, &dy, &mut dx, store);
                 pass.put_gradient(i, dx);
             }
             at += len;
@@ -76,13 +78,9 @@ impl Layer for ViewLayer {
     }
 
     fn backward(&mut self, pass: &mut Backward<'_>) {
-        let dy = pass.take_output_gradient();
-        if let Some(mut dx) = pass.take_gradient(0) {
-            let accumulate = dx.accumulate;
-            reshape::scatter(pass.isa, &self.0, &dy, &mut dx, accumulate);
-            pass.put_gradient(0, dx);
-        }
-        pass.put_output_gradient(dy);
+        pass.input_gradient(|pass, dy, dx, store| {
+            reshape::scatter(pass.isa, &self.0, dy, dx, store);
+        });
     }
 }
 
@@ -151,7 +149,7 @@ impl FillLayer {
         Self { value, from: shape[last] * inner, to: padded[last] * inner, start, sources, targets }
     }
 
-    /// Rows that make a work item worth its while.
+    /// Rows of a work item: enough to outweigh the cost of a task.
     fn rows(row: usize) -> usize {
         (8192 / row.max(1)).max(1)
     }
@@ -178,21 +176,17 @@ impl Layer for FillLayer {
     }
 
     fn backward(&mut self, pass: &mut Backward<'_>) {
-        let dy = pass.take_output_gradient();
-        if let Some(mut dx) = pass.take_gradient(0) {
-            let accumulate = dx.accumulate;
+        pass.input_gradient(|_, dy, dx, store| {
             let rows = dx.par_chunks_mut(self.from).zip(&self.targets).with_min_len(Self::rows(self.from));
             rows.for_each(|(row, target)| {
                 let from = &dy[target * self.to + self.start..][..self.from];
-                if accumulate {
+                if store.accumulates() {
                     row.iter_mut().zip(from).for_each(|(x, y)| *x += y);
                 } else {
                     row.copy_from_slice(from);
                 }
             });
-            pass.put_gradient(0, dx);
-        }
-        pass.put_output_gradient(dy);
+        });
     }
 
     fn scratch_bytes(&self) -> usize {
@@ -210,12 +204,6 @@ impl Layer for PadLayer {
     }
 
     fn backward(&mut self, pass: &mut Backward<'_>) {
-        let dy = pass.take_output_gradient();
-        if let Some(mut dx) = pass.take_gradient(0) {
-            let accumulate = dx.accumulate;
-            self.0.backward(&dy, &mut dx, accumulate);
-            pass.put_gradient(0, dx);
-        }
-        pass.put_output_gradient(dy);
+        pass.input_gradient(|_, dy, dx, store| self.0.backward(dy, dx, store));
     }
 }

@@ -1,10 +1,15 @@
 //! Gemm and MatMul.
 
-use super::{Backward, Forward, Gradient, Layer, Site, post};
+use slq_kernels::Store;
+use slq_kernels::conv::Post;
+use slq_kernels::gemm::{Factor, gemm as multiply};
+use slq_kernels::reduce::{self, Kind, Reduction};
+
+use super::layer::Layer;
+use super::pass::{Backward, Forward, Gradient};
+use super::post;
+use super::site::Site;
 use crate::error::EngineError;
-use crate::kernels::conv::Post;
-use crate::kernels::gemm::gemm as multiply;
-use crate::kernels::reduce::{self, Reduction};
 
 /// alpha A' B' + beta C, with an activation.
 struct GemmLayer {
@@ -30,7 +35,7 @@ pub(super) fn gemm(
     trans_b: bool,
 ) -> Result<Box<dyn Layer>, EngineError> {
     let (&[m, n], &[a0, a1]) = (site.step.shape.as_slice(), site.shape(0)?) else {
-        return Err(site.unsupported("its operands are no matrices".into()));
+        return Err(site.unsupported("its operands are not matrices".into()));
     };
     let k = if trans_a { a0 } else { a1 };
     let mut addend = None;
@@ -86,7 +91,9 @@ impl Layer for GemmLayer {
             _ => 0.0,
         };
         let (a, b) = (pass.input(0), pass.input(1));
-        multiply(pass.isa, self.trans_a, self.trans_b, self.m, self.n, self.k, self.alpha, a, b, keep, y);
+        let a = Factor { values: a, transposed: self.trans_a };
+        let b = Factor { values: b, transposed: self.trans_b };
+        multiply(pass.isa, [self.m, self.n, self.k], self.alpha, a, b, keep, y);
         post::forward(pass.isa, self.post, y);
     }
 
@@ -98,9 +105,9 @@ impl Layer for GemmLayer {
         }
         let (m, n, k, alpha) = (self.m, self.n, self.k, self.alpha);
         let (ta, tb) = (self.trans_a, self.trans_b);
-        let keep = |g: &Gradient| if g.accumulate { 1.0 } else { 0.0 };
+        let keep = |g: &Gradient| if g.store.accumulates() { 1.0 } else { 0.0 };
         if let Some(mut dc) = pass.take_gradient(2) {
-            reduce::forward(isa, &self.addend_sum, false, &dy, &mut dc);
+            reduce::forward(isa, &self.addend_sum, Kind::Sum, &dy, &mut dc);
             if self.beta != 1.0 {
                 reduce::scale(isa, self.beta, &mut dc);
             }
@@ -109,18 +116,22 @@ impl Layer for GemmLayer {
         if let Some(mut db) = pass.take_gradient(1) {
             let (a, keep) = (pass.input(0), keep(&db));
             if tb {
-                multiply(isa, true, ta, n, k, m, alpha, &dy, a, keep, &mut db);
+                let a = Factor { values: a, transposed: ta };
+                multiply(isa, [n, k, m], alpha, Factor::transposed(&dy), a, keep, &mut db);
             } else {
-                multiply(isa, !ta, false, k, n, m, alpha, a, &dy, keep, &mut db);
+                let a = Factor { values: a, transposed: !ta };
+                multiply(isa, [k, n, m], alpha, a, Factor::plain(&dy), keep, &mut db);
             }
             pass.put_gradient(1, db);
         }
         if let Some(mut da) = pass.take_gradient(0) {
             let (b, keep) = (pass.input(1), keep(&da));
             if ta {
-                multiply(isa, tb, true, k, m, n, alpha, b, &dy, keep, &mut da);
+                let b = Factor { values: b, transposed: tb };
+                multiply(isa, [k, m, n], alpha, b, Factor::transposed(&dy), keep, &mut da);
             } else {
-                multiply(isa, false, !tb, m, k, n, alpha, &dy, b, keep, &mut da);
+                let b = Factor { values: b, transposed: !tb };
+                multiply(isa, [m, k, n], alpha, Factor::plain(&dy), b, keep, &mut da);
             }
             pass.put_gradient(0, da);
         }
@@ -149,7 +160,7 @@ pub(super) fn matmul(site: Site<'_>) -> Result<Box<dyn Layer>, EngineError> {
     }
     let (ra, rb) = (a.len(), b.len());
     if ra < 2 || rb < 2 {
-        return Err(site.unsupported("its operands are no matrices".into()));
+        return Err(site.unsupported("its operands are not matrices".into()));
     }
     let (mut m, k, n) = (a[ra - 2], a[ra - 1], b[rb - 1]);
     let rank = ra.max(rb) - 2;
@@ -190,7 +201,8 @@ impl Layer for MatMulLayer {
         let (m, n, k) = (self.m, self.n, self.k);
         for &[at_a, at_b, at_y] in &self.products {
             let (a, b) = (&pass.input(0)[at_a..][..m * k], &pass.input(1)[at_b..][..k * n]);
-            multiply(pass.isa, false, false, m, n, k, 1.0, a, b, 0.0, &mut y[at_y..][..m * n]);
+            let (a, b) = (Factor::plain(a), Factor::plain(b));
+            multiply(pass.isa, [m, n, k], 1.0, a, b, 0.0, &mut y[at_y..][..m * n]);
         }
     }
 
@@ -198,22 +210,24 @@ impl Layer for MatMulLayer {
         let (m, n, k, isa) = (self.m, self.n, self.k, pass.isa);
         let dy = pass.take_output_gradient();
         if let Some(mut da) = pass.take_gradient(0) {
-            if !da.accumulate {
+            if da.store == Store::Overwrite {
                 da.fill(0.0);
             }
             for &[at_a, at_b, at_y] in &self.products {
                 let (b, dy) = (&pass.input(1)[at_b..][..k * n], &dy[at_y..][..m * n]);
-                multiply(isa, false, true, m, k, n, 1.0, dy, b, 1.0, &mut da[at_a..][..m * k]);
+                let (dy, b) = (Factor::plain(dy), Factor::transposed(b));
+                multiply(isa, [m, k, n], 1.0, dy, b, 1.0, &mut da[at_a..][..m * k]);
             }
             pass.put_gradient(0, da);
         }
         if let Some(mut db) = pass.take_gradient(1) {
-            if !db.accumulate {
+            if db.store == Store::Overwrite {
                 db.fill(0.0);
             }
             for &[at_a, at_b, at_y] in &self.products {
                 let (a, dy) = (&pass.input(0)[at_a..][..m * k], &dy[at_y..][..m * n]);
-                multiply(isa, true, false, k, n, m, 1.0, a, dy, 1.0, &mut db[at_b..][..k * n]);
+                let (a, dy) = (Factor::transposed(a), Factor::plain(dy));
+                multiply(isa, [k, n, m], 1.0, a, dy, 1.0, &mut db[at_b..][..k * n]);
             }
             pass.put_gradient(1, db);
         }

@@ -1,12 +1,17 @@
 //! Batch normalisation and local response normalisation.
 
 use slq_graph::Graph;
+use slq_kernels::Store;
+use slq_kernels::batchnorm::{self, BatchNormGeometry, BatchNormGradients, Running, Statistics};
+use slq_kernels::conv::Post;
+use slq_kernels::lrn::{self, Lrn};
 
-use super::{Backward, Forward, Gradient, Layer, Place, Site, post};
+use super::layer::Layer;
+use super::pass::{Backward, Forward, Gradient};
+use super::place::Place;
+use super::post;
+use super::site::Site;
 use crate::error::EngineError;
-use crate::kernels::batchnorm::{self, BatchNormGeometry, BatchNormGradients, Running, Statistics};
-use crate::kernels::conv::Post;
-use crate::kernels::lrn::{self, Lrn};
 use crate::program::Source;
 
 /// Batch normalisation with a residual branch (input 5) and an activation.
@@ -17,10 +22,10 @@ struct BatchNormLayer {
     /// Share of the batch in the new running statistics.
     share: f32,
     post: Post,
-    /// What the forward pass normalised by.
+    /// Mean and 1 / standard deviation of the last forward pass.
     mean: Vec<f32>,
     inv_std: Vec<f32>,
-    /// Running statistics as moved by the last forward pass.
+    /// Running statistics after the last forward pass.
     running_mean: Vec<f32>,
     running_var: Vec<f32>,
 }
@@ -35,9 +40,8 @@ pub(super) fn batch_norm(site: Site<'_>, epsilon: f32, momentum: f32) -> Result<
     if statistics == Statistics::Batch {
         let constant = |i| Ok::<bool, EngineError>(matches!(site.operand(i)?.source, Source::Weight(_)));
         if !constant(3)? || !constant(4)? {
-            return Err(
-                site.unsupported("its running statistics are computed, so training cannot move them".into())
-            );
+            return Err(site
+                .unsupported("its running statistics are computed, so training cannot update them".into()));
         }
     }
     let zeros = || vec![0.0; geometry.c];
@@ -104,10 +108,10 @@ impl Layer for BatchNormLayer {
     fn backward(&mut self, pass: &mut Backward<'_>) {
         let dy = pass.take_output_gradient();
         let [mut dx, mut dgamma, mut dbeta, mut dadd] = [0, 1, 2, 5].map(|i| pass.take_gradient(i));
-        fn target(gradient: &mut Option<Gradient>) -> Option<(&mut [f32], bool)> {
+        fn target(gradient: &mut Option<Gradient>) -> Option<(&mut [f32], Store)> {
             let gradient = gradient.as_mut()?;
-            let accumulate = gradient.accumulate;
-            Some((gradient, accumulate))
+            let store = gradient.store;
+            Some((gradient, store))
         }
         let out = BatchNormGradients {
             dx: target(&mut dx),
@@ -198,19 +202,8 @@ impl Layer for LrnLayer {
     fn backward(&mut self, pass: &mut Backward<'_>) {
         let dy = pass.take_output_gradient();
         if let (Some(mut dx), Some(scale)) = (pass.take_gradient(0), &self.scale) {
-            let (x, accumulate) = (pass.input(0), dx.accumulate);
-            lrn::backward(
-                pass.isa,
-                self.settings,
-                self.n,
-                self.c,
-                self.plane,
-                x,
-                scale,
-                &dy,
-                &mut dx,
-                accumulate,
-            );
+            let (x, store) = (pass.input(0), dx.store);
+            lrn::backward(pass.isa, self.settings, self.n, self.c, self.plane, x, scale, &dy, &mut dx, store);
             pass.put_gradient(0, dx);
         }
         pass.put_output_gradient(dy);

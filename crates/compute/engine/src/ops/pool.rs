@@ -1,10 +1,12 @@
 //! Pooling.
 
 use slq_graph::op::Window;
+use slq_kernels::pool::{self, PoolGeometry};
 
-use super::{Backward, Forward, Layer, Site};
+use super::layer::Layer;
+use super::pass::{Backward, Forward};
+use super::site::Site;
 use crate::error::EngineError;
-use crate::kernels::pool::{self, PoolGeometry};
 
 fn geometry(site: &Site<'_>, window: &Window, ceil: bool) -> Result<PoolGeometry, EngineError> {
     let [n, c, h, w] = site.image_shape()?;
@@ -28,7 +30,7 @@ fn geometry(site: &Site<'_>, window: &Window, ceil: bool) -> Result<PoolGeometry
     Ok(geometry)
 }
 
-/// Maximum; remembers where it was.
+/// Maximum; keeps the argmax for the backward pass.
 struct MaxLayer {
     geometry: PoolGeometry,
     argmax: Option<Vec<u32>>,
@@ -88,8 +90,8 @@ impl Layer for MaxLayer {
     fn backward(&mut self, pass: &mut Backward<'_>) {
         let dy = pass.take_output_gradient();
         if let (Some(mut dx), Some(argmax)) = (pass.take_gradient(0), &self.argmax) {
-            let accumulate = dx.accumulate;
-            pool::max_backward(pass.isa, &self.geometry, &dy, argmax, &mut dx, accumulate);
+            let store = dx.store;
+            pool::max_backward(pass.isa, &self.geometry, &dy, argmax, &mut dx, store);
             pass.put_gradient(0, dx);
         }
         pass.put_output_gradient(dy);
@@ -123,17 +125,13 @@ impl Layer for AverageLayer {
     }
 
     fn backward(&mut self, pass: &mut Backward<'_>) {
-        let dy = pass.take_output_gradient();
-        if let Some(mut dx) = pass.take_gradient(0) {
-            let accumulate = dx.accumulate;
-            pool::avg_backward(pass.isa, &self.0, &dy, &mut dx, accumulate);
-            pass.put_gradient(0, dx);
-        }
-        pass.put_output_gradient(dy);
+        pass.input_gradient(|pass, dy, dx, store| {
+            pool::avg_backward(pass.isa, &self.0, dy, dx, store);
+        });
     }
 }
 
-/// Average of whole planes, each of so many elements.
+/// Average of whole planes; holds the elements of a plane.
 struct GlobalAverageLayer(usize);
 
 pub(super) fn global_average(site: Site<'_>) -> Result<Box<dyn Layer>, EngineError> {
@@ -151,12 +149,8 @@ impl Layer for GlobalAverageLayer {
     }
 
     fn backward(&mut self, pass: &mut Backward<'_>) {
-        let dy = pass.take_output_gradient();
-        if let Some(mut dx) = pass.take_gradient(0) {
-            let accumulate = dx.accumulate;
-            pool::global_avg_backward(pass.isa, self.0, &dy, &mut dx, accumulate);
-            pass.put_gradient(0, dx);
-        }
-        pass.put_output_gradient(dy);
+        pass.input_gradient(|pass, dy, dx, store| {
+            pool::global_avg_backward(pass.isa, self.0, dy, dx, store);
+        });
     }
 }

@@ -1,8 +1,8 @@
 //! Activations that a layer computes together with its own output.
 
-use crate::kernels::activation::{Activation, backward_in_place, forward_in_place};
-use crate::kernels::conv::Post;
-use crate::kernels::isa::Isa;
+use slq_kernels::Isa;
+use slq_kernels::activation::{Activation, backward_in_place, forward_in_place};
+use slq_kernels::conv::Post;
 
 fn activation(post: Post) -> Option<Activation> {
     match post {

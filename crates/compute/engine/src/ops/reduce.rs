@@ -1,14 +1,16 @@
 //! Sums and means over axes.
 
 use slq_graph::op::Reduction as Statistic;
+use slq_kernels::reduce::{self, Kind, Reduction};
 
-use super::{Backward, Forward, Layer, Site};
+use super::layer::Layer;
+use super::pass::{Backward, Forward};
+use super::site::Site;
 use crate::error::EngineError;
-use crate::kernels::reduce::{self, Reduction};
 
 struct ReduceLayer {
     reduction: Reduction,
-    mean: bool,
+    kind: Kind,
 }
 
 pub(super) fn reduce(
@@ -16,8 +18,9 @@ pub(super) fn reduce(
     statistic: Statistic,
     axes: &[usize],
 ) -> Result<Box<dyn Layer>, EngineError> {
+    let kind = if statistic == Statistic::Mean { Kind::Mean } else { Kind::Sum };
     let reduction = Reduction::new(site.shape(0)?, axes);
-    Ok(Box::new(ReduceLayer { reduction, mean: statistic == Statistic::Mean }))
+    Ok(Box::new(ReduceLayer { reduction, kind }))
 }
 
 impl Layer for ReduceLayer {
@@ -26,16 +29,12 @@ impl Layer for ReduceLayer {
     }
 
     fn forward(&mut self, pass: &mut Forward<'_>, y: &mut [f32]) {
-        reduce::forward(pass.isa, &self.reduction, self.mean, pass.input(0), y);
+        reduce::forward(pass.isa, &self.reduction, self.kind, pass.input(0), y);
     }
 
     fn backward(&mut self, pass: &mut Backward<'_>) {
-        let dy = pass.take_output_gradient();
-        if let Some(mut dx) = pass.take_gradient(0) {
-            let accumulate = dx.accumulate;
-            reduce::backward(pass.isa, &self.reduction, self.mean, &dy, &mut dx, accumulate);
-            pass.put_gradient(0, dx);
-        }
-        pass.put_output_gradient(dy);
+        pass.input_gradient(|pass, dy, dx, store| {
+            reduce::backward(pass.isa, &self.reduction, self.kind, dy, dx, store);
+        });
     }
 }

@@ -1,8 +1,11 @@
 //! Softmax and log-softmax inside a network (the one at its end is part of the loss).
 
-use super::{Backward, Forward, Layer, Site};
+use slq_kernels::softmax::{self, Axis};
+
+use super::layer::Layer;
+use super::pass::{Backward, Forward};
+use super::site::Site;
 use crate::error::EngineError;
-use crate::kernels::softmax::{self, Axis};
 
 struct SoftmaxLayer {
     axis: Axis,
@@ -38,13 +41,7 @@ impl Layer for SoftmaxLayer {
     }
 
     fn backward(&mut self, pass: &mut Backward<'_>) {
-        let dy = pass.take_output_gradient();
-        if let Some(mut dx) = pass.take_gradient(0) {
-            let run = if self.log { softmax::log_backward } else { softmax::backward };
-            let accumulate = dx.accumulate;
-            run(pass.isa, self.axis, pass.output(), &dy, &mut dx, accumulate);
-            pass.put_gradient(0, dx);
-        }
-        pass.put_output_gradient(dy);
+        let run = if self.log { softmax::log_backward } else { softmax::backward };
+        pass.input_gradient(|pass, dy, dx, store| run(pass.isa, self.axis, pass.output(), dy, dx, store));
     }
 }

@@ -1,4 +1,4 @@
-//! What the tests of the engine share: PyTorch's reference values, and graphs built from their descriptions.
+//! Shared by the tests of the engine: PyTorch's reference values, and graphs built from their descriptions.
 #![allow(dead_code)] // each test program uses a part
 
 use std::path::Path;

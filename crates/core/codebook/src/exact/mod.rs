@@ -1,10 +1,9 @@
 //! The global optimum of weighted 1-D k-means with fixed centroids.
 //!
 //! In one dimension the clusters of an optimal codebook are intervals, and fixed centroids cut the line into
-//! segments that are independent but for the number of free clusters each gets. The optimal cost is convex
-//! in that number (the interval cost has the Monge property), so a penalty per cluster (a Lagrange multiplier, the
-//! same for all segments) takes the place of the number k: see `penalty` for one pass and `search` for finding the
-//! penalty.
+//! segments that can be solved apart but for the number of free clusters each gets. The optimal cost is convex
+//! in that number (the interval cost has the Monge property), so a penalty per cluster, the same everywhere,
+//! replaces the bookkeeping of k: see `penalty` for one pass and `search` for finding the penalty.
 
 pub(crate) mod layered;
 pub(crate) mod path;
@@ -12,8 +11,8 @@ pub(crate) mod penalty;
 pub(crate) mod points;
 pub(crate) mod problem;
 pub(crate) mod search;
-pub(crate) mod solution;
+mod solution;
 pub(crate) mod wide;
 
-pub(crate) use problem::{Constraints, solve};
-pub(crate) use solution::Solution;
+pub(crate) use problem::solve;
+pub(crate) use solution::{Constraints, Solution};

@@ -1,11 +1,13 @@
 //! Distinct values with prefix sums, from which segments are made.
 
+use slq_kernels::Isa;
+use slq_kernels::cluster::{self as kernels, BLOCK, SIDE, Spread};
+
 use super::penalty::{Division, Segment};
 use super::search::Optimum;
 use super::solution::Solution;
 use super::wide::WideSums;
 use crate::SortedValues;
-use crate::kernels::{self, BLOCK, Isa, SIDE, Spread};
 
 /// Distinct values with prefix sums.
 pub(crate) struct Points {
@@ -133,7 +135,7 @@ impl Points {
         let mut bins = [0u16; BLOCK];
         let (mut bin, mut weight) = (u16::MAX, 0.0);
         for (b, block) in self.values.chunks(BLOCK).enumerate() {
-            kernels::bins_of(Isa::best(), block, spread, &mut bins[..block.len()]);
+            kernels::bins_of(Isa::detect(), block, spread, &mut bins[..block.len()]);
             for (i, &number) in bins[..block.len()].iter().enumerate() {
                 let at = b * BLOCK + i;
                 let before = self.prefix[at][0];

@@ -3,20 +3,9 @@
 use super::penalty::Segment;
 use super::points::Points;
 use super::search::search;
-use super::solution::Solution;
+use super::solution::{Constraints, Solution};
 use super::wide::WideSums;
 use crate::{ClusterError, SortedValues};
-
-/// Constraints on the codebook.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Constraints<'a> {
-    /// Entries of the codebook, fixed ones included.
-    pub k: usize,
-    /// Fixed centroids, ascending and distinct.
-    pub fixed: &'a [f32],
-    /// Smallest number of values in a free cluster.
-    pub min_size: usize,
-}
 
 /// Distinct values above which the penalty is first estimated on groups of neighbouring values.
 const FINE: usize = 1 << 16;

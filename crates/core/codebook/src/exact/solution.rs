@@ -1,4 +1,15 @@
-//! What solving gives.
+//! What is asked of a codebook, and the optimal one.
+
+/// Constraints on the codebook.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Constraints<'a> {
+    /// Entries of the codebook, fixed ones included.
+    pub k: usize,
+    /// Fixed centroids, ascending and distinct.
+    pub fixed: &'a [f32],
+    /// Smallest number of values in a free cluster.
+    pub min_size: usize,
+}
 
 /// An optimal codebook.
 #[derive(Debug, Clone, PartialEq)]

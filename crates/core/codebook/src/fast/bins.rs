@@ -1,10 +1,11 @@
 //! Values sorted into fine bins that keep weight and sum.
 
 use rayon::prelude::*;
+use slq_kernels::Isa;
+use slq_kernels::cluster::{self as kernels, BLOCK, LANES, SIDE, Spread};
 
 use crate::assign::CHUNK;
 use crate::exact::penalty::{Division, Segment};
-use crate::kernels::{self, BLOCK, Isa, LANES, SIDE, Spread};
 use crate::thresholds::cut;
 
 const BINS: usize = 2 * SIDE as usize;
@@ -47,7 +48,7 @@ impl Range {
     }
 
     fn of_chunk(values: &[f32]) -> Self {
-        let extent = kernels::extent_of(Isa::best(), values);
+        let extent = kernels::extent_of(Isa::detect(), values);
         Self {
             sum: extent.sums.iter().sum(),
             square: extent.squares.iter().sum(),
@@ -74,8 +75,8 @@ impl Table {
         for (b, values) in values.chunks(BLOCK).enumerate() {
             let bins = &mut bins[..values.len()];
             let weights = weights.map(|w| &w[b * BLOCK..b * BLOCK + values.len()]);
-            kernels::bins_of(Isa::best(), values, spread, bins);
-            kernels::add_errors(Isa::best(), values, &centre[..values.len()], weights, &mut squares);
+            kernels::bins_of(Isa::detect(), values, spread, bins);
+            kernels::add_errors(Isa::detect(), values, &centre[..values.len()], weights, &mut squares);
             match weights {
                 None => {
                     for (&bin, &x) in bins.iter().zip(values) {
@@ -286,7 +287,7 @@ impl Bins {
     /// Weight and value sum of what lies below `x`, to the accuracy of even density inside one bin.
     fn below(&self, x: f32) -> [f64; 2] {
         let mut number = [0];
-        kernels::bins_of(Isa::Portable, &[x], self.spread, &mut number);
+        kernels::bins_of(Isa::Scalar, &[x], self.spread, &mut number);
         let at = self.numbers.partition_point(|&n| n < number[0]);
         let mut below = self.prefix[at];
         if self.numbers.get(at) == Some(&number[0]) {
@@ -313,7 +314,7 @@ mod tests {
             .collect();
         let bins = Bins::collect(&values, None).unwrap();
         let mut numbers = vec![0; values.len()];
-        kernels::bins_of(Isa::Portable, &values, bins.spread, &mut numbers);
+        kernels::bins_of(Isa::Scalar, &values, bins.spread, &mut numbers);
         for (&x, number) in values.iter().zip(&numbers) {
             let (low, high) = bins.edges(bins.numbers.binary_search(number).unwrap());
             let offset = f64::from(x) - f64::from(bins.spread.pivot);

@@ -1,0 +1,436 @@
+//! Batch normalisation over the channels of `[n, c, inner]`, fused with a residual addition and an activation.
+
+use crate::conv::Post;
+use crate::isa::{madd, multiversion};
+use crate::par;
+use crate::{Isa, Store};
+
+/// Shape of a batch normalisation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchNormGeometry {
+    /// Batch size.
+    pub n: usize,
+    /// Channels.
+    pub c: usize,
+    /// Height times width.
+    pub inner: usize,
+}
+
+impl BatchNormGeometry {
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        self.n * self.c * self.inner
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Running statistics and how a training pass updates them.
+#[derive(Debug)]
+pub struct Running<'a> {
+    /// Running mean, one for each channel.
+    pub mean: &'a mut [f32],
+    /// Running variance, one for each channel.
+    pub var: &'a mut [f32],
+    /// Share of the new value: `running += share (batch - running)`. PyTorch's `momentum`; one minus ONNX's.
+    pub share: f32,
+    /// Whether the batch variance is multiplied by m/(m-1) first (PyTorch does; ONNX from opset 14 does not).
+    pub unbiased: bool,
+}
+
+/// Bounds of the fused activation.
+#[derive(Clone, Copy)]
+struct Bounds {
+    lo: f32,
+    hi: f32,
+}
+
+#[inline(always)]
+fn lanes_sum<const FMA: bool>(x: &[f32], mean: f32, square: bool) -> f64 {
+    const LANES: usize = 64;
+    let mut total = 0.0f64;
+    // Short blocks of f32 lanes, added in f64: fast, and good to about 1e-7 relative.
+    for block in x.chunks(64 * LANES) {
+        let mut lanes = [0.0f32; LANES];
+        let mut chunks = block.chunks_exact(LANES);
+        for chunk in &mut chunks {
+            for (lane, &v) in lanes.iter_mut().zip(chunk) {
+                let d = v - mean;
+                *lane = if square { madd::<FMA>(d, d, *lane) } else { *lane + d };
+            }
+        }
+        total += lanes.iter().map(|&v| v as f64).sum::<f64>();
+        for &v in chunks.remainder() {
+            let d = (v - mean) as f64;
+            total += if square { d * d } else { d };
+        }
+    }
+    total
+}
+
+#[inline(always)]
+fn sum_body<const FMA: bool>(x: &[f32], shift: f32) -> f64 {
+    lanes_sum::<FMA>(x, shift, false)
+}
+
+#[inline(always)]
+fn square_body<const FMA: bool>(x: &[f32], mean: f32) -> f64 {
+    lanes_sum::<FMA>(x, mean, true)
+}
+
+#[inline(always)]
+fn clamp(v: f32, t: Bounds) -> f32 {
+    let v = if v < t.lo { t.lo } else { v };
+    if v > t.hi { t.hi } else { v }
+}
+
+#[inline(always)]
+fn apply_body<const FMA: bool>(
+    scale: f32,
+    shift: f32,
+    t: Bounds,
+    x: &[f32],
+    add: Option<&[f32]>,
+    y: &mut [f32],
+) {
+    match add {
+        None => {
+            for (y, &x) in y.iter_mut().zip(x) {
+                *y = clamp(madd::<FMA>(scale, x, shift), t);
+            }
+        }
+        Some(add) => {
+            for ((y, &x), &a) in y.iter_mut().zip(x).zip(add) {
+                *y = clamp(madd::<FMA>(scale, x, shift) + a, t);
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn gate(dy: f32, y: f32, t: Bounds) -> f32 {
+    if (y > t.lo) & (y < t.hi) { dy } else { 0.0 }
+}
+
+/// Sums of `g` and `g (x - mean)`, where `g` is `dy` times the derivative of the fused activation.
+#[inline(always)]
+fn reduce_body<const FMA: bool>(
+    x: &[f32],
+    mean: f32,
+    dy: &[f32],
+    y: Option<&[f32]>,
+    t: Bounds,
+) -> (f64, f64) {
+    const LANES: usize = 32;
+    let (mut total, mut dot) = (0.0f64, 0.0f64);
+    let mut at = 0;
+    while at < x.len() {
+        let end = (at + 64 * LANES).min(x.len());
+        let whole = at + (end - at) / LANES * LANES;
+        let (mut a, mut b) = ([0.0f32; LANES], [0.0f32; LANES]);
+        match y {
+            Some(y) => {
+                for ((x, dy), y) in x[at..whole]
+                    .chunks_exact(LANES)
+                    .zip(dy[at..whole].chunks_exact(LANES))
+                    .zip(y[at..whole].chunks_exact(LANES))
+                {
+                    for l in 0..LANES {
+                        let g = gate(dy[l], y[l], t);
+                        a[l] += g;
+                        b[l] = madd::<FMA>(g, x[l] - mean, b[l]);
+                    }
+                }
+            }
+            None => {
+                for (x, dy) in x[at..whole].chunks_exact(LANES).zip(dy[at..whole].chunks_exact(LANES)) {
+                    for l in 0..LANES {
+                        a[l] += dy[l];
+                        b[l] = madd::<FMA>(dy[l], x[l] - mean, b[l]);
+                    }
+                }
+            }
+        }
+        for i in whole..end {
+            let g = y.map_or(dy[i], |y| gate(dy[i], y[i], t));
+            a[i - whole] += g;
+            b[i - whole] += g * (x[i] - mean);
+        }
+        total += a.iter().map(|&v| v as f64).sum::<f64>();
+        dot += b.iter().map(|&v| v as f64).sum::<f64>();
+        at = end;
+    }
+    (total, dot)
+}
+
+/// `dx = scale g + slope x + shift`.
+#[inline(always)]
+fn dx_body<const FMA: bool>(
+    coefficients: [f32; 3],
+    x: &[f32],
+    dy: &[f32],
+    y: Option<&[f32]>,
+    t: Bounds,
+    dx: &mut [f32],
+    store: Store,
+) {
+    let [scale, slope, shift] = coefficients;
+    let value = |g: f32, x: f32| madd::<FMA>(scale, g, madd::<FMA>(slope, x, shift));
+    match (y, store.accumulates()) {
+        (Some(y), false) => {
+            for (((dx, &x), &dy), &y) in dx.iter_mut().zip(x).zip(dy).zip(y) {
+                *dx = value(gate(dy, y, t), x);
+            }
+        }
+        (None, false) => {
+            for ((dx, &x), &dy) in dx.iter_mut().zip(x).zip(dy) {
+                *dx = value(dy, x);
+            }
+        }
+        (Some(y), true) => {
+            for (((dx, &x), &dy), &y) in dx.iter_mut().zip(x).zip(dy).zip(y) {
+                *dx += value(gate(dy, y, t), x);
+            }
+        }
+        (None, true) => {
+            for ((dx, &x), &dy) in dx.iter_mut().zip(x).zip(dy) {
+                *dx += value(dy, x);
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn gate_body<const FMA: bool>(dy: &[f32], y: Option<&[f32]>, t: Bounds, out: &mut [f32], store: Store) {
+    for (i, out) in out.iter_mut().enumerate() {
+        let g = match y {
+            Some(y) => gate(dy[i], y[i], t),
+            None => dy[i],
+        };
+        store.put(out, g);
+    }
+}
+
+multiversion! {
+    fn sum_run(x: &[f32], shift: f32) -> f64 = sum_body;
+    fn square_run(x: &[f32], mean: f32) -> f64 = square_body;
+    fn apply_run(scale: f32, shift: f32, t: Bounds, x: &[f32], add: Option<&[f32]>, y: &mut [f32]) = apply_body;
+    fn reduce_run(x: &[f32], mean: f32, dy: &[f32], y: Option<&[f32]>, t: Bounds) -> (f64, f64) = reduce_body;
+    fn dx_run(k: [f32; 3], x: &[f32], dy: &[f32], y: Option<&[f32]>, t: Bounds, dx: &mut [f32], store: Store) = dx_body;
+    fn gate_run(dy: &[f32], y: Option<&[f32]>, t: Bounds, out: &mut [f32], store: Store) = gate_body;
+}
+
+fn bounds(post: Post) -> Bounds {
+    let (lo, hi) = post.bounds();
+    Bounds { lo, hi }
+}
+
+/// Normalises by the statistics of the batch: `y = post(gamma (x - mean) / sqrt(var + eps) + beta + add)`.
+///
+/// `mean` and `inv_std` (one for each channel) are written for the backward pass; the variance is the biased one, taken
+/// in two passes (Ioffe and Szegedy 2015, algorithm 1). `running` is updated when given. `add`, of the shape of `x`, is a
+/// residual branch.
+#[allow(clippy::too_many_arguments)]
+pub fn train_forward(
+    isa: Isa,
+    g: &BatchNormGeometry,
+    x: &[f32],
+    gamma: &[f32],
+    beta: &[f32],
+    eps: f32,
+    add: Option<&[f32]>,
+    post: Post,
+    y: &mut [f32],
+    mean: &mut [f32],
+    inv_std: &mut [f32],
+    running: Option<Running<'_>>,
+) {
+    assert!(x.len() == g.len() && y.len() == g.len() && add.is_none_or(|a| a.len() == g.len()));
+    assert!([gamma.len(), beta.len(), mean.len(), inv_std.len()] == [g.c; 4]);
+    let t = bounds(post);
+    let count = (g.n * g.inner).max(1) as f64;
+    let out = par::Shared::new(y);
+    let means = par::Shared::new(mean);
+    let invs = par::Shared::new(inv_std);
+    par::each(g.c, |c| {
+        let planes = || (0..g.n).map(|n| (n * g.c + c) * g.inner..(n * g.c + c + 1) * g.inner);
+        // The first element as a shift keeps the sum small where the mean is far from zero.
+        let shift = x.get(c * g.inner).copied().filter(|v| v.is_finite()).unwrap_or(0.0);
+        let sum: f64 = planes().map(|at| sum_run(isa, &x[at], shift)).sum();
+        let m64 = shift as f64 + sum / count;
+        let m = m64 as f32;
+        let off = m as f64 - m64;
+        let squares: f64 = planes().map(|at| square_run(isa, &x[at], m)).sum();
+        let var = (squares / count - off * off).max(0.0);
+        let inv = 1.0 / (var + eps as f64).sqrt();
+        // SAFETY: each item owns element `c`.
+        unsafe {
+            means.slice(c, 1)[0] = m;
+            invs.slice(c, 1)[0] = inv as f32;
+        }
+        let scale = (gamma[c] as f64 * inv) as f32;
+        let bias = (beta[c] as f64 - gamma[c] as f64 * inv * m64) as f32;
+        for at in planes() {
+            // SAFETY: planes of different channels do not overlap.
+            let y = unsafe { out.slice(at.start, g.inner) };
+            apply_run(isa, scale, bias, t, &x[at.clone()], add.map(|a| &a[at]), y);
+        }
+    });
+    if let Some(r) = running {
+        assert!(r.mean.len() == g.c && r.var.len() == g.c);
+        let correction = if r.unbiased { count / (count - 1.0).max(1.0) } else { 1.0 };
+        for c in 0..g.c {
+            let inv = inv_std[c] as f64;
+            let var = ((1.0 / (inv * inv) - eps as f64).max(0.0) * correction) as f32;
+            r.mean[c] += r.share * (mean[c] - r.mean[c]);
+            r.var[c] += r.share * (var - r.var[c]);
+        }
+    }
+}
+
+/// Normalises by given statistics: `y = post(gamma (x - mean) inv_std + beta + add)`.
+#[allow(clippy::too_many_arguments)]
+pub fn frozen_forward(
+    isa: Isa,
+    g: &BatchNormGeometry,
+    x: &[f32],
+    gamma: &[f32],
+    beta: &[f32],
+    mean: &[f32],
+    inv_std: &[f32],
+    add: Option<&[f32]>,
+    post: Post,
+    y: &mut [f32],
+) {
+    assert!(x.len() == g.len() && y.len() == g.len() && add.is_none_or(|a| a.len() == g.len()));
+    assert!([gamma.len(), beta.len(), mean.len(), inv_std.len()] == [g.c; 4]);
+    let t = bounds(post);
+    par::planes(y, g.inner, |i, y| {
+        let c = i % g.c;
+        let at = i * g.inner..(i + 1) * g.inner;
+        let scale = gamma[c] as f64 * inv_std[c] as f64;
+        let shift = (beta[c] as f64 - scale * mean[c] as f64) as f32;
+        apply_run(isa, scale as f32, shift, t, &x[at.clone()], add.map(|a| &a[at]), y);
+    });
+}
+
+/// `1 / sqrt(var + eps)`, element by element: what [`frozen_forward`] takes.
+pub fn inverse_std(var: &[f32], eps: f32, out: &mut [f32]) {
+    assert_eq!(var.len(), out.len());
+    for (out, &v) in out.iter_mut().zip(var) {
+        *out = (1.0 / (v as f64 + eps as f64).sqrt()) as f32;
+    }
+}
+
+/// Which statistics the forward pass used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Statistics {
+    /// Those of the batch; they have a gradient.
+    Batch,
+    /// The running ones, which are constants.
+    Frozen,
+}
+
+/// Where gradients of [`backward`] go; what is `None` is not computed.
+#[derive(Debug, Default)]
+pub struct BatchNormGradients<'a> {
+    /// Gradient of the input and how it is stored.
+    pub dx: Option<(&'a mut [f32], Store)>,
+    /// Gradient of the fused residual branch and how it is stored.
+    pub dadd: Option<(&'a mut [f32], Store)>,
+    /// Gradient of gamma and how it is stored.
+    pub dgamma: Option<(&'a mut [f32], Store)>,
+    /// Gradient of beta and how it is stored.
+    pub dbeta: Option<(&'a mut [f32], Store)>,
+}
+
+fn put(out: &Option<(par::Shared, Store)>, c: usize, value: f32) {
+    if let Some((out, store)) = out {
+        // SAFETY: each item owns element `c`.
+        let out = unsafe { &mut out.slice(c, 1)[0] };
+        store.put(out, value);
+    }
+}
+
+/// Gradients of [`train_forward`] or [`frozen_forward`].
+///
+/// `y` is the output of the forward pass; it is read only when `post` is not [`Post::None`], to know where the activation
+/// clamped it and the gradient is 0.
+#[allow(clippy::too_many_arguments)]
+pub fn backward(
+    isa: Isa,
+    g: &BatchNormGeometry,
+    statistics: Statistics,
+    x: &[f32],
+    y: Option<&[f32]>,
+    post: Post,
+    dy: &[f32],
+    gamma: &[f32],
+    mean: &[f32],
+    inv_std: &[f32],
+    out: BatchNormGradients<'_>,
+) {
+    assert!(x.len() == g.len() && dy.len() == g.len());
+    assert!([gamma.len(), mean.len(), inv_std.len()] == [g.c; 3]);
+    let y = if post == Post::None {
+        None
+    } else {
+        Some(y.expect("the gradient of an activation needs the output"))
+    };
+    assert!(y.is_none_or(|y| y.len() == g.len()));
+    let t = bounds(post);
+    let count = (g.n * g.inner).max(1) as f64;
+    let share = |o: Option<(&mut [f32], Store)>, len: usize| {
+        o.map(|(o, store)| {
+            assert_eq!(o.len(), len);
+            (par::Shared::new(o), store)
+        })
+    };
+    let dx = share(out.dx, g.len());
+    let dadd = share(out.dadd, g.len());
+    let dgamma = share(out.dgamma, g.c);
+    let dbeta = share(out.dbeta, g.c);
+    par::each(g.c, |c| {
+        let planes = || (0..g.n).map(|n| (n * g.c + c) * g.inner..(n * g.c + c + 1) * g.inner);
+        let (m, inv) = (mean[c], inv_std[c] as f64);
+        let (mut sum, mut dot) = (0.0, 0.0);
+        if dgamma.is_some() || dbeta.is_some() || (dx.is_some() && statistics == Statistics::Batch) {
+            for at in planes() {
+                let y = y.map(|y| &y[at.clone()]);
+                let (s, d) = reduce_run(isa, &x[at.clone()], m, &dy[at], y, t);
+                sum += s;
+                dot += d;
+            }
+        }
+        put(&dgamma, c, (dot * inv) as f32);
+        put(&dbeta, c, sum as f32);
+        let scale = gamma[c] as f64 * inv;
+        let coefficients = match statistics {
+            Statistics::Frozen => [scale as f32, 0.0, 0.0],
+            Statistics::Batch => {
+                let slope = -scale * inv * inv * dot / count;
+                [scale as f32, slope as f32, (-scale * sum / count - slope * m as f64) as f32]
+            }
+        };
+        for at in planes() {
+            let y = y.map(|y| &y[at.clone()]);
+            if let Some((dx, store)) = dx {
+                // SAFETY: planes of different channels do not overlap.
+                let dx = unsafe { dx.slice(at.start, g.inner) };
+                dx_run(isa, coefficients, &x[at.clone()], &dy[at.clone()], y, t, dx, store);
+            }
+            if let Some((dadd, store)) = dadd {
+                // SAFETY: as above.
+                let dadd = unsafe { dadd.slice(at.start, g.inner) };
+                gate_run(isa, &dy[at], y, t, dadd, store);
+            }
+        }
+    });
+}
+
+#[cfg(test)]
+#[path = "batchnorm_tests.rs"]
+mod tests;
