@@ -4,7 +4,9 @@ use std::io::{ErrorKind, IsTerminal, Write};
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use slq::{Isa, JobFile, Model};
+use serde_json::json;
+use slq::methods::TrainingData;
+use slq::{Isa, JobFile, Model, Prepared};
 
 use crate::data::DataArgs;
 
@@ -87,6 +89,22 @@ impl Common {
                 std::process::exit(1);
             }
             _ => {}
+        }
+    }
+
+    /// The images, once it is said how their preprocessing was found.
+    pub(crate) fn prepared(&self, prepared: Prepared) -> TrainingData {
+        prepared.preprocessing.note().iter().for_each(|note| self.note(format_args!("note: {note}")));
+        prepared.data
+    }
+
+    /// Says what failed: a sentence on stderr; with `--json` one object on stdout, too.
+    pub(crate) fn fail(&self, kind: &str, message: &dyn std::fmt::Display) {
+        say(format_args!("error: {message}"));
+        if self.json {
+            let error = json!({ "error": { "kind": kind, "message": message.to_string() } });
+            // The error is on stderr already, should nobody read this.
+            let _ = writeln!(std::io::stdout(), "{error}");
         }
     }
 

@@ -4,6 +4,7 @@
 //! file say how pixels become inputs, the usual candidates are tried on a few hundred training images, and the one that the
 //! network classifies best is taken, if it is clearly better than chance.
 
+use serde::{Deserialize, Serialize};
 use slq_compress::{Accuracy, TrainingData};
 use slq_data::{ChannelOrder, Split, Transform};
 use slq_engine::Isa;
@@ -18,6 +19,85 @@ const FIRST: usize = 64;
 const SECOND: usize = 256;
 /// Candidates that reach the second pass.
 const FINALISTS: usize = 3;
+
+/// Where preprocessing comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum PreprocessingSource {
+    /// Flags or options.
+    Flags,
+    /// The model's file.
+    Stored,
+    /// A prototxt's `transform_param`.
+    Prototxt,
+    /// The usual one that the network classifies best with.
+    Detected,
+    /// The default of built-in architectures: pixels from 0 to 1.
+    Default,
+    /// The format's default, for want of data to detect it on.
+    Assumed,
+}
+
+/// Preprocessing, and where it comes from.
+#[derive(Debug, Clone)]
+pub struct Preprocessing {
+    /// The preprocessing.
+    pub transform: Transform,
+    /// Where it comes from.
+    pub source: PreprocessingSource,
+    /// How it was detected, if it was.
+    pub detection: Option<Detection>,
+}
+
+impl From<Detection> for Preprocessing {
+    fn from(detection: Detection) -> Self {
+        Self {
+            transform: detection.transform.clone(),
+            source: PreprocessingSource::Detected,
+            detection: Some(detection),
+        }
+    }
+}
+
+impl Preprocessing {
+    /// A sentence for what was detected or assumed; `None` where a file or a flag says it.
+    pub fn note(&self) -> Option<String> {
+        match (&self.detection, self.source) {
+            (Some(d), _) => Some(format!(
+                "preprocessing detected: {}, with which the network classifies {:.1} % of {} training images; {} pins it",
+                d.name,
+                100.0 * d.accuracy.top1,
+                d.images,
+                d.flags
+            )),
+            (None, PreprocessingSource::Assumed) => Some(
+                "preprocessing assumed: the network's file says nothing of it; --scale, --mean and --std set it".into(),
+            ),
+            _ => None,
+        }
+    }
+}
+
+/// The part of a report about preprocessing.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PreprocessingReport {
+    /// Factor on pixels; `None` for 1/255 on 8-bit images.
+    pub scale: Option<f32>,
+    /// Means.
+    pub mean: Vec<f32>,
+    /// Deviations.
+    pub std: Vec<f32>,
+    /// Where they come from.
+    pub source: PreprocessingSource,
+}
+
+impl From<&Preprocessing> for PreprocessingReport {
+    fn from(from: &Preprocessing) -> Self {
+        let t = &from.transform;
+        Self { scale: t.scale, mean: t.mean.clone(), std: t.std.clone(), source: from.source }
+    }
+}
 
 /// Preprocessing that was found, and how sure that is.
 #[derive(Debug, Clone)]
@@ -183,7 +263,8 @@ fn best_first(tried: &mut [Tried<'_>]) {
     let loss = |t: &Tried<'_>| if t.accuracy.loss.is_finite() { t.accuracy.loss } else { f64::INFINITY };
     tried.sort_by(|a, b| {
         let far = class(a).cmp(&class(b));
-        let by = if class(a) { b.accuracy.top1.total_cmp(&a.accuracy.top1) } else { loss(a).total_cmp(&loss(b)) };
+        let by =
+            if class(a) { b.accuracy.top1.total_cmp(&a.accuracy.top1) } else { loss(a).total_cmp(&loss(b)) };
         far.then(by)
     });
 }

@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-/// An error of the library.
+use slq_compress::CompressError;
+
+/// An error of the library; [`Error::kind`] is its name for programs.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -84,4 +86,43 @@ pub enum Error {
     /// Clustering.
     #[error(transparent)]
     Cluster(#[from] slq_codebook::ClusterError),
+}
+
+impl Error {
+    /// The kind of the error, a word that stays the same from version to version.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::UnknownModel(_) => "unknown-model",
+            Self::UnknownOutput(_) => "unknown-output",
+            Self::NeedsGraph(_) => "needs-graph",
+            Self::Invalid { .. } => "invalid-model",
+            Self::Preprocessing(_) => "preprocessing",
+            Self::CaffeFile { .. } | Self::CaffeLayer { .. } | Self::Caffe(_) => "caffe",
+            Self::File { .. } => "file",
+            Self::Argument(_) => "argument",
+            Self::Onnx(_) => "onnx",
+            Self::Safetensors(_) => "safetensors",
+            Self::Graph(_) => "graph",
+            Self::Zoo(_) => "zoo",
+            Self::Data(_) => "data",
+            Self::Engine(_) => "engine",
+            Self::Cluster(_) => "cluster",
+            Self::Compress(e) => match e {
+                CompressError::Setting { .. } => "setting",
+                CompressError::Schedule { .. } => "schedule",
+                CompressError::Pattern { .. } => "pattern",
+                CompressError::NoLayers => "no-layers",
+                CompressError::NonFinite { .. } => "non-finite",
+                CompressError::NoData => "no-data",
+                CompressError::TooFewImages { .. } => "too-few-images",
+                CompressError::DataMismatch { .. } => "data-mismatch",
+                CompressError::RunDir { .. } => "run-dir",
+                CompressError::Fingerprint { .. } => "fingerprint",
+                CompressError::Budget { .. } | CompressError::BudgetTooSmall { .. } => "budget",
+                CompressError::Engine(_) => "engine",
+                CompressError::Data(_) => "data",
+                _ => "compress",
+            },
+        }
+    }
 }

@@ -88,10 +88,10 @@ pub(crate) struct QuantizeFlags {
     #[arg(long, value_name = "B")]
     pub(crate) bits: Option<u8>,
     /// Three values (-, 0, +), by mlq
-    #[arg(long, conflicts_with_all = ["bits", "codebook_size"])]
+    #[arg(long, conflicts_with_all = ["bits", "codebook_size", "recipe"])]
     pub(crate) ternary: bool,
     /// The settings of the publication: 2^(B-1)+1 values, its start, order and schedule, labels as targets
-    #[arg(long, hide_short_help = true)]
+    #[arg(long, conflicts_with_all = ["ternary", "recipe"], hide_short_help = true)]
     pub(crate) published: bool,
     /// Number of values K, where it does not follow from the bits
     #[arg(long, value_name = "K", hide_short_help = true)]
