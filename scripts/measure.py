@@ -13,7 +13,7 @@ stands between the marks `<!-- measure.py PLAN -->` and `<!-- end -->` in FILE.
 "difference" is accuracy minus the float reference of the same seed, in points; its standard error is that of the
 per-image differences, averaged over the seeds. "ratio" is 4 bytes for every parameter of the network that the plan
 starts from, against what is stored; "at entropy" is the same with the codes at their entropy; "fewer operations"
-compares multiply-adds of convolutions and matrix products.
+compares multiply-accumulates (MACs) of convolutions and matrix products.
 """
 import argparse
 import gzip

@@ -18,8 +18,18 @@ AUGMENT = ["--mean", "0.485,0.456,0.406", "--std", "0.229,0.224,0.225", "--pad-c
 
 
 IMAGENET = ["--crop", "224", "--mean", "0.485,0.456,0.406", "--std", "0.229,0.224,0.225"]
-# Small layers first: the largest, which has the most room to make up for the others, stays free for longest.
-MLQ = ["--rank-by", "size"]
+# The smallest layers first: the largest stay free longest, so that they can compensate for the others.
+MLQ = ["--method", "mlq", "--rank-by", "size"]
+
+
+def published(bits):
+    """The publication's settings, with K = 2^(bits-1) + 1 values; flags beside them win. They do not move with the defaults."""
+    return ["--published", "--bits", str(bits)]
+
+
+def one_shot(k):
+    """K-means without re-training."""
+    return ["--method", "kmeans", "--codebook-size", str(k)]
 
 
 def distilled(half):
@@ -30,12 +40,12 @@ def distilled(half):
 
 
 def lenet(bits, lr, iterations, *more):
-    return ["--bits", str(bits), "--lr", str(lr), "--iterations-per-round", str(iterations), *LENET, *more]
+    return [*published(bits), "--lr", str(lr), "--iterations-per-round", str(iterations), *LENET, *more]
 
 
 def ternary(iterations, *more):
     training = ["--lr", "0.01", "--iterations-per-round", str(iterations), *COSINE, "--distill", "4"]
-    return ["--bits", "2", *training, *more]
+    return [*published(2), *training, *more]
 
 
 # Towards the outputs of the network that a run starts from, at temperature 4: fewer epochs go further than with labels.
@@ -44,7 +54,7 @@ TUNE = ["--tune-epochs", "2", "--tune-lr", "0.002"]
 
 
 def decompose(scheme, ratio, *more):
-    return ["decompose", "--scheme", scheme, "--flops", str(ratio), *more]
+    return ["decompose", "--scheme", scheme, "--macs", str(ratio), *more]
 
 
 def factors(scheme, ratio, lr, epochs):
@@ -60,7 +70,7 @@ def trp(scheme, ratio, lr, low_rank, split):
 
 def resnet(bits, *more):
     """SLQ on ResNet-20: six epochs in all rounds, then two in which the shared values themselves are trained."""
-    return ["--bits", str(bits), "--epochs-per-round", "1.2", *TUNE, "--lr", "0.02", *DISTILLED, *more]
+    return [*published(bits), "--epochs-per-round", "1.2", *TUNE, "--lr", "0.02", *DISTILLED, *more]
 
 
 def plans(shared):
@@ -85,14 +95,14 @@ def plans(shared):
             "prepare-validation": scratch,
             "reference": float_fashion,
             "runs": {
-                "one-shot k-means K=17": ["--method", "kmeans", "--codebook-size", "17", *LENET],
+                "one-shot k-means K=17": [*one_shot(17), *SHORT],
                 "K=17 magnitude": lenet(5, 0.001, 1000, "--partition", "magnitude"),
                 "K=17 loss": lenet(5, 0.001, 1000, "--partition", "loss"),
                 "K=17 taylor": lenet(5, 0.001, 1000, "--partition", "taylor"),
                 "K=17 reversed": lenet(5, 0.001, 1000, "--partition", "reversed"),
-                "one-shot k-means K=9": ["--method", "kmeans", "--codebook-size", "9", *LENET],
+                "one-shot k-means K=9": [*one_shot(9), *SHORT],
                 "K=9 magnitude": lenet(4, 0.003, 1000, "--partition", "magnitude"),
-                "one-shot k-means K=5": ["--method", "kmeans", "--codebook-size", "5", *LENET],
+                "one-shot k-means K=5": [*one_shot(5), *SHORT],
                 "K=5 magnitude": lenet(3, 0.005, 1500, "--partition", "magnitude"),
             },
         },
@@ -104,9 +114,9 @@ def plans(shared):
             "eval": [],
             "reference": ["--lr", "0.005", "--iterations", "5000", *COSINE],
             "runs": {
-                "one-shot k-means K=17": ["--method", "kmeans", "--codebook-size", "17"],
+                "one-shot k-means K=17": one_shot(17),
                 "K=17 magnitude": [
-                    "--bits", "5", "--lr", "0.005", "--iterations-per-round", "1000", "--partition", "magnitude", "--distill", "4", *COSINE,
+                    *published(5), "--lr", "0.005", "--iterations-per-round", "1000", "--partition", "magnitude", "--distill", "4", *COSINE,
                 ],
             },
         },
@@ -118,10 +128,10 @@ def plans(shared):
             "eval": [],
             "reference": ["--lr", "0.01", "--iterations", "16000", *COSINE],
             "runs": {
-                "one-shot k-means K=3": ["--method", "kmeans", "--codebook-size", "3"],
+                "one-shot k-means K=3": one_shot(3),
                 "SLQ K=3": ternary(8000),
                 "INQ K=3": ternary(1600, "--method", "inq"),
-                "MLQ K=3": ternary(2000, "--method", "mlq", *MLQ),
+                "MLQ K=3": ternary(2000, *MLQ),
             },
         },
         # Float networks trained from scratch, with shifts by up to two pixels; "prepare" gives recipe and error.
@@ -140,19 +150,19 @@ def plans(shared):
             }
             for net, sparsity, bits, epochs, more in (("lenet", 0.985, 3, 2, ["--distill", "4"]), ("lenet-300-100", 0.95, 3, 4, []))
         },
-        # The pretrained network comes from the original CIFAR-10: it is fine-tuned on these images first, and what
-        # the file then carries (preprocessing, augmentation) need not be repeated. Re-training takes ten epochs, the
+        # The pretrained network comes from the original CIFAR-10: it is fine-tuned on these images first; the
+        # preprocessing and augmentation that its file then holds need not be repeated. Re-training takes ten epochs, the
         # reference as many.
         "resnet20": {
             **cifar,
             "runs": {
-                "one-shot k-means K=17": ["--method", "kmeans", "--codebook-size", "17"],
+                "one-shot k-means K=17": one_shot(17),
                 "K=17 magnitude": resnet(5),
-                "one-shot k-means K=9": ["--method", "kmeans", "--codebook-size", "9"],
+                "one-shot k-means K=9": one_shot(9),
                 "K=9 magnitude": resnet(4, "--schedule", "3,5,7,8,9"),
             },
         },
-        # Low rank at the published ratios of multiply-adds (arXiv 2004.14566, CIFAR-10), and 5-bit SLQ on top of what
+        # Low rank at the published ratios of MACs (arXiv 2004.14566, CIFAR-10), and SLQ with 17 values on top of what
         # stores a little less than an eighteenth then. Epochs: at low rank, on the factors behind it, on those of a plain split.
         "trp-resnet20": {
             **cifar,
@@ -173,7 +183,7 @@ def plans(shared):
                 },
                 "spatial 3.6x TRP": trp("spatial", 3.6, "0.02", 2, 14),
                 "spatial 3.6x TRP then K=17": [
-                    "after:spatial 3.6x TRP", "--bits", "5", "--epochs-per-round", "1.5", *TUNE, "--lr", "0.02", *DISTILLED,
+                    "after:spatial 3.6x TRP", *published(5), "--epochs-per-round", "1.5", *TUNE, "--lr", "0.02", *DISTILLED,
                     "--teacher", "{prepared}",
                 ],
             },
@@ -181,17 +191,16 @@ def plans(shared):
         "resnet20-low-bits": {
             **cifar,
             "runs": {
-                "one-shot k-means K=5": ["--method", "kmeans", "--codebook-size", "5"],
-                "SLQ K=5": ["--bits", "3", "--schedule", "3,4,5", "--epochs-per-round", "2", *TUNE, "--lr", "0.05", *DISTILLED],
-                "one-shot k-means K=3": ["--method", "kmeans", "--codebook-size", "3"],
-                "SLQ K=3": ["--bits", "2", "--epochs-per-round", "4", *TUNE, "--lr", "0.05", *DISTILLED],
+                "one-shot k-means K=5": one_shot(5),
+                "SLQ K=5": [*published(3), "--schedule", "3,4,5", "--epochs-per-round", "2", *TUNE, "--lr", "0.05", *DISTILLED],
+                "one-shot k-means K=3": one_shot(3),
+                "SLQ K=3": [*published(2), "--epochs-per-round", "4", *TUNE, "--lr", "0.05", *DISTILLED],
                 "MLQ K=3": [
-                    "--method", "mlq", "--bits", "2", "--layers-per-step", "4", *MLQ, "--epochs-per-round", "1.3", *TUNE, "--lr", "0.05",
-                    *DISTILLED,
+                    *published(2), *MLQ, "--layers-per-step", "4", "--epochs-per-round", "1.3", *TUNE, "--lr", "0.05", *DISTILLED,
                 ],
                 "MLQ K=3 per channel": [
-                    "--method", "mlq", "--bits", "2", "--granularity", "channel", "--layers-per-step", "4", *MLQ, "--epochs-per-round", "2",
-                    *TUNE, "--lr", "0.05", *DISTILLED,
+                    *published(2), *MLQ, "--granularity", "channel", "--layers-per-step", "4", "--epochs-per-round", "2", *TUNE, "--lr", "0.05",
+                    *DISTILLED,
                 ],
             },
         },

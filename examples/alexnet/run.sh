@@ -1,5 +1,5 @@
 #!/bin/sh
-# AlexNet by the book on a small image folder that is made here. Usage: run.sh [FOLDER FOR WHAT IS MADE]
+# The published procedure with AlexNet, on a small image folder that is made here. Usage: run.sh [FOLDER FOR WHAT IS MADE]
 # With ImageNet in an LMDB and bvlc_alexnet.caffemodel, only the `compress` line remains, with your own solver.
 set -e
 here=$(cd "$(dirname "$0")" && pwd)
@@ -13,6 +13,5 @@ cd "$out"
 
 [ -d images.lmdb ] || "$slq" convert images images.lmdb
 "$slq" train --solver train_solver.prototxt
-"$slq" compress --solver solver.prototxt --weights alexnet_iter_60.caffemodel --bits 5 \
-    --partition magnitude --schedule 5,9,13,15,17 -o alexnet_5bit.caffemodel
+"$slq" compress --solver solver.prototxt --weights alexnet_iter_60.caffemodel --published --bits 5 -o alexnet_5bit.caffemodel
 "$slq" eval train_val.prototxt --weights alexnet_5bit.caffemodel

@@ -13,6 +13,6 @@ cd "$out"
 [ -d fashion.lmdb ] || "$slq" convert fashion-mnist fashion.lmdb
 "$slq" train --solver solver.prototxt --seed "$seed" -o "lenet-$seed.caffemodel"
 "$slq" train --solver fine_solver.prototxt --weights "lenet-$seed.caffemodel" --seed "$seed" -o "fine-$seed.caffemodel"
-"$slq" compress --solver round_solver.prototxt --weights "fine-$seed.caffemodel" --bits 5 --seed "$seed" \
+"$slq" compress --solver round_solver.prototxt --weights "fine-$seed.caffemodel" --published --bits 5 --seed "$seed" \
     -o "lenet-$seed-5bit.caffemodel" -o "lenet-$seed-5bit.onnx"
 "$slq" eval train_test.prototxt --weights "lenet-$seed-5bit.caffemodel"

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::common::{Common, ModelArgs};
+use crate::common::{Common, ModelArgs};
 
 /// Images a second, forward and training step, on random data in memory.
 #[derive(clap::Args)]
@@ -18,9 +18,9 @@ pub(crate) struct Args {
     seconds: f64,
 }
 
-pub(crate) fn run(args: Args, common: &Common) -> super::Outcome {
+pub(crate) fn run(args: Args, common: &Common) -> crate::common::Outcome {
     let model = args.model.open(common.seed())?;
-    let speed = slq::measure_speed(&model.graph, args.batch, args.seconds, common.isa())?;
+    let speed = slq::inference::measure_speed(&model.graph, args.batch, args.seconds, common.isa())?;
     let json = json!({
         "forward": { "images_per_second": speed.forward },
         "train": { "images_per_second": speed.train },

@@ -7,7 +7,7 @@ use clap::ValueEnum;
 use serde_json::json;
 use slq::codebook::{Algorithm, ClusterParams, Clustering, cluster, cluster_weighted};
 
-use super::common::Common;
+use crate::common::Common;
 
 /// One-dimensional clustering of an array's values.
 #[derive(clap::Args)]
@@ -40,7 +40,7 @@ enum Name {
     Published,
 }
 
-pub(crate) fn run(args: Args, common: &Common) -> super::Outcome {
+pub(crate) fn run(args: Args, common: &Common) -> crate::common::Outcome {
     let values = slq::arrays::read_f32(&args.values)?;
     let weights = args.weights.as_deref().map(slq::arrays::read_f32).transpose()?;
     let algorithm = match args.algorithm {

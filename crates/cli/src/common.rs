@@ -4,23 +4,26 @@ use std::io::{ErrorKind, IsTerminal, Write};
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use slq::{Isa, Model, ModelName};
+use slq::{Isa, JobFile, Model};
 
-use super::data::DataArgs;
+use crate::data::DataArgs;
+
+/// The result of a command.
+pub(crate) type Outcome = Result<(), slq::Error>;
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Common {
-    /// Print one JSON object on stdout; progress goes to stderr
+    /// One JSON object on stdout; progress on stderr
     #[arg(long, global = true)]
     pub(crate) json: bool,
     /// Threads to compute on [default: one for each core]
     #[arg(long, global = true, value_name = "N")]
     threads: Option<usize>,
     /// Seed of every random choice [default: 0]
-    #[arg(long = "seed", global = true, value_name = "N")]
+    #[arg(long = "seed", global = true, value_name = "N", hide_short_help = true)]
     pub(crate) given_seed: Option<u64>,
     /// Instruction set [default: the best this machine has]
-    #[arg(long, global = true, value_name = "ISA")]
+    #[arg(long, global = true, value_name = "ISA", hide_short_help = true)]
     isa: Option<IsaName>,
     /// No progress
     #[arg(long, global = true)]
@@ -78,7 +81,7 @@ impl Common {
         let mut out = std::io::stdout().lock();
         let written = if self.json { writeln!(out, "{json}") } else { writeln!(out, "{text}") };
         match written.and_then(|()| out.flush()) {
-            // A reader that has seen enough (`slq inspect … | head`) is no failure.
+            // A closed pipe (`slq inspect … | head`) is not a failure.
             Err(error) if error.kind() != ErrorKind::BrokenPipe => {
                 say(format_args!("error: standard output cannot be written: {error}"));
                 std::process::exit(1);
@@ -87,7 +90,7 @@ impl Common {
         }
     }
 
-    /// Says something on the way, unless told to be quiet.
+    /// Writes a line to stderr, unless told to be quiet.
     pub(crate) fn note(&self, text: impl std::fmt::Display) {
         if !self.quiet {
             say(text);
@@ -95,7 +98,7 @@ impl Common {
     }
 }
 
-/// Writes a line to stderr; where nobody listens, it is lost and the work goes on.
+/// Writes a line to stderr; errors of writing are ignored, so that the work goes on.
 pub(crate) fn say(text: impl std::fmt::Display) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
@@ -115,25 +118,19 @@ pub(crate) struct ModelArgs {
 
 impl ModelArgs {
     pub(crate) fn open(&self, seed: u64) -> Result<Model, slq::Error> {
-        slq::open(self.name(seed))
+        self.job(&DataArgs::default(), seed).open_model()
     }
 
-    /// The model, with images of the shape that `data` has where a prototxt leaves their shape to the data.
-    pub(crate) fn open_for(&self, data: &DataArgs, seed: u64) -> Result<Model, slq::Error> {
-        let mut name = self.name(seed);
-        if self.model.ends_with(".prototxt")
-            && let Some(layer) = slq::caffe::layer_without_shape(self.model.as_ref())?
-            && let Some(dataset) = data.dataset()?
-        {
-            let transform = data.adjusted(slq::caffe::transform(self.model.as_ref(), &layer)?)?;
-            name.input_shape = Some(transform.output_shape(&dataset.test)?);
+    /// The model and the data as a job names them.
+    pub(crate) fn job(&self, data: &DataArgs, seed: u64) -> JobFile {
+        JobFile {
+            model: Some(self.model.clone()),
+            weights: self.weights.clone(),
+            graph: self.graph.clone(),
+            data: data.options(),
+            seed,
+            ..JobFile::default()
         }
-        slq::open(name)
-    }
-
-    fn name(&self, seed: u64) -> ModelName {
-        let (name, weights, graph) = (self.model.clone(), self.weights.clone(), self.graph.clone());
-        ModelName { name, weights, graph, seed, input_shape: None }
     }
 }
 

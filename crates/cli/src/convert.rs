@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use serde_json::json;
 use slq::SaveOptions;
 
-use super::common::{Common, ModelArgs};
-use super::table;
+use crate::common::{Common, ModelArgs};
+use crate::table;
 
 /// Convert a model (.onnx, .caffemodel, .safetensors) or a dataset (.npz, .lmdb).
 #[derive(clap::Args)]
@@ -27,21 +27,21 @@ pub(crate) struct Args {
     legacy_blobs: bool,
 }
 
-pub(crate) fn run(args: Args, common: &Common) -> super::Outcome {
+pub(crate) fn run(args: Args, common: &Common) -> crate::common::Outcome {
     let saved = match args.output.extension().and_then(|e| e.to_str()) {
         Some("npz") => {
-            let dataset = slq::Dataset::find(&args.input.model, &Default::default())?;
-            slq::write_npz(&dataset, &args.output)?
+            let dataset = slq::data::Dataset::find(&args.input.model, &Default::default())?;
+            slq::files::write_npz(&dataset, &args.output)?
         }
         Some("lmdb") => {
-            let dataset = slq::Dataset::find(&args.input.model, &Default::default())?;
-            slq::write_lmdb(&dataset, &args.output, common.seed())?
+            let dataset = slq::data::Dataset::find(&args.input.model, &Default::default())?;
+            slq::files::write_lmdb(&dataset, &args.output, common.seed())?
         }
         _ => {
-            slq::check_output(&args.output)?;
+            slq::files::check_output(&args.output)?;
             let model = args.input.open(common.seed())?;
             let (dense, legacy_blobs) = (args.dense, args.legacy_blobs);
-            slq::save(&model.graph, &args.output, &SaveOptions { dense, caffe: model.caffe, legacy_blobs })?
+            model.save_with(&args.output, &SaveOptions { dense, legacy_blobs })?
         }
     };
     let json = json!({ "outputs": [saved] });

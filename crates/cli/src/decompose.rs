@@ -4,24 +4,26 @@ use std::path::PathBuf;
 
 use clap::ValueEnum;
 use serde_json::json;
-use slq::{
-    DecomposeReport, DecomposeSettings, Duration, LearningRate, RankChoice, RankRule, RankRuleFor,
-    SaveOptions, Saved, Scheme, TrainingSettings, TrpSettings,
+use slq::inference::measure_speed;
+use slq::methods::{
+    DecomposeReport, RankChoice, RankRule, RankRuleFor, Scheme, TrainingSettings, TrpSettings,
 };
+use slq::{Decompose, FineTune, Job, Length, Recipe, SaveOptions, Saved};
 
-use super::common::{Common, ModelArgs};
-use super::data::DataArgs;
-use super::progress::{Progress, percent};
-use super::table;
-use super::training::TrainingArgs;
+use crate::common::{Common, ModelArgs};
+use crate::compress::length;
+use crate::data::DataArgs;
+use crate::progress::Progress;
+use crate::table::{self, percent};
+use crate::training::TrainingArgs;
 
 /// Split layers into thin ones of low rank, so that the network computes less.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
-  slq decompose net.onnx --scheme spatial --flops 2.5 -o thin.onnx
+  slq decompose net.onnx --scheme spatial --macs 2.5 -o thin.onnx
   slq decompose net.onnx --scheme channel,svd --energy 0.9 --data DATASET --fine-tune-epochs 2 -o thin.onnx
-  slq decompose net.onnx --scheme spatial --flops 2.5 --target-size 3x -o thin.onnx
-  slq decompose net.onnx --scheme spatial --flops 2.84 --data DATASET --trp --epochs 4 --lr 0.01 -o thin.onnx")]
+  slq decompose net.onnx --scheme spatial --macs 2.5 --target-size 3x -o thin.onnx
+  slq decompose net.onnx --scheme spatial --macs 2.84 --data DATASET --trp --epochs 4 --lr 0.01 -o thin.onnx")]
 pub(crate) struct Args {
     #[command(flatten)]
     model: ModelArgs,
@@ -33,14 +35,14 @@ pub(crate) struct Args {
     scheme: Vec<SchemeName>,
     #[command(flatten)]
     ranks: RankArgs,
-    /// Ranks of single layers: GLOB=RANK, GLOB=skip, or GLOB=auto to split what is left whole by default (first
+    /// Ranks of single layers: GLOB=RANK, GLOB=skip, or GLOB=auto to split layers that are left whole by default (first
     /// convolution, 1x1); may be given several times, the last match counts
     #[arg(long, value_name = "GLOB=RANK")]
     layers: Vec<RankRuleFor>,
     /// Split also where that costs more than it saves
     #[arg(long)]
     force: bool,
-    /// Trained rank pruning: train with weights truncated again and again, then split
+    /// Trained rank pruning: train with weights truncated to low rank every few steps, then split
     #[arg(long, requires = "data")]
     trp: bool,
     /// Steps from one truncation to the next [default: 1]
@@ -52,8 +54,7 @@ pub(crate) struct Args {
     /// Weight of the nuclear norm in the loss [default: 0.0003]
     #[arg(long, value_name = "L", requires = "trp", allow_negative_numbers = true)]
     nuclear_weight: Option<f64>,
-    /// Share of the training after which the ranks stay, where they do not follow from the trained weights
-    /// [default: 0.5]
+    /// Share of the training after which the ranks stay, with --macs, --target-size, --rank or --rate [default: 0.5]
     #[arg(long, value_name = "SHARE", requires = "trp", allow_negative_numbers = true)]
     trp_freeze: Option<f64>,
     /// Passes over the training images with --trp [default: 1]
@@ -106,22 +107,23 @@ impl From<SchemeName> for Scheme {
 struct RankArgs {
     /// Ranks that keep this share of the energy (sum of squared singular values)
     #[arg(long, value_name = "E", allow_negative_numbers = true)]
-    #[arg(conflicts_with_all = ["threshold", "rank", "rate", "flops", "target_size"])]
+    #[arg(conflicts_with_all = ["threshold", "rank", "rate", "macs", "target_size"])]
     energy: Option<f64>,
     /// Ranks that keep the singular values of at least T
     #[arg(long, value_name = "T", allow_negative_numbers = true)]
-    #[arg(conflicts_with_all = ["rank", "rate", "flops", "target_size"])]
+    #[arg(conflicts_with_all = ["rank", "rate", "macs", "target_size"])]
     threshold: Option<f64>,
     /// This rank for every layer (at most its full rank)
-    #[arg(long, value_name = "R", conflicts_with_all = ["rate", "flops", "target_size"])]
+    #[arg(long, value_name = "R", conflicts_with_all = ["rate", "macs", "target_size"])]
     rank: Option<usize>,
     /// This share of the full rank for every layer
     #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
-    #[arg(conflicts_with_all = ["flops", "target_size"])]
+    #[arg(conflicts_with_all = ["macs", "target_size"])]
     rate: Option<f64>,
-    /// Ranks shared over the layers so that the multiply-adds fall by this factor; with --target-size both hold
-    #[arg(long, value_name = "RATIO", allow_negative_numbers = true)]
-    flops: Option<f64>,
+    /// Ranks shared over the layers so that the multiply-accumulates (MACs) fall by this factor; with --target-size both
+    /// hold
+    #[arg(long, value_name = "RATIO", visible_alias = "flops", allow_negative_numbers = true)]
+    macs: Option<f64>,
     /// Ranks shared over the layers so that the parameters take this size: 50000, 50KB, 2x
     #[arg(long, value_name = "SIZE")]
     target_size: Option<slq::Budget>,
@@ -135,10 +137,10 @@ impl RankArgs {
             Self { threshold: Some(v), .. } => rule(RankRule::Threshold(*v)),
             Self { rank: Some(v), .. } => rule(RankRule::Rank(*v)),
             Self { rate: Some(v), .. } => rule(RankRule::Rate(*v)),
-            Self { flops: Some(flops), target_size: Some(size), .. } => {
-                size.bytes(dense_bytes).map(|target_size| RankChoice::Both { flops: *flops, target_size })
+            Self { macs: Some(macs), target_size: Some(size), .. } => {
+                size.bytes(dense_bytes).map(|target_size| RankChoice::Both { macs: *macs, target_size })
             }
-            Self { flops: Some(v), .. } => Some(RankChoice::Flops(*v)),
+            Self { macs: Some(v), .. } => Some(RankChoice::Macs(*v)),
             Self { target_size: Some(v), .. } => v.bytes(dense_bytes).map(RankChoice::TargetSize),
             _ => None,
         }
@@ -146,7 +148,7 @@ impl RankArgs {
 }
 
 impl Args {
-    fn settings(&self, dense_bytes: u64, seed: u64) -> Result<DecomposeSettings, slq::Error> {
+    fn settings(&self, dense_bytes: u64) -> Result<Decompose, slq::Error> {
         let mut convolutions = self.scheme.iter().filter(|s| **s != SchemeName::Svd);
         let scheme = convolutions.next().copied();
         if convolutions.any(|s| Some(*s) != scheme) {
@@ -160,97 +162,80 @@ impl Args {
             Some(ranks) => ranks,
             None if self.trp => RankChoice::Rule(published),
             None => {
-                let flags = "--energy, --threshold, --rank, --rate, --flops or --target-size";
+                let flags = "--energy, --threshold, --rank, --rate, --macs or --target-size";
                 return Err(slq::Error::Argument(format!("no ranks: give one of {flags}")));
             }
         };
-        let base = TrainingSettings {
-            learning_rate: 0.01,
-            lr_policy: LearningRate::Cosine { max: 0 },
-            ..Default::default()
-        };
-        let training = self.training.settings(base);
-        let default = TrpSettings::default();
-        let trp = self.trp.then(|| TrpSettings {
-            period: self.trp_period.unwrap_or(default.period),
-            energy: self.train_energy.unwrap_or(default.energy),
-            nuclear_weight: self.nuclear_weight.unwrap_or(default.nuclear_weight),
-            freeze_after: self.trp_freeze.unwrap_or(default.freeze_after),
-            training: TrainingSettings {
-                duration: match (self.epochs, self.iterations) {
-                    (None, Some(n)) => Duration::Iterations(n),
-                    (epochs, _) => Duration::Epochs(epochs.unwrap_or(1.0)),
-                },
-                ..training.clone()
-            },
-        });
+        let training = self.training.settings(FineTune::default().training)?;
         let fine_tune = self.fine_tune_epochs.filter(|&n| n != 0.0).map(|epochs| TrainingSettings {
-            duration: Duration::Epochs(epochs),
+            length: Length::Epochs(epochs),
             learning_rate: self.fine_tune_lr.unwrap_or(training.learning_rate),
             ..training.clone()
         });
-        Ok(DecomposeSettings {
+        Ok(Decompose {
             convolutions: scheme.map(Scheme::from),
             fully_connected: self.scheme.contains(&SchemeName::Svd),
             ranks,
             layers: self.layers.clone(),
             force: self.force,
-            trp,
-            fine_tune,
             batch: training.batch,
-            seed,
+            trp: self.trp.then(|| self.trp_settings(training)),
+            fine_tune,
         })
+    }
+
+    fn trp_settings(&self, training: TrainingSettings) -> TrpSettings {
+        let default = TrpSettings::default();
+        TrpSettings {
+            period: self.trp_period.unwrap_or(default.period),
+            energy: self.train_energy.unwrap_or(default.energy),
+            nuclear_weight: self.nuclear_weight.unwrap_or(default.nuclear_weight),
+            freeze_after: self.trp_freeze.unwrap_or(default.freeze_after),
+            training: TrainingSettings {
+                length: length(self.epochs, self.iterations).unwrap_or(Length::Epochs(1.0)),
+                ..training
+            },
+        }
     }
 }
 
-pub(crate) fn run(args: Args, common: &Common) -> super::Outcome {
-    args.output.iter().try_for_each(|o| slq::check_output(o))?;
+pub(crate) fn run(args: Args, common: &Common) -> crate::common::Outcome {
+    args.output.iter().try_for_each(|o| slq::files::check_output(o))?;
     let model = args.model.open(common.seed())?;
     if model.graph.nodes.is_empty() {
         return Err(slq::Error::NeedsGraph(args.model.model.clone().into()));
     }
-    let settings = args.settings(4 * model.graph.parameter_count() as u64, common.seed())?;
-    let data = args.data.open(&model)?;
-    let whole = args.speed.then(|| model.graph.clone());
+    let settings = args.settings(4 * model.graph.parameter_count() as u64)?;
+    let batch = settings.batch;
+    let data = args.data.options().open(&model)?;
     let mut progress = Progress::new(common);
-    let mut done = slq::decompose(model.graph, data.as_ref(), &settings, common.isa(), &mut progress)?;
-    for layer in done.report.left_whole.iter().filter(|l| l.warning) {
+    let job = Job::new(Recipe::new(settings).seed(common.seed()));
+    let done = job.prepared(data.as_ref()).isa(common.isa()).observe(&mut progress).run(&model)?;
+    let Some(report) = &done.report.decompose else { return Ok(()) };
+    for layer in report.left_whole.iter().filter(|l| l.warning) {
         common.note(format!("warning: layer '{}' is left whole: {}", layer.name, layer.reason));
     }
-    if let Some(data) = &data {
-        slq::preprocessing::store(&mut done.graph, &data.transform);
-    }
-    // The layers are no longer those of the prototxt that the network may have come from.
     let options = SaveOptions { dense: true, ..SaveOptions::default() };
-    let saved =
-        args.output.iter().map(|o| slq::save(&done.graph, o, &options)).collect::<Result<Vec<_>, _>>()?;
-    let mut json = serde_json::to_value(&done.report).unwrap_or_default();
+    let save = |o: &PathBuf| done.model.save_with(o, &options);
+    let saved = args.output.iter().map(save).collect::<Result<Vec<_>, _>>()?;
+    let mut json = serde_json::to_value(report).unwrap_or_default();
     json["outputs"] = json!(saved);
-    let mut text = summary(&done.report, &saved);
-    if let Some(whole) = whole {
-        let rate = |graph| slq::measure_speed(graph, settings.batch, 2.0, common.isa()).map(|s| s.forward);
-        let (before, after) = (rate(&whole)?, rate(&done.graph)?);
-        json["speed"] = json!({ "before": before, "after": after, "ratio": after / before });
+    let mut text = summary(report, &saved);
+    if args.speed {
+        let rate = |graph| measure_speed(graph, batch, 2.0, common.isa()).map(|s| s.forward);
+        let (before, after) = (rate(&model.graph)?, rate(&done.model.graph)?);
         let ratio = after / before;
+        json["speed"] = json!({ "before": before, "after": after, "ratio": ratio });
         text += &format!("\nforward   {before:.0} images/s before, {after:.0} after ({ratio:.2}x as fast)");
     }
     common.print(&json, text);
     Ok(())
 }
 
-/// The final table: layers, what was left whole and why, accuracy, operations, parameters, files.
+/// The final table: layers, layers left whole with the reason, accuracy, MACs, parameters, files.
 fn summary(report: &DecomposeReport, saved: &[Saved]) -> String {
-    let header = [
-        "layer",
-        "scheme",
-        "rank",
-        "of",
-        "error",
-        "multiply-adds before",
-        "after",
-        "parameters before",
-        "after",
-    ];
+    let header =
+        ["layer", "scheme", "rank", "of", "error", "MACs before", "after", "parameters before", "after"];
     let rows = report.layers.iter().map(|l| {
         vec![
             l.name.clone(),
@@ -294,7 +279,7 @@ fn summary(report: &DecomposeReport, saved: &[Saved]) -> String {
         );
     }
     text += &format!(
-        "operations {} multiply-adds before, {} after ({:.2}x fewer)\n",
+        "operations {} MACs before, {} after ({:.2}x fewer)\n",
         table::thousands(report.flops.before),
         table::thousands(report.flops.after),
         report.flops.ratio

@@ -5,11 +5,12 @@ use std::time::Instant;
 
 use clap::ValueEnum;
 use serde_json::json;
+use slq::inference::{evaluate_model, predict};
 
-use super::common::Common;
-use super::data::DataArgs;
-use super::progress::percent;
-use super::solver::SolverModelArgs;
+use crate::common::Common;
+use crate::data::DataArgs;
+use crate::solver::SolverModelArgs;
+use crate::table::percent;
 
 /// Accuracy and loss; never changes a weight.
 #[derive(clap::Args)]
@@ -39,17 +40,14 @@ enum Part {
     Train,
 }
 
-pub(crate) fn run(args: Args, common: &Common) -> super::Outcome {
-    let (graph, data) = match args.model.job(&args.data, None, common)? {
-        Some(mut job) => {
-            let graph = job.take_graph();
-            (job.finished(graph).0, job.data)
-        }
+pub(crate) fn run(args: Args, common: &Common) -> crate::common::Outcome {
+    let (graph, data) = match args.model.solver(&args.data, None, common)? {
+        Some(job) => (job.model.for_use(), job.data),
         None => {
             let model = args.model.open(&args.data, common.seed())?;
             let data = match args.split {
-                Part::Test => args.data.open_test(&model)?,
-                Part::Train => args.data.require(&model)?,
+                Part::Test => args.data.options().open_test(&model)?,
+                Part::Train => args.data.options().require(&model)?,
             };
             (model.graph, data)
         }
@@ -59,10 +57,10 @@ pub(crate) fn run(args: Args, common: &Common) -> super::Outcome {
         Part::Train => &data.train,
     };
     let began = Instant::now();
-    let accuracy = slq::evaluate_model(&graph, split, &data.transform, args.batch, common.isa())?;
+    let accuracy = evaluate_model(&graph, split, &data.transform, args.batch, common.isa())?;
     let seconds = began.elapsed().as_secs_f64();
     if let Some(path) = &args.predictions {
-        let predictions = slq::predict(&graph, split, &data.transform, args.batch, common.isa())?;
+        let predictions = predict(&graph, split, &data.transform, args.batch, common.isa())?;
         slq::arrays::write_i64(path, &[predictions.len()], &predictions)?;
     }
     let json = json!({

@@ -2,10 +2,10 @@
 
 use serde_json::json;
 
-use super::common::{Common, ModelArgs};
-use super::table;
+use crate::common::{Common, ModelArgs};
+use crate::table;
 
-/// What a network is made of.
+/// Show the layers of a network: shapes, distinct values, bits, zeros, bytes.
 #[derive(clap::Args)]
 #[command(after_help = "Example:\n  slq inspect small.onnx")]
 pub(crate) struct Args {
@@ -13,9 +13,9 @@ pub(crate) struct Args {
     model: ModelArgs,
 }
 
-pub(crate) fn run(args: Args, common: &Common) -> super::Outcome {
+pub(crate) fn run(args: Args, common: &Common) -> crate::common::Outcome {
     let model = args.model.open(common.seed())?;
-    let summary = slq::summarize(&model.graph);
+    let summary = slq::graph::stats::summary(&model.graph);
     let total = &summary.total;
     let json = json!({
         "layers": summary.layers,

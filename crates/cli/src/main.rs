@@ -12,10 +12,7 @@ mod decompose;
 mod demo;
 mod eval;
 mod inspect;
-mod job;
-mod low_rank;
 mod progress;
-mod recipe;
 mod run;
 mod sensitivity;
 mod solver;
@@ -42,7 +39,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// The main job on the built-in sample: a pretrained LeNet in, a 5-bit network out
+    /// The main job on the built-in sample: a pretrained LeNet in, a 4-bit network out
     Demo(demo::Args),
     /// Train or fine-tune at full precision
     Train(train::Args),
@@ -65,9 +62,6 @@ enum Command {
     /// Speed of forward pass and training step
     Bench(bench::Args),
 }
-
-/// What a command can fail with: the library's errors, or a missing output.
-type Outcome = Result<(), slq::Error>;
 
 /// Parses the arguments, runs the command, and says in one sentence what failed.
 ///

@@ -3,12 +3,12 @@
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use slq::{Accuracy, Event, Observer};
+use slq::{Event, Observer};
 
-use super::common::{Common, say};
-use super::table::{thousands, widths};
+use crate::common::{Common, say};
+use crate::table::{percent, thousands, widths};
 
-/// Time from one line of a training to the next, where there are no bars.
+/// Time between two lines of a training, where there are no bars.
 const PAUSE: Duration = Duration::from_secs(60);
 
 /// Shows events as they come.
@@ -68,10 +68,6 @@ impl Progress {
     }
 }
 
-pub(crate) fn percent(accuracy: &Accuracy) -> String {
-    format!("{:.2} %", 100.0 * accuracy.top1)
-}
-
 /// How long `steps` steps of `images` images take; "?" before the first was timed.
 fn remaining(seen: u64, images: usize, steps: u64, rate: f64) -> String {
     if seen <= images as u64 {
@@ -122,7 +118,7 @@ impl Observer for Progress {
                         (*loss, *correct as f64 / (*images).max(1) as f64, Instant::now());
                 }
                 self.images += *images as u64;
-                // A running mean over some fifty batches: steady to look at.
+                // A running mean over some fifty batches, which is readable.
                 self.loss += (loss - self.loss) / 50.0;
                 self.correct += (*correct as f64 / (*images).max(1) as f64 - self.correct) / 50.0;
                 let rate = self.images as f64 / self.began.elapsed().as_secs_f64().max(1e-9);

@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 use slq::Error;
+use slq::inference::{image_tensor, run_model};
 
-use super::common::{Common, ModelArgs};
-use super::data::DataArgs;
+use crate::common::{Common, ModelArgs};
+use crate::data::DataArgs;
 
 /// Run a network on inputs and write its outputs.
 #[derive(clap::Args)]
@@ -24,7 +25,7 @@ pub(crate) struct Args {
     data: DataArgs,
 }
 
-pub(crate) fn run(args: Args, common: &Common) -> super::Outcome {
+pub(crate) fn run(args: Args, common: &Common) -> crate::common::Outcome {
     let model = args.model.open(common.seed())?;
     let names: Vec<String> = model.graph.inputs.iter().map(|i| i.name.clone()).collect();
     let mut inputs = Vec::new();
@@ -44,14 +45,14 @@ pub(crate) fn run(args: Args, common: &Common) -> super::Outcome {
         };
         let tensor = match Path::new(file).extension().and_then(|e| e.to_str()) {
             Some("npy") => slq::arrays::read(Path::new(file))?,
-            _ => slq::image_tensor(Path::new(file), &args.data.transform(&model)?)?,
+            _ => image_tensor(Path::new(file), &args.data.options().transform(&model)?)?,
         };
         inputs.push((name, tensor));
     }
     if let Some(missing) = names.iter().find(|n| !inputs.iter().any(|(m, _)| m == *n)) {
         return Err(Error::Argument(format!("input '{missing}' is missing: give --input {missing}=FILE")));
     }
-    let outputs = slq::run_model(&model.graph, &inputs, common.isa())?;
+    let outputs = run_model(&model.graph, &inputs, common.isa())?;
     let mut written = Vec::new();
     for (place, (name, tensor)) in outputs.iter().enumerate() {
         let path = if place == 0 {

@@ -3,13 +3,14 @@
 use std::path::PathBuf;
 
 use serde_json::json;
-use slq::{Estimate, Granularity, LayerRule, MethodName, Sensitivity, SensitivityOptions, Settings};
+use slq::methods::{Estimate, LayerRule, MethodName, Sensitivity, SensitivityOptions, sensitivity};
+use slq::{Granularity, Quantize};
 
-use super::common::{Common, ModelArgs};
-use super::data::DataArgs;
-use super::job::named;
-use super::progress::Progress;
-use super::table::{self, thousands};
+use crate::common::{Common, ModelArgs};
+use crate::compress::named;
+use crate::data::DataArgs;
+use crate::progress::Progress;
+use crate::table::{self, thousands};
 
 /// Show how much the loss rises when a layer, or one cluster of it, is quantized.
 #[derive(clap::Args)]
@@ -21,13 +22,13 @@ pub(crate) struct Args {
     model: ModelArgs,
     #[command(flatten)]
     data: DataArgs,
-    /// Bits of a weight, as in compress [default: 5]
+    /// Bits of a code, as in compress [default: 4]
     #[arg(long, value_name = "B")]
     bits: Option<u8>,
-    /// Number of values K, where it is not to follow from the bits
+    /// Number of values K, where it does not follow from the bits
     #[arg(long, value_name = "K")]
     codebook_size: Option<usize>,
-    /// The method whose meaning of bits counts [default: slq]
+    /// Method whose number of values for the bits is used [default: slq]
     #[arg(long, value_parser = named::<MethodName>)]
     method: Option<MethodName>,
     /// Weights that share a codebook: tensor, channel or group:N [default: tensor]
@@ -37,44 +38,41 @@ pub(crate) struct Args {
     #[arg(long, value_name = "GLOB=BITS")]
     layers: Vec<LayerRule>,
     /// Training images to measure on [default: 1000]
-    #[arg(long, value_name = "N")]
-    calibration: Option<usize>,
-    /// A test ends when its error bar is below this share of the rise; 0 uses all images
+    #[arg(long, value_name = "N", alias = "calibration")]
+    partition_images: Option<usize>,
+    /// A test ends when its standard error is below this share of the rise; 0 uses all images
     #[arg(long, value_name = "X", default_value_t = 0.1)]
     tolerance: f64,
     /// Whole layers only
     #[arg(long)]
     layers_only: bool,
-    /// Keep the table as JSON, for compress --sensitivity
+    /// Write the table as JSON, for compress --sensitivity
     #[arg(short, long, value_name = "OUT.json")]
     output: Option<PathBuf>,
 }
 
-pub(crate) fn run(args: Args, common: &Common) -> super::Outcome {
-    let base = Settings::default();
-    let settings = Settings {
-        method: args.method.unwrap_or(base.method),
-        bits: args.bits.unwrap_or(base.bits),
+pub(crate) fn run(args: Args, common: &Common) -> crate::common::Outcome {
+    let base = Quantize::new(args.method.unwrap_or_default().with_defaults(), args.bits.unwrap_or(4));
+    let settings = Quantize {
         codebook_size: args.codebook_size,
         granularity: args.granularity.unwrap_or(base.granularity),
         layers: args.layers,
-        calibration: args.calibration.unwrap_or(base.calibration),
-        seed: common.seed(),
+        partition_images: args.partition_images.unwrap_or(base.partition_images),
         ..base
     };
     if !(args.tolerance >= 0.0 && args.tolerance.is_finite()) {
         return Err(slq::Error::Argument(format!("--tolerance {}: give 0 or more", args.tolerance)));
     }
     let model = args.model.open(common.seed())?;
-    let data = args.data.require(&model)?;
+    let data = args.data.options().require(&model)?;
     let options =
         SensitivityOptions { clusters: !args.layers_only, tolerance: args.tolerance, isa: common.isa() };
     let mut progress = Progress::new(common);
-    let found = slq::sensitivity(&model.graph, &data, &settings, options, &mut progress)?;
+    let found = sensitivity(&model.graph, &data, &settings, common.seed(), options, &mut progress)?;
     if let Some(path) = &args.output {
         let fail = |e: &dyn std::fmt::Display| slq::Error::File { path: path.clone(), reason: e.to_string() };
         let text = serde_json::to_vec_pretty(&found).map_err(|e| fail(&e))?;
-        slq::write_atomically(path, &text).map_err(|e| fail(&e))?;
+        slq::files::write_atomically(path, &text).map_err(|e| fail(&e))?;
     }
     common.print(&json!(found), text(&found));
     Ok(())

@@ -1,19 +1,18 @@
-//! Flags of commands that take a solver file in place of a model and its data.
+//! Models that may come from a solver file.
 
 use std::path::{Path, PathBuf};
 
-use clap::Args;
-use slq::Model;
-use slq::caffe::{SolverJob, SolverOptions};
+use slq::solver::SolverJob;
+use slq::{JobFile, Model};
 
-use super::common::{Common, ModelArgs};
-use super::data::DataArgs;
+use crate::common::Common;
+use crate::data::DataArgs;
 
-/// How a model is named where a solver file can name it.
-#[derive(Args, Clone, Debug)]
+/// A model by its files, or a Caffe solver that names net and data.
+#[derive(clap::Args, Clone, Debug)]
+#[command(next_help_heading = "Input and data")]
 pub(crate) struct SolverModelArgs {
-    /// x.onnx, x.prototxt (with --weights), x.safetensors (with --graph), or zoo:NAME; with --solver, a prototxt in
-    /// place of the solver's net
+    /// x.onnx, x.prototxt (with --weights), x.safetensors (with --graph), or zoo:NAME
     #[arg(required_unless_present = "solver")]
     model: Option<String>,
     /// Weights of a Caffe network
@@ -22,55 +21,40 @@ pub(crate) struct SolverModelArgs {
     /// Network of a safetensors file
     #[arg(long, value_name = "ONNX")]
     graph: Option<PathBuf>,
-    /// Caffe's solver.prototxt: net, data and settings come from Caffe's files, flags go before them
+    /// Caffe's solver.prototxt: net, data and settings come from Caffe's files, flags win over them
     #[arg(long, value_name = "FILE")]
     pub(crate) solver: Option<PathBuf>,
 }
 
 impl SolverModelArgs {
-    /// The job of the solver file, if one was named; `weights` go before those of the flags.
-    pub(crate) fn job(
+    /// The job of the solver file, if one was named; `weights` win over those of the flags.
+    pub(crate) fn solver(
         &self,
         data: &DataArgs,
         weights: Option<&Path>,
         common: &Common,
     ) -> Result<Option<SolverJob>, slq::Error> {
-        let weights = weights.or(self.weights.as_deref());
-        let open =
-            |solver: &PathBuf| open_solver(solver, self.model.as_deref(), weights, data, common.seed());
-        let job = self.solver.as_ref().map(open).transpose()?;
-        job.iter().flat_map(|j| &j.notes).for_each(|note| common.note(format_args!("note: {note}")));
-        Ok(job)
+        let Some(solver) = &self.solver else { return Ok(None) };
+        let mut files = self.files(data, common.seed());
+        files.weights = weights.map(Into::into).or(files.weights);
+        let job = SolverJob::open(solver, &files.solver_options()?)?;
+        job.notes.iter().for_each(|note| common.note(format_args!("note: {note}")));
+        Ok(Some(job))
     }
 
     /// The model, where no solver file was named.
     pub(crate) fn open(&self, data: &DataArgs, seed: u64) -> Result<Model, slq::Error> {
-        let model = self.model.clone().unwrap_or_default();
-        let named = ModelArgs { model, weights: self.weights.clone(), graph: self.graph.clone() };
-        named.open_for(data, seed)
+        self.files(data, seed).open_model()
     }
-}
 
-/// The job of a solver file with flags on top.
-pub(crate) fn open_solver(
-    solver: &Path,
-    model: Option<&str>,
-    weights: Option<&Path>,
-    data: &DataArgs,
-    seed: u64,
-) -> Result<SolverJob, slq::Error> {
-    if let Some(other) = model.filter(|m| !m.ends_with(".prototxt")) {
-        let reason =
-            format!("{other}: with --solver the network is a prototxt, with --weights its caffemodel");
-        return Err(slq::Error::Argument(reason));
+    fn files(&self, data: &DataArgs, seed: u64) -> JobFile {
+        JobFile {
+            model: self.model.clone(),
+            weights: self.weights.clone(),
+            graph: self.graph.clone(),
+            data: data.options(),
+            seed,
+            ..JobFile::default()
+        }
     }
-    let options = SolverOptions {
-        weights,
-        net: model.map(Path::new),
-        data: data.dataset()?,
-        subsets: data.subsets(),
-        adjust: &|transform| data.adjusted(transform),
-        seed,
-    };
-    SolverJob::open(solver, options)
 }

@@ -1,9 +1,9 @@
 //! Tables of results.
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
-use slq::{Report, SearchReport, WeightStats};
-
-use super::progress::percent;
+use slq::Accuracy;
+use slq::graph::stats::WeightStats;
+use slq::methods::{RoundReport, SearchReport};
 
 /// A plain table whose columns after the first `left` are right-aligned.
 pub(crate) fn table(header: &[&str], left: usize, rows: impl IntoIterator<Item = Vec<String>>) -> Table {
@@ -19,7 +19,12 @@ pub(crate) fn table(header: &[&str], left: usize, rows: impl IntoIterator<Item =
     table
 }
 
-/// 1 234 567 as people read it.
+/// Top-1 accuracy in percent.
+pub(crate) fn percent(accuracy: &Accuracy) -> String {
+    format!("{:.2} %", 100.0 * accuracy.top1)
+}
+
+/// Digits in threes: 1 234 567.
 pub(crate) fn thousands(n: u64) -> String {
     let digits = n.to_string();
     let mut out = String::with_capacity(digits.len() + digits.len() / 3);
@@ -32,7 +37,7 @@ pub(crate) fn thousands(n: u64) -> String {
     out
 }
 
-/// Layer by layer: what `slq inspect` and the end of `slq compress` show.
+/// Layer by layer, for `slq inspect` and the end of `slq compress`.
 pub(crate) fn layers(layers: &[WeightStats]) -> Table {
     let header =
         ["layer", "op", "shape", "weights", "values", "bits", "zeros", "bytes before", "stored", "entropy"];
@@ -55,9 +60,9 @@ pub(crate) fn layers(layers: &[WeightStats]) -> Table {
 }
 
 /// Round by round.
-pub(crate) fn rounds(report: &Report) -> Table {
+pub(crate) fn rounds(rounds: &[RoundReport]) -> Table {
     let header = ["round", "fixed", "before re-training", "after", "seconds"];
-    let rows = report.rounds.iter().enumerate().map(|(i, r)| {
+    let rows = rounds.iter().enumerate().map(|(i, r)| {
         vec![
             (i + 1).to_string(),
             format!("{:.1} %", 100.0 * r.fixed_fraction),
@@ -69,7 +74,7 @@ pub(crate) fn rounds(report: &Report) -> Table {
     table(&header, 1, rows)
 }
 
-/// What a search tried.
+/// The networks that a search tried.
 pub(crate) fn trials(search: &SearchReport) -> Table {
     let header = ["tried", "bits by layer", "stored", "validation", "taken"];
     let rows = search.trials.iter().enumerate().map(|(i, t)| {

@@ -3,15 +3,17 @@
 use std::path::PathBuf;
 
 use serde_json::json;
-use slq::caffe::{Snapshots, SolverJob};
-use slq::{Duration, LearningRate, SaveOptions, TrainOptions, Trained, TrainingData, TrainingSettings};
+use slq::methods::{Standing, TrainOptions, Trained, TrainingSettings};
+use slq::solver::{Snapshots, SolverJob};
+use slq::{FineTune, Model, SaveOptions};
 
-use super::common::Common;
-use super::data::DataArgs;
-use super::job::teacher;
-use super::progress::{Progress, percent};
-use super::solver::SolverModelArgs;
-use super::training::TrainingArgs;
+use crate::common::Common;
+use crate::compress::length;
+use crate::data::DataArgs;
+use crate::progress::Progress;
+use crate::solver::SolverModelArgs;
+use crate::table::percent;
+use crate::training::TrainingArgs;
 
 /// Train a network from scratch (zoo:NAME) or fine-tune one, at full precision.
 #[derive(clap::Args)]
@@ -32,7 +34,7 @@ pub(crate) struct Args {
     iterations: Option<u64>,
     #[command(flatten)]
     training: TrainingArgs,
-    /// Network whose outputs --distill trains towards [default: the one that is trained, as it came]
+    /// Network whose outputs --distill trains towards [default: the network before the training]
     #[arg(long, value_name = "MODEL")]
     teacher: Option<String>,
     /// Go on from a solver state, with the caffemodel that it names or --weights
@@ -46,8 +48,8 @@ pub(crate) struct Args {
     legacy_blobs: bool,
 }
 
-pub(crate) fn run(args: Args, common: &Common) -> super::Outcome {
-    args.output.iter().try_for_each(|o| slq::check_output(o))?;
+pub(crate) fn run(args: Args, common: &Common) -> crate::common::Outcome {
+    args.output.iter().try_for_each(|o| slq::files::check_output(o))?;
     let learned = match &args.snapshot {
         Some(state) if args.model.weights.is_none() => {
             let named = slq::caffe::learned_net(state)?;
@@ -55,60 +57,60 @@ pub(crate) fn run(args: Args, common: &Common) -> super::Outcome {
         }
         _ => None,
     };
-    match args.model.job(&args.data, learned.as_deref(), common)? {
+    match args.model.solver(&args.data, learned.as_deref(), common)? {
         Some(job) => by_solver(&args, job, common),
         None => by_flags(&args, common),
     }
 }
 
-fn duration(args: &Args, default: Duration) -> Duration {
-    match (args.epochs, args.iterations) {
-        (Some(epochs), _) => Duration::Epochs(epochs),
-        (None, Some(iterations)) => Duration::Iterations(iterations),
-        (None, None) => default,
-    }
+/// `base` with the flags on top.
+fn settings(args: &Args, base: TrainingSettings) -> Result<TrainingSettings, slq::Error> {
+    let settings = args.training.settings(base)?;
+    let length = length(args.epochs, args.iterations).unwrap_or(settings.length);
+    Ok(TrainingSettings { length, ..settings })
 }
 
-fn by_flags(args: &Args, common: &Common) -> super::Outcome {
-    let model = args.model.open(&args.data, common.seed())?;
-    let data = args.data.require(&model)?;
-    let base = TrainingSettings {
-        learning_rate: 0.01,
-        lr_policy: LearningRate::Cosine { max: 0 },
-        ..Default::default()
-    };
-    let settings = args.training.settings(base);
-    let settings = TrainingSettings { duration: duration(args, settings.duration), ..settings };
-    let mut progress = Progress::new(common);
-    let teacher = teacher(args.teacher.as_deref(), settings.distill)?;
+/// Opens the network that `--teacher` names.
+fn teacher(args: &Args, settings: &TrainingSettings) -> Result<Option<slq::graph::Graph>, slq::Error> {
+    if args.teacher.is_some() && settings.distill.is_none() {
+        return Err(slq::Error::Argument("--teacher: give --distill, too; labels need no teacher".into()));
+    }
+    args.teacher.as_deref().map(|name| Model::open(name).map(|model| model.graph)).transpose()
+}
+
+fn by_flags(args: &Args, common: &Common) -> crate::common::Outcome {
+    let mut model = args.model.open(&args.data, common.seed())?;
+    let data = args.data.options().require(&model)?;
+    let settings = settings(args, FineTune::default().training)?;
+    let teacher = teacher(args, &settings)?;
     let options = TrainOptions {
         seed: common.seed(),
         isa: common.isa(),
         teacher: teacher.as_ref(),
         ..Default::default()
     };
-    let trained = slq::train_with(model.graph, &data, &settings, options, &mut progress)?;
-    report(args, common, trained, &data, &settings, &[], |graph| (graph, model.caffe))
+    let graph = std::mem::take(&mut model.graph);
+    let trained = slq::methods::train(graph, &data, &settings, options, &mut Progress::new(common))?;
+    model.transform = Some(data.transform);
+    report(args, common, model, trained, &settings, &[])
 }
 
-fn by_solver(args: &Args, mut job: SolverJob, common: &Common) -> super::Outcome {
+fn by_solver(args: &Args, mut job: SolverJob, common: &Common) -> crate::common::Outcome {
     let solver = args.model.solver.clone().unwrap_or_default();
     let mut snapshots = Snapshots::of(&solver, &job, args.legacy_blobs)?;
     if args.output.is_empty() && !snapshots.as_ref().is_some_and(|s| s.at_end) {
         let reason = "nothing would be written at the end: name an output with -o, or set snapshot_prefix";
         return Err(slq::Error::Argument(format!("{}: {reason}", solver.display())));
     }
-    let settings = args.training.settings(job.training.clone());
-    let settings = TrainingSettings { duration: duration(args, settings.duration), ..settings };
-    let resume = args.snapshot.as_ref().map(|state| slq::caffe::resume(&job, state)).transpose()?;
-    let mut progress = Progress::new(common);
+    let settings = settings(args, job.training.clone())?;
+    let resume = args.snapshot.as_ref().map(|state| slq::solver::resume(&job, state)).transpose()?;
     let (every, at_end) = snapshots.as_ref().map_or((None, false), |s| (s.every, s.at_end));
-    let network = job.take_graph();
-    let mut write = |graph: &slq::Graph, standing: &slq::Standing| match &mut snapshots {
+    let network = std::mem::take(&mut job.model.graph);
+    let mut write = |graph: &slq::graph::Graph, standing: &Standing| match &mut snapshots {
         Some(snapshots) => snapshots.write(&job, graph, standing).map_err(|e| Box::new(e) as _),
         None => Ok(()),
     };
-    let teacher = teacher(args.teacher.as_deref(), settings.distill)?;
+    let teacher = teacher(args, &settings)?;
     let options = TrainOptions {
         seed: job.seed,
         isa: common.isa(),
@@ -117,45 +119,42 @@ fn by_solver(args: &Args, mut job: SolverJob, common: &Common) -> super::Outcome
         snapshots: Some((every.unwrap_or(u64::MAX), &mut write)),
         snapshot_at_end: at_end,
     };
-    let trained = slq::train_with(network, &job.data, &settings, options, &mut progress)?;
+    let trained = slq::methods::train(network, &job.data, &settings, options, &mut Progress::new(common))?;
     let written = snapshots.as_ref().map(|s| s.written().to_vec()).unwrap_or_default();
-    report(args, common, trained, &job.data, &settings, &written, |graph| {
-        let (graph, source) = job.finished(graph);
-        (graph, Some(source))
-    })
+    report(args, common, job.model, trained, &settings, &written)
 }
 
+/// Writes the trained network and prints the figures.
 fn report(
     args: &Args,
     common: &Common,
+    model: Model,
     trained: Trained,
-    data: &TrainingData,
     settings: &TrainingSettings,
     snapshots: &[PathBuf],
-    finish: impl FnOnce(slq::Graph) -> (slq::Graph, Option<slq::CaffeSource>),
-) -> super::Outcome {
-    let (mut graph, caffe) = finish(trained.graph);
-    slq::preprocessing::store(&mut graph, &data.transform);
-    let options = SaveOptions { dense: true, caffe, legacy_blobs: args.legacy_blobs };
-    let outputs =
-        args.output.iter().map(|o| slq::save(&graph, o, &options)).collect::<Result<Vec<_>, _>>()?;
-    let tests: Vec<_> = trained
+) -> crate::common::Outcome {
+    let model = Model { graph: trained.graph, ..model };
+    let options = SaveOptions { dense: true, legacy_blobs: args.legacy_blobs };
+    let save = |o: &PathBuf| model.save_with(o, &options);
+    let outputs = args.output.iter().map(save).collect::<Result<Vec<_>, _>>()?;
+    let report = trained.report;
+    let tests: Vec<_> = report
         .tests
         .iter()
         .map(|(iteration, a)| json!({ "iteration": iteration, "top1": a.top1, "top5": a.top5, "loss": a.loss }))
         .collect();
     let json = json!({
-        "baseline": trained.baseline, "final": trained.accuracy, "iterations": trained.iterations,
-        "seconds": trained.seconds, "settings": settings, "tests": tests, "snapshots": snapshots,
+        "baseline": report.baseline, "final": report.final_accuracy, "iterations": report.iterations,
+        "seconds": report.seconds, "settings": settings, "tests": tests, "snapshots": snapshots,
         "outputs": outputs,
     });
     let text = format!(
         "{} top-1 before, {} after {} steps of {} images in {:.1} s",
-        percent(&trained.baseline),
-        percent(&trained.accuracy),
-        trained.iterations,
-        settings.batch * settings.iter_size,
-        trained.seconds,
+        percent(&report.baseline),
+        percent(&report.final_accuracy),
+        report.iterations,
+        settings.images_per_step(),
+        report.seconds,
     );
     common.print(&json, text);
     Ok(())

@@ -1,74 +1,121 @@
 //! Flags of everything that trains.
 
 use clap::{Args, ValueEnum};
-use serde::{Deserialize, Serialize};
-use slq::{BatchNormMode, LearningRate, TrainingSettings, UpdateRule};
+use serde::Serialize;
+use serde_json::{Map, Value};
+use slq::engine::schedule::LearningRate;
+use slq::methods::TrainingSettings;
 
-/// Settings of SGD. Anything not given keeps the default of the job at hand.
-#[derive(Args, Clone, Debug, Default, Serialize, Deserialize)]
+/// Settings of SGD, under the names of [`TrainingSettings`]. Anything not given keeps the default of the job at hand.
+#[derive(Args, Clone, Debug, Default, Serialize)]
+#[command(next_help_heading = "Training")]
+#[serde(rename_all = "kebab-case")]
 pub(crate) struct TrainingArgs {
-    /// Base learning rate [default: 0.001]
+    /// Base learning rate [default: 0.001; 0.01 in train and decompose]
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     lr: Option<f64>,
     /// fixed, step:GAMMA:STEP, multistep:GAMMA:STEP:STEP.., exp:GAMMA, inv:GAMMA:POWER, poly:POWER:MAX,
     /// sigmoid:GAMMA:STEP, or cosine[:MAX] [default: cosine]
-    #[arg(long, value_name = "POLICY", value_parser = policy)]
-    lr_policy: Option<LearningRate>,
+    #[arg(long, value_name = "POLICY", value_parser = policy, hide_short_help = true)]
+    lr_policy: Option<String>,
     /// Images in a step [default: 64]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", hide_short_help = true)]
     batch: Option<usize>,
     /// Momentum [default: 0.9]
-    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    #[arg(long, value_name = "X", allow_negative_numbers = true, hide_short_help = true)]
     momentum: Option<f64>,
     /// Weight decay [default: 0.0005]
-    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    #[arg(long, value_name = "X", allow_negative_numbers = true, hide_short_help = true)]
     weight_decay: Option<f64>,
     /// Nesterov's form of momentum
-    #[arg(long)]
+    #[arg(long, hide_short_help = true)]
+    #[serde(skip_serializing_if = "is_false")]
     nesterov: bool,
-    /// Whose arithmetic a step follows [default: caffe]
-    #[arg(long, value_name = "RULE")]
+    /// Arithmetic of a step: Caffe's (the rate enters the momentum) or PyTorch's [default: caffe]
+    #[arg(long, value_name = "RULE", hide_short_help = true)]
     update_rule: Option<RuleName>,
-    /// Bound on the global norm of the gradient
-    #[arg(long, value_name = "NORM")]
+    /// Bound on the global norm of the gradient [default: none]
+    #[arg(long, value_name = "NORM", hide_short_help = true)]
     clip_gradients: Option<f32>,
-    /// Keep batch-norm at its running statistics while training
-    #[arg(long)]
+    /// Keep the running statistics of batch-norm while training
+    #[arg(long, hide_short_help = true)]
+    #[serde(rename = "batch-norm", serialize_with = "frozen", skip_serializing_if = "is_false")]
     freeze_batch_norm: bool,
-    /// Train towards the float network's outputs, without labels, at this temperature
+    /// Learn from the float network's outputs, not from labels
+    ///
+    /// At this temperature [default: 1].
     #[arg(long, value_name = "T", num_args = 0..=1, default_missing_value = "1")]
     distill: Option<f32>,
 }
 
-#[derive(ValueEnum, Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(ValueEnum, Clone, Copy, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
 enum RuleName {
     Caffe,
     Pytorch,
 }
 
-fn policy(text: &str) -> Result<LearningRate, String> {
-    text.parse().map_err(|e: slq::EngineError| e.to_string())
+/// Checks a policy; its text is what the settings hold.
+fn policy(text: &str) -> Result<String, String> {
+    let policy: LearningRate = text.parse().map_err(|e: slq::engine::EngineError| e.to_string())?;
+    Ok(policy.to_string())
+}
+
+fn is_false(flag: &bool) -> bool {
+    !*flag
+}
+
+fn frozen<S: serde::Serializer>(_: &bool, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str("frozen")
 }
 
 impl TrainingArgs {
-    /// `base` with every given flag on top.
-    pub(crate) fn settings(&self, base: TrainingSettings) -> TrainingSettings {
-        let rule = self.update_rule.map(|r| match r {
-            RuleName::Caffe => UpdateRule::Caffe,
-            RuleName::Pytorch => UpdateRule::PyTorch,
-        });
-        TrainingSettings {
-            learning_rate: self.lr.unwrap_or(base.learning_rate),
-            lr_policy: self.lr_policy.clone().unwrap_or(base.lr_policy),
-            batch: self.batch.unwrap_or(base.batch),
-            momentum: self.momentum.unwrap_or(base.momentum),
-            weight_decay: self.weight_decay.unwrap_or(base.weight_decay),
-            nesterov: self.nesterov || base.nesterov,
-            rule: rule.unwrap_or(base.rule),
-            clip_gradients: self.clip_gradients.or(base.clip_gradients),
-            batch_norm: if self.freeze_batch_norm { BatchNormMode::Frozen } else { base.batch_norm },
-            distill: self.distill.or(base.distill),
-            ..base
+    /// The given flags as settings by name.
+    pub(crate) fn table(&self) -> Map<String, Value> {
+        match serde_json::to_value(self) {
+            Ok(Value::Object(fields)) => fields.into_iter().filter(|(_, v)| !v.is_null()).collect(),
+            _ => Map::new(),
         }
+    }
+
+    /// `base` with every given flag on top.
+    pub(crate) fn settings(&self, base: TrainingSettings) -> Result<TrainingSettings, slq::Error> {
+        let fail = |e: serde_json::Error| slq::Error::Argument(e.to_string());
+        let mut all = serde_json::to_value(base).map_err(fail)?;
+        if let Value::Object(fields) = &mut all {
+            fields.extend(self.table());
+        }
+        serde_json::from_value(all).map_err(fail)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use slq::engine::{BatchNormMode, UpdateRule};
+
+    use super::*;
+
+    #[test]
+    fn given_flags_replace_settings_and_others_stay() {
+        let args = TrainingArgs {
+            lr: Some(0.5),
+            lr_policy: Some("step:0.1:200".into()),
+            update_rule: Some(RuleName::Pytorch),
+            freeze_batch_norm: true,
+            distill: Some(4.0),
+            ..TrainingArgs::default()
+        };
+        let base = TrainingSettings { batch: 7, ..TrainingSettings::default() };
+        let found = args.settings(base.clone()).unwrap();
+        let expected = TrainingSettings {
+            learning_rate: 0.5,
+            lr_policy: LearningRate::Step { gamma: 0.1, stepsize: 200 },
+            rule: UpdateRule::PyTorch,
+            batch_norm: BatchNormMode::Frozen,
+            distill: Some(4.0),
+            ..base.clone()
+        };
+        assert_eq!(found, expected);
+        assert_eq!(TrainingArgs::default().settings(base.clone()).unwrap(), base);
     }
 }

@@ -39,13 +39,13 @@ fn missing_things_are_named() {
         (&["compress", &model, "--data", "mnist-10k", "-o", "x.h5"], "x.h5"),
         (&["compress", &model, "--data", "mnist-10k", "-o", "no/such/folder/x.onnx"], "no/such/folder"),
         (&["compress", &model, "--method", "kmeans", "--bits", "9", "-o", &out], "bits"),
-        (&["compress", &model, "--data", "mnist-10k", "--schedule", "5,9", "-o", &out], "17"),
+        (&["compress", &model, "--data", "mnist-10k", "--schedule", "5,9", "-o", &out], "16"),
         (&["compress", &model, "--method", "kmeans", "--layers", "nowhere=4", "-o", &out], "nowhere"),
         (&["compress", &model, "--max-drop", "0.5", "-o", &out], "dataset"),
         (&["compress", &model, "--method", "mlq", "-o", &out], "dataset"),
         (&["compress", "--recipe", "no/such/recipe.toml", "-o", &out], "no/such/recipe.toml"),
         (&["compress", "--resume", "no/such/run"], "no/such/run"),
-        (&["compress", &model, "--method", "kmeans", "-o", "a.slq"], ".slq"),
+        (&["compress", &model, "--method", "kmeans", "-o", "a.zip"], "a.zip"),
         (&["decompose", &model, "--scheme", "channel", "-o", &out], "--energy"),
         (&["decompose", &model, "--scheme", "channel,spatial", "--rank", "2", "-o", &out], "--scheme"),
         (&["decompose", &model, "--scheme", "channel", "--rank", "0", "-o", &out], "rank 0"),
@@ -56,7 +56,7 @@ fn missing_things_are_named() {
             "fog",
         ),
         (&["decompose", &model, "--scheme", "svd", "--rank", "2", "--layers", "ip2*=11", "-o", &out], "ip2"),
-        (&["decompose", &model, "--scheme", "channel", "--flops", "100", "-o", &out], "multiply-adds"),
+        (&["decompose", &model, "--scheme", "channel", "--flops", "100", "-o", &out], "MACs"),
         (&["decompose", &model, "--scheme", "svd", "--target-size", "1000x", "-o", &out], "parameters"),
         (&["decompose", "zoo:lenet-300-100", "--scheme", "spatial", "--rank", "2", "-o", &out], "spatial"),
         (&["decompose", &model, "--scheme", "svd", "--rank", "2", "-o", "x.h5"], "x.h5"),
@@ -145,9 +145,9 @@ fn a_diverging_run_gives_advice() {
 fn a_weight_that_is_not_a_number_is_named_with_its_file() {
     let dir = tempfile::tempdir().unwrap();
     let (bad, out) = (path(&dir, "nan.onnx"), path(&dir, "o.onnx"));
-    let mut graph = slq::open("zoo:lenet").unwrap().graph;
-    graph.weights["conv2.weight"].tensor.as_f32_mut().unwrap()[7] = f32::INFINITY;
-    slq::save(&graph, bad.as_ref(), &Default::default()).unwrap();
+    let mut model = slq::Model::open("zoo:lenet").unwrap();
+    model.graph.weights["conv2.weight"].tensor.as_f32_mut().unwrap()[7] = f32::INFINITY;
+    model.save(&bad).unwrap();
     for args in [
         &["inspect", &bad][..],
         &["eval", &bad, "--data", "mnist-10k"],

@@ -123,9 +123,10 @@ fn one_recipe_goes_to_low_rank_and_then_to_few_values() {
         ["two.toml", "run", "small.onnx", "again.onnx"].map(|n| path(&dir, n));
     let text = format!(
         "model = '{}'\n[data]\ndata = 'mnist-10k'\n\
-         [decompose]\nconvolutions = 'spatial'\nfully-connected = true\nranks = {{ flops = 2.5 }}\n\
-         [decompose.fine-tune]\nduration = {{ iterations = 40 }}\n\
-         [settings]\nbits = 4\nschedule = [5, 9]\n[settings.training]\nduration = {{ iterations = 40 }}\n",
+         [[stages]]\n[stages.decompose]\nconvolutions = 'spatial'\nfully-connected = true\nranks = {{ flops = 2.5 }}\n\
+         [stages.decompose.fine-tune]\nlength = {{ iterations = 40 }}\n\
+         [[stages]]\n[stages.quantize]\ncodebook-size = 9\n[stages.quantize.slq]\nschedule = [5, 9]\n\
+         training.length = {{ iterations = 40 }}\n",
         sample_model()
     );
     std::fs::write(&recipe, text).unwrap();
@@ -138,18 +139,13 @@ fn one_recipe_goes_to_low_rank_and_then_to_few_values() {
     assert_eq!(report["size"]["dense_bytes"], 4 * low_rank["parameters"]["after"].as_u64().unwrap());
     assert!(report["final"]["top1"].as_f64().unwrap() > 0.93, "{report}");
     // Killed between the parts: the network of low rank is not made again.
-    for gone in std::fs::read_dir(&run_dir).unwrap().map(|e| e.unwrap().path()) {
-        let name = gone.file_name().unwrap().to_str().unwrap();
-        if !["command.json", "decomposed.onnx", "decomposed.json"].contains(&name) {
-            std::fs::remove_file(gone).unwrap();
-        }
-    }
-    let made = std::fs::read(dir.path().join("run/decomposed.onnx")).unwrap();
-    let bits = std::fs::read(&small).unwrap();
+    std::fs::remove_dir_all(dir.path().join("run/2-quantize")).unwrap();
+    let made = dir.path().join("run/1-decompose/network.onnx");
+    let (network, bits) = (std::fs::read(&made).unwrap(), std::fs::read(&small).unwrap());
     std::fs::remove_file(&small).unwrap();
     let resumed = json(&["compress", "--resume", &run_dir]);
     assert_eq!(resumed["decompose"], report["decompose"], "the seconds are those of the first sitting, too");
-    assert_eq!(std::fs::read(dir.path().join("run/decomposed.onnx")).unwrap(), made);
+    assert_eq!(std::fs::read(made).unwrap(), network);
     assert_eq!(std::fs::read(&small).unwrap(), bits);
     let shown = run(&["compress", "--recipe", &recipe, "--method", "kmeans", "-o", &again]);
     let shown = String::from_utf8_lossy(&shown.stdout).into_owned();

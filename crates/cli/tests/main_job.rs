@@ -8,13 +8,14 @@ use common::{fails, fashion_mnist, json, path, python, run, sample_model, shared
 
 /// Arguments of a short run on the sample: three rounds of a few steps.
 fn short_run<'a>(model: &'a str, run_dir: &'a str, out: &'a str) -> Vec<&'a str> {
-    let mut args = vec!["compress", model, "--data", "mnist-10k", "--bits", "4", "--schedule", "3,7,9"];
+    let mut args =
+        vec!["compress", model, "--data", "mnist-10k", "--codebook-size", "9", "--schedule", "3,7,9"];
     args.extend(["--iterations-per-round", "30", "--run-dir", run_dir, "-o", out]);
     args
 }
 
 #[test]
-fn the_sample_loses_nothing_at_five_bits() {
+fn the_sample_loses_nothing_at_four_bits() {
     let dir = tempfile::tempdir().unwrap();
     let [small, caffe, bare, dense, ternary] =
         ["a.onnx", "a.caffemodel", "a.safetensors", "dense.onnx", "ternary.onnx"].map(|n| path(&dir, n));
@@ -24,17 +25,17 @@ fn the_sample_loses_nothing_at_five_bits() {
     assert!(top1("final") >= top1("baseline") - 0.005, "{report}");
     assert_eq!(report["rounds"].as_array().unwrap().len(), 5);
     assert_eq!(report["rounds"][4]["fixed_fraction"], 1.0);
-    assert_eq!(report["codebook_size"], 17);
+    assert_eq!(report["codebook_size"], 16);
 
     let inspected = json(&["inspect", &small]);
     let layers = inspected["layers"].as_array().unwrap();
     let weights: Vec<_> = layers.iter().filter(|l| l["shape"].as_array().unwrap().len() > 1).collect();
     assert_eq!(weights.len(), 4);
-    assert!(weights.iter().all(|l| l["bits"] == 5 && l["distinct"].as_u64().unwrap() <= 17), "{inspected}");
+    assert!(weights.iter().all(|l| l["bits"] == 4 && l["distinct"].as_u64().unwrap() <= 16), "{inspected}");
     assert_eq!(inspected["total"]["stored_bytes"], report["size"]["stored_bytes"]);
-    // 430 500 weights at 5 bits, 580 float biases, 1 KB for each of four layers.
+    // 430 500 weights at 4 bits, 580 float biases, 1 KB for each of four layers.
     let bytes = report["outputs"][0]["file_bytes"].as_u64().unwrap();
-    assert!(bytes <= 430_500 * 5 / 8 * 102 / 100 + 4 * 580 + 4 * 1024, "{bytes} bytes");
+    assert!(bytes <= 430_500 * 4 / 8 * 102 / 100 + 4 * 580 + 4 * 1024, "{bytes} bytes");
 
     let mlq = &report["ternary"];
     assert_eq!((mlq["method"].as_str(), mlq["codebook_size"].as_u64()), (Some("mlq"), Some(3)));
@@ -63,7 +64,7 @@ fn a_killed_run_resumes_to_the_same_bits() {
     run(&short_run(&model, &whole_dir, &whole));
     let expected = std::fs::read(&whole).unwrap();
     // Before round one is complete, and after it.
-    for (name, wait_for) in [("early", "command.json"), ("late", "round-1.safetensors")] {
+    for (name, wait_for) in [("early", "recipe.toml"), ("late", "1-quantize/round-1.safetensors")] {
         let [run_dir, out] = [name.to_string(), format!("{name}.onnx")].map(|n| path(&dir, &n));
         let mut child = slq().args(short_run(&model, &run_dir, &out)).arg("--quiet").spawn().unwrap();
         let began = Instant::now();

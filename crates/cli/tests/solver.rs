@@ -76,7 +76,7 @@ fn a_solver_trains_evaluates_and_compresses() {
 
     let [out, onnx, run_dir] = ["small5.caffemodel", "small5.onnx", "run"].map(|n| path(&dir, n));
     let args =
-        ["compress", "--solver", &solver, "--weights", &model, "--bits", "5", "--iterations-per-round", "20"];
+        ["compress", "--solver", &solver, "--weights", &model, "--published", "--iterations-per-round", "20"];
     let report =
         json(&[&args[..], &["--lr", "0.01", "--run-dir", &run_dir, "-o", &out, "-o", &onnx]].concat());
     assert_eq!(

@@ -1,4 +1,4 @@
-//! What can go wrong while compressing.
+//! Errors of compression and training.
 
 use std::path::PathBuf;
 
@@ -6,12 +6,12 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CompressError {
-    /// A setting that cannot be.
+    /// A setting that is out of range or contradicts another.
     #[error("setting '{name}': {reason}")]
     Setting {
         /// The setting, as the command line calls it.
         name: &'static str,
-        /// Why it cannot be.
+        /// What is wrong with it.
         reason: String,
     },
     /// A schedule that does not lead from none to all clusters.
@@ -19,10 +19,10 @@ pub enum CompressError {
     Schedule {
         /// The schedule given.
         schedule: Vec<usize>,
-        /// Why it does not.
+        /// What is wrong with it.
         reason: String,
     },
-    /// A layer pattern that is not one, or matches nothing.
+    /// A layer pattern that is malformed or matches no layer.
     #[error("layer pattern '{pattern}': {reason}; the layers are {layers}")]
     Pattern {
         /// The pattern.
@@ -53,7 +53,7 @@ pub enum CompressError {
     TooFewImages {
         /// Images there are.
         images: usize,
-        /// What they do not suffice for.
+        /// What needs more.
         reason: String,
     },
     /// The data does not fit the network.
@@ -77,7 +77,7 @@ pub enum CompressError {
     Fingerprint {
         /// The directory.
         path: PathBuf,
-        /// What differs: model, data or settings.
+        /// What differs: model, data, teacher or settings.
         what: &'static str,
     },
     /// A budget that cannot be kept.
@@ -86,12 +86,28 @@ pub enum CompressError {
         /// What is possible instead.
         reason: String,
     },
-    /// A checkpoint's memory of its method does not fit.
-    #[error("the checkpoint's notes on its method do not fit this run: {reason}")]
-    Memory {
+    /// The method's state in a checkpoint does not fit.
+    #[error("the method's state in the checkpoint does not fit this run: {reason}")]
+    MethodState {
         /// What disagrees.
         reason: String,
     },
+    /// A recipe without a stage.
+    #[error("the recipe has no stage: give at least one of fine-tune, decompose, quantize and tune")]
+    NoStages,
+    /// A stage that would undo the quantization before it.
+    #[error(
+        "a stage '{stage}' behind a quantization would move the weights off their codebooks: put it first"
+    )]
+    StageOrder {
+        /// The stage.
+        stage: &'static str,
+    },
+    /// Shared values were to be trained where there are none.
+    #[error(
+        "no weight is quantized: a tune stage follows a quantize stage, or starts from a quantized network"
+    )]
+    NotQuantized,
     /// Clustering failed.
     #[error("layer '{layer}': {source}")]
     Cluster {
@@ -124,7 +140,7 @@ pub enum CompressError {
          (a ratio of {:.2})", *.whole as f64 / (*.least).max(1) as f64
     )]
     BudgetTooSmall {
-        /// What is counted: multiply-adds or parameters.
+        /// What is counted: MACs or parameters.
         what: &'static str,
         /// Asked for.
         asked: u64,
@@ -133,6 +149,9 @@ pub enum CompressError {
         /// The network as it is.
         whole: u64,
     },
+    /// Codebook and codes that do not make a palette.
+    #[error(transparent)]
+    Palette(#[from] slq_codebook::PaletteError),
     /// The graph does not allow what was asked.
     #[error(transparent)]
     Graph(#[from] slq_graph::GraphError),
@@ -145,6 +164,9 @@ pub enum CompressError {
     /// A snapshot could not be written.
     #[error(transparent)]
     Snapshot(Box<dyn std::error::Error + Send + Sync>),
+    /// The network of a complete stage could not be written or read.
+    #[error(transparent)]
+    Network(#[from] slq_onnx::OnnxError),
     /// A checkpoint could not be written or read.
     #[error(transparent)]
     Checkpoint(#[from] slq_safetensors::SafetensorsError),

@@ -1,64 +1,46 @@
-//! Moves the weights of a trained network onto a few shared values, round by round, re-training what is still
-//! free, so that accuracy stays.
+//! Makes trained networks small: moves their weights onto a few shared values, round by round, and re-trains the weights
+//! that are still free, so that accuracy stays; or splits layers into thin ones of low rank.
 //!
-//! [`compress`] is the main call: a [`Graph`](slq_graph::Graph), [`TrainingData`] and [`Settings`] in, the same
-//! graph with a palette on every selected weight out, with a [`Report`] of what each round cost and won. The
-//! methods live in folders of their own: SLQ in `slq`, MLQ in `mlq`, INQ in `inq`, Deep Compression in
-//! `deep_compression`, data-free clustering in `kmeans`.
-//! [`decompose`] is the other job: it splits layers into thin ones of low rank (folder `lowrank`).
+//! A job is a [`Recipe`] of stages ([`Stage`]), and [`run()`] is the call that runs it: a
+//! [`Graph`](slq_graph::Graph) and [`TrainingData`] in, the changed graph and a [`Report`] out. Folders, from the bottom
+//! up: `progress` (events and figures), `train` (one training loop), `checkpoint`, `quantize` (one folder a method),
+//! `low_rank`, `search` (budgets), `run` (recipes and their driver).
 
 #![forbid(unsafe_code)]
 
+mod allocation;
 mod budget;
-mod calibration;
-mod centroids;
 mod checkpoint;
-mod choices;
-mod correction;
-mod deep_compression;
-mod driver;
+mod context;
 mod error;
-mod fine_tune;
-mod inq;
-mod kmeans;
-mod layers;
-mod lowrank;
-mod method;
-mod method_settings;
-mod mlq;
-mod observer;
-mod report;
-mod schedule;
-mod sensitivity;
-mod settings;
-mod slq;
-mod training;
-mod training_settings;
+mod low_rank;
+mod progress;
+mod quantize;
+mod run;
+mod search;
+mod size;
+mod train;
 
-pub use budget::{Budget, SearchReport, Trial, compress_within};
-pub use calibration::Calibration;
-pub use checkpoint::{RunDir, RunState, model_fingerprint};
-pub use driver::{Outcome, RunOptions, check, compress};
+pub use budget::Budget;
 pub use error::CompressError;
-pub use fine_tune::{SnapshotWriter, Standing, TrainOptions, Trained, train, train_with};
-pub use layers::{Layer, select_layers};
-pub use lowrank::{
-    Change, Cost, DecomposeReport, DecomposeSettings, Decomposed, FineTuneReport, Flops, LayerRank,
-    RankChoice, RankOverride, RankRuleFor, Scheme, TrpReport, TrpSettings, WholeLayer, decompose,
-    network_cost,
+pub use low_rank::{
+    Change, Cost, Decompose, DecomposeReport, FactorReport, Flops, LayerRank, RankChoice, RankOverride,
+    RankRuleFor, Scheme, TrpReport, TrpSettings, WholeLayer, network_cost,
 };
-pub use method::{Method, Stage, Trains};
-pub use method_settings::{
-    Advance, CodebookKind, LayerOrder, MlqSettings, PruneRule, PruningSettings, TuningSettings, Weighting,
+pub use progress::{Accuracy, Event, Observer, RoundReport, Silent, Trial};
+pub use quantize::stage::QuantizeReport;
+pub use quantize::tune::Tune;
+pub use quantize::{
+    Advance, ClusterSensitivity, CodebookKind, DeepCompressionSettings, Estimate, Granularity,
+    Initialisation, InqSettings, KmeansSettings, Layer, LayerOrder, LayerRule, LayerSensitivity, Method,
+    MethodName, MlqSettings, PartitionRule, PartitionScope, PruneRule, Quantize, Sensitivity,
+    SensitivityOptions, SlqSettings, Weighting, check_schedule, default_schedule, select_layers, sensitivity,
 };
-pub use observer::{Event, Observer, Silent};
-pub use report::{Accuracy, Report, RoundReport, Size};
-pub use schedule::{check_schedule, default_schedule};
-pub use sensitivity::{
-    ClusterSensitivity, Estimate, LayerSensitivity, Sensitivity, SensitivityOptions, sensitivity,
+pub use run::{FineTune, Outcome, Recipe, Report, RunOptions, Stage, StageReport, check, run};
+pub use search::SearchReport;
+pub use size::Size;
+pub use slq_lowrank::RankRule;
+pub use train::{
+    FineTuneReport, Length, SnapshotWriter, Standing, TrainOptions, Trained, TrainingData, TrainingSettings,
+    check_fit, evaluate, train,
 };
-pub use settings::{
-    Duration, Granularity, Initialisation, LayerRule, MethodName, PartitionRule, PartitionScope, Settings,
-    TrainingSettings,
-};
-pub use training::{Span, TrainingData, check_fit, evaluate, retrain};

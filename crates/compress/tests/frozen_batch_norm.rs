@@ -1,6 +1,6 @@
 //! Statistics that training leaves alone follow what sharing weights shifts.
 
-use slq_compress::{Duration, RunOptions, Settings, Silent, TrainingData, TrainingSettings, compress};
+use slq_compress::{Length, Quantize, Recipe, RunOptions, Silent, TrainingData, run};
 use slq_data::{Dataset, Transform};
 use slq_engine::BatchNormMode;
 use slq_graph::{Attribute, DType, Dim, Graph, Node, Tensor, ValueInfo};
@@ -60,15 +60,12 @@ fn frozen_statistics_are_moved_by_what_sharing_shifts_and_by_nothing_else() {
     let (train, test) = (sample.train.subset("::40").unwrap(), sample.test.subset("::40").unwrap());
     let data = TrainingData { train, test, transform: Transform::default() };
     let statistics = |batch_norm: BatchNormMode, correction: bool| {
-        let training = TrainingSettings {
-            duration: Duration::Iterations(2),
-            learning_rate: 1e-6,
-            batch: 16,
-            batch_norm,
-            ..TrainingSettings::default()
-        };
-        let settings = Settings { bits: 2, correction, training, ..Settings::default() };
-        let done = compress(network(), Some(&data), &settings, RunOptions::default(), &mut Silent).unwrap();
+        let published = Quantize { correction, codebook_size: Some(3), ..Quantize::slq(2) };
+        let recipe = Recipe::new(published.training(|t| {
+            (t.length, t.learning_rate) = (Length::Iterations(2), 1e-6);
+            (t.batch, t.batch_norm) = (16, batch_norm);
+        }));
+        let done = run(network(), Some(&data), &recipe, RunOptions::default(), &mut Silent).unwrap();
         ["c1.mean", "c1.var", "c2.mean", "c2.var"]
             .map(|n| done.graph.weights[n].tensor.as_f32().unwrap().to_vec())
     };

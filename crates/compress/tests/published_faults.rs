@@ -2,7 +2,8 @@
 
 use slq_codebook::{lloyd_from, published_ladder};
 use slq_compress::{
-    Duration, MethodName, RunOptions, Settings, Silent, TrainingData, TrainingSettings, compress, evaluate,
+    CompressError, Length, Method, Outcome, Quantize, Recipe, RunOptions, Silent, SlqSettings, TrainingData,
+    evaluate, run,
 };
 use slq_data::{Dataset, Transform};
 use slq_engine::{CpuExecutor, EngineOptions, Executor, LearningRate};
@@ -14,15 +15,19 @@ fn data() -> TrainingData {
     TrainingData { train, test, transform: Transform::default() }
 }
 
-fn settings(iterations: u64) -> Settings {
-    let training = TrainingSettings {
-        duration: Duration::Iterations(iterations),
-        learning_rate: 0.01,
-        lr_policy: LearningRate::Fixed,
-        batch: 16,
-        ..TrainingSettings::default()
-    };
-    Settings { training, ..Settings::default() }
+/// The published 17 values.
+fn settings(iterations: u64, schedule: Option<Vec<usize>>) -> Quantize {
+    let method = Method::Slq(SlqSettings { schedule, ..SlqSettings::default() });
+    let quantize = Quantize { codebook_size: Some(17), ..Quantize::new(method, 5) };
+    quantize.training(|t| {
+        (t.length, t.learning_rate) = (Length::Iterations(iterations), 0.01);
+        (t.lr_policy, t.batch) = (LearningRate::Fixed, 16);
+    })
+}
+
+fn compress(graph: Graph, settings: &Quantize) -> Result<Outcome, CompressError> {
+    let data = data();
+    run(graph, Some(&data), &Recipe::new(settings.clone()), RunOptions::default(), &mut Silent)
 }
 
 fn lenet() -> Graph {
@@ -36,9 +41,7 @@ fn values<'a>(graph: &'a Graph, name: &str) -> &'a [f32] {
 #[test]
 fn biases_are_trained_even_when_every_weight_is_fixed() {
     let graph = lenet();
-    let all_at_once = Settings { schedule: Some(vec![17]), ..settings(3) };
-    let done =
-        compress(graph.clone(), Some(&data()), &all_at_once, RunOptions::default(), &mut Silent).unwrap();
+    let done = compress(graph.clone(), &settings(3, Some(vec![17]))).unwrap();
     let biases = graph.weights.keys().filter(|name| name.ends_with("bias"));
     let mut count = 0;
     for name in biases {
@@ -54,7 +57,7 @@ fn biases_are_trained_even_when_every_weight_is_fixed() {
 fn loading_and_evaluating_a_model_changes_no_weight() {
     let dir = tempfile::tempdir().unwrap();
     let data = data();
-    let done = compress(lenet(), Some(&data), &settings(2), RunOptions::default(), &mut Silent).unwrap();
+    let done = compress(lenet(), &settings(2, None)).unwrap();
     let path = dir.path().join("model.safetensors");
     slq_safetensors::write(&done.graph, &path).unwrap();
     let mut graph = lenet();
@@ -94,13 +97,11 @@ fn centroids_of_large_layers_are_exact_means() {
 
 #[test]
 fn a_weight_that_is_no_number_is_an_error() {
-    for method in [MethodName::Slq, MethodName::Kmeans] {
+    for settings in [settings(1, None), Quantize::kmeans(4)] {
         let mut graph = lenet();
         let name = graph.quantizable()[1].weight.clone();
         graph.weights[&name].tensor.as_f32_mut().unwrap()[17] = f32::NAN;
-        let settings = Settings { method, ..settings(1) };
-        let outcome = compress(graph, Some(&data()), &settings, RunOptions::default(), &mut Silent);
-        let error = outcome.map(|o| o.report).expect_err("a NaN went through");
+        let error = compress(graph, &settings).map(|o| o.report).expect_err("a NaN went through");
         assert!(error.to_string().contains(&name), "{error}");
     }
 }
@@ -109,8 +110,8 @@ fn a_weight_that_is_no_number_is_an_error() {
 fn batch_norm_is_never_quantized() {
     let graph = slq_zoo::build("resnet20", 0).unwrap();
     let compressed = |correction: bool| {
-        let settings = Settings { method: MethodName::Kmeans, bits: 2, correction, ..Settings::default() };
-        compress(graph.clone(), None, &settings, RunOptions::default(), &mut Silent).unwrap().graph
+        let recipe = Recipe::new(Quantize { correction, ..Quantize::kmeans(2) });
+        run(graph.clone(), None, &recipe, RunOptions::default(), &mut Silent).unwrap().graph
     };
     let (plain, corrected) = (compressed(false), compressed(true));
     let mut seen = 0;
@@ -131,7 +132,7 @@ fn batch_norm_is_never_quantized() {
 
 #[test]
 fn one_call_goes_through_all_rounds() {
-    let done = compress(lenet(), Some(&data()), &settings(2), RunOptions::default(), &mut Silent).unwrap();
+    let done = compress(lenet(), &settings(2, None)).unwrap();
     let fixed: Vec<f64> = done.report.rounds.iter().map(|r| r.fixed_fraction).collect();
     assert_eq!(fixed.len(), 5);
     assert!(fixed.is_sorted() && fixed[0] > 0.0 && fixed[4] == 1.0, "{fixed:?}");
@@ -142,10 +143,11 @@ fn a_missing_checkpoint_is_an_error() {
     let dir = tempfile::tempdir().unwrap();
     let data = data();
     let options = RunOptions { run_dir: Some(dir.path()), ..RunOptions::default() };
-    compress(lenet(), Some(&data), &settings(1), options, &mut Silent).unwrap();
-    std::fs::remove_file(dir.path().join("round-5.safetensors")).unwrap();
-    let again = RunOptions { resume: true, ..options };
-    let outcome = compress(lenet(), Some(&data), &settings(1), again, &mut Silent);
+    let recipe = Recipe::new(settings(1, None));
+    let go = || run(lenet(), Some(&data), &recipe, options, &mut Silent);
+    go().unwrap();
+    std::fs::remove_file(dir.path().join("1-quantize/round-5.safetensors")).unwrap();
+    let outcome = go();
     let error = outcome.map(|o| o.report).expect_err("other values were taken");
     assert!(error.to_string().contains("round-5.safetensors"), "{error}");
 }

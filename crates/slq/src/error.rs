@@ -1,24 +1,21 @@
-//! One error for everything the facade does.
+//! The errors of the library, one variant per subsystem.
 
 use std::path::PathBuf;
 
-/// What went wrong, in the words of the room where it did.
+/// An error of the library.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A model name whose ending says nothing.
+    /// A model name with an unknown ending.
     #[error("'{0}' is not a model: expected .onnx, .prototxt (with --weights), .safetensors or zoo:NAME")]
     UnknownModel(String),
-    /// An output name whose ending says nothing.
+    /// An output name with an unknown ending.
     #[error("cannot tell the format of '{0}' from its ending: use .onnx, .caffemodel or .safetensors")]
     UnknownOutput(PathBuf),
-    /// Something that is planned, named so that nobody searches for a typing error.
-    #[error("{0} is not available in this version")]
-    NotYet(&'static str),
     /// A safetensors file alone cannot be run.
     #[error("'{0}' holds weights without a network: give the network with --graph model.onnx")]
     NeedsGraph(PathBuf),
-    /// A model file that reads well and describes no sound network.
+    /// A model file that can be read but holds an invalid network.
     #[error("'{path}': {source}")]
     Invalid {
         /// The file.
@@ -29,17 +26,17 @@ pub enum Error {
     /// Stored preprocessing that cannot be understood.
     #[error("the preprocessing stored in the model (property 'slq.preprocessing') cannot be read: {0}")]
     Preprocessing(String),
-    /// A file that a Caffe file names is not where it could be.
+    /// A file that a Caffe file names was not found.
     #[error(
         "'{near}' names '{name}', which is neither below the current folder nor beside that file or above it"
     )]
     CaffeFile {
         /// The name.
         name: PathBuf,
-        /// The file that has it.
+        /// The file that names it.
         near: PathBuf,
     },
-    /// A layer of a Caffe net that reads well and cannot be used for what was asked.
+    /// A layer of a Caffe net that can be read but not used for what was asked.
     #[error("'{path}', layer '{layer}': {reason}")]
     CaffeLayer {
         /// The prototxt.
@@ -49,7 +46,7 @@ pub enum Error {
         /// Why not, and what can be done.
         reason: String,
     },
-    /// Input or output files of `run` and `cluster`.
+    /// A file of a job, an input, an output or a table that cannot be used.
     #[error("'{path}': {reason}")]
     File {
         /// The file.

@@ -1,4 +1,4 @@
-//! Preprocessing travels with the model: in the properties of the file, under `slq.preprocessing`.
+//! Preprocessing stored in a model's file, as the property `slq.preprocessing`.
 
 use slq_data::Transform;
 use slq_graph::Graph;
@@ -7,7 +7,7 @@ use crate::Error;
 
 const KEY: &str = "slq.preprocessing";
 
-/// The preprocessing that the model's file carries, if any.
+/// The preprocessing stored in the model's file, if any.
 ///
 /// # Errors
 /// [`Error::Preprocessing`] where the property is there and cannot be understood.
@@ -16,7 +16,7 @@ pub fn stored(graph: &Graph) -> Result<Option<Transform>, Error> {
     serde_json::from_str(text).map(Some).map_err(|e| Error::Preprocessing(e.to_string()))
 }
 
-/// Makes the model's file carry `transform`.
+/// Stores `transform` in the model, so that its file holds it.
 pub fn store(graph: &mut Graph, transform: &Transform) {
     if let Ok(text) = serde_json::to_string(transform) {
         graph.metadata.properties.insert(KEY.into(), text);

@@ -1,12 +1,12 @@
 //! The architectures have the published sizes and shapes.
 
-use slq_graph::stats::{macs, parameters};
+use slq_graph::stats::macs;
 use slq_graph::{Graph, infer_shapes, validate};
 
 /// Parameters as papers count them: without running statistics.
 fn trained(graph: &Graph) -> usize {
     let statistic = |name: &str| name.ends_with(".running_mean") || name.ends_with(".running_var");
-    parameters(graph).into_iter().filter(|n| !statistic(n)).map(|n| graph.weights[n].tensor.len()).sum()
+    graph.parameters().into_iter().filter(|n| !statistic(n)).map(|n| graph.weights[n].tensor.len()).sum()
 }
 
 #[test]

@@ -5,6 +5,7 @@ use slq_kernels::centroids::CentroidRule;
 
 /// How batch normalisation behaves in [`train_step`](crate::Executor::train_step).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum BatchNormMode {
     /// Batch statistics normalise, and the running ones are updated.
     #[default]
@@ -15,6 +16,7 @@ pub enum BatchNormMode {
 
 /// The loss of scores against labels; its mean over the images is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Loss {
     /// Cross-entropy of the softmax over the classes.
@@ -105,6 +107,7 @@ pub enum Target<'a> {
 /// The update rule of the optimiser; g is the gradient with weight decay, m the mask (0 for fixed weights). The rules behind
 /// the first two are Caffe's, whose formulas stand at [`Adaptive`](slq_kernels::adaptive::Adaptive).
 #[derive(Debug, Clone, Copy, PartialEq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum UpdateRule {
     /// v = mu v + lr g, w -= m v: the rate enters the history, as in Caffe.
@@ -154,6 +157,7 @@ impl UpdateRule {
 
 /// The penalty that weight decay adds to the loss.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Penalty {
     /// Half the sum of squares.
     #[default]

@@ -1,4 +1,4 @@
-//! How often every code occurs, and how many bits that makes.
+//! Histograms of codes and their Shannon entropy.
 
 use rayon::prelude::*;
 
@@ -28,11 +28,13 @@ pub fn histogram<C: Code>(codes: &[C], k: usize) -> Vec<u64> {
 /// Shannon entropy of codes that occur `counts` times, in bits per code; zero if nothing is counted.
 pub fn entropy_bits(counts: &[u64]) -> f64 {
     let total: f64 = counts.iter().map(|&c| c as f64).sum();
-    let bits = |&c: &u64| {
-        let p = c as f64 / total;
-        -p * p.log2()
-    };
-    counts.iter().filter(|&&c| c > 0).map(bits).sum::<f64>().max(0.0)
+    if total == 0.0 { 0.0 } else { coded_bits(counts) / total }
+}
+
+/// Bits that all codes together take at their Shannon entropy, where they occur `counts` times.
+pub fn coded_bits(counts: &[u64]) -> f64 {
+    let total: f64 = counts.iter().map(|&c| c as f64).sum();
+    counts.iter().filter(|&&c| c > 0).map(|&c| c as f64 * (total / c as f64).log2()).sum()
 }
 
 #[cfg(test)]
@@ -59,5 +61,6 @@ mod tests {
         assert_eq!(entropy_bits(&[9]), 0.0);
         assert_eq!(entropy_bits(&[5, 5, 5, 5]), 2.0);
         assert!((entropy_bits(&[1, 3]) - 0.811_278_124_459_132_8).abs() < 1e-15);
+        assert_eq!((coded_bits(&[]), coded_bits(&[9]), coded_bits(&[5, 5, 5, 5])), (0.0, 0.0, 40.0));
     }
 }

@@ -1,4 +1,4 @@
-//! Everything that can go wrong, one variant per failure.
+//! The errors of this crate, one variant per failure.
 
 use thiserror::Error;
 
@@ -220,5 +220,55 @@ pub enum PackError {
         codes: usize,
         /// Places in the output.
         output: usize,
+    },
+}
+
+/// Why codebook, codes and flags do not make a [`Palette`](crate::Palette).
+#[derive(Debug, Clone, PartialEq, Error)]
+#[non_exhaustive]
+pub enum PaletteError {
+    /// There are no centroids, or they do not divide into the codebooks.
+    #[error("invalid palette: {centroids} centroids cannot form {groups} codebooks")]
+    Codebooks {
+        /// Centroids of all codebooks.
+        centroids: usize,
+        /// Number of codebooks.
+        groups: usize,
+    },
+    /// A codebook has more centroids than a code of one byte can number.
+    #[error("invalid palette: a codebook of {size} values exceeds the {limit} that 8-bit codes reach")]
+    TooLarge {
+        /// Centroids of one codebook.
+        size: usize,
+        /// Most that are possible.
+        limit: usize,
+    },
+    /// Codes, flags and groups do not fit each other.
+    #[error("invalid palette: {codes} codes, {flags} flags and {groups} groups do not fit")]
+    Lengths {
+        /// Codes given.
+        codes: usize,
+        /// Flags given.
+        flags: usize,
+        /// Number of codebooks.
+        groups: usize,
+    },
+    /// A code has no centroid.
+    #[error("invalid palette: code {code} at position {index} is past the last of {size} centroids")]
+    CodeRange {
+        /// Position of the first such code.
+        index: usize,
+        /// The code.
+        code: u8,
+        /// Centroids of one codebook.
+        size: usize,
+    },
+    /// A centroid is NaN or infinite.
+    #[error("invalid palette: centroid {index} is {value}, which is not finite")]
+    NotFinite {
+        /// Position of the first such centroid among all codebooks.
+        index: usize,
+        /// The centroid.
+        value: f32,
     },
 }

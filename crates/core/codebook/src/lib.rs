@@ -1,8 +1,9 @@
-//! One-dimensional clustering: values to codebook and codes.
+//! One-dimensional clustering (1-D k-means) and palettes: values to codebook and codes.
 //!
-//! A codebook holds a few values, its centroids; every given value is replaced by the number of one of them,
-//! its code. This crate finds the codebook with the least squared error, proves how good it is, and turns
-//! values into packed codes and back. It knows nothing of networks.
+//! A codebook holds a few values, its centroids; every given value is replaced by the index of one of them,
+//! its code. This crate finds the codebook with the least squared error, bounds the distance to the optimum, turns
+//! values into packed codes and back, and keeps codebooks and codes of a tensor as a [`Palette`]. It knows nothing of
+//! networks.
 //!
 //! ```
 //! use slq_codebook::{ClusterParams, cluster, decode, pack, unpack};
@@ -28,7 +29,9 @@
 //! | powers of two, even levels, INQ | [`pow2_codebook`], [`uniform_codebook`], [`inq_levels`], [`inq_assign`] |
 //! | error against the number of clusters | [`error_curve`] |
 //! | codes of a given codebook, and back | [`assign`], [`decode`], [`decode_into`] |
-//! | bits | [`pack`], [`unpack`], [`histogram`], [`entropy_bits`] |
+//! | codebooks, codes and fixed values of a tensor | [`Palette`] |
+//! | pack codes to their width | [`pack`], [`unpack`]; rows of eight codes: [`pack_rows`], [`unpack_rows`] |
+//! | bytes and entropy | [`stored_bytes`], [`code_bytes`], [`bits_for`]; [`histogram`], [`entropy_bits`], [`coded_bits`] |
 
 #![forbid(unsafe_code)]
 
@@ -44,6 +47,7 @@ mod groups;
 mod init;
 mod lloyd;
 mod pack;
+mod palette;
 mod params;
 mod scaled;
 mod sorted;
@@ -54,12 +58,13 @@ pub use assign::{assign, decode, decode_into, squared_error};
 pub use cluster::{Clustering, cluster, cluster_weighted, lloyd_from};
 pub use code::Code;
 pub use curve::error_curve;
-pub use entropy::{entropy_bits, histogram};
-pub use errors::{ClusterError, PackError};
+pub use entropy::{coded_bits, entropy_bits, histogram};
+pub use errors::{ClusterError, PackError, PaletteError};
 pub use groups::{cluster_groups, cluster_groups_weighted, even_groups};
 pub use init::published_ladder;
 pub use lloyd::LloydResult;
-pub use pack::{pack, packed_len, unpack};
+pub use pack::{pack, pack_rows, packed_len, rows_len, unpack, unpack_rows};
+pub use palette::{Palette, bits_for, code_bytes, stored_bytes};
 pub use params::{Algorithm, ClusterParams, ClusterParamsBuilder, Init};
 pub use sorted::SortedValues;
 pub use structured::{inq_assign, inq_levels, pow2_codebook, uniform_codebook};

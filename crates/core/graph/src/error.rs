@@ -16,11 +16,8 @@ pub enum GraphError {
         shape: Vec<usize>,
     },
     /// A palette that does not describe a tensor.
-    #[error("invalid palette: {reason}")]
-    Palette {
-        /// What does not fit.
-        reason: String,
-    },
+    #[error(transparent)]
+    Palette(#[from] slq_codebook::PaletteError),
     /// An operator that nothing here computes.
     #[error("node `{node}`: operator {op} is not supported; {advice}")]
     UnsupportedOperator {

@@ -1,11 +1,11 @@
 //! The graph: nodes in execution order, weights by name, metadata.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use indexmap::IndexMap;
+use slq_codebook::Palette;
 
 use crate::node::{Node, ValueInfo};
-use crate::palette::Palette;
 use crate::tensor::Tensor;
 
 /// How a weight is trained: multipliers of the solver's rates (Caffe's `param { lr_mult decay_mult }`).
@@ -15,6 +15,16 @@ pub struct TrainingRates {
     pub lr_mult: f32,
     /// Factor on the weight decay.
     pub decay_mult: f32,
+}
+
+impl TrainingRates {
+    /// A weight that training leaves alone.
+    pub const FROZEN: Self = Self { lr_mult: 0.0, decay_mult: 0.0 };
+
+    /// Whether training leaves the weight alone.
+    pub fn is_frozen(&self) -> bool {
+        self.lr_mult == 0.0
+    }
 }
 
 impl Default for TrainingRates {
@@ -72,70 +82,7 @@ pub struct Graph {
     pub metadata: Metadata,
 }
 
-/// A weight that the methods may move onto a codebook: the second input of a `Conv`, `ConvTranspose`, `Gemm`
-/// or `MatMul` node.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Quantizable {
-    /// Name of the weight.
-    pub weight: String,
-    /// Name of the (first) node that reads it.
-    pub node: String,
-    /// That node's operator.
-    pub op: String,
-    /// Output channels: the axis along which a per-channel codebook runs.
-    pub channel_axis: usize,
-}
-
 impl Graph {
-    /// The weights that the methods may quantize, in execution order, each once. Biases, batch-norm and scale
-    /// parameters are not among them (method.md, section 1).
-    ///
-    /// Of a graph without nodes (the weights of a bare safetensors file) these are all float weights of two axes and
-    /// more; the first axis is taken for the channels, and the weight's name without `.weight` for the node's.
-    pub fn quantizable(&self) -> Vec<Quantizable> {
-        let matrix = |name: &str| {
-            let tensor = self.weights.get(name).map(|w| &w.tensor);
-            tensor.is_some_and(|t| t.shape().len() >= 2 && t.as_f32().is_some())
-        };
-        if self.nodes.is_empty() {
-            let names = self.weights.keys().filter(|name| matrix(name));
-            let bare = |name: &String| Quantizable {
-                weight: name.clone(),
-                node: name.strip_suffix(".weight").unwrap_or(name).into(),
-                op: String::new(),
-                channel_axis: 0,
-            };
-            return names.map(bare).collect();
-        }
-        let (mut found, mut seen) = (Vec::new(), HashSet::new());
-        for node in self.nodes.iter().filter(|n| n.domain.is_empty()) {
-            let channel_axis = match node.op.as_str() {
-                "Conv" => 0,
-                "ConvTranspose" => 1,
-                "Gemm" if node.int("transB", 0) != 0 => 0,
-                "Gemm" | "MatMul" => 1,
-                _ => continue,
-            };
-            let Some(name) = node.input(1).filter(|name| matrix(name)) else { continue };
-            if seen.insert(name) {
-                found.push(Quantizable {
-                    weight: name.into(),
-                    node: node.name.clone(),
-                    op: node.op.clone(),
-                    channel_axis,
-                });
-            }
-        }
-        found
-    }
-
-    /// Number of float parameters, quantized or not: all weights that [`stats::parameters`] names.
-    ///
-    /// [`stats::parameters`]: crate::stats::parameters
-    pub fn parameter_count(&self) -> usize {
-        crate::stats::parameters(self).into_iter().map(|name| self.weights[name].tensor.len()).sum()
-    }
-
     /// The node that writes value `name`.
     pub fn producer_of(&self, name: &str) -> Option<&Node> {
         self.nodes.iter().find(|n| n.outputs.iter().any(|o| o == name))
@@ -154,32 +101,5 @@ impl Graph {
             *reads.entry(name.as_str()).or_default() += 1;
         }
         reads
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::Attribute;
-
-    #[test]
-    fn matrices_of_layers_can_be_quantized_each_once() {
-        let mut graph = Graph::default();
-        for (name, shape) in [("w", &[2, 2][..]), ("v", &[2, 2, 1, 1]), ("b", &[2]), ("e.weight", &[3, 2])] {
-            let tensor = Tensor::f32(shape.to_vec(), vec![0.0; shape.iter().product()]).unwrap();
-            graph.weights.insert(name.into(), tensor.into());
-        }
-        let names = |g: &Graph| g.quantizable().into_iter().map(|q| (q.weight, q.node, q.channel_axis));
-        let bare: Vec<_> = names(&graph).collect();
-        let entry = |w: &str, n: &str, axis| (w.to_string(), n.to_string(), axis);
-        assert_eq!(bare, [entry("w", "w", 0), entry("v", "v", 0), entry("e.weight", "e", 0)]);
-        graph.nodes = vec![
-            Node::new("fc", "Gemm", &["x", "w", "b"], &["h"]).with("transB", Attribute::Int(1)),
-            Node::new("again", "MatMul", &["h", "w"], &["i"]),
-            Node::new("up", "ConvTranspose", &["i", "v"], &["j"]),
-            Node::new("look-up", "Gather", &["e.weight", "j"], &["y"]),
-        ];
-        let found: Vec<_> = names(&graph).collect();
-        assert_eq!(found, [entry("w", "fc", 0), entry("v", "up", 1)]);
     }
 }

@@ -8,7 +8,7 @@
 //! |---|---|
 //! | check a graph that comes from a file | [`validate()`], [`name_nodes`], [`sort_topologically`] |
 //! | know every shape, and every node as a typed operator | [`infer_shapes`], [`op::Op`] |
-//! | fold batch-norm, drop what does nothing in evaluation | [`rewrite`] |
+//! | fold constants, fold batch-norm into the layer before it | [`fold`] |
 //! | count parameters, bytes, entropy, multiply-adds | [`stats`] |
 //!
 //! ```
@@ -30,24 +30,27 @@
 #![forbid(unsafe_code)]
 
 mod error;
+mod evaluate;
+pub mod fold;
 mod graph;
 pub mod infer;
 mod node;
 pub mod op;
 mod order;
-mod palette;
+mod parameters;
 mod resolve;
-pub mod rewrite;
+mod rules;
 pub mod stats;
 mod tensor;
 pub mod validate;
 mod window;
 
 pub use error::GraphError;
-pub use graph::{Graph, Metadata, Quantizable, TrainingRates, Weight};
+pub use graph::{Graph, Metadata, TrainingRates, Weight};
 pub use infer::{Shapes, infer_shapes};
 pub use node::{Attribute, Dim, Node, ValueInfo};
 pub use order::execution_order;
-pub use palette::{Palette, bits_for};
+pub use parameters::{Quantizable, Role};
+pub use slq_codebook::{Palette, PaletteError, bits_for};
 pub use tensor::{DType, Tensor, TensorData, element_count};
 pub use validate::{name_nodes, sort_topologically, validate};

@@ -79,6 +79,12 @@ impl Node {
         self
     }
 
+    /// Whether an attribute is kept as bytes that may be a sub-graph, such as the body of a loop: it can read any value
+    /// of the graph. The value of a `Constant` cannot.
+    pub fn may_hold_subgraph(&self) -> bool {
+        self.op != "Constant" && self.attributes.values().any(|a| matches!(a, Attribute::Opaque(_)))
+    }
+
     /// The name of input `i`, or `None` where it is absent or omitted.
     pub fn input(&self, i: usize) -> Option<&str> {
         self.inputs.get(i).map(String::as_str).filter(|s| !s.is_empty())

@@ -1,7 +1,7 @@
 //! What a network's weights take: counts, bits, bytes; and what its layers compute.
 //!
 //! A palettized weight takes its codes at `bits` each plus its codebooks at 4 bytes a value; any other parameter
-//! takes 4 bytes. Ratios are against 4 bytes for every parameter (method.md, section 8).
+//! takes 4 bytes. Ratios are against 4 bytes for every parameter.
 
 use std::collections::{HashMap, HashSet};
 
@@ -72,34 +72,8 @@ impl Totals {
     }
 }
 
-/// Names of the weights that count as parameters: all of floating-point type, except single constants that no
-/// layer owns, such as bounds of `Clip`, and tables of operators that do not compute with them (`Resize`).
-/// Running statistics of batch-norm are among them.
-pub fn parameters(graph: &Graph) -> HashSet<&str> {
-    let mut owned: HashSet<&str> = HashSet::new();
-    let mut settings: HashSet<&str> = HashSet::new();
-    for node in graph.nodes.iter() {
-        let inputs = node.inputs.iter().map(String::as_str);
-        match node.op.as_str() {
-            "Conv" | "ConvTranspose" | "Gemm" | "MatMul" | "BatchNormalization" | "PRelu" => {
-                owned.extend(inputs)
-            }
-            "Resize" | "Upsample" | "Clip" | "Pad" | "Dropout" => settings.extend(inputs.skip(1)),
-            _ => {}
-        }
-    }
-    let is_float = |t: &Tensor| matches!(t.dtype(), DType::F32 | DType::F64 | DType::F16 | DType::Bf16);
-    let counts = |(name, weight): (&String, &Weight)| {
-        let name = name.as_str();
-        is_float(&weight.tensor)
-            && (owned.contains(name) || (weight.tensor.len() != 1 && !settings.contains(name)))
-    };
-    graph.weights.iter().filter(|&w| counts(w)).map(|(n, _)| n.as_str()).collect()
-}
-
 /// Figures of each parameter tensor and of the whole network.
 pub fn summary(graph: &Graph) -> Summary {
-    let names = parameters(graph);
     let mut readers: HashMap<&str, usize> = HashMap::new();
     for (i, node) in graph.nodes.iter().enumerate() {
         for input in &node.inputs {
@@ -113,8 +87,9 @@ pub fn summary(graph: &Graph) -> Summary {
         stats.op = node.map(|n| n.op.clone()).unwrap_or_default();
         stats
     };
+    let parameters = graph.parameters().into_iter();
     let layers: Vec<WeightStats> =
-        graph.weights.iter().filter(|(n, _)| names.contains(n.as_str())).map(stats).collect();
+        parameters.filter_map(|name| graph.weights.get_key_value(name)).map(stats).collect();
     let total = Totals {
         dense_bytes: layers.iter().map(|l| l.dense_bytes).sum(),
         stored_bytes: layers.iter().map(|l| l.stored_bytes).sum(),
@@ -132,12 +107,7 @@ pub fn weight_stats(name: &str, weight: &Weight) -> WeightStats {
     let palette = weight.palette.as_ref().filter(|p| p.is_fully_fixed());
     let (bits, stored_bytes, entropy_bytes) = match palette {
         None => (8 * element as u8, plain, plain as f64),
-        Some(p) => {
-            let books = p.codebook_bytes() as u64;
-            let run = (p.codes().len() / p.groups()).max(1);
-            let code_bits: f64 = p.codes().chunks(run).map(entropy_bits).sum();
-            (p.bits(), p.packed_bytes() as u64 + books, code_bits / 8.0 + books as f64)
-        }
+        Some(p) => (p.bits(), p.stored_bytes() as u64, p.entropy_bytes()),
     };
     WeightStats {
         name: name.into(),
@@ -189,14 +159,6 @@ fn distinct<T: Copy + Ord + Default + std::hash::Hash>(
     sorted.sort_unstable();
     sorted.dedup();
     (sorted.len(), zeros)
-}
-
-/// count x entropy of the codes, in bits.
-fn entropy_bits(codes: &[u8]) -> f64 {
-    let mut counts = [0u64; 256];
-    codes.iter().for_each(|&c| counts[usize::from(c)] += 1);
-    let all = codes.len() as f64;
-    counts.iter().filter(|&&n| n > 0).map(|&n| n as f64 * (all / n as f64).log2()).sum()
 }
 
 /// Multiply-adds of one node.

@@ -1,5 +1,9 @@
 //! Typed dense tensors in row-major order.
 
+use std::borrow::Cow;
+
+use half::{bf16, f16};
+
 use crate::error::GraphError;
 
 /// Element type of a tensor, after ONNX's `TensorProto.DataType`.
@@ -51,6 +55,53 @@ pub enum TensorData {
     Bool(Vec<bool>),
     /// Any other type, as little-endian bytes.
     Raw(DType, Vec<u8>),
+}
+
+impl TensorData {
+    /// The elements of type `dtype` that a file holds as little-endian bytes; a Boolean is true unless it is 0. Bytes
+    /// that do not fill an element are left out.
+    pub fn from_le_bytes(dtype: DType, bytes: Cow<'_, [u8]>) -> Self {
+        match dtype {
+            DType::F32 => TensorData::F32(elements(&bytes, f32::from_le_bytes)),
+            DType::I64 => TensorData::I64(elements(&bytes, i64::from_le_bytes)),
+            DType::I32 => TensorData::I32(elements(&bytes, i32::from_le_bytes)),
+            DType::U8 => TensorData::U8(bytes.into_owned()),
+            DType::Bool => TensorData::Bool(bytes.iter().map(|&b| b != 0).collect()),
+            other => TensorData::Raw(other, bytes.into_owned()),
+        }
+    }
+
+    /// The elements as the little-endian bytes of a file.
+    pub fn to_le_bytes(&self) -> Cow<'_, [u8]> {
+        match self {
+            TensorData::F32(v) => bytes(v, f32::to_le_bytes).into(),
+            TensorData::I64(v) => bytes(v, i64::to_le_bytes).into(),
+            TensorData::I32(v) => bytes(v, i32::to_le_bytes).into(),
+            TensorData::U8(v) => v.as_slice().into(),
+            TensorData::Bool(v) => bytes(v, |x| [u8::from(x)]).into(),
+            TensorData::Raw(_, v) => v.as_slice().into(),
+        }
+    }
+
+    /// Whether both hold the same elements bit for bit: NaN equals itself, 0 is not -0.
+    pub fn is_identical(&self, other: &TensorData) -> bool {
+        match (self, other) {
+            (TensorData::F32(a), TensorData::F32(b)) => {
+                a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.to_bits() == b.to_bits())
+            }
+            (a, b) => a == b,
+        }
+    }
+}
+
+fn elements<T, const N: usize>(bytes: &[u8], element: fn([u8; N]) -> T) -> Vec<T> {
+    bytes.as_chunks().0.iter().map(|b| element(*b)).collect()
+}
+
+fn bytes<T: Copy, const N: usize>(values: &[T], element: fn(T) -> [u8; N]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(values.len() * N);
+    values.iter().for_each(|&v| bytes.extend_from_slice(&element(v)));
+    bytes
 }
 
 /// A dense tensor: a shape and its elements in row-major order. The number of elements always matches the shape.
@@ -144,6 +195,26 @@ impl Tensor {
         if let TensorData::F32(v) = &mut self.data { Some(v) } else { None }
     }
 
+    /// The elements of a tensor of floats of any width as 32-bit floats: 16 bits are widened exactly, 64 bits rounded to
+    /// nearest. `None` for other types.
+    pub fn to_f32(&self) -> Option<Cow<'_, [f32]>> {
+        Some(match &self.data {
+            TensorData::F32(v) => v.as_slice().into(),
+            TensorData::Raw(DType::F16, b) => elements(b, |b| f16::from_le_bytes(b).to_f32()).into(),
+            TensorData::Raw(DType::Bf16, b) => elements(b, |b| bf16::from_le_bytes(b).to_f32()).into(),
+            TensorData::Raw(DType::F64, b) => elements(b, |b| f64::from_le_bytes(b) as f32).into(),
+            _ => return None,
+        })
+    }
+
+    /// A tensor of floats of any width as [`Tensor::to_f32`] gives it; any other tensor as it is.
+    pub fn widened(self) -> Self {
+        match self.to_f32() {
+            Some(Cow::Owned(values)) => Self { data: TensorData::F32(values), ..self },
+            _ => self,
+        }
+    }
+
     /// Integer elements (64-bit, 32-bit, 8-bit or Boolean) widened to 64 bits.
     pub fn to_i64(&self) -> Option<Vec<i64>> {
         match &self.data {
@@ -180,6 +251,41 @@ mod tests {
     fn a_scalar_has_one_element() {
         let t = Tensor::f32(vec![], vec![7.0]).unwrap();
         assert_eq!((t.len(), t.dtype()), (1, DType::F32));
+    }
+
+    #[test]
+    fn bytes_come_back_in_every_type() {
+        let types =
+            [DType::F32, DType::F64, DType::F16, DType::I64, DType::I32, DType::U8, DType::Bool, DType::U16];
+        for dtype in types {
+            let stored: Vec<u8> =
+                (0..16u8).map(|i| if dtype == DType::Bool { i % 2 } else { 17 * i }).collect();
+            let data = TensorData::from_le_bytes(dtype, stored.as_slice().into());
+            assert_eq!(data.to_le_bytes(), stored, "{dtype:?}");
+            let tensor = Tensor::new(vec![16 / dtype.size()], data).unwrap();
+            assert_eq!(tensor.dtype(), dtype);
+        }
+    }
+
+    #[test]
+    fn identity_is_by_bits() {
+        let data = |v: f32| TensorData::F32(vec![v]);
+        assert!(data(f32::NAN).is_identical(&data(f32::NAN)));
+        assert!(!data(0.0).is_identical(&data(-0.0)));
+        assert!(!data(0.0).is_identical(&TensorData::I32(vec![0])));
+    }
+
+    #[test]
+    fn floats_of_other_widths_become_32_bits_wide() {
+        let raw = |dtype, bytes: &[u8]| Tensor::new(vec![1], TensorData::Raw(dtype, bytes.to_vec())).unwrap();
+        let value = |t: &Tensor| t.to_f32().map(|v| v[0]);
+        assert_eq!(value(&raw(DType::F16, &[0, 0xbe])), Some(-1.5));
+        assert_eq!(value(&raw(DType::Bf16, &[0xc0, 0x3f])), Some(1.5));
+        assert_eq!(value(&raw(DType::F64, &0.1f64.to_le_bytes())), Some(0.1));
+        assert_eq!(value(&Tensor::i64_vector(vec![1])), None);
+        let wide = raw(DType::F64, &0.1f64.to_le_bytes()).widened();
+        assert_eq!(wide, Tensor::f32(vec![1], vec![0.1]).unwrap());
+        assert_eq!(Tensor::i64_vector(vec![1]).widened(), Tensor::i64_vector(vec![1]));
     }
 
     #[test]

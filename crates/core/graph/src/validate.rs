@@ -32,11 +32,11 @@ pub fn validate(graph: &Graph) -> Result<(), GraphError> {
         if palette.codes().len() != values.len() {
             return Err(refuse(format!("{} codes for {} values", palette.codes().len(), values.len())));
         }
-        let shared = palette.decode();
-        let fixed = palette.fixed().iter().zip(shared.iter().zip(values));
-        if let Some(i) = fixed.into_iter().position(|(&fixed, (s, v))| fixed && s.to_bits() != v.to_bits()) {
-            let (s, v) = (shared[i], values[i]);
-            return Err(refuse(format!("the fixed value at position {i} is {v}, its centroid {s}")));
+        if let Some(i) = palette.first_off_centroid(values) {
+            let (value, centroid) = (values[i], palette.decode()[i]);
+            return Err(refuse(format!(
+                "the fixed value at position {i} is {value}, its centroid {centroid}"
+            )));
         }
     }
     graph.nodes.iter().filter(|n| n.domain.is_empty()).try_for_each(|node| weights_fit(graph, node))

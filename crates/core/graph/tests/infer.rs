@@ -213,12 +213,37 @@ fn long_graphs_take_no_longer_than_they_must() {
     assert_eq!(infer_shapes(&g, &[("x", vec![2])]).unwrap().ops().len(), length + 2);
     slq_graph::sort_topologically(&mut g).unwrap();
     slq_graph::validate(&g).unwrap();
-    assert_eq!(slq_graph::rewrite::remove_dropout(&mut g), length / 3);
-    assert_eq!(slq_graph::rewrite::remove_identity(&mut g), length / 3);
-    assert_eq!(slq_graph::rewrite::fold_batchnorm(&mut g), 0);
-    assert_eq!(slq_graph::rewrite::fold_constants(&mut g), Ok(0));
-    assert_eq!(g.nodes.len(), length / 3 + 2);
-    assert_eq!(infer_shapes(&g, &[("x", vec![2])]).unwrap().get("y"), Some(&[2][..]));
+    assert_eq!(slq_graph::fold::fold_batch_norms(&mut g), 0);
+    assert_eq!(slq_graph::fold::fold_constants(&mut g), Ok(0));
+    assert_eq!(g.nodes.len(), length + 2);
+}
+
+#[test]
+fn folding_long_chains_takes_no_longer_than_it_must() {
+    let length = 60_000;
+    let chain = |extent: usize, shared: bool| {
+        let mut nodes: Vec<Node> = (0..length)
+            .map(|i| {
+                let (from, to) = (format!("v{i}"), format!("v{}", i + 1));
+                let inputs = [from.as_str(), from.as_str()];
+                let op = ["Neg", "Identity", "Add"][i % 3];
+                Node::new(&format!("n{i}"), op, &inputs[..if op == "Add" { 2 } else { 1 }], &[&to])
+            })
+            .collect();
+        nodes.reverse();
+        nodes.push(Node::new("last", "Add", &["x", &format!("v{length}")], &["y"]));
+        if shared {
+            nodes.insert(0, Node::new("other", "Add", &["x", "v0"], &["z"]));
+        }
+        graph(nodes, vec![("v0", zeros(&[extent]))])
+    };
+    let mut small = chain(2, true);
+    assert_eq!(slq_graph::fold::fold_constants(&mut small), Ok(length));
+    assert_eq!(small.weights.len(), 2);
+    // A large weight that another node reads is not copied, and nothing behind it is constant then.
+    let mut large = chain(1 << 15, true);
+    assert_eq!(slq_graph::fold::fold_constants(&mut large), Ok(0));
+    assert_eq!(large.weights.len(), 1);
 }
 
 #[test]

@@ -35,12 +35,4 @@ pub enum LowRankError {
         /// What it may be.
         expected: &'static str,
     },
-    /// A budget below the least that the choices cost.
-    #[error("a budget of {budget} cannot be met, the least possible is {least}")]
-    Budget {
-        /// Budget given.
-        budget: u64,
-        /// Cost of the cheapest choices.
-        least: u64,
-    },
 }

@@ -1,4 +1,4 @@
-//! Low-rank approximation of matrices: singular values, ranks by a rule, ranks shared out under a budget.
+//! Low-rank approximation of matrices: singular values, and ranks by a rule.
 //!
 //! A matrix of rank r is the product of two thin ones. This crate finds the best such factors in the
 //! least-squares sense (Eckart and Young), exactly or by a randomised method that suits large matrices and small
@@ -21,16 +21,12 @@
 
 #![forbid(unsafe_code)]
 
-mod budget;
 mod error;
 mod product;
 mod randomised;
 mod rank;
 mod svd;
-mod two_budgets;
 
-pub use budget::{Choice, allocate};
 pub use error::LowRankError;
 pub use rank::RankRule;
 pub use svd::Svd;
-pub use two_budgets::{TwoCosts, allocate_both};

@@ -55,12 +55,12 @@ pub fn to_tensor(proto: &TensorProto, name: &str, external: &mut External) -> Re
     let data = if proto.data_location == Some(1) {
         let bytes = count.and_then(|n| n.checked_mul(dtype.size()));
         let bytes = bytes.ok_or_else(|| mismatch(0, "bytes"))?;
-        from_raw(dtype, &external.load(&proto.external_data, bytes, name)?)
+        TensorData::from_le_bytes(dtype, external.load(&proto.external_data, bytes, name)?.into())
     } else if let Some(raw) = proto.raw_data.as_ref().filter(|raw| !raw.is_empty() || count == Some(0)) {
         if count.and_then(|n| n.checked_mul(dtype.size())) != Some(raw.len()) {
             return Err(mismatch(raw.len(), "bytes"));
         }
-        from_raw(dtype, raw)
+        TensorData::from_le_bytes(dtype, raw.as_ref().into())
     } else {
         let stored = match dtype {
             DType::F32 => proto.float_data.len(),
@@ -75,17 +75,6 @@ pub fn to_tensor(proto: &TensorProto, name: &str, external: &mut External) -> Re
         from_fields(proto, dtype, name)?
     };
     Ok(Tensor::new(shape, data)?)
-}
-
-fn from_raw(dtype: DType, raw: &[u8]) -> TensorData {
-    match dtype {
-        DType::F32 => TensorData::F32(raw.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect()),
-        DType::I64 => TensorData::I64(raw.as_chunks().0.iter().map(|b| i64::from_le_bytes(*b)).collect()),
-        DType::I32 => TensorData::I32(raw.as_chunks().0.iter().map(|b| i32::from_le_bytes(*b)).collect()),
-        DType::U8 => TensorData::U8(raw.to_vec()),
-        DType::Bool => TensorData::Bool(raw.iter().map(|&b| b != 0).collect()),
-        other => TensorData::Raw(other, raw.to_vec()),
-    }
 }
 
 fn from_fields(proto: &TensorProto, dtype: DType, name: &str) -> Result<TensorData, OnnxError> {
@@ -123,30 +112,15 @@ fn from_fields(proto: &TensorProto, dtype: DType, name: &str) -> Result<TensorDa
     })
 }
 
-fn to_raw<T: Copy, const N: usize>(values: &[T], bytes: impl Fn(T) -> [u8; N]) -> Vec<u8> {
-    let mut raw = Vec::with_capacity(values.len() * N);
-    values.iter().for_each(|&v| raw.extend_from_slice(&bytes(v)));
-    raw
-}
-
 /// The message of a tensor, data as raw bytes.
 pub fn from_tensor(name: &str, tensor: &Tensor) -> Result<TensorProto, OnnxError> {
     let unsupported = || OnnxError::ElementType { tensor: name.into(), code: 0 };
-    let raw: Vec<u8> = match tensor.data() {
-        TensorData::F32(v) => to_raw(v, |x| x.to_le_bytes()),
-        TensorData::I64(v) => to_raw(v, |x| x.to_le_bytes()),
-        TensorData::I32(v) => to_raw(v, |x| x.to_le_bytes()),
-        TensorData::U8(v) => v.clone(),
-        TensorData::Bool(v) => v.iter().map(|&x| x.into()).collect(),
-        TensorData::Raw(_, v) => v.clone(),
-        _ => return Err(unsupported()),
-    };
     let dim = |&d: &usize| i64::try_from(d).map_err(|_| unsupported());
     Ok(TensorProto {
         dims: tensor.shape().iter().map(dim).collect::<Result<_, _>>()?,
         data_type: Some(code(tensor.dtype()).ok_or_else(unsupported)?),
         name: (!name.is_empty()).then(|| name.into()),
-        raw_data: Some(Bytes::from(raw)),
+        raw_data: Some(Bytes::from(tensor.data().to_le_bytes().into_owned())),
         ..TensorProto::default()
     })
 }

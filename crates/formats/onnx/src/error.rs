@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use slq_codebook::PackError;
 use slq_graph::GraphError;
 
 /// A model that cannot be read or written.
@@ -212,6 +213,14 @@ pub enum OnnxError {
         attribute: String,
         /// Code of the kind.
         kind: i32,
+    },
+    /// Codes that cannot be packed to the width of their codebook.
+    #[error("weight `{weight}`: {source}")]
+    Codes {
+        /// The weight.
+        weight: String,
+        /// Which code does not fit.
+        source: PackError,
     },
     /// The property that describes the palettes is not what it should be.
     #[error("property `slq.palettes` cannot be understood: {0}")]

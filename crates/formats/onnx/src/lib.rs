@@ -15,11 +15,12 @@
 #![forbid(unsafe_code)]
 
 mod attribute;
-mod bits;
 mod element;
 mod error;
 mod external;
 mod extras;
+mod matrix;
+mod options;
 mod palettize;
 mod proto;
 mod read;
@@ -31,8 +32,9 @@ mod verify;
 mod write;
 
 pub use error::OnnxError;
+pub use options::WriteOptions;
 pub use read::{read, read_bytes};
-pub use write::{WriteOptions, write, write_bytes};
+pub use write::{write, write_bytes};
 
 /// Operator sets of ONNX's own domain that can be read and written.
 pub const OPSETS: std::ops::RangeInclusive<i64> = 7..=28;

@@ -4,9 +4,10 @@
 //! entry of the property and compares.
 
 use serde::{Deserialize, Serialize};
-use slq_graph::{Attribute, Graph, Node, Palette, Tensor, TensorData, Weight, bits_for};
+use slq_codebook::{PackError, Palette, bits_for, pack_rows};
+use slq_graph::{Attribute, Graph, Node, Tensor, TensorData, Weight};
 
-use crate::bits;
+use crate::matrix::unpacking_matrix;
 
 /// The property `slq.palettes`.
 #[derive(Debug, Serialize, Deserialize)]
@@ -125,16 +126,23 @@ impl Layout {
     }
 
     /// The two tensors that carry the weight: packed codes and codebook.
-    pub fn data(&self, entry: &Entry, palette: &Palette) -> [(String, TensorData, Vec<usize>); 2] {
+    ///
+    /// # Errors
+    /// [`PackError`] for codes that do not fit the entry's width: a palette that is not the entry's.
+    pub fn data(
+        &self,
+        entry: &Entry,
+        palette: &Palette,
+    ) -> Result<[(String, TensorData, Vec<usize>); 2], PackError> {
         let packed = match entry.bits {
             8 => palette.codes().to_vec(),
-            b => bits::pack(palette.codes(), b.into()),
+            b => pack_rows(palette.codes(), b.into())?,
         };
         let (codes, book) = (&self.packed, &self.codebook);
-        [
+        Ok([
             (codes.0.clone(), TensorData::U8(packed), codes.1.clone()),
             (book.0.clone(), TensorData::F32(palette.codebook().to_vec()), book.1.clone()),
-        ]
+        ])
     }
 }
 
@@ -176,7 +184,8 @@ impl Builder {
         opset: i64,
         own: &dyn Fn(&str) -> String,
     ) -> String {
-        let matrix = self.add(format!("{prefix}.m{bits}"), &[bits, 8], TensorData::F32(bits::matrix(bits)));
+        let matrix =
+            self.add(format!("{prefix}.m{bits}"), &[bits, 8], TensorData::F32(unpacking_matrix(bits)));
         let radix = self.constant(format!("{prefix}.r{bits}"), &[], vec![1 << bits]);
         let floats = self.node("Cast", &[&packed], own("a"), &[("to", FLOAT)]);
         let quotients = self.node("MatMul", &[&floats, &matrix], own("b"), &[]);

@@ -4,6 +4,7 @@ use std::io::Read;
 use std::path::Path;
 
 use prost::bytes::Bytes;
+use slq_graph::fold::fold_constants;
 use slq_graph::{Attribute, Graph, Metadata, Node, Tensor, TensorData, Weight};
 
 use crate::attribute::{decode, node_from_proto, opaque_constant};
@@ -15,9 +16,11 @@ use crate::{IR_VERSIONS, MAX_FILE_BYTES, OPSETS, element, extras, restore, value
 /// Reads the model at `path`, with external data beside it.
 ///
 /// Weights may be initializers (listed as inputs too or not) or `Constant` nodes, in typed fields, raw bytes or
-/// external files. Palettes that [`write`](crate::write()) stored are restored. Operators are not looked at:
-/// unknown ones, and sub-graphs, are kept as they are. Nodes without a name get one, and nodes out of order are
-/// sorted. What is known of a graph after this is that it holds together; `slq_graph::validate` checks more.
+/// external files. Palettes that [`write`](crate::write()) stored are restored. Nodes without a name get one, and nodes
+/// out of order are sorted. Nodes that read constants alone are folded
+/// ([`fold_constants`](slq_graph::fold::fold_constants)), so that a weight behind a `Transpose` or a `Cast` is a plain
+/// weight. All other nodes, unknown operators and sub-graphs too, are kept as they are. `slq_graph::validate` checks
+/// whether the graph makes sense.
 ///
 /// # Errors
 /// [`OnnxError::File`] with the path and what is wrong: not a model, an unsupported version or element type,
@@ -25,6 +28,14 @@ use crate::{IR_VERSIONS, MAX_FILE_BYTES, OPSETS, element, extras, restore, value
 /// `slq.palettes` that does not describe the file. Lengths are checked before memory is taken.
 pub fn read(path: impl AsRef<Path>) -> Result<Graph, OnnxError> {
     let path = path.as_ref();
+    let mut graph = read_unfolded(path)?;
+    let named = |source| OnnxError::File { path: path.into(), source: Box::new(OnnxError::Graph(source)) };
+    fold_constants(&mut graph).map_err(named)?;
+    Ok(graph)
+}
+
+/// As [`read`], with the nodes that the file has.
+pub(crate) fn read_unfolded(path: &Path) -> Result<Graph, OnnxError> {
     let load = || {
         // Opening a pipe could block for ever, so look first.
         if !std::fs::metadata(path)?.is_file() {
@@ -47,7 +58,9 @@ pub fn read(path: impl AsRef<Path>) -> Result<Graph, OnnxError> {
 /// # Errors
 /// As [`read`], without the path; [`OnnxError::ExternalWithoutFile`] where data lie in another file.
 pub fn read_bytes(bytes: &[u8]) -> Result<Graph, OnnxError> {
-    to_graph(Bytes::copy_from_slice(bytes), External::default())
+    let mut graph = to_graph(Bytes::copy_from_slice(bytes), External::default())?;
+    fold_constants(&mut graph)?;
+    Ok(graph)
 }
 
 fn to_graph(bytes: Bytes, mut external: External) -> Result<Graph, OnnxError> {

@@ -2,9 +2,9 @@
 
 use std::collections::{HashMap, HashSet};
 
-use slq_graph::{Graph, Palette, Tensor, TensorData, Weight};
+use slq_codebook::{Palette, rows_len, unpack_rows};
+use slq_graph::{Graph, Tensor, TensorData, Weight};
 
-use crate::bits;
 use crate::error::OnnxError;
 use crate::palettize::{Entry, Index, Layout};
 
@@ -80,8 +80,8 @@ impl Found {
         };
         let packed = tensor(&format!("{prefix}.{i}"))?;
         let codebook = tensor(&format!("{prefix}.{i}k"))?;
-        let bits = usize::from(entry.bits);
-        let bytes = if bits == 8 { Some(count) } else { count.div_ceil(8).checked_mul(bits) };
+        let bits = u32::from(entry.bits);
+        let bytes = if bits == 8 { Some(count) } else { rows_len(count, bits).ok() };
         let (TensorData::U8(codes), Some(centroids)) = (packed.data(), codebook.as_f32()) else {
             return Err("codes are not bytes or centroids not floats".into());
         };
@@ -110,7 +110,10 @@ impl Found {
                 return Err(format!("the node that writes `{output}` is another one"));
             }
         }
-        let codes = if bits == 8 { codes.clone() } else { bits::unpack(codes, bits, count) };
+        let codes = match bits {
+            8 => codes.clone(),
+            bits => unpack_rows(codes, bits, count).map_err(|e| e.to_string())?,
+        };
         let palette =
             Palette::fully_fixed(centroids.to_vec(), entry.groups, codes).map_err(|e| e.to_string())?;
         let tensor = Tensor::f32(entry.shape.clone(), palette.decode()).map_err(|e| e.to_string())?;

@@ -233,7 +233,7 @@ fn a_property_that_disagrees_with_the_file_is_refused() {
         assert!(property.contains(from), "{property}");
         *property = property.replace(from, to);
     }
-    let cases: [(&str, Damage, &str); 17] = [
+    let cases: [(&str, Damage, &str); 18] = [
         ("not JSON", |m| property(m).truncate(9), "cannot be understood"),
         ("version", |m| text(m, "\"version\":1", "\"version\":2"), "has version 2"),
         ("bits", |m| text(m, "\"bits\":2", "\"bits\":3"), "do not fit together"),
@@ -252,7 +252,16 @@ fn a_property_that_disagrees_with_the_file_is_refused() {
             |m| change_tensor(m, "slq.m2", |t| t.raw_data = Some(vec![0; 64].into())),
             "constant `slq.m2`",
         ),
-        ("code", |m| change_tensor(m, "slq.0", |t| t.raw_data = Some(vec![255; 6].into())), "code 3"),
+        (
+            "code",
+            |m| change_tensor(m, "slq.0", |t| t.raw_data = Some(vec![255, 255, 255, 255, 255, 0].into())),
+            "code 3",
+        ),
+        (
+            "padding",
+            |m| change_tensor(m, "slq.0", |t| t.raw_data = Some(vec![0, 0, 0, 0, 0, 1].into())),
+            "not zero",
+        ),
         ("missing codes", |m| change_tensor(m, "slq.0", |t| t.name = Some("u".into())), "`slq.0`"),
         ("missing node", |m| drop(m.graph.as_mut().unwrap().node.remove(1)), "no node writes `slq.0b`"),
     ];

@@ -1,13 +1,13 @@
 //! Comparison of a graph with what its file gives back.
 
 use prost::Message;
-use slq_graph::{Graph, Node, TensorData, Weight};
+use slq_graph::{Graph, Node, Weight};
 
 use crate::attribute::node_to_proto;
 use crate::error::OnnxError;
+use crate::options::WriteOptions;
 use crate::palettize::Entry;
 use crate::proto::NodeProto;
-use crate::write::WriteOptions;
 use crate::{extras, restore};
 
 /// Whether `back` has the nodes of `graph` and all its weights, bit for bit.
@@ -56,14 +56,7 @@ fn difference(name: &str, weight: &Weight, read: &Weight, options: &WriteOptions
     if weight.tensor.shape() != read.tensor.shape() {
         return Some("has another shape");
     }
-    let equal = match (weight.tensor.data(), read.tensor.data()) {
-        // Bits, since NaN differs from itself and -0 equals 0.
-        (TensorData::F32(a), TensorData::F32(b)) => {
-            a.iter().map(|v| v.to_bits()).eq(b.iter().map(|v| v.to_bits()))
-        }
-        (a, b) => a == b,
-    };
-    if !equal {
+    if !weight.tensor.data().is_identical(read.tensor.data()) {
         return Some(if read.palette.is_some() {
             "has values that are not those of its palette"
         } else {
@@ -73,10 +66,7 @@ fn difference(name: &str, weight: &Weight, read: &Weight, options: &WriteOptions
     let stored = if options.dense { None } else { Entry::of(name, weight).and(weight.palette.as_ref()) };
     let same = match (stored, &read.palette) {
         (None, None) => true,
-        (Some(a), Some(b)) => {
-            let bits = |v: &[f32]| v.iter().map(|x| x.to_bits()).collect::<Vec<u32>>();
-            a.codes() == b.codes() && a.groups() == b.groups() && bits(a.codebook()) == bits(b.codebook())
-        }
+        (Some(a), Some(b)) => a.is_identical(b),
         _ => false,
     };
     (!same).then_some("has another palette")

@@ -10,17 +10,11 @@ use slq_graph::{Attribute, Graph, Node, Tensor};
 
 use crate::attribute::node_to_proto;
 use crate::error::OnnxError;
+use crate::options::WriteOptions;
 use crate::palettize::{Entry, Index, Layout, free_prefix};
 use crate::proto::{GraphProto, KeyValue, OperatorSet};
+use crate::read::read_unfolded;
 use crate::{MAX_FILE_BYTES, OPSETS, element, extras, restore, value, verify};
-
-/// How a model is written.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct WriteOptions {
-    /// Store every weight as floats, quantized or not. By default weights whose palette is fully fixed are
-    /// stored as codes and codebook.
-    pub dense: bool,
-}
 
 /// Writes `graph` to `path` and returns the size of the file in bytes.
 ///
@@ -43,7 +37,7 @@ fn store(graph: &Graph, path: &Path, options: &WriteOptions) -> Result<u64, Onnx
     let mut file = slq_file::temporary_beside(path)?;
     file.write_all(&bytes)?;
     drop(bytes);
-    let back = crate::read(file.path()).map_err(|e| OnnxError::ReadBack { reason: e.to_string() })?;
+    let back = read_unfolded(file.path()).map_err(|e| OnnxError::ReadBack { reason: e.to_string() })?;
     verify::same(graph, &back, options)?;
     let size = file.as_file().metadata()?.len();
     slq_file::persist(file, path)?;
@@ -138,7 +132,9 @@ impl Parts {
                 self.tensor(name, &weight.tensor)?;
                 continue;
             };
-            let data = layout.data(entry, palette);
+            let data = layout
+                .data(entry, palette)
+                .map_err(|source| OnnxError::Codes { weight: name.clone(), source })?;
             let constants = layout.constants.clone();
             for (name, data, shape) in data {
                 self.tensor(&name, &Tensor::new(shape, data)?)?;

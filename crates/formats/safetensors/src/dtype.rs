@@ -1,9 +1,7 @@
-//! Element types and bytes: safetensors' and the graph's.
-
-use std::borrow::Cow;
+//! Element types of safetensors and of the graph.
 
 use safetensors::Dtype;
-use slq_graph::{DType, Tensor, TensorData};
+use slq_graph::{DType, TensorData};
 
 /// Each element type that both sides know.
 const TYPES: [(Dtype, DType); 13] = [
@@ -45,51 +43,15 @@ pub(crate) fn name(dtype: DType) -> &'static str {
     }
 }
 
-/// The elements as the little-endian bytes of a file.
-pub(crate) fn to_bytes(data: &TensorData) -> Cow<'_, [u8]> {
-    match data {
-        TensorData::F32(v) => v.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>().into(),
-        TensorData::I64(v) => v.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>().into(),
-        TensorData::I32(v) => v.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>().into(),
-        TensorData::Bool(v) => v.iter().map(|&x| x.into()).collect::<Vec<u8>>().into(),
-        TensorData::U8(v) => v.as_slice().into(),
-        TensorData::Raw(_, bytes) => bytes.as_slice().into(),
-        _ => Cow::Borrowed(&[]),
+/// Elements from the bytes of a file; an error with the byte that is no Boolean otherwise.
+pub(crate) fn from_bytes(dtype: DType, bytes: Vec<u8>) -> Result<TensorData, u8> {
+    match bytes.iter().find(|&&b| b > 1).filter(|_| dtype == DType::Bool) {
+        Some(&other) => Err(other),
+        None => Ok(TensorData::from_le_bytes(dtype, bytes.into())),
     }
 }
 
+/// 32-bit floats from the bytes of a file.
 pub(crate) fn floats(bytes: &[u8]) -> Vec<f32> {
     bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect()
-}
-
-/// Elements from the bytes of a file; the byte that is no Boolean otherwise.
-pub(crate) fn from_bytes(dtype: DType, bytes: Vec<u8>) -> Result<TensorData, u8> {
-    Ok(match dtype {
-        DType::F32 => TensorData::F32(floats(&bytes)),
-        DType::I64 => TensorData::I64(bytes.as_chunks().0.iter().map(|b| i64::from_le_bytes(*b)).collect()),
-        DType::I32 => TensorData::I32(bytes.as_chunks().0.iter().map(|b| i32::from_le_bytes(*b)).collect()),
-        DType::U8 => TensorData::U8(bytes),
-        DType::Bool => match bytes.iter().find(|&&b| b > 1) {
-            Some(&other) => return Err(other),
-            None => TensorData::Bool(bytes.iter().map(|&b| b == 1).collect()),
-        },
-        other => TensorData::Raw(other, bytes),
-    })
-}
-
-/// Floats of 16 or 64 bits as floats of 32 (64 bits are rounded to nearest); anything else as it is.
-pub(crate) fn widen(tensor: Tensor) -> Tensor {
-    let values: Vec<f32> = match tensor.data() {
-        TensorData::Raw(DType::F16, b) => {
-            b.as_chunks().0.iter().map(|b| half::f16::from_le_bytes(*b).to_f32()).collect()
-        }
-        TensorData::Raw(DType::Bf16, b) => {
-            b.as_chunks().0.iter().map(|b| half::bf16::from_le_bytes(*b).to_f32()).collect()
-        }
-        TensorData::Raw(DType::F64, b) => {
-            b.as_chunks().0.iter().map(|b| f64::from_le_bytes(*b) as f32).collect()
-        }
-        _ => return tensor,
-    };
-    Tensor::f32(tensor.shape().to_vec(), values).unwrap_or(tensor)
 }

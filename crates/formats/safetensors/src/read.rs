@@ -4,7 +4,8 @@ use std::collections::HashSet;
 use std::path::Path;
 
 use indexmap::IndexMap;
-use slq_graph::{DType, Graph, Palette, Tensor, Weight};
+use slq_codebook::Palette;
+use slq_graph::{DType, Graph, GraphError, Tensor, Weight};
 
 use crate::container::Container;
 use crate::dtype;
@@ -74,7 +75,7 @@ pub fn read_with(path: &Path, options: &ReadOptions) -> Result<Contents, Safeten
 
 fn widen(weight: &mut Weight) {
     let tensor = std::mem::replace(&mut weight.tensor, Tensor::i64_vector(Vec::new()));
-    weight.tensor = dtype::widen(tensor);
+    weight.tensor = tensor.widened();
 }
 
 /// Every tensor as a weight.
@@ -133,6 +134,7 @@ fn palettized(
         weight: weight.clone(),
         source: Box::new(source),
     };
+    let palette_error = |source| graph_error(GraphError::Palette(source));
     let count = slq_graph::element_count(&entry.shape)
         .ok_or_else(|| lacks(manifest::codes(&weight), format!("codes for shape {:?}", entry.shape)))?;
     // Types and sizes first: codes are unpacked to at most eight times the bytes the file really has.
@@ -151,7 +153,7 @@ fn palettized(
     let codes = slq_codebook::unpack(&packed, palette.bits.into(), count).map_err(codes_error)?;
     let book = dtype::floats(&book);
     if palette.fixed {
-        let palette = Palette::fully_fixed(book, palette.groups, codes).map_err(graph_error)?;
+        let palette = Palette::fully_fixed(book, palette.groups, codes).map_err(palette_error)?;
         let tensor = Tensor::f32(entry.shape.clone(), palette.decode()).map_err(graph_error)?;
         return Ok(Weight { palette: Some(palette), ..tensor.into() });
     }
@@ -159,10 +161,8 @@ fn palettized(
     let flags = bytes(manifest::fixed(&weight), "U8", &[packed_len(1)?])?;
     let flags = slq_codebook::unpack(&flags, 1, count).map_err(codes_error)?;
     let flags = flags.into_iter().map(|f| f == 1).collect();
-    let palette = Palette::new(book, palette.groups, codes, flags).map_err(graph_error)?;
-    let shared = palette.decode();
-    let off = (0..count).find(|&i| palette.fixed()[i] && shared[i].to_bits() != values[i].to_bits());
-    if let Some(position) = off {
+    let palette = Palette::new(book, palette.groups, codes, flags).map_err(palette_error)?;
+    if let Some(position) = palette.first_off_centroid(&values) {
         return Err(SafetensorsError::NotItsCentroid { path, weight, position });
     }
     let tensor = Tensor::f32(entry.shape.clone(), values).map_err(graph_error)?;
@@ -197,8 +197,8 @@ pub fn read_into(graph: &mut Graph, path: &Path) -> Result<(), SafetensorsError>
             return Err(SafetensorsError::WeightMismatch { path, weight, found, needed });
         }
     }
-    let missing =
-        slq_graph::stats::parameters(graph).into_iter().filter(|n| !contents.weights.contains_key(*n));
+    let parameters = graph.parameters().into_iter();
+    let missing = parameters.filter(|name| !contents.weights.contains_key(*name));
     if let Some(weight) = missing.min() {
         return Err(SafetensorsError::MissingWeight { path: path.into(), weight: weight.into() });
     }

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, HashSet};
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
-use slq_graph::{Graph, Palette, TensorData, Weight};
+use slq_codebook::Palette;
+use slq_graph::{Graph, TensorData, Weight};
 
 use crate::error::SafetensorsError;
 use crate::manifest::{self, Entry, PaletteEntry};
@@ -21,7 +22,7 @@ enum Bytes<'a> {
 impl Bytes<'_> {
     fn get(&self) -> Cow<'_, [u8]> {
         match self {
-            Bytes::Values(data) => dtype::to_bytes(data),
+            Bytes::Values(data) => data.to_le_bytes(),
             Bytes::Codebook(values) => {
                 values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>().into()
             }
@@ -152,32 +153,15 @@ fn read_back(graph: &Graph, written: &Path, path: &Path) -> Result<(), Safetenso
         return Err(differs("(their number)"));
     }
     for ((name, weight), (found_name, found)) in graph.weights.iter().zip(&contents.weights) {
-        let palettes =
-            [weight, found].map(|w| w.palette.as_ref().map(|p| (p.codes(), p.fixed(), p.groups())));
-        let books = [weight, found].map(|w| w.palette.as_ref().map(|p| bits(p.codebook())));
-        let same = name == found_name
-            && palettes[0] == palettes[1]
-            && books[0] == books[1]
-            && weight.tensor.shape() == found.tensor.shape()
-            && weight.tensor.dtype() == found.tensor.dtype()
-            && same_values(weight.tensor.data(), found.tensor.data());
-        if !same {
+        let palettes = match (&weight.palette, &found.palette) {
+            (Some(a), Some(b)) => a.is_identical(b),
+            (a, b) => a.is_none() && b.is_none(),
+        };
+        let tensors = weight.tensor.shape() == found.tensor.shape()
+            && weight.tensor.data().is_identical(found.tensor.data());
+        if name != found_name || !palettes || !tensors {
             return Err(differs(name));
         }
     }
     Ok(())
-}
-
-fn bits(values: &[f32]) -> Vec<u32> {
-    values.iter().map(|v| v.to_bits()).collect()
-}
-
-/// Bit for bit: NaN equals itself, 0 is not -0.
-fn same_values(a: &TensorData, b: &TensorData) -> bool {
-    match (a, b) {
-        (TensorData::F32(a), TensorData::F32(b)) => {
-            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.to_bits() == b.to_bits())
-        }
-        _ => a == b,
-    }
 }

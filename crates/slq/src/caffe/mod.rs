@@ -1,21 +1,15 @@
-//! What Caffe's files say beside the network: where the data are, and how a net is trained.
-//!
-//! [`SolverJob::open`] makes a whole job of a `solver.prototxt`: the network in its two phases, the images of its data
-//! layers with their preprocessing, and the settings of the training.
+//! Caffe's files beside the network: where they are, data layers and their images.
 
-mod job;
-mod losses;
-mod settings;
-mod snapshot;
+mod files;
 mod sources;
 
 use std::path::{Path, PathBuf};
 
 use crate::Error;
 
-pub use job::{SolverJob, SolverOptions};
-pub use slq_caffe::learned_net;
-pub use snapshot::{Snapshots, resume};
+pub use files::CaffeFiles;
+pub(crate) use files::TestNet;
+pub use slq_caffe::{Phase, ReadOptions, Source, learned_net};
 pub use sources::{Images, images_of, layer_without_shape, needs_data, transform};
 
 /// The file that `near` calls `name`. Caffe looks below the folder it is started in; where there is no such file here,

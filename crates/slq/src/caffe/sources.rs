@@ -1,4 +1,4 @@
-//! A data layer's images and what happens to them.
+//! A data layer's images and their preprocessing.
 
 use std::path::Path;
 
@@ -26,14 +26,14 @@ pub fn images_of(prototxt: &Path, source: &DataSource) -> Result<Images, Error> 
     Ok(Images { split: split(prototxt, source)?, transform: transform(prototxt, source)? })
 }
 
-/// Whether the layer's data alone tell how large its images are.
+/// Whether the size of the layer's images is known from its data alone.
 pub fn needs_data(source: &DataSource) -> bool {
     let from_files =
         matches!(source.kind, DataKind::Lmdb | DataKind::LevelDb | DataKind::ImageList | DataKind::Hdf5);
     from_files && source.transform.crop_size.is_none() && source.resize.is_none()
 }
 
-/// The first data layer of the TEST phase of `prototxt` whose images' size the net does not tell.
+/// The first data layer of the TEST phase of `prototxt` whose images' size is not in the net.
 ///
 /// # Errors
 /// [`Error::Caffe`] for a prototxt that cannot be read.

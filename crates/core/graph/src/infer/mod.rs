@@ -1,14 +1,12 @@
 //! Shape inference for concrete input shapes, and the evaluation of what depends on shapes alone.
 
 mod fold;
-mod rules;
 
 use std::collections::{HashMap, HashSet};
 
 use indexmap::IndexMap;
 
-pub(crate) use fold::fold_node;
-pub(crate) use rules::output_shapes;
+use fold::fold_node;
 
 use crate::error::GraphError;
 use crate::graph::Graph;
@@ -16,10 +14,9 @@ use crate::node::Dim;
 use crate::op::Op;
 use crate::order::{execution_order, label, live_nodes};
 use crate::resolve::{refuse_mask, resolve_with};
+pub use crate::rules::LARGEST_VALUE;
+use crate::rules::output_shapes;
 use crate::tensor::{Tensor, element_count};
-
-/// Most elements that a value may have.
-pub const LARGEST_VALUE: usize = 1 << 40;
 
 /// The shapes of all values of a graph for concrete input shapes, and its nodes as typed operators.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -98,8 +95,8 @@ fn step(graph: &Graph, index: usize, wanted: &HashSet<&str>, found: &mut Shapes)
     };
     let shapes: Vec<Option<&[usize]>> =
         node.inputs.iter().map(|name| found.shapes.get(name).map(Vec::as_slice)).collect();
-    if let Some(values) = fold_node(graph, &found.constants, node, &shapes)? {
-        for (name, value) in node.outputs.iter().zip(values).filter(|(n, _)| !n.is_empty()) {
+    if let Some(value) = fold_node(graph, &found.constants, node, &shapes)? {
+        if let Some(name) = node.outputs.first().filter(|n| !n.is_empty()) {
             found.shapes.insert(name.clone(), value.shape().to_vec());
             found.constants.insert(name.clone(), value);
         }

@@ -1,0 +1,266 @@
+//! The flags of `slq compress`, under the headings of its help. A flag of a method has the name of the setting it
+//! changes, so that all of them are applied in one way: see `stages`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde::Serialize;
+use serde::de::{DeserializeOwned, value::StrDeserializer};
+use slq::methods::{
+    Advance, CodebookKind, Initialisation, LayerOrder, LayerRule, MethodName, PartitionRule, PartitionScope,
+    PruneRule, Weighting,
+};
+use slq::{Budget, Granularity};
+
+use crate::data::DataArgs;
+use crate::training::TrainingArgs;
+
+/// The flags of all headings.
+#[derive(clap::Args)]
+pub(crate) struct Flags {
+    #[command(flatten)]
+    pub(super) input: InputFlags,
+    #[command(flatten)]
+    pub(super) data: DataArgs,
+    #[command(flatten)]
+    pub(super) quantize: QuantizeFlags,
+    #[command(flatten)]
+    pub(super) cluster: ClusterFlags,
+    #[command(flatten)]
+    pub(super) slq: SlqFlags,
+    #[command(flatten)]
+    pub(super) mlq: MlqFlags,
+    #[command(flatten)]
+    pub(super) inq: InqFlags,
+    #[command(flatten)]
+    pub(super) prune: PruneFlags,
+    #[command(flatten)]
+    pub(super) rounds: RoundFlags,
+    #[command(flatten)]
+    pub(super) training: TrainingArgs,
+    #[command(flatten)]
+    pub(super) budget: BudgetFlags,
+    #[command(flatten)]
+    pub(super) output: OutputFlags,
+}
+
+/// A choice by the name that the library's settings have for it; the error lists the names there are.
+pub(crate) fn named<T: DeserializeOwned>(name: &str) -> Result<T, String> {
+    T::deserialize(StrDeserializer::<serde::de::value::Error>::new(name)).map_err(|e| e.to_string())
+}
+
+/// The model, and files that hold settings.
+#[derive(Args, Clone, Default)]
+#[command(next_help_heading = "Input and data")]
+pub(crate) struct InputFlags {
+    /// x.onnx, x.prototxt, x.safetensors or zoo:NAME
+    #[arg(required_unless_present_any = ["resume", "recipe", "solver"])]
+    pub(crate) model: Option<String>,
+    /// Weights of a Caffe network
+    #[arg(long, value_name = "CAFFEMODEL")]
+    pub(crate) weights: Option<PathBuf>,
+    /// Network of a safetensors file
+    #[arg(long, value_name = "ONNX", hide_short_help = true)]
+    pub(crate) graph: Option<PathBuf>,
+    /// Caffe's solver.prototxt: net, data and settings come from Caffe's files, flags win over them; max_iter counts
+    /// for each round
+    #[arg(long, value_name = "FILE", hide_short_help = true)]
+    pub(crate) solver: Option<PathBuf>,
+    /// Settings, model and data from a file such as recipe.toml in a run directory; flags win over it
+    #[arg(long, value_name = "FILE", hide_short_help = true)]
+    pub(crate) recipe: Option<PathBuf>,
+    /// Model whose outputs --distill trains towards [default: the model before compression]
+    #[arg(long, value_name = "MODEL", hide_short_help = true)]
+    pub(crate) teacher: Option<String>,
+}
+
+/// What is quantized, and to how many values.
+#[derive(Args, Clone, Default)]
+#[command(next_help_heading = "Method")]
+pub(crate) struct QuantizeFlags {
+    /// slq, mlq, inq, deep-compression or kmeans
+    ///
+    /// slq (single level, the default), mlq (multiple levels: layer after layer), inq (powers of two), deep-compression
+    /// (pruning and k-means), kmeans (no re-training, no data needed).
+    #[arg(long, value_name = "NAME", value_parser = named::<MethodName>)]
+    pub(crate) method: Option<MethodName>,
+    /// Bits of a code, for 2^B values [default: 4]
+    #[arg(long, value_name = "B")]
+    pub(crate) bits: Option<u8>,
+    /// Three values (-, 0, +), by mlq
+    #[arg(long, conflicts_with_all = ["bits", "codebook_size"])]
+    pub(crate) ternary: bool,
+    /// The settings of the publication: 2^(B-1)+1 values, its start, order and schedule, labels as targets
+    #[arg(long, hide_short_help = true)]
+    pub(crate) published: bool,
+    /// Number of values K, where it does not follow from the bits
+    #[arg(long, value_name = "K", hide_short_help = true)]
+    pub(crate) codebook_size: Option<usize>,
+    /// tensor, channel or group:N [default: tensor]
+    ///
+    /// Weights that share a codebook: a tensor, an output channel, or N output channels.
+    #[arg(long, value_name = "WHAT")]
+    pub(crate) granularity: Option<Granularity>,
+    /// Bits of single layers, or GLOB=skip (repeatable)
+    ///
+    /// The pattern is compared with the names of weights and nodes; the last rule that matches counts.
+    #[arg(long, value_name = "GLOB=BITS")]
+    pub(crate) layers: Vec<LayerRule>,
+    /// Weights of the values in clustering: none or fisher (diagonal of the empirical Fisher information; needs data)
+    /// [default: none]
+    #[arg(long, value_name = "WHAT", value_parser = named::<Weighting>, hide_short_help = true)]
+    pub(crate) cluster_weights: Option<Weighting>,
+    /// No correction of batch-norm statistics and biases (kmeans, or with --freeze-batch-norm)
+    #[arg(long, hide_short_help = true)]
+    pub(crate) no_correction: bool,
+    /// Training images held out to measure partitions, ranks and Fisher information on [default: 1000]
+    #[arg(long, value_name = "N", alias = "calibration", hide_short_help = true)]
+    pub(crate) partition_images: Option<usize>,
+}
+
+/// Settings of SLQ and MLQ.
+#[derive(Args, Clone, Default, Serialize)]
+#[command(next_help_heading = "SLQ and MLQ")]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct ClusterFlags {
+    /// Which values a codebook may hold: free, pow2 or uniform [default: free]
+    #[arg(long, value_name = "KIND", value_parser = named::<CodebookKind>, hide_short_help = true)]
+    codebook: Option<CodebookKind>,
+    /// Start of the first centroids: published, kmeans-plus-plus or exact [default: published]
+    #[arg(long, value_parser = named::<Initialisation>, hide_short_help = true)]
+    init: Option<Initialisation>,
+    /// Lloyd iterations at the start of a round [default: 10]
+    #[arg(long, value_name = "N", hide_short_help = true)]
+    lloyd_iterations: Option<usize>,
+    /// Do not fix a free weight because its nearest centroid is fixed
+    #[arg(long = "no-join", action = clap::ArgAction::SetFalse, hide_short_help = true)]
+    #[serde(skip_serializing_if = "is_true")]
+    join: bool,
+    /// Cumulative numbers of fixed clusters: 5,9,13,15,17
+    #[arg(long, value_name = "N,..", value_delimiter = ',', hide_short_help = true)]
+    schedule: Option<Vec<usize>>,
+}
+
+/// Settings of SLQ.
+#[derive(Args, Clone, Default, Serialize)]
+#[command(next_help_heading = "SLQ")]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct SlqFlags {
+    /// Order in which clusters are fixed: loss, taylor, magnitude or reversed [default: magnitude, which measures best]
+    #[arg(long, value_parser = named::<PartitionRule>, hide_short_help = true)]
+    partition: Option<PartitionRule>,
+    /// Compare clusters within each layer or across the network (loss and taylor): layer or network
+    #[arg(long, value_name = "SCOPE", value_parser = named::<PartitionScope>, hide_short_help = true)]
+    partition_scope: Option<PartitionScope>,
+}
+
+/// Settings of MLQ.
+#[derive(Args, Clone, Default, Serialize)]
+#[command(next_help_heading = "MLQ")]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct MlqFlags {
+    /// Layers that advance together [default: 1]
+    #[arg(long, value_name = "N", hide_short_help = true)]
+    layers_per_step: Option<usize>,
+    /// What ranks layers: loss, lipschitz or size (smallest first) [default: loss; size with --ternary]
+    #[arg(long, value_name = "RULE", value_parser = named::<LayerOrder>, hide_short_help = true)]
+    rank_by: Option<LayerOrder>,
+    /// The last in rank goes first
+    #[arg(long, hide_short_help = true)]
+    #[serde(skip_serializing_if = "is_false")]
+    rank_reversed: bool,
+    /// Finish a layer before the next begins, or a level of all layers: layer or level [default: layer]
+    #[arg(long, value_name = "WHAT", value_parser = named::<Advance>, hide_short_help = true)]
+    advance: Option<Advance>,
+}
+
+/// Settings of INQ.
+#[derive(Args, Clone, Default, Serialize)]
+#[command(next_help_heading = "INQ")]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct InqFlags {
+    /// Cumulative portions of the weights that are fixed: 0.5,0.75,0.875,1
+    #[arg(long, value_name = "X,..", value_delimiter = ',', hide_short_help = true)]
+    portions: Option<Vec<f64>>,
+}
+
+/// Settings of Deep Compression.
+#[derive(Args, Clone, Default, Serialize)]
+#[command(next_help_heading = "Deep Compression")]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct PruneFlags {
+    /// Share of the weights that becomes zero [default: 0.9]
+    #[arg(long, value_name = "X", hide_short_help = true)]
+    sparsity: Option<f64>,
+    /// Rounds that lead there [default: 8]
+    #[arg(long, value_name = "N", hide_short_help = true)]
+    prune_steps: Option<usize>,
+    /// What is pruned first: lamp, magnitude or layer [default: lamp]
+    #[arg(long, value_name = "RULE", value_parser = named::<PruneRule>, hide_short_help = true)]
+    prune_by: Option<PruneRule>,
+}
+
+/// Length of the rounds, and a last training of the shared values.
+#[derive(Args, Clone, Default)]
+#[command(next_help_heading = "Training")]
+pub(crate) struct RoundFlags {
+    /// Passes over the data in each round [default: 1]
+    #[arg(long, value_name = "N", conflicts_with = "iterations_per_round")]
+    pub(crate) epochs_per_round: Option<f64>,
+    /// Steps of one batch each in each round
+    #[arg(long, value_name = "N", hide_short_help = true)]
+    pub(crate) iterations_per_round: Option<u64>,
+    /// Train the shared values themselves for so many passes at the end
+    #[arg(long, value_name = "N", conflicts_with = "tune_iterations", hide_short_help = true)]
+    pub(crate) tune_epochs: Option<f64>,
+    /// Train the shared values themselves for so many steps at the end
+    #[arg(long, value_name = "N", hide_short_help = true)]
+    pub(crate) tune_iterations: Option<u64>,
+    /// Learning rate of that training [default: as in re-training]
+    #[arg(long, value_name = "X", allow_negative_numbers = true, hide_short_help = true)]
+    pub(crate) tune_lr: Option<f64>,
+}
+
+/// A size or an accuracy to keep.
+#[derive(Args, Clone, Default)]
+#[command(next_help_heading = "Budget")]
+pub(crate) struct BudgetFlags {
+    /// Best network that fits: 50KB, 1.5MB or 20x
+    #[arg(long, value_name = "SIZE", conflicts_with = "max_drop")]
+    pub(crate) target_size: Option<Budget>,
+    /// Smallest that loses at most so many points of top-1
+    #[arg(long, value_name = "POINTS", allow_negative_numbers = true)]
+    pub(crate) max_drop: Option<f64>,
+    /// Table of `slq sensitivity` to choose widths by, in place of a new one
+    #[arg(long, value_name = "JSON", hide_short_help = true)]
+    pub(crate) sensitivity: Option<PathBuf>,
+}
+
+/// Where the results go.
+#[derive(Args, Clone, Default)]
+#[command(next_help_heading = "Output")]
+pub(crate) struct OutputFlags {
+    /// x.onnx, x.caffemodel or x.safetensors (repeatable)
+    #[arg(short, long, value_name = "OUT", required_unless_present = "resume")]
+    pub(crate) output: Vec<PathBuf>,
+    /// Keep float32 weights in ONNX outputs
+    #[arg(long, hide_short_help = true)]
+    pub(crate) dense: bool,
+    /// Describe the shapes of a caffemodel's blobs by four extents, as files before 2015 did
+    #[arg(long, hide_short_help = true)]
+    pub(crate) legacy_blobs: bool,
+    /// Where checkpoints go [default: slq-runs/NAME]
+    #[arg(long, value_name = "DIR", hide_short_help = true)]
+    pub(crate) run_dir: Option<PathBuf>,
+    /// Go on with a run that was stopped
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["model", "output"])]
+    pub(crate) resume: Option<PathBuf>,
+}
+
+fn is_true(flag: &bool) -> bool {
+    *flag
+}
+
+fn is_false(flag: &bool) -> bool {
+    !*flag
+}

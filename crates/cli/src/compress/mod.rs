@@ -1,0 +1,139 @@
+//! `slq compress`: the main job.
+
+mod flags;
+mod stages;
+mod summary;
+
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+use slq::jobs::FileOptions;
+use slq::methods::Sensitivity;
+use slq::{Error, JobFile};
+
+use crate::common::{Common, free_path};
+use crate::progress::Progress;
+use flags::Flags;
+pub(crate) use flags::named;
+pub(crate) use stages::length;
+pub(crate) use summary::summary;
+
+/// Share the weights of a trained network, round by round, and re-train what is still free.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  slq compress lenet.onnx --data mnist-10k --bits 4 -o small.onnx
+  slq compress net.onnx --method kmeans --bits 8 -o small.onnx")]
+#[command(after_long_help = "Examples:
+  slq compress lenet.onnx --data mnist-10k --bits 4 -o small.onnx
+  slq compress net.onnx --data images.zip --ternary -o ternary.onnx
+  slq compress net.onnx --method kmeans --bits 8 -o small.onnx
+  slq compress net.onnx --data images.zip --target-size 20x -o small.onnx
+  slq compress --recipe slq-runs/lenet/recipe.toml --seed 1 -o again.onnx
+  slq compress --solver solver.prototxt --weights alexnet.caffemodel --published --bits 5 -o alexnet_5bit.caffemodel
+  slq compress --resume slq-runs/lenet")]
+pub(crate) struct Args {
+    #[command(flatten)]
+    flags: Flags,
+}
+
+pub(crate) fn run(args: Args, common: &Common) -> crate::common::Outcome {
+    let flags = args.flags;
+    let resume = flags.output.resume.as_deref();
+    let mut job = match resume {
+        Some(dir) => JobFile::resume(dir)?,
+        None => described(&flags, common)?,
+    };
+    job.outputs.iter().try_for_each(|o| slq::files::check_output(o))?;
+    let inputs = job.open()?;
+    inputs.notes.iter().for_each(|note| common.note(format_args!("note: {note}")));
+    if resume.is_none() {
+        job.seed = common.given_seed.or(inputs.seed).unwrap_or(job.seed);
+        job.stages = stages::stages(&flags, std::mem::take(&mut job.stages), inputs.training.clone())?;
+        check(&job, &flags)?;
+    }
+    let table = flags.budget.sensitivity.as_deref().map(table).transpose()?;
+    let run_dir = match (resume, &flags.output.run_dir) {
+        (Some(dir), _) => dir.into(),
+        (None, Some(dir)) => dir.clone(),
+        (None, None) => default_run_dir(&job),
+    };
+    let options = FileOptions {
+        run_dir: Some(&run_dir),
+        resume: resume.is_some(),
+        isa: common.isa(),
+        sensitivity: table.as_ref(),
+    };
+    let (done, report) = job.run(&inputs, &options, &mut Progress::new(common))?;
+    common.print(&json!(report), summary(&done, &report));
+    Ok(())
+}
+
+/// The job that the flags describe, on top of a recipe; its stages are still the recipe's.
+fn described(flags: &Flags, common: &Common) -> Result<JobFile, Error> {
+    let mut job = match &flags.input.recipe {
+        Some(path) => JobFile::read(path)?,
+        None => JobFile::default(),
+    };
+    let input = &flags.input;
+    // Another model has its own weights or graph.
+    if input.model.is_some() {
+        (job.weights, job.graph) = (None, None);
+    }
+    job.model = input.model.clone().or(job.model);
+    job.weights = input.weights.clone().or(job.weights);
+    job.graph = input.graph.clone().or(job.graph);
+    job.solver = input.solver.clone().or(job.solver);
+    job.teacher = input.teacher.clone().or(job.teacher);
+    if let (None, None, Some(recipe)) = (&job.model, &job.solver, &input.recipe) {
+        return Err(Error::Argument(format!("'{}' names no model: give one", recipe.display())));
+    }
+    job.data = flags.data.options().over(job.data);
+    job.outputs = flags.output.output.clone();
+    job.save.dense |= flags.output.dense;
+    job.save.legacy_blobs |= flags.output.legacy_blobs;
+    job.seed = common.given_seed.unwrap_or(job.seed);
+    Ok(job)
+}
+
+/// Checks the flags that depend on the stages.
+fn check(job: &JobFile, flags: &Flags) -> Result<(), Error> {
+    let stages = || job.stages.iter();
+    let budget = |s: &slq::Stage| matches!(s, slq::Stage::Quantize(q) if q.budget.is_some());
+    if flags.budget.sensitivity.is_some() && !stages().any(budget) {
+        let text = "--sensitivity serves --target-size and --max-drop; give one of them";
+        return Err(Error::Argument(text.into()));
+    }
+    if job.solver.is_some() && stages().any(|s| matches!(s, slq::Stage::Decompose(_))) {
+        let text = "a stage 'decompose' does not go with --solver, whose net keeps its layers";
+        return Err(Error::Argument(text.into()));
+    }
+    if job.teacher.is_some() && !job.recipe().distills() {
+        return Err(Error::Argument("--teacher: give --distill, too; labels need no teacher".into()));
+    }
+    Ok(())
+}
+
+/// The table of sensitivities at `path`.
+fn table(path: &Path) -> Result<Sensitivity, Error> {
+    let fail = |e: &dyn std::fmt::Display| Error::File { path: path.into(), reason: e.to_string() };
+    let text = std::fs::read_to_string(path).map_err(|e| fail(&e))?;
+    serde_json::from_str(&text).map_err(|e| fail(&e))
+}
+
+/// `slq-runs/NAME` with the model's name, numbered where it is taken.
+fn default_run_dir(job: &JobFile) -> PathBuf {
+    let solver = job.solver.as_ref().map(|s| s.to_string_lossy());
+    let model = job.model.as_deref().or(solver.as_deref()).unwrap_or_default();
+    let name = Path::new(model).file_stem().map(|s| s.to_string_lossy().replace(':', "-"));
+    free_path(Path::new("slq-runs").join(name.unwrap_or_default()))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Args as _;
+
+    #[test]
+    fn the_arguments_are_sound() {
+        super::Args::augment_args(clap::Command::new("slq compress")).debug_assert();
+    }
+}

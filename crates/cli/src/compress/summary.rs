@@ -1,0 +1,69 @@
+//! The final text of `slq compress`: layers, rounds, accuracy before and after, sizes, files.
+
+use slq::methods::DecomposeReport;
+use slq::{Done, JobReport};
+
+use crate::table::{self, percent, thousands};
+
+pub(crate) fn summary(done: &Done, job: &JobReport) -> String {
+    let report = &job.report;
+    let layers = slq::graph::stats::summary(&done.model.graph).layers;
+    let mut text = String::new();
+    if let Some(search) = &report.search {
+        text += &format!("{}\n\n", table::trials(search));
+    }
+    text += &format!("{}\n", table::layers(&layers));
+    if !report.rounds.is_empty() {
+        text += &format!("\n{}\n", table::rounds(&report.rounds));
+    }
+    text += "\n";
+    if let (Some(before), Some(after)) = (&report.baseline, &report.final_accuracy) {
+        let points = 100.0 * (after.top1 - before.top1);
+        text += &format!(
+            "top-1     {} before, {} after ({points:+.2} points)\n",
+            percent(before),
+            percent(after)
+        );
+    }
+    let size = &report.size;
+    text += &format!(
+        "size      {} bytes before, {} stored ({:.1}x smaller), {} at the entropy of the codes ({:.1}x)\n",
+        thousands(size.dense_bytes),
+        thousands(size.stored_bytes),
+        size.ratio,
+        thousands(size.entropy_bytes),
+        size.dense_bytes as f64 / size.entropy_bytes.max(1) as f64,
+    );
+    for output in &job.outputs {
+        text += &format!(
+            "written   {}, {} bytes ({:.1}x)\n",
+            output.path.display(),
+            thousands(output.file_bytes),
+            output.ratio
+        );
+    }
+    if let Some(low_rank) = &report.decompose {
+        text += &format!("{}\n", both_parts(low_rank, size.stored_bytes));
+    }
+    text.trim_end().into()
+}
+
+/// Two lines: the network of low rank, and both parts together.
+fn both_parts(report: &DecomposeReport, stored_bytes: u64) -> String {
+    let accuracy = |a: &Option<slq::Accuracy>| a.as_ref().map_or("not measured".into(), percent);
+    let dense = 4 * report.parameters.before;
+    format!(
+        "low rank  {} MACs before, {} after ({:.2}x fewer); {} parameters before, {} after; top-1 {} before, {} \
+         after\nin all    {} bytes before, {} stored ({:.1}x smaller)",
+        thousands(report.flops.before),
+        thousands(report.flops.after),
+        report.flops.ratio,
+        thousands(report.parameters.before),
+        thousands(report.parameters.after),
+        accuracy(&report.baseline),
+        accuracy(&report.final_accuracy),
+        thousands(dense),
+        thousands(stored_bytes),
+        dense as f64 / stored_bytes.max(1) as f64,
+    )
+}

@@ -1,0 +1,47 @@
+//! What all stages of a job share beside the network and their settings.
+
+use std::path::Path;
+
+use slq_engine::{CpuExecutor, EngineOptions, Isa};
+use slq_graph::Graph;
+
+use crate::error::CompressError;
+use crate::progress::Accuracy;
+use crate::train::{TrainingData, check_fit, evaluate};
+
+/// Data, teacher, seed, instruction set and directory of a stage.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Context<'a> {
+    /// Images, if there are any.
+    pub(crate) data: Option<&'a TrainingData>,
+    /// Teacher of a distillation; `None` for the network that the stage starts from.
+    pub(crate) teacher: Option<&'a Graph>,
+    /// Seed of every random choice.
+    pub(crate) seed: u64,
+    /// Instruction set.
+    pub(crate) isa: Isa,
+    /// Where checkpoints are kept; a stage goes on from those it finds there.
+    pub(crate) dir: Option<&'a Path>,
+}
+
+impl<'a> Context<'a> {
+    /// The images of a stage that cannot do without.
+    ///
+    /// # Errors
+    /// [`CompressError::NoData`].
+    pub(crate) fn require_data(&self) -> Result<&'a TrainingData, CompressError> {
+        self.data.ok_or(CompressError::NoData)
+    }
+
+    /// Test accuracy of `graph`, in batches of `batch` images; `None` without data.
+    ///
+    /// # Errors
+    /// [`CompressError::Engine`] for a network that cannot run, [`CompressError::DataMismatch`] for other images.
+    pub(crate) fn accuracy(&self, graph: &Graph, batch: usize) -> Result<Option<Accuracy>, CompressError> {
+        let Some(data) = self.data else { return Ok(None) };
+        let options = EngineOptions { isa: self.isa, ..EngineOptions::default() };
+        let mut executor = CpuExecutor::new(graph, batch, &options)?;
+        check_fit(&mut executor, &data.test, &data.transform)?;
+        evaluate(&mut executor, &data.test, &data.transform, batch).map(Some)
+    }
+}

@@ -1,0 +1,157 @@
+//! Training of centroids: codes stay, the shared values move (Han et al., "Deep Compression", ICLR 2016, section
+//! 3.3: the gradient of a centroid is the sum of its members' gradients).
+
+use slq_engine::{CentroidRule, CentroidStep, Executor, mean_gradients};
+use slq_graph::{Graph, Palette};
+
+use super::state::store_palette;
+use crate::error::CompressError;
+use crate::train::TrainingSettings;
+
+/// The codebooks of one weight while they are trained. Centroids at zero stay there: pruned weights remain pruned.
+#[derive(Debug)]
+struct Book {
+    weight: String,
+    rate: f64,
+    /// Centroids of all groups.
+    values: Vec<f32>,
+    velocity: Vec<f64>,
+    size: usize,
+    run: usize,
+    codes: Vec<u8>,
+}
+
+/// All fully fixed codebooks of a network in training.
+#[derive(Debug)]
+pub(crate) struct Centroids {
+    books: Vec<Book>,
+    momentum: f64,
+    rule: CentroidRule,
+}
+
+impl Centroids {
+    /// The codebooks of `weights`, whose palettes must be fully fixed; frees their weights in the executor, so
+    /// that steps give their gradients.
+    ///
+    /// # Errors
+    /// [`CompressError::Engine`] for a weight the executor does not know; [`CompressError::Setting`] for an update rule
+    /// other than SGD's.
+    pub(crate) fn begin(
+        graph: &Graph,
+        weights: impl Iterator<Item = String>,
+        settings: &TrainingSettings,
+        executor: &mut dyn Executor,
+    ) -> Result<Self, CompressError> {
+        let Some(rule) = settings.rule.for_centroids() else {
+            let reason = "shared values are trained by SGD with momentum alone".into();
+            return Err(CompressError::Setting { name: "update-rule", reason });
+        };
+        let mut books = Vec::new();
+        for weight in weights {
+            let entry = &graph.weights[&weight];
+            let Some(palette) = entry.palette.as_ref().filter(|p| p.is_fully_fixed()) else { continue };
+            executor.set_mask(&weight, None)?;
+            books.push(Book {
+                rate: f64::from(entry.rates.lr_mult),
+                values: palette.codebook().to_vec(),
+                velocity: vec![0.0; palette.codebook().len()],
+                size: palette.codebook_size(),
+                run: (palette.codes().len() / palette.groups()).max(1),
+                codes: palette.codes().to_vec(),
+                weight,
+            });
+        }
+        Ok(Self { books, momentum: settings.momentum, rule })
+    }
+
+    /// After an ordinary step: puts the weights back to their centroids, moved by the step's gradients.
+    ///
+    /// # Errors
+    /// [`CompressError::Engine`] where the executor holds no gradient.
+    pub(crate) fn step(&mut self, executor: &mut dyn Executor, rate: f32) -> Result<(), CompressError> {
+        for book in &mut self.books {
+            let groups = book.values.len() / book.size;
+            let means = mean_gradients(&book.codes, executor.gradient(&book.weight)?, groups, book.size);
+            let learning_rate = f64::from(rate) * book.rate;
+            let step = CentroidStep { learning_rate, momentum: self.momentum, rule: self.rule };
+            step.apply(&mut book.values, &mut book.velocity, &means);
+            executor.set_parameter(&book.weight, &book.decode())?;
+        }
+        Ok(())
+    }
+
+    /// Writes the codebooks into the graph's palettes and weights.
+    ///
+    /// # Errors
+    /// [`CompressError::Graph`] for a centroid that is no number.
+    pub(crate) fn finish(self, graph: &mut Graph) -> Result<(), CompressError> {
+        for book in self.books {
+            let groups = book.values.len() / book.size;
+            let palette = Palette::fully_fixed(book.values, groups, book.codes)?;
+            store_palette(graph, &book.weight, palette);
+        }
+        Ok(())
+    }
+}
+
+impl Book {
+    fn decode(&self) -> Vec<f32> {
+        let books = self.values.chunks_exact(self.size);
+        let runs = self.codes.chunks(self.run);
+        books.zip(runs).flat_map(|(book, codes)| codes.iter().map(|&c| book[usize::from(c)])).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn book() -> Book {
+        Book {
+            weight: "w".into(),
+            rate: 1.0,
+            values: vec![0.0, 1.0, 0.0, 2.0],
+            velocity: vec![0.0; 4],
+            size: 2,
+            run: 3,
+            codes: vec![0, 1, 1, 1, 0, 0],
+        }
+    }
+
+    #[test]
+    fn each_group_decodes_with_its_own_codebook() {
+        assert_eq!(book().decode(), [0.0, 1.0, 1.0, 2.0, 0.0, 0.0]);
+    }
+
+    #[test]
+    fn a_step_moves_centroids_down_the_gradient_and_leaves_zero() {
+        use slq_engine::{CpuExecutor, EngineOptions, StepSettings, Target};
+        let mut graph = slq_zoo::build("lenet", 0).unwrap();
+        let name = graph.quantizable()[3].weight.clone();
+        let count = graph.weights[&name].tensor.len();
+        let codes: Vec<u8> = (0..count).map(|i| (i % 3) as u8).collect();
+        let palette = Palette::fully_fixed(vec![0.0, 0.05, -0.05], 1, codes).unwrap();
+        store_palette(&mut graph, &name, palette);
+        let mut executor = CpuExecutor::new(&graph, 4, &EngineOptions::default()).unwrap();
+        let images: Vec<f32> = (0..4 * 784).map(|i| (i % 17) as f32 / 17.0).collect();
+        let labels = Target::Labels(&[1, 2, 3, 4]);
+        let settings = TrainingSettings { weight_decay: 0.0, ..TrainingSettings::default() };
+        let mut centroids =
+            Centroids::begin(&graph, [name.clone()].into_iter(), &settings, &mut executor).unwrap();
+        let before = executor.evaluate(&images, Some(labels)).unwrap().loss;
+        let step = StepSettings { learning_rate: 0.05, ..StepSettings::default() };
+        for _ in 0..20 {
+            executor.train_step(&images, labels, &step).unwrap();
+            centroids.step(&mut executor, 0.05).unwrap();
+        }
+        let after = executor.evaluate(&images, Some(labels)).unwrap().loss;
+        assert!(after < before, "{before} to {after}");
+        executor.store_parameters(&mut graph).unwrap();
+        centroids.finish(&mut graph).unwrap();
+        let weight = &graph.weights[&name];
+        let palette = weight.palette.as_ref().unwrap();
+        assert_eq!(weight.tensor.as_f32().unwrap(), palette.decode());
+        assert_eq!(palette.codebook()[0], 0.0);
+        assert!(palette.codebook()[1] != 0.05 && palette.codebook()[2] != -0.05);
+    }
+}

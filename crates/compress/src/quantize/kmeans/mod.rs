@@ -1,0 +1,151 @@
+//! Plain weight sharing: the optimal 1-D k-means codebook of every layer, no data, no re-training.
+
+mod settings;
+
+use slq_codebook::{Algorithm, ClusterParams, Clustering, cluster_groups_weighted, even_groups};
+use slq_graph::{Graph, Palette, bits_for};
+
+pub use settings::KmeansSettings;
+
+use super::correction::{apply, corrections};
+use super::importance::{Importance, importance_of};
+use super::layer::Layer;
+use super::state::store_palette;
+use crate::error::CompressError;
+
+/// Above so many weights in a codebook the certified fast route takes over: the exact one needs some 44 bytes for
+/// every distinct value.
+const EXACT_LIMIT: usize = 4_000_000;
+
+/// Moves the weights of `layers` onto their optimal codebooks, weighted by `importance`. With `correct`, batch-norm
+/// statistics and biases behind them are corrected for the expected shift (Nagel et al., ICCV 2019).
+///
+/// # Errors
+/// [`CompressError::Cluster`] naming the layer whose weights cannot be clustered.
+pub(crate) fn share(
+    graph: &mut Graph,
+    layers: &[Layer],
+    importance: Option<&Importance>,
+    correct: bool,
+) -> Result<(), CompressError> {
+    let shared: &Graph = graph;
+    let palettes = layers
+        .iter()
+        .map(|layer| best_palette(shared, layer, importance_of(importance, &layer.weight)))
+        .collect::<Result<Vec<_>, _>>()?;
+    if correct {
+        let moved = layers.iter().zip(&palettes).map(|(layer, palette)| {
+            let before = graph.weights[&layer.weight].tensor.as_f32().unwrap_or_default();
+            (layer, before.into(), palette.decode().into())
+        });
+        let found = corrections(graph, moved);
+        apply(graph, &found);
+    }
+    for (layer, palette) in layers.iter().zip(palettes) {
+        store_palette(graph, &layer.weight, palette);
+    }
+    Ok(())
+}
+
+/// The codebooks asked for; where they had to be merged, one wider codebook for the whole tensor may make a smaller
+/// error in the same bytes, as it does for depthwise kernels.
+fn best_palette(graph: &Graph, layer: &Layer, importance: Option<&[f32]>) -> Result<Palette, CompressError> {
+    let merged = palette(graph, layer, importance)?;
+    let Some(size) = (layer.groups < layer.asked).then(|| widest_shared(layer)).flatten() else {
+        return Ok(merged);
+    };
+    let shared = palette(graph, &Layer { groups: 1, size, ..layer.clone() }, importance)?;
+    let values = graph.weights[&layer.weight].tensor.as_f32().unwrap_or_default();
+    let error = |palette: &Palette| squared_error(values, &palette.decode());
+    Ok(if error(&shared) < error(&merged) { shared } else { merged })
+}
+
+/// The most values, a power of two up to 256, of which one codebook and its codes take no more bytes than the merged
+/// codebooks and theirs.
+fn widest_shared(layer: &Layer) -> Option<usize> {
+    let bytes = |groups: usize, size: usize| {
+        4 * groups * size + (layer.count * usize::from(bits_for(size))).div_ceil(8)
+    };
+    let room = bytes(layer.groups, layer.size);
+    (1..=8).rev().map(|bits| 1 << bits).find(|&size| size <= layer.count && bytes(1, size) <= room)
+}
+
+fn squared_error(values: &[f32], found: &[f32]) -> f64 {
+    values.iter().zip(found).map(|(v, f)| f64::from(v - f).powi(2)).sum()
+}
+
+fn palette(graph: &Graph, layer: &Layer, importance: Option<&[f32]>) -> Result<Palette, CompressError> {
+    let values = graph.weights[&layer.weight].tensor.as_f32().unwrap_or_default();
+    let named = |source| CompressError::Cluster { layer: layer.weight.clone(), source };
+    let run = values.len() / layer.groups;
+    let algorithm = if run > EXACT_LIMIT { Algorithm::Fast } else { Algorithm::Exact };
+    let params = ClusterParams::builder(layer.size).algorithm(algorithm).build().map_err(named)?;
+    let groups = even_groups(values.len(), run);
+    let found: Vec<Clustering<u8>> =
+        cluster_groups_weighted(values, importance, &groups, &params).map_err(named)?;
+    let mut codebook = Vec::with_capacity(layer.groups * layer.size);
+    for group in &found {
+        // Fewer distinct values than centroids: repeat the last one, all codebooks are equally long.
+        let last = group.codebook.last().copied().unwrap_or_default();
+        codebook.extend((0..layer.size).map(|i| group.codebook.get(i).copied().unwrap_or(last)));
+    }
+    let codes = found.into_iter().flat_map(|g| g.codes).collect();
+    Ok(Palette::fully_fixed(codebook, layer.groups, codes)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::quantize::choices::Granularity;
+    use crate::quantize::select::select_layers;
+    use crate::quantize::settings::Quantize;
+
+    #[test]
+    fn every_weight_takes_the_nearest_of_its_codebook() {
+        for granularity in [Granularity::Tensor, Granularity::Channel] {
+            let settings = Quantize::kmeans(2).granularity(granularity);
+            let before = slq_zoo::build("lenet", 3).unwrap();
+            let mut graph = before.clone();
+            let layers = select_layers(&graph, &settings).unwrap();
+            share(&mut graph, &layers, None, false).unwrap();
+            for layer in &layers {
+                let weight = &graph.weights[&layer.weight];
+                let palette = weight.palette.as_ref().unwrap();
+                let (now, old) =
+                    (weight.tensor.as_f32().unwrap(), before.weights[&layer.weight].tensor.as_f32().unwrap());
+                assert_eq!(now, palette.decode());
+                let run = layer.count / layer.groups;
+                for (i, (&n, &o)) in now.iter().zip(old).enumerate() {
+                    let book = &palette.codebook()[i / run * layer.size..][..layer.size];
+                    let nearest = book.iter().map(|c| (c - o).abs()).fold(f32::INFINITY, f32::min);
+                    assert!(
+                        (n - o).abs() <= nearest * (1.0 + 1e-5) + 1e-7,
+                        "{granularity:?}: {o} became {n}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn channels_too_small_for_codebooks_of_their_own_share_a_wider_one() {
+        let mut graph = slq_zoo::build("mobilenet-v2", 0).unwrap();
+        let settings = Quantize::kmeans(4).granularity(Granularity::Channel);
+        let before = graph.clone();
+        let layers = select_layers(&graph, &settings).unwrap();
+        share(&mut graph, &layers, None, false).unwrap();
+        let mut wider = 0;
+        for layer in layers.iter().filter(|l| l.groups < l.asked) {
+            let values = before.weights[&layer.weight].tensor.as_f32().unwrap();
+            let palette = graph.weights[&layer.weight].palette.as_ref().unwrap();
+            let merged = super::palette(&before, layer, None).unwrap();
+            let error = |p: &Palette| squared_error(values, &p.decode());
+            assert!(error(palette) <= error(&merged), "{}", layer.weight);
+            let bytes =
+                |p: &Palette| 4 * p.codebook().len() + (layer.count * usize::from(p.bits())).div_ceil(8);
+            assert!(bytes(palette) <= bytes(&merged), "{}", layer.weight);
+            wider += usize::from(palette.codebook_size() > layer.size);
+        }
+        assert!(wider > 10, "{wider} layers");
+    }
+}

@@ -1,0 +1,31 @@
+//! Settings of plain k-means.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::CompressError;
+
+/// Settings of k-means without re-training.
+///
+/// Defaults: batches of 64 images, where data is given to evaluate on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default, deny_unknown_fields)]
+pub struct KmeansSettings {
+    /// Images in a batch of the evaluation.
+    pub batch: usize,
+}
+
+impl Default for KmeansSettings {
+    fn default() -> Self {
+        Self { batch: 64 }
+    }
+}
+
+impl KmeansSettings {
+    pub(crate) fn check(&self) -> Result<(), CompressError> {
+        if self.batch == 0 || self.batch > 1 << 16 {
+            let reason = format!("{} is not between 1 and 65536", self.batch);
+            return Err(CompressError::Setting { name: "batch", reason });
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,39 @@
+//! Quantization: which weights move onto codebooks, of how many values, and when. One folder a method.
+//!
+//! [`settings`] says what is quantized and by which method, [`select`] turns that into layers, [`stage`] runs a
+//! method's rounds. `choices`, `layer`, `state`, `clustering`, `schedule`, `importance` and `correction` serve all
+//! methods.
+
+mod centroids;
+pub(crate) mod choices;
+mod clustering;
+mod correction;
+mod deep_compression;
+mod importance;
+mod inq;
+pub(crate) mod kmeans;
+pub(crate) mod layer;
+mod mlq;
+mod rounds;
+mod schedule;
+pub(crate) mod select;
+pub(crate) mod sensitivity;
+pub(crate) mod settings;
+mod slq;
+pub(crate) mod stage;
+mod state;
+pub(crate) mod tune;
+
+pub use choices::{CodebookKind, Granularity, Initialisation, LayerRule, Weighting};
+pub use deep_compression::{DeepCompressionSettings, PruneRule};
+pub use inq::InqSettings;
+pub use kmeans::KmeansSettings;
+pub use layer::Layer;
+pub use mlq::{Advance, LayerOrder, MlqSettings};
+pub use schedule::{check_schedule, default_schedule};
+pub use select::select_layers;
+pub use sensitivity::{
+    ClusterSensitivity, Estimate, LayerSensitivity, Sensitivity, SensitivityOptions, sensitivity,
+};
+pub use settings::{Method, MethodName, Quantize};
+pub use slq::{PartitionRule, PartitionScope, SlqSettings};

@@ -1,0 +1,173 @@
+//! Layer selection: which weights a job quantizes, with how many codebooks of how many values.
+
+use globset::Glob;
+use slq_graph::{Graph, Quantizable, bits_for};
+
+use super::choices::Granularity;
+use super::layer::Layer;
+use super::settings::Quantize;
+use crate::error::CompressError;
+
+/// The layers of `graph` that `settings` quantizes, in execution order.
+///
+/// # Errors
+/// [`CompressError::NoLayers`] where there are none, [`CompressError::Pattern`] for a pattern that is malformed
+/// or matches no layer, [`CompressError::NonFinite`] for a weight that is not a number.
+pub fn select_layers(graph: &Graph, settings: &Quantize) -> Result<Vec<Layer>, CompressError> {
+    let candidates = graph.quantizable();
+    if candidates.is_empty() {
+        return Err(CompressError::NoLayers);
+    }
+    let mut bits = vec![Some(settings.bits); candidates.len()];
+    for rule in &settings.layers {
+        let pattern_error = |reason: String| CompressError::Pattern {
+            pattern: rule.pattern.clone(),
+            reason,
+            layers: candidates.iter().map(|q| q.weight.as_str()).collect::<Vec<_>>().join(", "),
+        };
+        let glob =
+            Glob::new(&rule.pattern).map_err(|e| pattern_error(e.kind().to_string()))?.compile_matcher();
+        let mut matched = false;
+        for (bits, q) in bits.iter_mut().zip(&candidates) {
+            if glob.is_match(&q.weight) || glob.is_match(&q.node) {
+                (*bits, matched) = (rule.bits, true);
+            }
+        }
+        if !matched {
+            return Err(pattern_error("it matches no layer".into()));
+        }
+    }
+    let mut layers = Vec::new();
+    for (q, bits) in candidates.iter().zip(bits) {
+        let Some(bits) = bits else { continue };
+        let tensor = &graph.weights[&q.weight].tensor;
+        let values = tensor.as_f32().unwrap_or_default();
+        if values.is_empty() {
+            continue;
+        }
+        if let Some(position) = values.iter().position(|v| !v.is_finite()) {
+            return Err(CompressError::NonFinite {
+                weight: q.weight.clone(),
+                position,
+                value: values[position],
+            });
+        }
+        let wanted = settings.size_for(bits);
+        let asked = asked_groups(tensor.shape(), q, settings.granularity);
+        let groups = merged_groups(asked, values.len(), wanted);
+        // A codebook of a given shape has its size, however few weights take values from it.
+        let size = if settings.method.has_shaped_codebook() {
+            wanted
+        } else {
+            wanted.min(values.len() / groups).max(1)
+        };
+        layers.push(Layer {
+            weight: q.weight.clone(),
+            node: q.node.clone(),
+            count: values.len(),
+            groups,
+            asked,
+            size,
+        });
+    }
+    if layers.is_empty() {
+        return Err(CompressError::NoLayers);
+    }
+    Ok(layers)
+}
+
+/// Number of codebooks that a granularity means for a tensor. Codebooks run over contiguous weights, so per-channel
+/// ones need the output channels outermost; other layouts keep one codebook.
+fn asked_groups(shape: &[usize], layer: &Quantizable, granularity: Granularity) -> usize {
+    let channels = shape[0];
+    match granularity {
+        _ if layer.channel_axis != 0 => 1,
+        Granularity::Tensor => 1,
+        Granularity::Channel => channels,
+        Granularity::Group(n) if channels.is_multiple_of(n) => channels / n,
+        // A group size that does not divide the channels: the nearest finer one that does.
+        Granularity::Group(n) => {
+            (1..=n).rev().find(|d| channels.is_multiple_of(*d)).map_or(1, |d| channels / d)
+        }
+    }
+}
+
+/// Where `groups` codebooks of `size` values would take more bytes than coding `count` weights saves, neighbouring
+/// ones are merged until they do not.
+fn merged_groups(mut groups: usize, count: usize, size: usize) -> usize {
+    let saved = 4 * count - (count * usize::from(bits_for(size))).div_ceil(8);
+    while groups > 1 && 4 * size * groups > saved {
+        let step = (2..=groups).find(|d| groups.is_multiple_of(*d)).unwrap_or(groups);
+        groups /= step;
+    }
+    groups
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::choices::LayerRule;
+    use super::*;
+
+    fn settings(rules: &[&str]) -> Quantize {
+        let layers = rules.iter().map(|r| r.parse::<LayerRule>().unwrap()).collect();
+        Quantize { layers, ..Quantize::slq(4) }
+    }
+
+    fn lenet() -> Graph {
+        slq_zoo::build("lenet", 0).unwrap()
+    }
+
+    #[test]
+    fn all_four_layers_of_lenet_by_default() {
+        let layers = select_layers(&lenet(), &Quantize::slq(4)).unwrap();
+        assert_eq!(layers.iter().map(|l| l.count).collect::<Vec<_>>(), [500, 25_000, 400_000, 5_000]);
+        assert!(layers.iter().all(|l| l.groups == 1 && l.size == 16));
+    }
+
+    #[test]
+    fn rules_change_and_skip_layers_and_the_last_one_counts() {
+        let graph = lenet();
+        let names: Vec<_> = graph.quantizable().into_iter().map(|q| q.weight).collect();
+        let rules = ["*=3".to_string(), format!("{}=skip", names[0]), format!("{}=4", names[2])];
+        let rules: Vec<_> = rules.iter().map(String::as_str).collect();
+        let layers = select_layers(&graph, &settings(&rules)).unwrap();
+        let sizes: Vec<_> = layers.iter().map(|l| (l.weight.as_str(), l.size)).collect();
+        assert_eq!(sizes, [(names[1].as_str(), 8), (names[2].as_str(), 16), (names[3].as_str(), 8)]);
+    }
+
+    #[test]
+    fn patterns_that_match_nothing_list_the_layers() {
+        let error = select_layers(&lenet(), &settings(&["nowhere=4"])).unwrap_err().to_string();
+        assert!(error.contains("nowhere") && error.contains("weight"), "{error}");
+        assert!(select_layers(&lenet(), &settings(&["[=4"])).is_err());
+    }
+
+    #[test]
+    fn nothing_left_is_an_error() {
+        let error = select_layers(&lenet(), &settings(&["*=skip"])).unwrap_err();
+        assert!(matches!(error, CompressError::NoLayers));
+    }
+
+    #[test]
+    fn codebooks_that_cost_more_than_they_save_are_merged() {
+        let q = Quantizable { weight: "w".into(), node: "n".into(), op: "Conv".into(), channel_axis: 0 };
+        // Depthwise 3x3: nine weights of 36 bytes cannot pay for sixteen centroids each.
+        let groups = |shape: &[usize], granularity| {
+            merged_groups(asked_groups(shape, &q, granularity), shape.iter().product(), 16)
+        };
+        let depthwise = groups(&[32, 1, 3, 3], Granularity::Channel);
+        assert!(depthwise < 32 && 4 * 16 * depthwise <= 4 * 288 - 144, "{depthwise}");
+        assert_eq!(groups(&[64, 64, 3, 3], Granularity::Channel), 64);
+        assert_eq!(groups(&[64, 64, 3, 3], Granularity::Group(4)), 16);
+        assert_eq!(groups(&[6, 64, 3, 3], Granularity::Group(4)), 2);
+    }
+
+    #[test]
+    fn a_weight_that_is_not_a_number_is_named_with_its_place() {
+        let mut graph = lenet();
+        let name = graph.quantizable()[1].weight.clone();
+        graph.weights[&name].tensor.as_f32_mut().unwrap()[7] = f32::NAN;
+        let error = select_layers(&graph, &Quantize::kmeans(4)).unwrap_err();
+        assert!(matches!(error, CompressError::NonFinite { position: 7, ref weight, .. } if *weight == name));
+    }
+}

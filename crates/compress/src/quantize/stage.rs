@@ -1,0 +1,449 @@
+//! Runs a method: baseline, rounds of sharing and re-training, a checkpoint after each, figures at the end.
+
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+use slq_data::{Portion, Split};
+use slq_engine::{CpuExecutor, Executor};
+use slq_graph::Graph;
+
+use super::centroids::Centroids;
+use super::choices::Weighting;
+use super::correction::{apply, corrections};
+use super::deep_compression::DeepCompression;
+use super::importance::{Importance, importance};
+use super::inq::Inq;
+use super::kmeans;
+use super::layer::Layer;
+use super::mlq::Mlq;
+use super::rounds::{RoundContext, Rounds, Trains};
+use super::select::select_layers;
+use super::settings::{Method, MethodName, Quantize};
+use super::slq::Slq;
+use crate::checkpoint::{Fingerprint, StageDir};
+use crate::context::Context;
+use crate::error::CompressError;
+use crate::progress::{Accuracy, Event, Observer, RoundReport};
+use crate::size::Size;
+use crate::train::{
+    Course, HeldOut, Span, TrainingData, TrainingSettings, check_fit, check_trainable, evaluate, executor,
+    retrain, teacher,
+};
+
+/// A quantized network.
+#[derive(Debug, Clone)]
+pub(crate) struct Quantized {
+    /// The network: every selected weight has a palette that is fixed as a whole.
+    pub(crate) graph: Graph,
+    /// The weights that were quantized.
+    pub(crate) weights: Vec<String>,
+    /// The figures.
+    pub(crate) report: QuantizeReport,
+}
+
+/// The figures of a quantization.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct QuantizeReport {
+    /// The method.
+    pub method: MethodName,
+    /// Bits asked for.
+    pub bits: u8,
+    /// K of a layer without a rule of its own.
+    pub codebook_size: usize,
+    /// Test accuracy before the stage; `None` without data.
+    pub baseline: Option<Accuracy>,
+    /// Test accuracy of the quantized network; `None` without data.
+    #[serde(rename = "final")]
+    pub final_accuracy: Option<Accuracy>,
+    /// Round by round.
+    pub rounds: Vec<RoundReport>,
+    /// Sizes.
+    pub size: Size,
+    /// Time of the whole stage, earlier sittings of a resumed job included.
+    pub seconds: f64,
+}
+
+/// Checks what can be known before a job begins: settings, layers, schedule.
+///
+/// # Errors
+/// [`CompressError::Setting`], [`CompressError::NoLayers`] and the like, [`CompressError::Schedule`].
+pub(crate) fn check(graph: &Graph, settings: &Quantize) -> Result<(), CompressError> {
+    settings.check()?;
+    let layers = select_layers(graph, settings)?;
+    rounds_of(settings, &layers, 0).map(drop)
+}
+
+/// The rounds of a method; `None` for one that has none.
+fn rounds_of(
+    settings: &Quantize,
+    layers: &[Layer],
+    seed: u64,
+) -> Result<Option<Box<dyn Rounds>>, CompressError> {
+    let layers = layers.to_vec();
+    Ok(match &settings.method {
+        Method::Kmeans(_) => None,
+        Method::Slq(s) => Some(Box::new(Slq::new(s, layers, seed)?)),
+        Method::Mlq(s) => Some(Box::new(Mlq::new(s, layers, seed)?)),
+        Method::Inq(s) => Some(Box::new(Inq::new(s, settings.bits, layers)?)),
+        Method::DeepCompression(s) => Some(Box::new(DeepCompression::new(s, layers))),
+    })
+}
+
+/// Quantizes `graph`. Methods that re-train need data; k-means uses it, where given, to report accuracies.
+///
+/// # Errors
+/// Any [`CompressError`]; the directory then holds the last complete round.
+pub(crate) fn quantize(
+    graph: Graph,
+    settings: &Quantize,
+    context: Context<'_>,
+    observer: &mut dyn Observer,
+) -> Result<Quantized, CompressError> {
+    settings.check()?;
+    let layers = select_layers(&graph, settings)?;
+    match rounds_of(settings, &layers, context.seed)? {
+        None => quantize_once(graph, settings, &layers, context, observer),
+        Some(mut rounds) => {
+            let data = context.require_data()?;
+            Run::prepare(graph, data, settings, layers, context)?.finish(&mut *rounds, observer)
+        }
+    }
+}
+
+/// k-means: one step, without re-training.
+fn quantize_once(
+    mut graph: Graph,
+    settings: &Quantize,
+    layers: &[Layer],
+    context: Context<'_>,
+    observer: &mut dyn Observer,
+) -> Result<Quantized, CompressError> {
+    let began = Instant::now();
+    if settings.needs_data() {
+        context.require_data()?;
+    }
+    let batch = settings.method.batch();
+    let baseline = context.accuracy(&graph, batch)?;
+    if let Some(accuracy) = baseline {
+        observer.on(&Event::Baseline(accuracy));
+    }
+    let importance = match (settings.cluster_weights, context.data) {
+        (Weighting::Fisher, Some(data)) => {
+            let (_, images) = held_out(data, settings, context.seed)?;
+            let held_out = HeldOut::new(&images, &data.transform, batch)?;
+            let training = TrainingSettings { batch, ..TrainingSettings::default() };
+            let mut executor = executor(&graph, &training, context.seed, context.isa)?;
+            Some(importance(&mut executor, &held_out, &names(layers))?)
+        }
+        _ => None,
+    };
+    kmeans::share(&mut graph, layers, importance.as_ref(), settings.corrects())?;
+    let last = context.accuracy(&graph, batch)?;
+    if let Some(accuracy) = last {
+        observer.on(&Event::Final(accuracy));
+    }
+    let seconds = began.elapsed().as_secs_f64();
+    Ok(finished(graph, settings, layers, [baseline, last], Vec::new(), seconds))
+}
+
+fn names(layers: &[Layer]) -> Vec<&str> {
+    layers.iter().map(|l| l.weight.as_str()).collect()
+}
+
+/// The training images without those that are held out, and those.
+fn held_out(data: &TrainingData, settings: &Quantize, seed: u64) -> Result<(Split, Split), CompressError> {
+    Ok(data.train.split_off_validation(Portion::Count(settings.partition_images), seed)?)
+}
+
+fn finished(
+    graph: Graph,
+    settings: &Quantize,
+    layers: &[Layer],
+    [baseline, final_accuracy]: [Option<Accuracy>; 2],
+    rounds: Vec<RoundReport>,
+    seconds: f64,
+) -> Quantized {
+    let report = QuantizeReport {
+        method: settings.method.name(),
+        bits: settings.bits,
+        codebook_size: settings.size_for(settings.bits),
+        baseline,
+        final_accuracy,
+        rounds,
+        size: Size::of(&graph),
+        seconds,
+    };
+    Quantized { graph, weights: layers.iter().map(|l| l.weight.clone()).collect(), report }
+}
+
+/// The state after a complete round.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct State {
+    fingerprint: Fingerprint,
+    /// Accuracy of the network before the first round.
+    baseline: Option<Accuracy>,
+    /// The rounds that are complete.
+    rounds: Vec<RoundReport>,
+    /// The method's state beside the palettes.
+    method_state: Vec<usize>,
+    /// Training steps done.
+    iterations: u64,
+    /// Seconds spent.
+    seconds: f64,
+}
+
+impl State {
+    fn save(&self, dir: Option<&StageDir>, graph: &Graph) -> Result<(), CompressError> {
+        let Some(dir) = dir else { return Ok(()) };
+        if !self.rounds.is_empty() {
+            dir.save_weights(&weights_after(self.rounds.len()), graph)?;
+        }
+        dir.save_state(self)
+    }
+}
+
+fn weights_after(round: usize) -> String {
+    format!("round-{round}")
+}
+
+/// A run of a method that re-trains.
+struct Run<'a> {
+    graph: Graph,
+    data: &'a TrainingData,
+    settings: &'a Quantize,
+    training: &'a TrainingSettings,
+    context: Context<'a>,
+    layers: Vec<Layer>,
+    dir: Option<StageDir>,
+    state: State,
+    executor: CpuExecutor,
+    teacher: Option<CpuExecutor>,
+    train: Split,
+    held_out: Option<HeldOut>,
+    importance: Option<Importance>,
+}
+
+impl<'a> Run<'a> {
+    fn prepare(
+        mut graph: Graph,
+        data: &'a TrainingData,
+        settings: &'a Quantize,
+        layers: Vec<Layer>,
+        context: Context<'a>,
+    ) -> Result<Self, CompressError> {
+        let Context { seed, isa, .. } = context;
+        let training = settings.method.training().ok_or(CompressError::NoData)?;
+        let mut executor = executor(&graph, training, seed, isa)?;
+        check_trainable(&mut executor, data, training.batch)?;
+        let mut teacher = teacher(context.teacher, &graph, &mut executor, training, seed, isa)?;
+        let (train, held_out) = if settings.measures() {
+            let (train, images) = held_out(data, settings, seed)?;
+            let mut held_out = HeldOut::new(&images, &data.transform, training.batch)?;
+            if let (Some(teacher), Some(temperature)) = (&mut teacher, training.distill) {
+                held_out.distil(teacher, temperature)?;
+            }
+            (train, Some(held_out))
+        } else {
+            (data.train.clone(), None)
+        };
+        let importance = match (settings.cluster_weights, &held_out) {
+            (Weighting::Fisher, Some(images)) => {
+                check_fit(&mut executor, &data.train, &data.transform)?;
+                Some(importance(&mut executor, images, &names(&layers))?)
+            }
+            _ => None,
+        };
+        let fingerprint = Fingerprint::new(&graph, &context, settings)?;
+        let dir = context.dir.map(StageDir::create).transpose()?;
+        let found = dir.as_ref().map_or(Ok(None), |d| d.state::<State>())?;
+        let state = match (found, &dir) {
+            (Some(found), Some(dir)) => {
+                found.fingerprint.check(&fingerprint, dir.path())?;
+                if !found.rounds.is_empty() {
+                    dir.load_weights(&weights_after(found.rounds.len()), &mut graph)?;
+                    executor.load_parameters(&graph)?;
+                }
+                found
+            }
+            _ => State {
+                fingerprint,
+                baseline: None,
+                rounds: Vec::new(),
+                method_state: Vec::new(),
+                iterations: 0,
+                seconds: 0.0,
+            },
+        };
+        Ok(Self {
+            graph,
+            data,
+            settings,
+            training,
+            context,
+            layers,
+            dir,
+            state,
+            executor,
+            teacher,
+            train,
+            held_out,
+            importance,
+        })
+    }
+
+    fn finish(
+        mut self,
+        method: &mut dyn Rounds,
+        observer: &mut dyn Observer,
+    ) -> Result<Quantized, CompressError> {
+        let began = Instant::now();
+        let before_this_sitting = self.state.seconds;
+        if self.state.baseline.is_some() {
+            observer.on(&Event::Resumed(&self.state.rounds));
+        } else {
+            let accuracy = self.test_accuracy()?;
+            observer.on(&Event::Baseline(accuracy));
+            self.state.baseline = Some(accuracy);
+            self.state.save(self.dir.as_ref(), &self.graph)?;
+        }
+        if !self.state.rounds.is_empty() {
+            method.load_state(&self.state.method_state)?;
+        }
+        let rounds = method.rounds();
+        for round in self.state.rounds.len()..rounds {
+            observer.on(&Event::RoundStarted { round, rounds });
+            let report = self.round(method, round, observer)?;
+            self.state.method_state = method.save_state();
+            self.state.iterations += report.iterations;
+            self.state.rounds.push(report);
+            self.state.seconds = before_this_sitting + began.elapsed().as_secs_f64();
+            self.state.save(self.dir.as_ref(), &self.graph)?;
+            observer.on(&Event::RoundEnded(&self.state.rounds[round]));
+        }
+        let last = self.state.rounds.last().and_then(|r| r.after);
+        if let Some(accuracy) = last {
+            observer.on(&Event::Final(accuracy));
+        }
+        let Self { graph, settings, layers, state, .. } = self;
+        Ok(finished(graph, settings, &layers, [state.baseline, last], state.rounds, state.seconds))
+    }
+
+    fn round(
+        &mut self,
+        method: &mut dyn Rounds,
+        round: usize,
+        observer: &mut dyn Observer,
+    ) -> Result<RoundReport, CompressError> {
+        let began = Instant::now();
+        let layers = self.share(method, round, observer)?;
+        let fixed = self.apply_palettes()?;
+        let share_seconds = began.elapsed().as_secs_f64();
+        let total: usize = self.layers.iter().map(|l| l.count).sum();
+        let fixed_fraction = fixed as f64 / total.max(1) as f64;
+        let before = self.test_accuracy()?;
+        observer.on(&Event::Shared { layers: &layers, fixed_fraction, before: Some(before) });
+        let (iterations, retrain_seconds) = self.retrain(method.trains(round), observer)?;
+        let after = self.test_accuracy()?;
+        Ok(RoundReport {
+            fixed_fraction,
+            layers,
+            before: Some(before),
+            after: Some(after),
+            iterations,
+            share_seconds,
+            retrain_seconds,
+            seconds: began.elapsed().as_secs_f64(),
+        })
+    }
+
+    /// Lets the method fix weights; corrects frozen batch-norm statistics for the shift, since training does not update them.
+    fn share(
+        &mut self,
+        method: &mut dyn Rounds,
+        round: usize,
+        observer: &mut dyn Observer,
+    ) -> Result<Vec<String>, CompressError> {
+        let before = self.settings.corrects().then(|| self.weights());
+        let mut context = RoundContext {
+            graph: &mut self.graph,
+            executor: &mut self.executor,
+            held_out: self.held_out.as_ref(),
+            importance: self.importance.as_ref(),
+            observer,
+        };
+        let layers = method.share(round, &mut context)?;
+        if let Some(before) = before {
+            self.correct(&before)?;
+        }
+        Ok(layers)
+    }
+
+    /// Re-trains what the round trains. Returns the steps and the seconds they took.
+    fn retrain(&mut self, trains: Trains, observer: &mut dyn Observer) -> Result<(u64, f64), CompressError> {
+        let training = match (&self.settings.method, trains) {
+            (Method::DeepCompression(s), Trains::Centroids) => s.tuning(),
+            _ => self.training.clone(),
+        };
+        let iterations = training.steps(self.train.len());
+        let span = Span { done: self.state.iterations, iterations, seed: self.context.seed };
+        let teacher = self.teacher.as_mut().map(|t| t as &mut dyn Executor);
+        let mut centroids = match trains {
+            Trains::Weights => None,
+            Trains::Centroids => {
+                let weights = self.layers.iter().map(|l| l.weight.clone());
+                Some(Centroids::begin(&self.graph, weights, &training, &mut self.executor)?)
+            }
+        };
+        let mut after = |executor: &mut dyn Executor, rate| match &mut centroids {
+            Some(centroids) => centroids.step(executor, rate),
+            None => Ok(()),
+        };
+        let transform = &self.data.transform;
+        let course = Course { train: &self.train, transform, settings: &training, span };
+        let (executor, test) = (&mut self.executor, &self.data.test);
+        let seconds = retrain(executor, teacher, &course, test, observer, &mut after)?;
+        self.executor.store_parameters(&mut self.graph)?;
+        if let Some(centroids) = centroids {
+            centroids.finish(&mut self.graph)?;
+        }
+        Ok((iterations, seconds))
+    }
+
+    /// The weights of all layers.
+    fn weights(&self) -> Vec<Vec<f32>> {
+        let values = |l: &Layer| self.graph.weights[&l.weight].tensor.as_f32().unwrap_or_default().to_vec();
+        self.layers.iter().map(values).collect()
+    }
+
+    /// Corrects the statistics behind all layers for the change of their weights since `before`.
+    fn correct(&mut self, before: &[Vec<f32>]) -> Result<(), CompressError> {
+        let moved = self.layers.iter().zip(before).map(|(layer, before)| {
+            let now = self.graph.weights[&layer.weight].tensor.as_f32().unwrap_or_default();
+            (layer, before.into(), now.into())
+        });
+        let found = corrections(&self.graph, moved);
+        apply(&mut self.graph, &found);
+        for (name, values) in &found {
+            self.executor.set_parameter(name, values)?;
+        }
+        Ok(())
+    }
+
+    /// Gives the executor the shared values and the masks; counts the fixed weights.
+    fn apply_palettes(&mut self) -> Result<usize, CompressError> {
+        let mut fixed = 0;
+        for layer in &self.layers {
+            let weight = &self.graph.weights[&layer.weight];
+            let Some(palette) = &weight.palette else { continue };
+            self.executor.set_parameter(&layer.weight, weight.tensor.as_f32().unwrap_or_default())?;
+            self.executor.set_mask(&layer.weight, Some(palette.fixed()))?;
+            fixed += palette.fixed_count();
+        }
+        Ok(fixed)
+    }
+
+    fn test_accuracy(&mut self) -> Result<Accuracy, CompressError> {
+        let data = self.data;
+        evaluate(&mut self.executor, &data.test, &data.transform, self.training.batch)
+    }
+}

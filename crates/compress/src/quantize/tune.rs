@@ -1,0 +1,105 @@
+//! A stage of its own after quantization: codes stay, the shared values are trained (Han et al., ICLR 2016, section
+//! 3.3), with biases and batch-norm.
+
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+use slq_engine::Executor;
+use slq_graph::Graph;
+
+use super::centroids::Centroids;
+use crate::checkpoint::{Fingerprint, StageDir};
+use crate::context::Context;
+use crate::error::CompressError;
+use crate::progress::{Event, Observer, RoundReport};
+use crate::train::{Course, Span, TrainingSettings, check_trainable, evaluate, executor, retrain, teacher};
+
+/// A stage that trains the shared values of weights that are quantized already.
+///
+/// Defaults: those of [`TrainingSettings`].
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default, deny_unknown_fields)]
+pub struct Tune {
+    /// The training.
+    pub training: TrainingSettings,
+}
+
+impl Tune {
+    /// Checks every value.
+    ///
+    /// # Errors
+    /// [`CompressError::Setting`] naming the setting that is out of range.
+    pub fn check(&self) -> Result<(), CompressError> {
+        self.training.check()
+    }
+}
+
+const TUNED: &str = "tuned";
+
+#[derive(Serialize, Deserialize)]
+struct State {
+    fingerprint: Fingerprint,
+    report: RoundReport,
+}
+
+/// Trains the shared values of `weights`, which must be quantized; `done` steps of the same run came before.
+///
+/// # Errors
+/// [`CompressError::NoData`], [`CompressError::NotQuantized`] where no weight has a codebook, and the errors of engine
+/// and data.
+pub(crate) fn tune(
+    mut graph: Graph,
+    weights: &[String],
+    settings: &Tune,
+    done: u64,
+    context: Context<'_>,
+    observer: &mut dyn Observer,
+) -> Result<(Graph, RoundReport), CompressError> {
+    settings.check()?;
+    let (data, training) = (context.require_data()?, &settings.training);
+    let fixed = |name: &&String| graph.weights[*name].palette.as_ref().is_some_and(|p| p.is_fully_fixed());
+    if weights.iter().filter(fixed).count() == 0 {
+        return Err(CompressError::NotQuantized);
+    }
+    let dir = context.dir.map(StageDir::create).transpose()?;
+    let fingerprint = Fingerprint::new(&graph, &context, settings)?;
+    if let Some(dir) = &dir
+        && let Some(state) = dir.state::<State>()?
+    {
+        state.fingerprint.check(&fingerprint, dir.path())?;
+        dir.load_weights(TUNED, &mut graph)?;
+        return Ok((graph, state.report));
+    }
+    let began = Instant::now();
+    let Context { seed, isa, .. } = context;
+    let mut executor = executor(&graph, training, seed, isa)?;
+    check_trainable(&mut executor, data, training.batch)?;
+    let mut teacher = teacher(context.teacher, &graph, &mut executor, training, seed, isa)?;
+    let before = evaluate(&mut executor, &data.test, &data.transform, training.batch)?;
+    observer.on(&Event::Shared { layers: &[], fixed_fraction: 1.0, before: Some(before) });
+    let iterations = training.steps(data.train.len());
+    let span = Span { done, iterations, seed: context.seed };
+    let course = Course { train: &data.train, transform: &data.transform, settings: training, span };
+    let teacher = teacher.as_mut().map(|t| t as &mut dyn Executor);
+    let mut centroids = Centroids::begin(&graph, weights.iter().cloned(), training, &mut executor)?;
+    let mut after = |executor: &mut dyn Executor, rate| centroids.step(executor, rate);
+    let retrain_seconds = retrain(&mut executor, teacher, &course, &data.test, observer, &mut after)?;
+    executor.store_parameters(&mut graph)?;
+    centroids.finish(&mut graph)?;
+    let after = evaluate(&mut executor, &data.test, &data.transform, training.batch)?;
+    let report = RoundReport {
+        fixed_fraction: 1.0,
+        layers: Vec::new(),
+        before: Some(before),
+        after: Some(after),
+        iterations,
+        share_seconds: 0.0,
+        retrain_seconds,
+        seconds: began.elapsed().as_secs_f64(),
+    };
+    if let Some(dir) = &dir {
+        dir.save_weights(TUNED, &graph)?;
+        dir.save_state(&State { fingerprint, report: report.clone() })?;
+    }
+    Ok((graph, report))
+}

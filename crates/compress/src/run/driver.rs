@@ -1,0 +1,227 @@
+//! Runs a recipe: stage after stage, each with checkpoints of its own.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use slq_engine::Isa;
+use slq_graph::Graph;
+
+use super::recipe::{Recipe, Stage};
+use super::report::{Report, StageReport};
+use crate::checkpoint::{Fingerprint, StageDir};
+use crate::context::Context;
+use crate::error::CompressError;
+use crate::low_rank::decompose;
+use crate::progress::{Event, Observer};
+use crate::quantize::stage as quantization;
+use crate::quantize::tune::tune;
+use crate::quantize::{Quantize, Sensitivity};
+use crate::search::quantize_within;
+use crate::train::{TrainOptions, TrainingData, train};
+
+/// Where and how a job runs, beside its recipe.
+#[derive(Debug, Clone, Copy)]
+pub struct RunOptions<'a> {
+    /// Directory of the checkpoints; `None` keeps none. A job goes on from what it finds there.
+    pub run_dir: Option<&'a Path>,
+    /// Instruction set.
+    pub isa: Isa,
+    /// Teacher of all stages that distil; `None` for the network before the job or, behind a `fine-tune` stage, for the
+    /// fine-tuned one.
+    pub teacher: Option<&'a Graph>,
+    /// Sensitivities measured before, for a budget.
+    pub sensitivity: Option<&'a Sensitivity>,
+}
+
+impl Default for RunOptions<'_> {
+    fn default() -> Self {
+        Self { run_dir: None, isa: Isa::detect(), teacher: None, sensitivity: None }
+    }
+}
+
+/// The result of a job.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// The network.
+    pub graph: Graph,
+    /// The figures in one view.
+    pub report: Report,
+    /// The figures of each stage.
+    pub stages: Vec<StageReport>,
+}
+
+/// Checks what can be known before a job begins: settings, layers, schedules, whether there is data.
+///
+/// # Errors
+/// [`CompressError::Setting`], [`CompressError::NoLayers`] and the like, [`CompressError::Schedule`],
+/// [`CompressError::NoData`].
+pub fn check(graph: &Graph, data: Option<&TrainingData>, recipe: &Recipe) -> Result<(), CompressError> {
+    recipe.check()?;
+    if data.is_none() && recipe.needs_data() {
+        return Err(CompressError::NoData);
+    }
+    match recipe.stages.first() {
+        // The layers of later stages are known once the earlier ones have run.
+        Some(Stage::Quantize(settings)) if settings.budget.is_none() => quantization::check(graph, settings),
+        _ => Ok(()),
+    }
+}
+
+/// Runs `recipe` on `graph`.
+///
+/// # Errors
+/// Any [`CompressError`]; the run directory then holds what is complete.
+pub fn run(
+    graph: Graph,
+    data: Option<&TrainingData>,
+    recipe: &Recipe,
+    options: RunOptions<'_>,
+    observer: &mut dyn Observer,
+) -> Result<Outcome, CompressError> {
+    check(&graph, data, recipe)?;
+    let mut job = Job {
+        data,
+        recipe,
+        options,
+        teacher: None,
+        quantized: None,
+        steps: 0,
+        reports: Vec::with_capacity(recipe.stages.len()),
+    };
+    if options.teacher.is_none() && recipe.stages.len() > 1 && recipe.stages.iter().any(Stage::distills) {
+        job.teacher = Some(graph.clone());
+    }
+    let mut graph = graph;
+    for (index, stage) in recipe.stages.iter().enumerate() {
+        graph = job.stage(index, stage, graph, observer)?;
+    }
+    let report = Report::new(&graph, &job.reports);
+    Ok(Outcome { graph, report, stages: job.reports })
+}
+
+/// A stage that is complete and has no checkpoints of its own.
+#[derive(Serialize, Deserialize)]
+struct Done {
+    fingerprint: Fingerprint,
+    report: StageReport,
+}
+
+const NETWORK: &str = "network.onnx";
+
+struct Job<'a> {
+    data: Option<&'a TrainingData>,
+    recipe: &'a Recipe,
+    options: RunOptions<'a>,
+    /// The network that teaches in all stages, where none was given.
+    teacher: Option<Graph>,
+    /// The weights that an earlier stage quantized.
+    quantized: Option<Vec<String>>,
+    /// Training steps of the stages since the network last changed as a whole.
+    steps: u64,
+    reports: Vec<StageReport>,
+}
+
+impl Job<'_> {
+    fn stage(
+        &mut self,
+        index: usize,
+        stage: &Stage,
+        graph: Graph,
+        observer: &mut dyn Observer,
+    ) -> Result<Graph, CompressError> {
+        let name = format!("{}-{}", index + 1, stage.name());
+        let dir: Option<PathBuf> = self.options.run_dir.filter(|_| stage.trains()).map(|d| d.join(name));
+        let teacher = self.teacher.take();
+        let context = Context {
+            data: self.data,
+            teacher: self.options.teacher.or(teacher.as_ref()).filter(|_| stage.distills()),
+            seed: self.recipe.seed,
+            isa: self.options.isa,
+            dir: dir.as_deref(),
+        };
+        let (graph, report) = match stage {
+            Stage::Quantize(settings) => self.quantize(graph, settings, context, observer)?,
+            Stage::Tune(settings) => {
+                let all = || graph.weights.iter().filter(|(_, w)| w.palette.is_some());
+                let weights =
+                    self.quantized.clone().unwrap_or_else(|| all().map(|(n, _)| n.clone()).collect());
+                observer.on(&Event::RoundStarted { round: 0, rounds: 1 });
+                let (graph, round) = tune(graph, &weights, settings, self.steps, context, observer)?;
+                observer.on(&Event::RoundEnded(&round));
+                self.steps += round.iterations;
+                (graph, StageReport::Tune(round))
+            }
+            Stage::FineTune(_) | Stage::Decompose(_) => {
+                self.steps = 0;
+                whole_network(graph, stage, context, observer)?
+            }
+        };
+        self.teacher = match stage {
+            Stage::FineTune(_) if teacher.is_some() => Some(graph.clone()),
+            _ => teacher,
+        };
+        self.reports.push(report);
+        Ok(graph)
+    }
+
+    fn quantize(
+        &mut self,
+        graph: Graph,
+        settings: &Quantize,
+        context: Context<'_>,
+        observer: &mut dyn Observer,
+    ) -> Result<(Graph, StageReport), CompressError> {
+        let (done, search) = match settings.budget {
+            None => (quantization::quantize(graph, settings, context, observer)?, None),
+            Some(budget) => {
+                let table = self.options.sensitivity;
+                let (done, search) = quantize_within(graph, settings, budget, table, context, observer)?;
+                (done, Some(search))
+            }
+        };
+        self.steps = done.report.rounds.iter().map(|r| r.iterations).sum();
+        self.quantized = Some(done.weights);
+        Ok((done.graph, StageReport::Quantize(done.report, search)))
+    }
+}
+
+/// A stage that changes the network as a whole: once complete, its network is kept in its directory.
+fn whole_network(
+    graph: Graph,
+    stage: &Stage,
+    context: Context<'_>,
+    observer: &mut dyn Observer,
+) -> Result<(Graph, StageReport), CompressError> {
+    let dir = context.dir.map(StageDir::create).transpose()?;
+    let fingerprint = Fingerprint::new(&graph, &context, stage)?;
+    if let Some(dir) = &dir
+        && let Some(done) = dir.state::<Done>()?
+    {
+        done.fingerprint.check(&fingerprint, dir.path())?;
+        return Ok((slq_onnx::read(&dir.path().join(NETWORK))?, done.report));
+    }
+    let (graph, report) = match stage {
+        Stage::Decompose(settings) => {
+            let done = decompose(graph, settings, context, observer)?;
+            (done.graph, StageReport::Decompose(done.report))
+        }
+        Stage::FineTune(settings) => {
+            let data = context.require_data()?;
+            let options = TrainOptions {
+                seed: context.seed,
+                isa: context.isa,
+                teacher: context.teacher,
+                ..TrainOptions::default()
+            };
+            let done = train(graph, data, &settings.training, options, observer)?;
+            (done.graph, StageReport::FineTune(done.report))
+        }
+        Stage::Quantize(_) | Stage::Tune(_) => return Err(CompressError::StageOrder { stage: stage.name() }),
+    };
+    let Some(dir) = &dir else { return Ok((graph, report)) };
+    let network = dir.path().join(NETWORK);
+    slq_onnx::write(&graph, &network, &slq_onnx::WriteOptions { dense: true })?;
+    dir.save_state(&Done { fingerprint, report: report.clone() })?;
+    // As a resumed job will read it.
+    Ok((slq_onnx::read(&network)?, report))
+}

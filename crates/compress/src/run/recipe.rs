@@ -1,0 +1,216 @@
+//! Recipes: the stages of a job with their settings.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::CompressError;
+use crate::low_rank::Decompose;
+use crate::quantize::Quantize;
+use crate::quantize::tune::Tune;
+use crate::train::TrainingSettings;
+
+/// A stage that trains the whole network at full precision.
+///
+/// Defaults: those of [`TrainingSettings`], at a rate of 0.01.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default, deny_unknown_fields)]
+pub struct FineTune {
+    /// The training.
+    pub training: TrainingSettings,
+}
+
+impl Default for FineTune {
+    fn default() -> Self {
+        Self { training: TrainingSettings { learning_rate: 0.01, ..TrainingSettings::default() } }
+    }
+}
+
+/// One stage of a job.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+#[allow(clippy::large_enum_variant)] // a job has a handful of stages
+pub enum Stage {
+    /// Trains the whole network at full precision.
+    FineTune(FineTune),
+    /// Splits layers into thin ones of low rank.
+    Decompose(Decompose),
+    /// Moves weights onto codebooks.
+    Quantize(Quantize),
+    /// Trains the shared values of weights that are quantized already.
+    Tune(Tune),
+}
+
+impl Stage {
+    /// Its name in recipes, reports and directories.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::FineTune(_) => "fine-tune",
+            Self::Decompose(_) => "decompose",
+            Self::Quantize(_) => "quantize",
+            Self::Tune(_) => "tune",
+        }
+    }
+
+    /// Whether the stage trains, and so needs data.
+    pub fn trains(&self) -> bool {
+        match self {
+            Self::FineTune(_) | Self::Tune(_) => true,
+            Self::Decompose(s) => s.trains(),
+            Self::Quantize(s) => s.retrains(),
+        }
+    }
+
+    /// Whether the stage cannot do without data.
+    pub fn needs_data(&self) -> bool {
+        match self {
+            Self::Quantize(s) => s.needs_data() || s.budget.is_some_and(|b| b.bytes(1).is_none()),
+            other => other.trains(),
+        }
+    }
+
+    /// Whether the stage is trained towards the outputs of another network.
+    pub(crate) fn distills(&self) -> bool {
+        match self {
+            Self::FineTune(s) => s.training.distill.is_some(),
+            Self::Tune(s) => s.training.distill.is_some(),
+            Self::Decompose(s) => s.distills(),
+            Self::Quantize(s) => s.method.training().is_some_and(|t| t.distill.is_some()),
+        }
+    }
+
+    fn check(&self) -> Result<(), CompressError> {
+        match self {
+            Self::FineTune(s) => s.training.check(),
+            Self::Tune(s) => s.check(),
+            Self::Decompose(s) => s.check(),
+            Self::Quantize(s) => s.check(),
+        }
+    }
+}
+
+impl From<FineTune> for Stage {
+    fn from(stage: FineTune) -> Self {
+        Self::FineTune(stage)
+    }
+}
+
+impl From<Decompose> for Stage {
+    fn from(stage: Decompose) -> Self {
+        Self::Decompose(stage)
+    }
+}
+
+impl From<Quantize> for Stage {
+    fn from(stage: Quantize) -> Self {
+        Self::Quantize(stage)
+    }
+}
+
+impl From<Tune> for Stage {
+    fn from(stage: Tune) -> Self {
+        Self::Tune(stage)
+    }
+}
+
+impl<S: Into<Stage>> From<S> for Recipe {
+    fn from(stage: S) -> Self {
+        Self::new(stage)
+    }
+}
+
+/// The stages of a job, in order, and the seed of every random choice.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default, deny_unknown_fields)]
+pub struct Recipe {
+    /// Seed of every random choice.
+    pub seed: u64,
+    /// The stages.
+    pub stages: Vec<Stage>,
+}
+
+impl Recipe {
+    /// A recipe of one stage.
+    pub fn new(stage: impl Into<Stage>) -> Self {
+        Self { seed: 0, stages: vec![stage.into()] }
+    }
+
+    /// Adds a stage.
+    #[must_use]
+    pub fn then(mut self, stage: impl Into<Stage>) -> Self {
+        self.stages.push(stage.into());
+        self
+    }
+
+    /// Sets the seed.
+    #[must_use]
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
+    }
+
+    /// Whether a stage is trained towards the outputs of another network.
+    pub fn distills(&self) -> bool {
+        self.stages.iter().any(Stage::distills)
+    }
+
+    /// Whether a stage cannot do without data.
+    pub fn needs_data(&self) -> bool {
+        self.stages.iter().any(Stage::needs_data)
+    }
+
+    /// Whether a stage trains; such a job keeps checkpoints.
+    pub fn trains(&self) -> bool {
+        self.stages.iter().any(Stage::trains)
+    }
+
+    /// Checks the settings of all stages, and their order.
+    ///
+    /// # Errors
+    /// [`CompressError::Setting`] naming what is out of range, [`CompressError::NoStages`], and
+    /// [`CompressError::StageOrder`] where a later stage would undo an earlier one.
+    pub fn check(&self) -> Result<(), CompressError> {
+        if self.stages.is_empty() {
+            return Err(CompressError::NoStages);
+        }
+        for (i, stage) in self.stages.iter().enumerate() {
+            stage.check()?;
+            let undoes = matches!(stage, Stage::FineTune(_) | Stage::Decompose(_));
+            if undoes && self.stages[..i].iter().any(|s| matches!(s, Stage::Quantize(_))) {
+                return Err(CompressError::StageOrder { stage: stage.name() });
+            }
+            let shaped = |s: &Stage| matches!(s, Stage::Quantize(q) if q.method.has_shaped_codebook());
+            if matches!(stage, Stage::Tune(_)) && self.stages[..i].iter().any(shaped) {
+                let reason = "trained values would leave a codebook of given shape".into();
+                return Err(CompressError::Setting { name: "tune-epochs", reason });
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stages_that_undo_others_are_refused() {
+        let quantize = Recipe::new(Quantize::slq(4));
+        assert!(quantize.check().is_ok());
+        assert!(quantize.clone().then(Tune::default()).check().is_ok());
+        let error = quantize.then(FineTune::default()).check().unwrap_err();
+        assert!(matches!(error, CompressError::StageOrder { stage: "fine-tune" }), "{error}");
+        assert!(matches!(Recipe::default().check(), Err(CompressError::NoStages)));
+        let bad = Recipe::new(Quantize::slq(9));
+        assert!(matches!(bad.check(), Err(CompressError::Setting { name: "bits", .. })));
+    }
+
+    #[test]
+    fn a_recipe_survives_json() {
+        let recipe = Recipe::new(FineTune::default())
+            .then(Quantize::ternary().layer("fc*", 4).skip("conv1*"))
+            .then(Tune::default())
+            .seed(7);
+        let text = serde_json::to_string(&recipe).unwrap();
+        assert_eq!(serde_json::from_str::<Recipe>(&text).unwrap(), recipe);
+    }
+}

@@ -1,0 +1,110 @@
+//! The figures of a job.
+
+use serde::{Deserialize, Serialize};
+use slq_graph::Graph;
+
+use crate::low_rank::DecomposeReport;
+use crate::progress::{Accuracy, RoundReport};
+use crate::quantize::MethodName;
+use crate::quantize::stage::QuantizeReport;
+use crate::search::SearchReport;
+use crate::size::Size;
+use crate::train::FineTuneReport;
+
+/// The figures of one stage.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum StageReport {
+    /// See [`Stage::FineTune`](crate::Stage::FineTune).
+    FineTune(FineTuneReport),
+    /// See [`Stage::Decompose`](crate::Stage::Decompose).
+    Decompose(DecomposeReport),
+    /// See [`Stage::Quantize`](crate::Stage::Quantize), with the search under a budget.
+    Quantize(QuantizeReport, Option<SearchReport>),
+    /// See [`Stage::Tune`](crate::Stage::Tune).
+    Tune(RoundReport),
+}
+
+/// The figures of a job, in one view: those of its quantization, with what other stages did beside them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// The quantization's method.
+    pub method: Option<MethodName>,
+    /// Bits asked for.
+    pub bits: Option<u8>,
+    /// K of a layer without a rule of its own.
+    pub codebook_size: Option<usize>,
+    /// Test accuracy of the network that was quantized, before; `None` without data.
+    pub baseline: Option<Accuracy>,
+    /// Test accuracy of the network that the job made; `None` without data.
+    #[serde(rename = "final")]
+    pub final_accuracy: Option<Accuracy>,
+    /// Rounds of the quantization, and of the training of shared values behind it.
+    pub rounds: Vec<RoundReport>,
+    /// Sizes of the network that the job made.
+    pub size: Size,
+    /// Seconds in all, earlier sittings of a resumed job included.
+    pub seconds: f64,
+    /// A search under a budget.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub search: Option<SearchReport>,
+    /// A low-rank decomposition.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decompose: Option<DecomposeReport>,
+    /// A fine-tuning at full precision.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fine_tune: Option<FineTuneReport>,
+}
+
+impl Report {
+    /// The view of `stages` on the network they made.
+    pub(crate) fn new(graph: &Graph, stages: &[StageReport]) -> Self {
+        let mut report = Self {
+            method: None,
+            bits: None,
+            codebook_size: None,
+            baseline: None,
+            final_accuracy: None,
+            rounds: Vec::new(),
+            size: Size::of(graph),
+            seconds: 0.0,
+            search: None,
+            decompose: None,
+            fine_tune: None,
+        };
+        for stage in stages {
+            report.add(stage);
+        }
+        report
+    }
+
+    fn add(&mut self, stage: &StageReport) {
+        match stage {
+            StageReport::FineTune(r) => {
+                (self.baseline, self.final_accuracy) = (Some(r.baseline), Some(r.final_accuracy));
+                self.seconds += r.seconds;
+                self.fine_tune = Some(r.clone());
+            }
+            StageReport::Decompose(r) => {
+                (self.baseline, self.final_accuracy) = (r.baseline, r.final_accuracy);
+                self.seconds += r.seconds;
+                self.decompose = Some(r.clone());
+            }
+            StageReport::Quantize(r, search) => {
+                (self.baseline, self.final_accuracy) = (r.baseline, r.final_accuracy);
+                self.method = Some(r.method);
+                (self.bits, self.codebook_size) = (Some(r.bits), Some(r.codebook_size));
+                self.rounds = r.rounds.clone();
+                self.seconds += r.seconds;
+                self.search = search.clone();
+            }
+            StageReport::Tune(r) => {
+                self.baseline = self.baseline.or(r.before);
+                self.final_accuracy = r.after;
+                self.seconds += r.seconds;
+                self.rounds.push(r.clone());
+            }
+        }
+    }
+}

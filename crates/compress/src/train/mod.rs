@@ -1,0 +1,18 @@
+//! Training: settings, one loop, distillation, evaluation. Every stage of a recipe that trains does it here.
+
+mod data;
+mod distill;
+mod evaluate;
+mod full_precision;
+mod held_out;
+mod retrain;
+mod settings;
+
+pub use data::{TrainingData, check_fit};
+pub(crate) use data::{check_trainable, executor};
+pub(crate) use distill::teacher;
+pub use evaluate::evaluate;
+pub use full_precision::{FineTuneReport, SnapshotWriter, Standing, TrainOptions, Trained, train};
+pub(crate) use held_out::HeldOut;
+pub(crate) use retrain::{Course, Span, retrain};
+pub use settings::{Length, TrainingSettings};

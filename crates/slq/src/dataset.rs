@@ -1,0 +1,269 @@
+//! Datasets with preprocessing: the images that a job is trained and measured on.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use slq_compress::TrainingData;
+use slq_data::{OpenOptions, Resize, Split, Transform};
+
+use crate::Error;
+use crate::model::Model;
+
+/// Training and test images.
+#[derive(Debug, Clone)]
+pub struct Dataset {
+    /// Training images.
+    pub train: Split,
+    /// Test images: their accuracy is reported and never used for a choice.
+    pub test: Split,
+    /// Preprocessing; `None` takes that of the model.
+    pub transform: Option<Transform>,
+}
+
+impl Dataset {
+    /// Opens a dataset: `mnist-10k`, `fashion-mnist`, or a path to any layout that
+    /// [`slq_data::Dataset::open`] knows.
+    ///
+    /// # Errors
+    /// [`Error::Data`], naming the file.
+    pub fn open(name_or_path: &str) -> Result<Self, Error> {
+        Ok(slq_data::Dataset::find(name_or_path, &OpenOptions::default())?.into())
+    }
+
+    /// The same images with preprocessing of their own.
+    #[must_use]
+    pub fn with_preprocessing(self, transform: Transform) -> Self {
+        Self { transform: Some(transform), ..self }
+    }
+
+    /// The images as a job on `model` uses them. Without preprocessing of their own they get the model's or, where it
+    /// names none, its format's: pixels from 0 to 1, for Caffe's files 0 to 255 with blue first.
+    ///
+    /// # Errors
+    /// Those of [`Model::preprocessing`].
+    pub fn for_model(&self, model: &Model) -> Result<TrainingData, Error> {
+        let transform = match &self.transform {
+            Some(transform) => transform.clone(),
+            None => default_transform(model)?,
+        };
+        Ok(TrainingData { train: self.train.clone(), test: self.test.clone(), transform })
+    }
+}
+
+impl From<slq_data::Dataset> for Dataset {
+    fn from(from: slq_data::Dataset) -> Self {
+        Self { train: from.train, test: from.test, transform: None }
+    }
+}
+
+/// The preprocessing in the model's files, else the default of its format.
+fn default_transform(model: &Model) -> Result<Transform, Error> {
+    Ok(match model.preprocessing()? {
+        Some(transform) => transform,
+        // Caffe computes (pixel - mean) * scale on BGR images, and scales by 1 unless it is told otherwise.
+        None if model.is_caffe() => Transform::caffe(1.0, Vec::new()),
+        None => Transform::default(),
+    })
+}
+
+/// A dataset by name with preprocessing, as flags and the `[data]` table of a job file give it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default, deny_unknown_fields)]
+pub struct DataOptions {
+    /// Name or path of the dataset.
+    #[serde(rename = "data")]
+    pub path: Option<String>,
+    /// A file with class names, one a line, in the order of the network's outputs.
+    pub classes: Option<PathBuf>,
+    /// Part of the training images, START:END:STEP.
+    pub train_subset: Option<String>,
+    /// Part of the test images, START:END:STEP.
+    pub test_subset: Option<String>,
+    /// Factor on pixel values.
+    pub scale: Option<f32>,
+    /// Subtracted after scaling, one value or one for each channel.
+    pub mean: Vec<f32>,
+    /// Divides after the mean is subtracted.
+    pub std: Vec<f32>,
+    /// Resize: `N` for the short side, `HxW` exactly.
+    pub resize: Option<String>,
+    /// Crop: `N` or `HxW`; random in training, central in evaluation.
+    pub crop: Option<String>,
+    /// Mirror training images at random.
+    pub mirror: bool,
+    /// Pad training images by so many pixels on all sides and crop at random.
+    pub pad_crop: Option<usize>,
+}
+
+impl DataOptions {
+    /// These options, with those of `base` where they are not set.
+    #[must_use]
+    pub fn over(self, base: Self) -> Self {
+        let filled = |given: Vec<f32>, base| if given.is_empty() { base } else { given };
+        Self {
+            path: self.path.or(base.path),
+            classes: self.classes.or(base.classes),
+            train_subset: self.train_subset.or(base.train_subset),
+            test_subset: self.test_subset.or(base.test_subset),
+            scale: self.scale.or(base.scale),
+            mean: filled(self.mean, base.mean),
+            std: filled(self.std, base.std),
+            resize: self.resize.or(base.resize),
+            crop: self.crop.or(base.crop),
+            mirror: self.mirror || base.mirror,
+            pad_crop: self.pad_crop.or(base.pad_crop),
+        }
+    }
+
+    /// The files of the dataset, if one is named.
+    ///
+    /// # Errors
+    /// [`Error::Data`], naming the file.
+    pub fn files(&self) -> Result<Option<slq_data::Dataset>, Error> {
+        let options = OpenOptions { classes: self.classes.clone() };
+        self.path.as_ref().map(|path| Ok(slq_data::Dataset::find(path, &options)?)).transpose()
+    }
+
+    /// The images for `model`, if a dataset is named, with the preprocessing of these options, the model's file or
+    /// the format's default (in this order).
+    ///
+    /// # Errors
+    /// [`Error::Data`] and [`Error::Argument`], naming file or option.
+    pub fn open(&self, model: &Model) -> Result<Option<TrainingData>, Error> {
+        let Some(files) = self.files()? else { return Ok(None) };
+        Ok(Some(TrainingData {
+            train: part(files.train, self.train_subset.as_deref())?,
+            test: part(files.test, self.test_subset.as_deref())?,
+            transform: self.transform(model)?,
+        }))
+    }
+
+    /// As [`DataOptions::open`], for a job that needs data.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] where no dataset is named, and those of [`DataOptions::open`].
+    pub fn require(&self, model: &Model) -> Result<TrainingData, Error> {
+        self.open(model)?.ok_or_else(|| Error::Argument("no data: name a dataset with --data PATH".into()))
+    }
+
+    /// The images that are named, or those that the model's own data layer names, as both splits.
+    ///
+    /// # Errors
+    /// As [`DataOptions::require`].
+    pub fn open_test(&self, model: &Model) -> Result<TrainingData, Error> {
+        if self.path.is_none()
+            && let Some(split) = model.test_images()?
+        {
+            let test = part(split, self.test_subset.as_deref())?;
+            return Ok(TrainingData { train: test.clone(), test, transform: self.transform(model)? });
+        }
+        self.require(model)
+    }
+
+    /// Preprocessing: what the model's file says, with these options on top.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for sizes that cannot be read, and those of [`Model::preprocessing`].
+    pub fn transform(&self, model: &Model) -> Result<Transform, Error> {
+        self.adjusted(default_transform(model)?)
+    }
+
+    /// `transform` with these options on top.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for sizes that cannot be read.
+    pub fn adjusted(&self, mut transform: Transform) -> Result<Transform, Error> {
+        if self.scale.is_some() {
+            transform.scale = self.scale;
+        }
+        if !self.mean.is_empty() {
+            transform.mean = self.mean.clone();
+            transform.mean_first = false;
+            transform.mean_image = None;
+        }
+        if !self.std.is_empty() {
+            transform.std = self.std.clone();
+        }
+        if let Some(text) = &self.resize {
+            transform.resize = Some(match sides("resize", text)? {
+                (short, None) => Resize::ShortSide(short),
+                (height, Some(width)) => Resize::Exact(height, width),
+            });
+        }
+        if let Some(text) = &self.crop {
+            let (height, width) = sides("crop", text)?;
+            transform.crop = Some((height, width.unwrap_or(height)));
+        }
+        transform.mirror |= self.mirror;
+        if self.pad_crop.is_some() {
+            transform.pad_crop = self.pad_crop;
+        }
+        Ok(transform)
+    }
+}
+
+pub(crate) fn part(split: Split, slice: Option<&str>) -> Result<Split, Error> {
+    match slice {
+        Some(slice) => Ok(split.subset(slice)?),
+        None => Ok(split),
+    }
+}
+
+fn sides(flag: &str, text: &str) -> Result<(usize, Option<usize>), Error> {
+    let bad = || Error::Argument(format!("--{flag} {text}: give N or HxW, in pixels"));
+    let number = |s: &str| s.parse::<usize>().map_err(|_| bad());
+    match text.split_once('x') {
+        Some((h, w)) => Ok((number(h)?, Some(number(w)?))),
+        None => Ok((number(text)?, None)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn model(transform: Option<Transform>, is_caffe: bool) -> Model {
+        let files = crate::caffe::CaffeFiles {
+            source: slq_caffe::Source {
+                prototxt: "net.prototxt".into(),
+                caffemodel: None,
+                options: slq_caffe::ReadOptions::new(slq_caffe::Phase::Test),
+            },
+            data_layers: Vec::new(),
+            test: None,
+        };
+        let source = if is_caffe { crate::model::Source::Caffe(files) } else { Default::default() };
+        Model { graph: Default::default(), transform, source }
+    }
+
+    #[test]
+    fn flags_win_over_the_file_and_the_file_over_defaults() {
+        let stored = Transform { scale: Some(0.5), mirror: true, mean: vec![1.0], ..Default::default() };
+        let none = DataOptions::default();
+        assert_eq!(none.transform(&model(Some(stored.clone()), false)).unwrap(), stored);
+        let flags = DataOptions { mean: vec![2.0], crop: Some("24".into()), ..Default::default() };
+        let both = flags.transform(&model(Some(stored), false)).unwrap();
+        assert_eq!((both.scale, both.mean, both.crop), (Some(0.5), vec![2.0], Some((24, 24))));
+        assert_eq!(none.transform(&model(None, true)).unwrap().scale, Some(1.0));
+        assert_eq!(none.transform(&model(None, false)).unwrap().scale, None);
+    }
+
+    #[test]
+    fn given_options_win_over_those_of_a_recipe() {
+        let base =
+            DataOptions { path: Some("a".into()), scale: Some(0.5), mean: vec![1.0], ..Default::default() };
+        let given =
+            DataOptions { path: Some("b".into()), std: vec![2.0], mirror: true, ..Default::default() };
+        let both = given.over(base.clone());
+        assert_eq!((both.path.as_deref(), both.scale, both.mirror), (Some("b"), Some(0.5), true));
+        assert_eq!((both.mean, both.std), (vec![1.0], vec![2.0]));
+        assert_eq!(DataOptions::default().over(base.clone()), base);
+    }
+
+    #[test]
+    fn sides_are_one_number_or_two() {
+        assert_eq!(sides("crop", "224").unwrap(), (224, None));
+        assert_eq!(sides("crop", "24x32").unwrap(), (24, Some(32)));
+        assert!(sides("crop", "24x").is_err() && sides("crop", "x").is_err());
+    }
+}

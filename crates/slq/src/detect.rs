@@ -1,0 +1,236 @@
+//! Detection of preprocessing: which of the usual ones a network was trained with.
+//!
+//! A network fed with wrong pixels often runs without an error and answers at chance. Where neither flags nor the model's
+//! file say how pixels become inputs, the usual candidates are tried on a few hundred training images, and the one that the
+//! network classifies best is taken, if it is clearly better than chance.
+
+use slq_compress::{Accuracy, TrainingData};
+use slq_data::{ChannelOrder, Split, Transform};
+use slq_engine::Isa;
+use slq_graph::Graph;
+
+use crate::Error;
+use crate::infer::evaluate_model;
+
+/// Images of the first pass over all candidates.
+const FIRST: usize = 64;
+/// Images of the second pass over the best ones.
+const SECOND: usize = 256;
+/// Candidates that reach the second pass.
+const FINALISTS: usize = 3;
+
+/// Preprocessing that was found, and how sure that is.
+#[derive(Debug, Clone)]
+pub struct Detection {
+    /// The preprocessing, with the crops and sizes it was asked with.
+    pub transform: Transform,
+    /// What it is called.
+    pub name: &'static str,
+    /// The flags that pin it.
+    pub flags: &'static str,
+    /// The float network's accuracy with it, on [`Detection::images`] training images.
+    pub accuracy: Accuracy,
+    /// Images of the final comparison.
+    pub images: usize,
+}
+
+/// A usual preprocessing of 8-bit images.
+struct Candidate {
+    name: &'static str,
+    flags: &'static str,
+    scale: Option<f32>,
+    mean: &'static [f32],
+    std: &'static [f32],
+    order: ChannelOrder,
+}
+
+const fn rgb(
+    name: &'static str,
+    flags: &'static str,
+    scale: Option<f32>,
+    mean: &'static [f32],
+    std: &'static [f32],
+) -> Candidate {
+    Candidate { name, flags, scale, mean, std, order: ChannelOrder::Rgb }
+}
+
+const IMAGENET: &[f32] = &[0.485, 0.456, 0.406];
+const IMAGENET_STD: &[f32] = &[0.229, 0.224, 0.225];
+
+/// The usual ones for images of one channel.
+const GREY: &[Candidate] = &[
+    rgb("0 to 1", "--scale 0.00392156862745098", None, &[], &[]),
+    rgb("pixels over 256", "--scale 0.00390625", Some(1.0 / 256.0), &[], &[]),
+    rgb("0 to 255", "--scale 1", Some(1.0), &[], &[]),
+    rgb("-1 to 1", "--mean 0.5 --std 0.5", None, &[0.5], &[0.5]),
+    rgb("MNIST's mean and deviation", "--mean 0.1307 --std 0.3081", None, &[0.1307], &[0.3081]),
+];
+
+/// The usual ones for images of three channels.
+const COLOUR: &[Candidate] = &[
+    rgb(
+        "ImageNet's mean and deviation",
+        "--mean 0.485,0.456,0.406 --std 0.229,0.224,0.225",
+        None,
+        IMAGENET,
+        IMAGENET_STD,
+    ),
+    rgb("0 to 1", "--scale 0.00392156862745098", None, &[], &[]),
+    rgb("0 to 255", "--scale 1", Some(1.0), &[], &[]),
+    rgb("pixels over 256", "--scale 0.00390625", Some(1.0 / 256.0), &[], &[]),
+    rgb("-1 to 1", "--mean 0.5 --std 0.5", None, &[0.5], &[0.5]),
+    rgb("(pixel - 127) / 128", "--scale 1 --mean 127 --std 128", Some(1.0), &[127.0], &[128.0]),
+    rgb(
+        "CIFAR-10's mean and deviation",
+        "--mean 0.4914,0.4822,0.4465 --std 0.2470,0.2435,0.2616",
+        None,
+        &[0.4914, 0.4822, 0.4465],
+        &[0.2470, 0.2435, 0.2616],
+    ),
+    Candidate {
+        name: "Caffe's means, blue first",
+        flags: "--channel-order bgr --scale 1 --mean 103.939,116.779,123.68",
+        scale: Some(1.0),
+        mean: &[103.939, 116.779, 123.68],
+        std: &[],
+        order: ChannelOrder::Bgr,
+    },
+    Candidate {
+        name: "0 to 255, blue first",
+        flags: "--channel-order bgr --scale 1",
+        scale: Some(1.0),
+        mean: &[],
+        std: &[],
+        order: ChannelOrder::Bgr,
+    },
+    Candidate {
+        name: "0 to 1, blue first",
+        flags: "--channel-order bgr --scale 0.00392156862745098",
+        scale: None,
+        mean: &[],
+        std: &[],
+        order: ChannelOrder::Bgr,
+    },
+];
+
+impl Candidate {
+    /// The preprocessing, with the sizes, crops and augmentation of `base`.
+    fn transform(&self, base: &Transform) -> Transform {
+        Transform {
+            scale: self.scale,
+            mean: self.mean.to_vec(),
+            std: self.std.to_vec(),
+            mean_first: false,
+            mean_image: None,
+            channel_order: self.order,
+            ..base.clone()
+        }
+    }
+}
+
+/// One candidate's result on some images.
+struct Tried<'a> {
+    candidate: &'a Candidate,
+    transform: Transform,
+    accuracy: Accuracy,
+}
+
+/// Finds the preprocessing of `graph` on the training images of `data`, whose own preprocessing gives sizes and crops.
+///
+/// # Errors
+/// [`Error::Preprocessing`] where no candidate is clearly better than chance, with what was tried, and the errors of
+/// engine and data.
+pub fn detect(graph: &Graph, data: &TrainingData, isa: Isa) -> Result<Detection, Error> {
+    let candidates = if data.train.channels() == 1 { GREY } else { COLOUR };
+    let few = images(&data.train, FIRST)?;
+    let base = &data.transform;
+    let try_on = |candidate, images: &Split| {
+        let transform = Candidate::transform(candidate, base);
+        let accuracy = evaluate_model(graph, images, &transform, FIRST.min(images.len()), isa)?;
+        Ok::<_, Error>(Tried { candidate, transform, accuracy })
+    };
+    let mut tried = candidates.iter().map(|c| try_on(c, &few)).collect::<Result<Vec<_>, _>>()?;
+    best_first(&mut tried);
+    let more = images(&data.train, SECOND)?;
+    let mut finalists =
+        tried.iter().take(FINALISTS).map(|t| try_on(t.candidate, &more)).collect::<Result<Vec<_>, _>>()?;
+    best_first(&mut finalists);
+    let classes = data.train.class_counts().len().max(2);
+    match finalists.into_iter().next() {
+        Some(best) if clear(&best.accuracy, classes) => Ok(Detection {
+            transform: best.transform,
+            name: best.candidate.name,
+            flags: best.candidate.flags,
+            accuracy: best.accuracy,
+            images: more.len(),
+        }),
+        _ => Err(undetected(&tried, classes)),
+    }
+}
+
+/// So many training images, evenly spread over the split.
+fn images(split: &Split, count: usize) -> Result<Split, Error> {
+    let step = split.len().div_ceil(count).max(1);
+    Ok(split.subset(&format!("::{step}"))?)
+}
+
+/// By falling accuracy; of those within a standard error of each other, the smaller loss first.
+fn best_first(tried: &mut [Tried<'_>]) {
+    let Some(top) = tried.iter().map(|t| t.accuracy.top1).max_by(f64::total_cmp) else { return };
+    let images = tried[0].accuracy.images.max(1) as f64;
+    let error = (top * (1.0 - top) / images).sqrt();
+    let class = |t: &Tried<'_>| t.accuracy.top1 < top - error;
+    let loss = |t: &Tried<'_>| if t.accuracy.loss.is_finite() { t.accuracy.loss } else { f64::INFINITY };
+    tried.sort_by(|a, b| {
+        let far = class(a).cmp(&class(b));
+        let by = if class(a) { b.accuracy.top1.total_cmp(&a.accuracy.top1) } else { loss(a).total_cmp(&loss(b)) };
+        far.then(by)
+    });
+}
+
+/// Whether an accuracy is at least twice that of guessing, by three standard errors.
+fn clear(accuracy: &Accuracy, classes: usize) -> bool {
+    let chance = 1.0 / classes as f64;
+    let error = (chance * (1.0 - chance) / accuracy.images.max(1) as f64).sqrt();
+    accuracy.top1 >= (2.0 * chance).min(0.5 + chance / 2.0).max(chance + 3.0 * error)
+}
+
+fn undetected(tried: &[Tried<'_>], classes: usize) -> Error {
+    let text: Vec<String> = tried
+        .iter()
+        .take(4)
+        .map(|t| format!("{} ({:.1} %)", t.candidate.name, 100.0 * t.accuracy.top1))
+        .collect();
+    Error::Preprocessing(format!(
+        "the network's preprocessing is not known, and with none of the {} usual ones it classifies {} training images \
+         clearly better than chance ({:.1} %): {}, ...; give --scale, --mean and --std, or check that the class numbers \
+         are those of the network",
+        tried.len(),
+        tried.first().map_or(0, |t| t.accuracy.images),
+        100.0 / classes as f64,
+        text.join(", "),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sample_was_trained_on_pixels_from_0_to_1() {
+        let (model, data) = crate::sample().unwrap();
+        let data = TrainingData { transform: Transform::default(), ..data.for_model(&model).unwrap() };
+        let found = detect(&model.graph, &data, Isa::detect()).unwrap();
+        assert!(found.name == "0 to 1" || found.name == "pixels over 256", "{}", found.name);
+        assert!(found.accuracy.top1 > 0.95);
+    }
+
+    #[test]
+    fn a_network_that_knows_nothing_has_no_preprocessing_to_find() {
+        let (model, data) = crate::sample().unwrap();
+        let data = data.for_model(&model).unwrap();
+        let fresh = crate::Model::open("zoo:lenet").unwrap();
+        let error = detect(&fresh.graph, &data, Isa::detect()).unwrap_err().to_string();
+        assert!(error.contains("chance") && error.contains("--scale"), "{error}");
+    }
+}

@@ -1,0 +1,163 @@
+//! Inference: evaluating, predicting, running, timing.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use slq_compress::{Accuracy, check_fit, evaluate};
+use slq_data::{Mode, Split, Transform};
+use slq_engine::{CpuExecutor, EngineOptions, Executor, Isa, StepSettings, Target};
+use slq_graph::{Graph, Tensor};
+
+use crate::Error;
+
+fn executor(graph: &Graph, batch: usize, isa: Isa) -> Result<CpuExecutor, Error> {
+    Ok(CpuExecutor::new(graph, batch, &EngineOptions { isa, ..EngineOptions::default() })?)
+}
+
+/// Accuracy and loss of a network on a split.
+///
+/// # Errors
+/// [`Error::Engine`] for operators that cannot run, [`Error::Data`] for labels beyond the network's outputs.
+pub fn evaluate_model(
+    graph: &Graph,
+    split: &Split,
+    transform: &Transform,
+    batch: usize,
+    isa: Isa,
+) -> Result<Accuracy, Error> {
+    let mut executor = executor(graph, batch, isa)?;
+    check_fit(&mut executor, split, transform)?;
+    Ok(evaluate(&mut executor, split, transform, batch)?)
+}
+
+/// The index of each image's largest output, the first one on ties.
+///
+/// # Errors
+/// As [`evaluate_model`].
+pub fn predict(
+    graph: &Graph,
+    split: &Split,
+    transform: &Transform,
+    batch: usize,
+    isa: Isa,
+) -> Result<Vec<i64>, Error> {
+    let mut executor = executor(graph, batch, isa)?;
+    let mut predictions = Vec::with_capacity(split.len());
+    check_fit(&mut executor, split, transform)?;
+    let classes = executor.classes()?;
+    for prepared in split.batches(batch, transform, Mode::Eval, false)? {
+        let logits = executor.logits(&prepared?.images)?;
+        predictions.extend(logits.chunks_exact(classes).map(first_maximum));
+    }
+    Ok(predictions)
+}
+
+fn first_maximum(row: &[f32]) -> i64 {
+    let best = row.iter().enumerate().fold(0, |best, (i, v)| if *v > row[best] { i } else { best });
+    best as i64
+}
+
+/// An image file as a network input [1, C, H, W].
+///
+/// # Errors
+/// [`Error::Data`] for an image that cannot be read or does not fit the preprocessing.
+pub fn image_tensor(path: &Path, transform: &Transform) -> Result<Tensor, Error> {
+    let fail = |reason: String| Error::File { path: path.into(), reason };
+    let mut reader = image::ImageReader::open(path)
+        .and_then(|r| r.with_guessed_format())
+        .map_err(|e| fail(e.to_string()))?;
+    let mut limits = image::Limits::default();
+    (limits.max_image_width, limits.max_image_height) = (Some(1 << 14), Some(1 << 14));
+    reader.limits(limits);
+    let decoded = reader.decode().map_err(|e| fail(e.to_string()))?;
+    let size = [decoded.height() as usize, decoded.width() as usize];
+    let grey = !decoded.color().has_color();
+    let interleaved = if grey { decoded.into_luma8().into_raw() } else { decoded.into_rgb8().into_raw() };
+    let channels = if grey { 1 } else { 3 };
+    let planar = (0..channels).flat_map(|c| interleaved.iter().skip(c).step_by(channels).copied()).collect();
+    let split = Split::from_bytes(planar, vec![0], [channels, size[0], size[1]])?;
+    let mut batch = slq_data::Batch::default();
+    split.batches(1, transform, Mode::Eval, false)?.next_into(&mut batch)?;
+    Ok(Tensor::f32(batch.shape.to_vec(), batch.images)?)
+}
+
+/// Runs a network on named inputs; outputs by name, in the graph's order.
+///
+/// # Errors
+/// [`Error::Engine`] for operators that cannot run and inputs that do not fit.
+pub fn run_model(
+    graph: &Graph,
+    inputs: &[(String, Tensor)],
+    isa: Isa,
+) -> Result<Vec<(String, Tensor)>, Error> {
+    let borrowed: Vec<(&str, &Tensor)> =
+        inputs.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
+    Ok(slq_engine::run(graph, &borrowed, isa)?)
+}
+
+/// Speed of a network.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Speed {
+    /// Images a second, forward.
+    pub forward: f64,
+    /// Images a second, training step: forward, backward, SGD with momentum and weight decay.
+    pub train: f64,
+    /// Memory that the executor's plan takes, in bytes.
+    pub peak_bytes: usize,
+}
+
+/// Measures forward passes and training steps on random images in memory, each for `seconds` after two passes to warm
+/// up; the median over passes counts.
+///
+/// # Errors
+/// [`Error::Engine`] for operators that cannot run.
+pub fn measure_speed(graph: &Graph, batch: usize, seconds: f64, isa: Isa) -> Result<Speed, Error> {
+    let mut executor = executor(graph, batch, isa)?;
+    let mut state = 0x2545_f491_4f6c_dd1du64;
+    let mut random = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 40) as f32 / (1u32 << 24) as f32 - 0.5
+    };
+    let images: Vec<f32> =
+        (0..executor.image_shape().iter().product::<usize>() * batch).map(|_| random()).collect();
+    let classes = executor.classes()?;
+    let labels: Vec<u32> = (0..batch).map(|i| (i % classes) as u32).collect();
+    // The rate is too small to leave the starting point, so that no measurement can diverge.
+    let step = StepSettings { learning_rate: 1e-9, ..StepSettings::default() };
+    let forward = median_rate(batch, seconds, || executor.evaluate(&images, None).map(drop))?;
+    let train = median_rate(batch, seconds, || {
+        executor.train_step(&images, Target::Labels(&labels), &step).map(drop)
+    })?;
+    Ok(Speed { forward, train, peak_bytes: executor.peak_bytes() })
+}
+
+fn median_rate(
+    images: usize,
+    seconds: f64,
+    mut pass: impl FnMut() -> Result<(), slq_engine::EngineError>,
+) -> Result<f64, Error> {
+    pass()?;
+    pass()?;
+    let (mut times, began) = (Vec::new(), Instant::now());
+    let limit = Duration::try_from_secs_f64(seconds).unwrap_or(Duration::from_secs(3));
+    while times.len() < 3 || began.elapsed() < limit {
+        let start = Instant::now();
+        pass()?;
+        times.push(start.elapsed().as_secs_f64());
+    }
+    times.sort_by(f64::total_cmp);
+    Ok(images as f64 / times[times.len() / 2].max(1e-12))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_of_equal_outputs_wins() {
+        assert_eq!(first_maximum(&[1.0, 3.0, 3.0]), 1);
+        assert_eq!(first_maximum(&[2.0, 2.0]), 0);
+    }
+}

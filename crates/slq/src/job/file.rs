@@ -1,0 +1,272 @@
+//! Job files: everything a job was made with, as a TOML file that makes it again (docs/recipes.md).
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use slq_compress::{Observer, Recipe, Sensitivity, Stage};
+use slq_engine::Isa;
+
+use super::inputs::Inputs;
+use super::report::{JobReport, Output};
+use super::{Done, Job, run_dir_error};
+use crate::Error;
+use crate::dataset::DataOptions;
+use crate::save::{SaveOptions, check_output};
+
+/// Name of the job file in a run directory.
+pub const RECIPE: &str = "recipe.toml";
+/// Version of the job file's format.
+pub const FORMAT: u32 = 2;
+
+/// A job from files to files. What is left out takes its default.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default, deny_unknown_fields)]
+pub struct JobFile {
+    /// Version of the format: 2.
+    pub format: u32,
+    /// Version of the library that wrote the file.
+    pub slq: String,
+    /// The model: a file or `zoo:NAME`.
+    pub model: Option<String>,
+    /// Caffe's weights.
+    pub weights: Option<PathBuf>,
+    /// The network of a safetensors file.
+    pub graph: Option<PathBuf>,
+    /// Caffe's solver file, whose net and data are used.
+    pub solver: Option<PathBuf>,
+    /// The model whose outputs distillation trains towards; without one, see [`Job::teacher`].
+    pub teacher: Option<String>,
+    /// Where the results go; the endings name the formats. The program takes them from its flags, except to resume.
+    pub outputs: Vec<PathBuf>,
+    /// How the results are written.
+    pub save: SaveOptions,
+    /// The data.
+    pub data: DataOptions,
+    /// Seed of every random choice.
+    pub seed: u64,
+    /// The stages.
+    pub stages: Vec<Stage>,
+}
+
+impl Default for JobFile {
+    fn default() -> Self {
+        Self {
+            format: FORMAT,
+            slq: env!("CARGO_PKG_VERSION").into(),
+            model: None,
+            weights: None,
+            graph: None,
+            solver: None,
+            teacher: None,
+            outputs: Vec::new(),
+            save: SaveOptions::default(),
+            data: DataOptions::default(),
+            seed: 0,
+            stages: Vec::new(),
+        }
+    }
+}
+
+/// Where and how a job file is run.
+#[derive(Default)]
+pub struct FileOptions<'a> {
+    /// Directory of the checkpoints and of the job file itself; `None` keeps none.
+    pub run_dir: Option<&'a Path>,
+    /// Go on with the job in the directory; otherwise a directory that holds a job is refused.
+    pub resume: bool,
+    /// Instruction set.
+    pub isa: Isa,
+    /// Sensitivities measured before, for a budget.
+    pub sensitivity: Option<&'a Sensitivity>,
+}
+
+impl JobFile {
+    /// Reads a job file.
+    ///
+    /// # Errors
+    /// [`Error::File`], naming the line; a file of the first version gets a sentence of its own.
+    pub fn read(path: &Path) -> Result<Self, Error> {
+        let fail = |reason: String| Error::File { path: path.into(), reason };
+        let text = std::fs::read_to_string(path).map_err(|e| fail(e.to_string()))?;
+        if is_first_version(&text) {
+            let reason = "it is a recipe of slq 0.1: settings now belong to stages ([[stages]]), see \
+                          docs/recipes.md";
+            return Err(fail(reason.into()));
+        }
+        let job: Self = toml::from_str(&text).map_err(|e| {
+            // The parser's message spans several lines; the first holds the place, the last the reason.
+            let line = e.span().map_or(1, |s| text[..s.start.min(text.len())].matches('\n').count() + 1);
+            fail(format!("line {line}: {}", e.message().replace('\n', " ")))
+        })?;
+        if job.format != FORMAT {
+            let (format, slq) = (job.format, &job.slq);
+            return Err(fail(format!("it has format {format} of slq {slq}; this version reads {FORMAT}")));
+        }
+        Ok(job)
+    }
+
+    /// Writes the job file.
+    ///
+    /// # Errors
+    /// [`Error::File`] where the disk refuses.
+    pub fn write(&self, path: &Path) -> Result<(), Error> {
+        let fail = |reason: String| Error::File { path: path.into(), reason };
+        let body = toml::to_string(self).map_err(|e| fail(e.to_string()))?;
+        let text = format!("# Made again by: slq compress --recipe {RECIPE} -o OUT\n{body}");
+        slq_file::write_atomically(path, text.as_bytes()).map_err(|e| fail(e.to_string()))
+    }
+
+    /// The job that `dir` was begun with.
+    ///
+    /// # Errors
+    /// [`Error::Compress`] for a directory that holds none or one of the first version, and those of [`JobFile::read`].
+    pub fn resume(dir: &Path) -> Result<Self, Error> {
+        let path = dir.join(RECIPE);
+        if dir.join("command.json").exists() {
+            let reason = "it was begun by slq 0.1, whose run directories this version does not resume";
+            return Err(run_dir_error(dir, reason));
+        }
+        if !path.exists() {
+            return Err(run_dir_error(dir, "it holds no run"));
+        }
+        Self::read(&path)
+    }
+
+    /// The stages with their seed.
+    pub fn recipe(&self) -> Recipe {
+        Recipe { seed: self.seed, stages: self.stages.clone() }
+    }
+
+    /// Runs the job on its opened inputs and writes the outputs.
+    ///
+    /// # Errors
+    /// [`Error::UnknownOutput`] and [`Error::File`] for outputs that cannot be written, [`Error::Compress`].
+    pub fn run(
+        &self,
+        inputs: &Inputs,
+        options: &FileOptions<'_>,
+        observer: &mut dyn Observer,
+    ) -> Result<(Done, JobReport), Error> {
+        self.outputs.iter().try_for_each(|o| check_output(o))?;
+        // What trains keeps checkpoints.
+        let recipe = self.recipe();
+        let run_dir = options.run_dir.filter(|_| recipe.trains());
+        let job = Job::new(recipe)
+            .prepared(inputs.data.as_ref())
+            .teacher(inputs.teacher.as_ref())
+            .run_dir(run_dir)
+            .isa(options.isa)
+            .sensitivity(options.sensitivity)
+            .observe(observer);
+        job.check(&inputs.model)?;
+        if let (Some(dir), false) = (run_dir, options.resume) {
+            self.begin(dir)?;
+        }
+        let done = job.run(&inputs.model)?;
+        let dense = done.report.size.dense_bytes;
+        let save = |path| Ok::<_, Error>(Output::new(done.model.save_with(path, &self.save)?, dense));
+        let outputs = self.outputs.iter().map(save).collect::<Result<Vec<_>, _>>()?;
+        let report = JobReport { report: done.report.clone(), outputs, run_dir: run_dir.map(Into::into) };
+        Ok((done, report))
+    }
+
+    /// Writes the job into a directory that holds none yet.
+    fn begin(&self, dir: &Path) -> Result<(), Error> {
+        let path = dir.join(RECIPE);
+        if path.exists() || dir.join("command.json").exists() {
+            return Err(run_dir_error(dir, "it already holds a run: --resume it, or name another --run-dir"));
+        }
+        std::fs::create_dir_all(dir).map_err(|e| run_dir_error(dir, e))?;
+        self.write(&path)
+    }
+}
+
+/// Whether the text is a recipe of the first version, which had one table of settings.
+fn is_first_version(text: &str) -> bool {
+    let table = |name: &str| text.lines().any(|l| l.trim_start().starts_with(name));
+    table("[settings") || table("[decompose")
+}
+
+#[cfg(test)]
+mod tests {
+    use slq_compress::{
+        Budget, Decompose, FineTune, Granularity, Length, Method, MlqSettings, Quantize, RankChoice, Scheme,
+        TrpSettings, Tune,
+    };
+
+    use super::*;
+
+    fn job() -> JobFile {
+        let method = Method::Mlq(MlqSettings { schedule: Some(vec![2, 3]), ..MlqSettings::default() });
+        let quantize = Quantize::new(method, 2)
+            .granularity(Granularity::Group(4))
+            .skip("conv*")
+            .layer("fc", 4)
+            .within(Budget::Ratio(20.0))
+            .training(|t| {
+                t.length = Length::Iterations(7);
+                t.lr_policy = "step:0.1:200".parse().unwrap();
+                t.distill = Some(2.0);
+            });
+        let trp = TrpSettings { period: 10, ..TrpSettings::default() };
+        let low_rank = Decompose {
+            layers: vec!["conv1=auto".parse().unwrap(), "fc=12".parse().unwrap()],
+            trp: Some(trp),
+            ..Decompose::new(Scheme::Spatial, RankChoice::Macs(2.84))
+        };
+        JobFile {
+            model: Some("net.onnx".into()),
+            outputs: vec!["small.onnx".into()],
+            stages: Recipe::new(FineTune::default())
+                .then(low_rank)
+                .then(quantize)
+                .then(Tune::default())
+                .stages,
+            ..JobFile::default()
+        }
+    }
+
+    #[test]
+    fn a_job_comes_back_as_it_was_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(RECIPE);
+        for job in [JobFile::default(), job()] {
+            job.write(&path).unwrap();
+            assert_eq!(JobFile::read(&path).unwrap(), job);
+        }
+        let text = std::fs::read_to_string(&path).unwrap();
+        for line in
+            ["method = \"mlq\"", "lr-policy = \"step:0.1:200\"", "granularity = \"group:4\"", "macs = 2.84"]
+        {
+            assert!(text.contains(line), "{line} is not in {text}");
+        }
+    }
+
+    #[test]
+    fn a_few_lines_are_a_job_and_mistakes_are_named_with_their_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("short.toml");
+        let read = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            JobFile::read(&path)
+        };
+        let short = "[[stages]]\n[stages.quantize]\nbits = 4\nslq.training.lr = 0.02\n";
+        let expected = Recipe::new(Quantize::slq(4).training(|t| t.learning_rate = 0.02));
+        assert_eq!(read(short).unwrap().recipe(), expected);
+        let stage = |body: &str| format!("[[stages]]\n[stages.{body}\n");
+        for (text, word) in [
+            (stage("decompose]\nconvolutions = 'channel'"), "ranks"),
+            (stage("decompose]\nranks = { flops = 2 }\nconvolutions = 'sideways'"), "sideways"),
+            (stage("quantize]\nbitss = 4"), "bitss"),
+            (stage("quantize]\n\nmethod = 'magic'"), "magic"),
+            (stage("quantize]\ngranularity = 'group:0'"), "group:0"),
+            (stage("quantize]\nmethod = 'slq'\nmlq.rank-by = 'size'"), "mlq"),
+            ("not toml".into(), "line 1"),
+            ("[settings]\nbits = 4\n".into(), "slq 0.1"),
+            ("format = 3\n".into(), "format 3"),
+        ] {
+            let said = read(&text).unwrap_err().to_string();
+            assert!(said.contains(word) && said.contains("short.toml") && !said.contains('\n'), "{said}");
+        }
+    }
+}

@@ -1,0 +1,22 @@
+//! The opened inputs of a job.
+
+use slq_compress::{TrainingData, TrainingSettings};
+
+use crate::model::Model;
+
+/// The opened inputs of a job file.
+#[derive(Debug, Clone)]
+pub struct Inputs {
+    /// The model.
+    pub model: Model,
+    /// Images, where a dataset is named.
+    pub data: Option<TrainingData>,
+    /// Teacher of a distillation, where another model is named.
+    pub teacher: Option<Model>,
+    /// Settings of the training from a solver file.
+    pub training: Option<TrainingSettings>,
+    /// The seed that a solver file names.
+    pub seed: Option<u64>,
+    /// Notes for the user: parts of the files that have no effect here.
+    pub notes: Vec<String>,
+}

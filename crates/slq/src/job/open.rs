@@ -1,0 +1,65 @@
+//! Opening what a job file names: model, images, teacher.
+
+use super::file::JobFile;
+use super::inputs::Inputs;
+use crate::model::{Model, ModelName};
+use crate::solver::{SolverJob, SolverOptions};
+use crate::{Error, caffe};
+
+impl JobFile {
+    /// Opens the model, the images and the teacher.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] where no model is named, otherwise the errors of the readers.
+    pub fn open(&self) -> Result<Inputs, Error> {
+        let teacher = self.teacher.as_deref().map(Model::open).transpose()?;
+        if let Some(solver) = &self.solver {
+            let job = SolverJob::open(solver, &self.solver_options()?)?;
+            let SolverJob { model, data, training, seed, notes, .. } = job;
+            let (data, training, seed) = (Some(data), Some(training), Some(seed));
+            return Ok(Inputs { model, data, teacher, training, seed, notes });
+        }
+        let model = self.open_model()?;
+        let data = self.data.open(&model)?;
+        Ok(Inputs { model, data, teacher, training: None, seed: None, notes: Vec::new() })
+    }
+
+    /// Opens the model, with images of the shape that the data has where a prototxt leaves their shape to the data.
+    ///
+    /// # Errors
+    /// As [`JobFile::open`].
+    pub fn open_model(&self) -> Result<Model, Error> {
+        let Some(name) = self.model.clone() else {
+            return Err(Error::Argument("no model: name one".into()));
+        };
+        let is_prototxt = name.ends_with(".prototxt");
+        let (weights, graph, seed) = (self.weights.clone(), self.graph.clone(), self.seed);
+        let mut name = ModelName { name, weights, graph, seed, input_shape: None };
+        if is_prototxt
+            && let Some(layer) = caffe::layer_without_shape(name.name.as_ref())?
+            && let Some(files) = self.data.files()?
+        {
+            let transform = self.data.adjusted(caffe::transform(name.name.as_ref(), &layer)?)?;
+            name.input_shape = Some(transform.output_shape(&files.test)?);
+        }
+        Model::open(name)
+    }
+
+    /// How the solver file is read.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for a model that is no prototxt.
+    pub fn solver_options(&self) -> Result<SolverOptions<'_>, Error> {
+        if let Some(other) = self.model.as_ref().filter(|m| !m.ends_with(".prototxt")) {
+            let reason =
+                format!("{other}: with --solver the network is a prototxt, with --weights its caffemodel");
+            return Err(Error::Argument(reason));
+        }
+        Ok(SolverOptions {
+            weights: self.weights.as_deref(),
+            net: self.model.as_deref().map(std::path::Path::new),
+            data: &self.data,
+            seed: self.seed,
+        })
+    }
+}
