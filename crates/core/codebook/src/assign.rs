@@ -1,4 +1,4 @@
-//! Values to codes and back, at memory speed.
+//! Values to codes and back.
 
 use rayon::prelude::*;
 use slq_kernels::Isa;

@@ -1,4 +1,4 @@
-//! The one call: values in, codebook and codes out.
+//! Clustering of values into a codebook and codes.
 
 use crate::assign::assign_with_error;
 use crate::exact::{self, Constraints, Solution};
@@ -59,7 +59,7 @@ pub fn cluster<C: Code>(values: &[f32], params: &ClusterParams) -> Result<Cluste
 
 /// As [`cluster`], with value `i` counted `weights[i]` times (sensitivity, Fisher information, frequency).
 ///
-/// Weights of zero are fine: the value gets a code but has no say in the codebook.
+/// A value of weight zero gets a code but does not affect the codebook.
 ///
 /// # Errors
 /// As [`cluster`], and weights that do not pair up with the values, are negative or not finite, or all zero.

@@ -1,4 +1,4 @@
-//! Distinct values with prefix sums: the ground that segments are cut from.
+//! Distinct values with prefix sums, which are cut into segments.
 
 use slq_kernels::Isa;
 use slq_kernels::cluster::{self as kernels, BLOCK, SIDE, Spread};
@@ -47,7 +47,7 @@ impl Points {
         Self { values, prefix, counts, wide: Vec::new(), pivot, total_square: sorted.total_square() }
     }
 
-    /// Has segments use sums in twice the precision from now on.
+    /// Makes segments use sums in twice the precision from now on.
     pub fn widen(&mut self, sorted: &SortedValues) {
         self.wide = WideSums::prefix(sorted);
         self.pivot = 0.0;
