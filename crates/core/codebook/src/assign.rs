@@ -1,4 +1,4 @@
-//! Values to codes and back.
+//! Assignment of values to codes, and decoding.
 
 use rayon::prelude::*;
 use slq_kernels::Isa;

@@ -1,4 +1,4 @@
-//! Clustering of values into a codebook and codes.
+//! Clustering: values in, codebook and codes out.
 
 use crate::assign::assign_with_error;
 use crate::exact::{self, Constraints, Solution};
@@ -20,7 +20,7 @@ pub struct Clustering<C> {
     pub codes: Vec<C>,
     /// Number of values of every entry.
     pub counts: Vec<u64>,
-    /// Weighted squared error of codebook and codes on all the values, in f64.
+    /// Weighted squared error of codebook and codes over all values, in f64.
     pub sse: f64,
     /// No codebook that keeps the same constraints has a smaller squared error than this (up to f64 rounding,
     /// about 1e-13 of the sum of squares about the middle value). Zero, which always holds, from [`lloyd_from`].
@@ -59,7 +59,7 @@ pub fn cluster<C: Code>(values: &[f32], params: &ClusterParams) -> Result<Cluste
 
 /// As [`cluster`], with value `i` counted `weights[i]` times (sensitivity, Fisher information, frequency).
 ///
-/// A value of weight zero gets a code but does not affect the codebook.
+/// A weight of zero is allowed: the value gets a code and does not influence the codebook.
 ///
 /// # Errors
 /// As [`cluster`], and weights that do not pair up with the values, are negative or not finite, or all zero.

@@ -4,7 +4,7 @@
 ///
 /// `u8` serves codebooks of up to 256 entries, `u16` up to 65 536.
 pub trait Code: sealed::Sealed + Copy + Default + Eq + Ord + Send + Sync + std::fmt::Debug + 'static {
-    /// Codes the type can tell apart.
+    /// Number of codes of the type.
     const LIMIT: usize;
 
     /// The code of entry `index`, which must be below [`Code::LIMIT`]; higher bits are dropped.

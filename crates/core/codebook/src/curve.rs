@@ -39,7 +39,7 @@ impl SortedValues {
             return Err(ClusterError::ZeroClusters);
         }
         let k_max = k_max.min(self.len());
-        let points = Points::new(self, false);
+        let points = Points::new(self, 1);
         let distinct = points.values.len();
         let together = |limit: usize| {
             let starts = points.groups(limit).into_iter().map(|start| points.prefix[start]);

@@ -1,4 +1,4 @@
-//! Many small codebooks at once: one per channel or per group of channels.
+//! Many codebooks at once: one per channel or per group of channels.
 
 use std::ops::Range;
 
@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use crate::cluster::{in_pool, run};
 use crate::{ClusterError, ClusterParams, Clustering, Code};
 
-/// Clusters every group of `values` apart, in parallel; the results are in the order of `groups`.
+/// Clusters every group of `values` independently, in parallel; the results are in the order of `groups`.
 ///
 /// A group with fewer values than clusters gets as many clusters as it has values (but never fewer than there
 /// are fixed centroids, which then is an error). Groups may overlap.

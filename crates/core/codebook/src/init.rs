@@ -1,4 +1,4 @@
-//! Where Lloyd's iteration starts.
+//! Initial centroids of Lloyd's iteration.
 
 use std::ops::Range;
 
@@ -13,7 +13,7 @@ use crate::SortedValues;
 ///
 /// The power of two is taken from the exponent itself and is right for exact powers of two and for subnormal
 /// values. Steps too small for f32 become zero. Returns `k` centroids; all zeros if every value is zero.
-/// Values that are not finite are passed over, and no ladder is longer than 65 536.
+/// Values that are not finite are skipped, and no ladder is longer than 65 536.
 ///
 /// Source: Xu et al., AAAI 2018, section "Clustering", and the authors' program.
 pub fn published_ladder(values: &[f32], k: usize) -> Vec<f32> {

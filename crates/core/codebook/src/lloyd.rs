@@ -3,7 +3,7 @@
 use crate::thresholds::{Thresholds, check_codebook};
 use crate::{ClusterError, SortedValues};
 
-/// What Lloyd's iteration came to, see [`SortedValues::lloyd`].
+/// The result of Lloyd's iteration, see [`SortedValues::lloyd`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct LloydResult {
     /// The centroids, in the order in which they were given.

@@ -1,4 +1,4 @@
-//! Checked settings of a clustering.
+//! Settings of a clustering, checked when they are built.
 
 use crate::ClusterError;
 

@@ -1,4 +1,4 @@
-//! Values in order with prefix sums: what every solver here works on.
+//! Sorted values with prefix sums, which every solver here works on.
 
 use rayon::prelude::*;
 use slq_kernels::radix;

@@ -1,4 +1,4 @@
-//! Where the nearest centroid changes: cuts between values, exact to the last bit.
+//! Decision thresholds between neighbouring centroids, exact to the last bit.
 
 use crate::ClusterError;
 

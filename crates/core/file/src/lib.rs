@@ -1,8 +1,7 @@
-//! Files that appear whole or not at all.
+//! Atomic writing of files and folders: they appear whole or not at all.
 //!
-//! Everything slq writes goes to a temporary file in the same folder first, is checked there where that makes
-//! sense, and takes its place by rename: a name never stands for half a file, and what stood there before stays
-//! until the new file is complete.
+//! Everything slq writes goes to a temporary file in the same folder first, is checked there where possible, and is then
+//! renamed. No reader sees half a file, and an existing file stays until the new one is complete.
 
 #![forbid(unsafe_code)]
 

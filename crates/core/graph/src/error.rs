@@ -1,9 +1,9 @@
-//! What can be wrong with a graph.
+//! The errors of this crate, one variant per failure.
 
 /// What to try when the engine cannot run a network.
 pub(crate) const KMEANS_ADVICE: &str = "`--method kmeans` needs no engine and still compresses this network";
 
-/// A graph, tensor or palette that cannot be what it claims to be.
+/// An invalid graph, tensor or palette, or an operator that is not supported.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum GraphError {
@@ -18,7 +18,7 @@ pub enum GraphError {
     /// A palette that does not describe a tensor.
     #[error(transparent)]
     Palette(#[from] slq_codebook::PaletteError),
-    /// An operator that nothing here computes.
+    /// An operator that is not supported.
     #[error("node `{node}`: operator {op} is not supported; {advice}")]
     UnsupportedOperator {
         /// The operator, with its domain unless that is ONNX's own.
@@ -28,7 +28,7 @@ pub enum GraphError {
         /// What can be done.
         advice: String,
     },
-    /// A form of a known operator that nothing here computes.
+    /// An option or form of an operator that is not supported.
     #[error("node `{node}` ({op}): {what} is not supported; {advice}")]
     UnsupportedForm {
         /// The operator.
@@ -40,7 +40,7 @@ pub enum GraphError {
         /// What can be done.
         advice: String,
     },
-    /// An attribute whose value makes no sense.
+    /// An invalid value of an attribute.
     #[error("node `{node}` ({op}): attribute `{attribute}` {reason}")]
     InvalidAttribute {
         /// The operator.
@@ -52,7 +52,7 @@ pub enum GraphError {
         /// What is wrong with it.
         reason: String,
     },
-    /// An input that a node needs but does not name.
+    /// A required input is missing.
     #[error("node `{node}` ({op}): input {index} is missing")]
     MissingInput {
         /// The operator.
@@ -62,7 +62,7 @@ pub enum GraphError {
         /// Position of the input.
         index: usize,
     },
-    /// An input whose constant value makes no sense.
+    /// An invalid value of a constant input.
     #[error("node `{node}` ({op}): input `{value}` {reason}")]
     InvalidInput {
         /// The operator.
@@ -74,7 +74,7 @@ pub enum GraphError {
         /// What is wrong with it.
         reason: String,
     },
-    /// An input that has to be known before the network runs.
+    /// An input that must be a constant and is computed from the network's inputs.
     #[error("node `{node}` ({op}): input `{value}` must be a constant; {advice}")]
     NotConstant {
         /// The operator.
@@ -86,7 +86,7 @@ pub enum GraphError {
         /// What can be done.
         advice: String,
     },
-    /// A shape that is needed and not known.
+    /// The shape of an input is not known.
     #[error("node `{node}` ({op}): the shape of `{value}` is not known")]
     UnknownShape {
         /// The operator.
@@ -96,7 +96,7 @@ pub enum GraphError {
         /// Name of the value.
         value: String,
     },
-    /// Input shapes that an operator cannot take together.
+    /// Input shapes that do not fit each other or the operator.
     #[error("node `{node}` ({op}): {reason} (input shapes {})", show_shapes(.shapes))]
     ShapeMismatch {
         /// The operator.
@@ -120,6 +120,14 @@ pub enum GraphError {
         /// Shapes of the inputs.
         shapes: Vec<Vec<usize>>,
     },
+    /// Shape arithmetic beyond the limit on its results.
+    #[error("node `{node}`: values computed from shapes exceed {limit} elements in all")]
+    TooManyConstants {
+        /// Name of the node that passes the limit.
+        node: String,
+        /// The limit.
+        limit: usize,
+    },
     /// No shape was given for an input whose declared shape is not fully known.
     #[error("a shape is needed for input `{input}`")]
     InputShapeNeeded {
@@ -142,7 +150,7 @@ pub enum GraphError {
         /// Name given.
         input: String,
     },
-    /// A node reads a value that nothing writes.
+    /// A node reads a value that no node, input or weight defines.
     #[error("node `{node}` ({op}) reads `{value}`, which nothing writes")]
     UnknownValue {
         /// The operator.
@@ -162,13 +170,13 @@ pub enum GraphError {
         /// Name of the value.
         value: String,
     },
-    /// Nodes that wait for each other.
+    /// A cycle of nodes.
     #[error("the graph has a cycle through nodes {}", show_names(.nodes))]
     Cycle {
         /// Names of the nodes on the cycle.
         nodes: Vec<String>,
     },
-    /// A graph output that nothing writes.
+    /// A graph output that no node writes.
     #[error("nothing writes the graph output `{output}`")]
     UnknownOutput {
         /// Name of the output.

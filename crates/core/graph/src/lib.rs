@@ -1,15 +1,16 @@
 //! Neural networks as graphs of ONNX operators whose weights carry palettes.
 //!
 //! A [`Graph`] is what every file format is read into and written from, and what every method changes: nodes
-//! in the ONNX operator vocabulary, and [`Weight`]s that carry their own [`Palette`] (codebook, codes, which
-//! weights are fixed). Quantization is stored, never recomputed.
+//! with ONNX's operators, and [`Weight`]s with their own [`Palette`] (codebook, codes, which values are fixed).
+//! Quantization is stored, never recomputed.
 //!
 //! | to | see |
 //! |---|---|
 //! | check a graph that comes from a file | [`validate()`], [`name_nodes`], [`sort_topologically`] |
 //! | know every shape, and every node as a typed operator | [`infer_shapes`], [`op::Op`] |
 //! | fold constants, fold batch-norm into the layer before it | [`fold`] |
-//! | count parameters, bytes, entropy, multiply-adds | [`stats`] |
+//! | know which weights are quantizable, which are trained | [`Graph::quantizable`], [`Graph::trainable`], [`Role`] |
+//! | count parameters, bytes, entropy, MACs | [`stats`] |
 //!
 //! ```
 //! use slq_graph::{Graph, Node, Tensor, ValueInfo, DType, infer_shapes, stats, validate};

@@ -54,7 +54,7 @@ pub struct Node {
     pub domain: String,
     /// Names of the inputs; an empty name is an omitted optional input.
     pub inputs: Vec<String>,
-    /// Names of the outputs; an empty name is an output nobody wants.
+    /// Names of the outputs; an empty name is an unused output.
     pub outputs: Vec<String>,
     /// Attributes by name.
     pub attributes: BTreeMap<String, Attribute>,

@@ -1,4 +1,4 @@
-//! Operators as types: one form of each, whatever version of the operator set a node follows.
+//! Typed operators: one form of each, whatever version of the operator set a node follows.
 //!
 //! A [`Node`](crate::Node) keeps what its file says. [`Op`] is the same operator with its attributes, defaults
 //! and constant inputs resolved (`Clip` takes its bounds from attributes in opset 6 and from inputs in opset
@@ -85,7 +85,7 @@ pub enum PadMode {
 #[non_exhaustive]
 pub enum Op {
     /// Inputs: 0 data `[N, C, H, W]`, 1 weight `[M, C / groups, kh, kw]`, 2 optional bias `[M]`. One-dimensional
-    /// convolutions are not claimed.
+    /// convolutions are not supported.
     Conv {
         /// Kernel, strides, dilations, padding.
         window: Window,
@@ -220,7 +220,7 @@ pub enum Op {
         keep_dims: bool,
     },
     /// Input: 0; identity in evaluation, in training each element is dropped with probability `ratio` and the
-    /// rest divided by (1 - ratio). The mask output is not claimed.
+    /// rest divided by (1 - ratio). The mask output is not supported.
     Dropout {
         /// Probability of dropping an element.
         ratio: f32,

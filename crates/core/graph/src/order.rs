@@ -1,17 +1,17 @@
-//! The order in which nodes can run.
+//! Execution order: topological sorting of nodes.
 
 use std::collections::{HashMap, HashSet};
 
 use crate::error::GraphError;
 use crate::graph::Graph;
 
-/// What a diagnostic calls node `index`.
+/// The name of node `index` in messages.
 pub(crate) fn label(graph: &Graph, index: usize) -> String {
     let node = &graph.nodes[index];
     if node.name.is_empty() { format!("{}_{index}", node.op) } else { node.name.clone() }
 }
 
-/// Who writes each value: the position of its node, or `None` for graph inputs and weights.
+/// The position of the node that writes each value; `None` for graph inputs and weights.
 pub(crate) fn writers(graph: &Graph) -> Result<HashMap<&str, Option<usize>>, GraphError> {
     let mut writers: HashMap<&str, Option<usize>> = HashMap::new();
     for name in graph.weights.keys() {
@@ -44,8 +44,8 @@ pub(crate) fn writers(graph: &Graph) -> Result<HashMap<&str, Option<usize>>, Gra
     Ok(writers)
 }
 
-/// The positions of all nodes in an order in which each value is written before it is read. Nodes that are
-/// in order already keep their places.
+/// The positions of all nodes in topological order: each value is written before it is read. Nodes that are in order
+/// already keep their places.
 ///
 /// # Errors
 /// [`GraphError::DuplicateValue`], [`GraphError::UnknownValue`], [`GraphError::Cycle`].
@@ -71,7 +71,7 @@ pub fn execution_order(graph: &Graph) -> Result<Vec<usize>, GraphError> {
             }
         }
     }
-    // The smallest ready position first keeps the order of a graph that is sorted already.
+    // Taking the first node that is ready keeps the order of a graph that is sorted already.
     let ready = (0..waits.len()).filter(|&i| waits[i] == 0).map(std::cmp::Reverse);
     let mut ready: std::collections::BinaryHeap<_> = ready.collect();
     let mut order = Vec::with_capacity(waits.len());
@@ -87,7 +87,7 @@ pub fn execution_order(graph: &Graph) -> Result<Vec<usize>, GraphError> {
     if order.len() == graph.nodes.len() { Ok(order) } else { Err(find_cycle(graph, &readers, &waits)) }
 }
 
-/// Names the nodes of one cycle among those that still wait.
+/// The error that names one cycle among the nodes whose inputs never became ready.
 fn find_cycle(graph: &Graph, readers: &[Vec<usize>], waits: &[usize]) -> GraphError {
     let mut before = vec![usize::MAX; waits.len()];
     for (writer, read_by) in readers.iter().enumerate().filter(|(w, _)| waits[*w] > 0) {
@@ -95,7 +95,7 @@ fn find_cycle(graph: &Graph, readers: &[Vec<usize>], waits: &[usize]) -> GraphEr
             before[r] = writer;
         }
     }
-    // Each waiting node has a waiting writer: going back long enough ends on a cycle.
+    // Each of these nodes reads from another of them: following the writers leads onto a cycle.
     let mut at = waits.iter().position(|&w| w > 0).unwrap_or(0);
     for _ in 0..waits.len() {
         at = before[at];

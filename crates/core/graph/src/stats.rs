@@ -1,4 +1,4 @@
-//! What a network's weights take: counts, bits, bytes; and what its layers compute.
+//! Sizes of a network's weights (counts, bits, bytes, entropy) and multiply-accumulate operations of its layers.
 //!
 //! A palettized weight takes its codes at `bits` each plus its codebooks at 4 bytes a value; any other parameter
 //! takes 4 bytes. Ratios are against 4 bytes for every parameter.
@@ -11,7 +11,7 @@ use crate::infer::Shapes;
 use crate::op::Op;
 use crate::tensor::{DType, Tensor, TensorData};
 
-/// Figures of one weight.
+/// Sizes of one weight.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct WeightStats {
     /// Name of the weight.
@@ -36,10 +36,10 @@ pub struct WeightStats {
     pub codebook_size: Option<usize>,
     /// Bytes as 32-bit floats: 4 a value.
     pub dense_bytes: u64,
-    /// Bytes of codes and codebooks for a fully fixed palette (with a partly fixed one a file has to hold the
-    /// floats as well, so it counts as none), else of the values.
+    /// Bytes of codes and codebooks for a fully fixed palette, else of the values. A palette that is partly fixed does not
+    /// count: its file holds the floats too.
     pub stored_bytes: u64,
-    /// `stored_bytes` with the codes at their entropy (of each group of codes by itself).
+    /// `stored_bytes` with the codes at their Shannon entropy, each group of codes by itself.
     pub entropy_bytes: f64,
 }
 
@@ -54,7 +54,7 @@ pub struct Totals {
     pub entropy_bytes: u64,
 }
 
-/// Figures of a network.
+/// Sizes of a network.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct Summary {
     /// Each parameter tensor, in the order of [`Graph::weights`].
@@ -72,7 +72,7 @@ impl Totals {
     }
 }
 
-/// Figures of each parameter tensor and of the whole network.
+/// Sizes of each parameter tensor and of the whole network.
 pub fn summary(graph: &Graph) -> Summary {
     let mut readers: HashMap<&str, usize> = HashMap::new();
     for (i, node) in graph.nodes.iter().enumerate() {
@@ -98,7 +98,7 @@ pub fn summary(graph: &Graph) -> Summary {
     Summary { parameters: layers.iter().map(|l| l.count).sum(), layers, total }
 }
 
-/// Figures of one weight; `node` and `op` are left empty.
+/// Sizes of one weight; `node` and `op` are left empty.
 pub fn weight_stats(name: &str, weight: &Weight) -> WeightStats {
     let tensor = &weight.tensor;
     let (distinct, zeros) = patterns(tensor);
@@ -161,18 +161,18 @@ fn distinct<T: Copy + Ord + Default + std::hash::Hash>(
     (sorted.len(), zeros)
 }
 
-/// Multiply-adds of one node.
+/// Multiply-accumulate operations (MACs) of one node.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct NodeMacs {
     /// Name of the node.
     pub node: String,
     /// Its operator.
     pub op: String,
-    /// Multiply-adds for the whole batch.
+    /// MACs for the whole batch.
     pub macs: u64,
 }
 
-/// Multiply-adds of every convolution, `Gemm` and `MatMul`, in execution order, for the shapes in `shapes`
+/// MACs of every convolution, `Gemm` and `MatMul`, in execution order, for the shapes in `shapes`
 /// (infer them for a batch of 1 to get the figures usually quoted). Padding is counted like data, bias is not
 /// counted.
 ///
@@ -192,7 +192,7 @@ pub fn macs(graph: &Graph, shapes: &Shapes) -> Result<Vec<NodeMacs>, GraphError>
             })
         };
         let output = || shape(node.outputs.first().map(String::as_str));
-        // Elements on one side, and multiply-adds for each of them.
+        // Elements of the output (of the input for a transposed convolution), and MACs for each of them.
         let (elements, each): (&[usize], Vec<usize>) = match op {
             Op::Conv { .. } => (output()?, shape(node.input(1))?[1..].to_vec()),
             Op::ConvTranspose { .. } => (shape(node.input(0))?, shape(node.input(1))?[1..].to_vec()),

@@ -1,4 +1,4 @@
-//! Whether a graph is one: names, order, weights that fit their nodes.
+//! Validation of a graph: unique names, execution order, weights that fit their nodes.
 
 use std::collections::HashSet;
 
@@ -11,7 +11,7 @@ use crate::order::{execution_order, label, writers};
 ///
 /// Node names are present and unique; every value is written once, and before it is read; graph outputs exist;
 /// float weights are finite; palettes belong to their weights; the weights of convolutions, Gemms and
-/// batch-norms fit each other. Shapes of activations are the business of
+/// batch-norms fit each other. Shapes of activations are checked by
 /// [`infer_shapes`](crate::infer::infer_shapes).
 ///
 /// # Errors
@@ -81,7 +81,7 @@ fn outputs_exist(graph: &Graph) -> Result<(), GraphError> {
     }
 }
 
-/// Refuses weights that hold NaN or an infinity. Infinite bounds of `Clip` are none.
+/// Refuses weights that hold NaN or an infinity. Infinite bounds of `Clip` are allowed.
 ///
 /// # Errors
 /// [`GraphError::NonFiniteWeight`] with the first such weight and position.

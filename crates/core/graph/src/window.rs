@@ -30,9 +30,9 @@ impl Window {
     /// Number of positions of the window, (height, width), over an input of `input_hw`; `None` where the window
     /// does not fit into the padded input.
     ///
-    /// Rounded down, or up for `ceil` (method.md, section 8): then a last window that would start in the end
-    /// padding is dropped. With padding below the window's extent, every window then begins before the end of
-    /// the input.
+    /// Rounded down, or up for `ceil` (ONNX's `ceil_mode`): then a last window that would start in the end padding is
+    /// dropped, as PyTorch and onnxruntime do. If the padding is smaller than the window's extent, every window begins
+    /// before the end of the input.
     pub fn output_extent(&self, input_hw: [usize; 2], ceil: bool) -> Option<[usize; 2]> {
         let (reach, pads) = (self.reach(), self.resolve_pads(input_hw));
         let mut out = [0; 2];

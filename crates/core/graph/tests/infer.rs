@@ -266,3 +266,16 @@ fn bounds_of_clip_come_from_attributes_or_inputs() {
         assert_eq!(shapes.ops()[0].1, Op::Clip { min: f32::NEG_INFINITY, max: 6.0 });
     }
 }
+
+#[test]
+fn shape_arithmetic_without_end_is_refused() {
+    let mut nodes = vec![Node::new("n0", "ConstantOfShape", &["dims"], &["v0"])];
+    for i in 0..1100 {
+        let (from, to) = (format!("v{i}"), format!("v{}", i + 1));
+        nodes.push(Node::new(&format!("n{}", i + 1), "Add", &[&from, &from], &[&to]));
+    }
+    nodes.push(Node::new("last", "Add", &["x", "v1100"], &["y"]));
+    let g = graph(nodes, vec![("dims", ints(&[4096]))]);
+    let error = infer_shapes(&g, &[("x", vec![2, 4096])]).unwrap_err();
+    assert_eq!(error, GraphError::TooManyConstants { node: "n1024".into(), limit: 1 << 22 });
+}

@@ -1,4 +1,4 @@
-//! Everything that can go wrong, one variant per failure.
+//! The errors of this crate, one variant per failure.
 
 /// Why a matrix could not be approximated or ranks could not be chosen.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]

@@ -1,4 +1,4 @@
-//! Matrix products on all threads, with the same bits on any number of them.
+//! Parallel matrix products whose bits do not depend on the number of threads.
 
 use faer::linalg::matmul::matmul;
 use faer::{Accum, Mat, MatMut, MatRef, Par};

@@ -1,4 +1,4 @@
-//! The space of the leading singular vectors, found from random combinations of the columns.
+//! The span of the leading singular vectors from random combinations of the columns (randomised SVD).
 
 use faer::{Mat, MatRef};
 use rand_chacha::ChaCha8Rng;
@@ -6,7 +6,7 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use crate::product::product;
 
-/// Passes over the matrix and its transpose behind the first. Weights of networks have slowly falling singular
+/// Power iterations: passes over the matrix and its transpose after the first. Weights of networks have slowly falling singular
 /// values: five passes bring the error within a per cent of the optimum (tests/large.rs), two within five.
 const PASSES: usize = 5;
 

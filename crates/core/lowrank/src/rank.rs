@@ -1,4 +1,4 @@
-//! How many singular values to keep.
+//! Rules for the number of singular values to keep.
 
 use serde::{Deserialize, Serialize};
 

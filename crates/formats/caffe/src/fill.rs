@@ -1,4 +1,4 @@
-//! Fillers: the values of weights that no caffemodel gives.
+//! Fillers: initial values of weights that no caffemodel gives.
 
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
@@ -6,11 +6,11 @@ use rand_chacha::ChaCha8Rng;
 use crate::proto::FillerParameter;
 use crate::proto::filler_parameter::VarianceNorm;
 
-/// Values for a weight of `shape`. The random numbers depend on `seed` and `name` only, so that a weight gets
-/// the same values whatever else the net contains.
+/// Values for a weight of `shape`. The random numbers depend on `seed` and `name` alone, so that a weight gets the same
+/// values whatever else the net contains.
 ///
 /// # Errors
-/// A sentence that names the filler's field at fault.
+/// A sentence that names the invalid field of the filler.
 pub(crate) fn fill(
     filler: &FillerParameter,
     shape: &[usize],

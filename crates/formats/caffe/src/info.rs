@@ -1,4 +1,4 @@
-//! What a prototxt says beside the network: data, losses, accuracies.
+//! Data layers, losses and accuracies: what a prototxt says beside the network.
 
 use std::path::PathBuf;
 
@@ -6,7 +6,7 @@ use slq_graph::Graph;
 
 use crate::phase::Phase;
 
-/// A graph and what its prototxt says about data and training.
+/// A graph, and what its prototxt says about data and training.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Net {
     /// The network, from its inputs to the logits.
@@ -24,14 +24,13 @@ pub struct NetInfo {
     pub losses: Vec<Loss>,
     /// Accuracy layers, in file order.
     pub accuracies: Vec<Accuracy>,
-    /// `BatchNormalization` nodes whose statistics are to stay as they are in training
-    /// (`use_global_stats: true`).
+    /// `BatchNormalization` nodes whose statistics are frozen in training (`use_global_stats: true`).
     pub frozen_batch_norms: Vec<String>,
-    /// Layers whose weights were made by fillers because the caffemodel has none for them.
+    /// Layers whose weights were initialised by fillers because the caffemodel has none for them.
     pub fresh: Vec<String>,
     /// Layers of the caffemodel whose blobs the net does not use.
     pub unused: Vec<String>,
-    /// Layers kept as nodes of the domain `caffe`, which no engine runs, each with the reason.
+    /// Layers kept as nodes of the domain `caffe`, which the engine does not run, each with the reason.
     pub opaque: Vec<(String, String)>,
 }
 
@@ -74,11 +73,11 @@ pub struct DataSource {
     pub color: bool,
     /// Value names: images first, then labels if the layer gives them.
     pub tops: Vec<String>,
-    /// What happens to each image.
+    /// Preprocessing of each image.
     pub transform: TransformParam,
 }
 
-/// What happens to an image before it enters the net: `(pixel - mean) * scale`, on 0..255 values in BGR order.
+/// Preprocessing of an image: `(pixel - mean) * scale`, on 0..255 values in BGR order.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TransformParam {
     /// Factor, after the mean has been subtracted.
@@ -154,11 +153,11 @@ pub struct Loss {
     pub predictions: String,
     /// Blob name of the labels.
     pub labels: String,
-    /// Weight in the sum of all losses; 0 only reports.
+    /// Weight in the sum of all losses; 0 for a loss that is only reported.
     pub weight: f32,
     /// What the sum is divided by.
     pub normalization: Normalization,
-    /// Label that does not count.
+    /// Label that is ignored.
     pub ignore_label: Option<i64>,
     /// Axis of the classes.
     pub axis: i64,
@@ -173,9 +172,9 @@ pub struct Accuracy {
     pub predictions: String,
     /// Blob name of the labels.
     pub labels: String,
-    /// The label must be among this many best scores.
+    /// A prediction is correct if its label is among this many highest scores.
     pub top_k: usize,
-    /// Label that does not count.
+    /// Label that is ignored.
     pub ignore_label: Option<i64>,
     /// Axis of the classes.
     pub axis: i64,

@@ -11,6 +11,7 @@
 mod error;
 mod fill;
 mod info;
+mod names;
 mod phase;
 mod proto;
 mod read;
@@ -28,6 +29,9 @@ pub use info::{
 };
 pub use phase::Phase;
 pub use read::{data_sources, read, read_mean, read_net};
-pub use solver::{LrPolicy, NetFile, Regularization, SolverKind, SolverSettings, read_solver};
+pub use solver::{
+    LrPolicy, NetFile, Regularization, SnapshotSettings, SolverKind, SolverSettings, TestSettings,
+    read_solver,
+};
 pub use state::{SolverState, learned_net, read_state, write_state};
 pub use write::{WriteOptions, write};

@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::error::CaffeError;
 use crate::proto::{LayerParameter, NetStateRule};
 
-/// What a net is built for.
+/// Phase that a net is built for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Phase {
     /// Training: losses, auxiliary heads, the training data.

@@ -1,4 +1,4 @@
-//! Solver states: what a training needs, beside its weights, to go on. The format is Caffe's `solverstate`.
+//! Solver states (Caffe's `solverstate`): iteration and optimiser state, to resume training.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -11,17 +11,17 @@ use crate::proto;
 use crate::read::{BlobSource, layers_and_blobs};
 use crate::wire;
 
-/// A training that stopped after some iterations.
+/// The state of a training after some iterations.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct SolverState {
     /// Iterations done.
     pub iteration: usize,
-    /// Falls of the rate so far (policies `step` and `multistep`); Caffe goes on counting from it.
+    /// Number of times the learning rate has been lowered (policies `step` and `multistep`); Caffe resumes counting from it.
     pub current_step: usize,
     /// The caffemodel of the same moment.
     pub learned_net: Option<PathBuf>,
-    /// The solver's history by weight. For Adam and AdaDelta it holds two values for each weight: all first ones, then
-    /// all second ones. Weights without one have a history of zeros.
+    /// The optimiser's history (momentum) by weight. For Adam and AdaDelta it holds two values for each weight: all first
+    /// ones, then all second ones. A weight that is not named has a history of zeros.
     pub history: Vec<(String, Vec<f32>)>,
 }
 

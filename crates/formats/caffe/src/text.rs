@@ -11,9 +11,9 @@ use crate::proto::POOL;
 
 /// The largest prototxt read, in bytes. ResNet-152's has about 150 KB.
 const MAX_BYTES: u64 = 16 << 20;
-/// Messages inside messages; Caffe's own files reach five.
+/// Deepest nesting of messages; Caffe's own files reach five.
 const MAX_DEPTH: usize = 32;
-/// Layers of one net.
+/// Most layers of one net.
 const MAX_LAYERS: usize = 20_000;
 
 /// The message `caffe.NAME` written at `path`.

@@ -1,4 +1,4 @@
-//! The two older layer descriptions, and the older way to declare inputs, as today's layers.
+//! Conversion of the two older layer formats (V0 and V1) and of the older input declarations to today's layers.
 
 use std::path::Path;
 
@@ -58,52 +58,10 @@ fn data_settings(layer: &mut LayerParameter) {
 }
 
 fn from_v1(mut old: V1LayerParameter) -> LayerParameter {
-    use proto::v1_layer_parameter::LayerType as T;
     if let Some(oldest) = old.layer.take() {
         return from_v0(oldest, old);
     }
-    let kind = match old.r#type() {
-        T::None => "",
-        T::Absval => "AbsVal",
-        T::Accuracy => "Accuracy",
-        T::Argmax => "ArgMax",
-        T::Bnll => "BNLL",
-        T::Concat => "Concat",
-        T::ContrastiveLoss => "ContrastiveLoss",
-        T::Convolution => "Convolution",
-        T::Data => "Data",
-        T::Deconvolution => "Deconvolution",
-        T::Dropout => "Dropout",
-        T::DummyData => "DummyData",
-        T::Eltwise => "Eltwise",
-        T::EuclideanLoss => "EuclideanLoss",
-        T::Exp => "Exp",
-        T::Flatten => "Flatten",
-        T::Hdf5Data => "HDF5Data",
-        T::Hdf5Output => "HDF5Output",
-        T::HingeLoss => "HingeLoss",
-        T::Im2col => "Im2col",
-        T::ImageData => "ImageData",
-        T::InfogainLoss => "InfogainLoss",
-        T::InnerProduct => "InnerProduct",
-        T::Lrn => "LRN",
-        T::MemoryData => "MemoryData",
-        T::MultinomialLogisticLoss => "MultinomialLogisticLoss",
-        T::Mvn => "MVN",
-        T::Pooling => "Pooling",
-        T::Power => "Power",
-        T::Relu => "ReLU",
-        T::Sigmoid => "Sigmoid",
-        T::SigmoidCrossEntropyLoss => "SigmoidCrossEntropyLoss",
-        T::Silence => "Silence",
-        T::Slice => "Slice",
-        T::Softmax => "Softmax",
-        T::SoftmaxLoss => "SoftmaxWithLoss",
-        T::Split => "Split",
-        T::Tanh => "TanH",
-        T::Threshold => "Threshold",
-        T::WindowData => "WindowData",
-    };
+    let kind = type_name(old.r#type());
     let mut param = params(&old.blobs_lr, &old.weight_decay);
     for (i, name) in old.param.iter().enumerate().take(MAX_PARAMS) {
         at(&mut param, i).name = Some(name.clone());
@@ -155,6 +113,53 @@ fn from_v1(mut old: V1LayerParameter) -> LayerParameter {
     }
 }
 
+/// The name that a numbered layer type has today.
+fn type_name(kind: proto::v1_layer_parameter::LayerType) -> &'static str {
+    use proto::v1_layer_parameter::LayerType as T;
+    match kind {
+        T::None => "",
+        T::Absval => "AbsVal",
+        T::Accuracy => "Accuracy",
+        T::Argmax => "ArgMax",
+        T::Bnll => "BNLL",
+        T::Concat => "Concat",
+        T::ContrastiveLoss => "ContrastiveLoss",
+        T::Convolution => "Convolution",
+        T::Data => "Data",
+        T::Deconvolution => "Deconvolution",
+        T::Dropout => "Dropout",
+        T::DummyData => "DummyData",
+        T::Eltwise => "Eltwise",
+        T::EuclideanLoss => "EuclideanLoss",
+        T::Exp => "Exp",
+        T::Flatten => "Flatten",
+        T::Hdf5Data => "HDF5Data",
+        T::Hdf5Output => "HDF5Output",
+        T::HingeLoss => "HingeLoss",
+        T::Im2col => "Im2col",
+        T::ImageData => "ImageData",
+        T::InfogainLoss => "InfogainLoss",
+        T::InnerProduct => "InnerProduct",
+        T::Lrn => "LRN",
+        T::MemoryData => "MemoryData",
+        T::MultinomialLogisticLoss => "MultinomialLogisticLoss",
+        T::Mvn => "MVN",
+        T::Pooling => "Pooling",
+        T::Power => "Power",
+        T::Relu => "ReLU",
+        T::Sigmoid => "Sigmoid",
+        T::SigmoidCrossEntropyLoss => "SigmoidCrossEntropyLoss",
+        T::Silence => "Silence",
+        T::Slice => "Slice",
+        T::Softmax => "Softmax",
+        T::SoftmaxLoss => "SoftmaxWithLoss",
+        T::Split => "Split",
+        T::Tanh => "TanH",
+        T::Threshold => "Threshold",
+        T::WindowData => "WindowData",
+    }
+}
+
 /// Parameters of one layer that carry multipliers; no layer has more.
 const MAX_PARAMS: usize = 256;
 
@@ -179,34 +184,86 @@ fn params(rates: &[f32], decays: &[f32]) -> Vec<proto::ParamSpec> {
 /// The oldest form: one message with the settings of all layer types, inside a V1 layer that connects it.
 /// Types that were renamed since get their name of today; the separate `padding` layer has none and is kept
 /// by its own name, so that it is reported as unknown.
-fn from_v0(old: proto::V0LayerParameter, shell: V1LayerParameter) -> LayerParameter {
+fn from_v0(mut old: proto::V0LayerParameter, shell: V1LayerParameter) -> LayerParameter {
+    let kind = match old.r#type.take().unwrap_or_default().as_str() {
+        "accuracy" => "Accuracy",
+        "bnll" => "BNLL",
+        "concat" => "Concat",
+        "conv" => "Convolution",
+        "data" => "Data",
+        "dropout" => "Dropout",
+        "euclidean_loss" => "EuclideanLoss",
+        "flatten" => "Flatten",
+        "images" => "ImageData",
+        "innerproduct" => "InnerProduct",
+        "lrn" => "LRN",
+        "multinomial_logistic_loss" => "MultinomialLogisticLoss",
+        "pool" => "Pooling",
+        "relu" => "ReLU",
+        "sigmoid" => "Sigmoid",
+        "softmax" => "Softmax",
+        "softmax_loss" => "SoftmaxWithLoss",
+        "split" => "Split",
+        "tanh" => "TanH",
+        other => other,
+    }
+    .to_owned();
     let mut new = LayerParameter {
-        name: old.name,
+        name: old.name.take(),
         bottom: shell.bottom,
         top: shell.top,
         include: shell.include,
         exclude: shell.exclude,
         param: params(&old.blobs_lr, &old.weight_decay),
-        blobs: old.blobs,
+        blobs: std::mem::take(&mut old.blobs),
         ..LayerParameter::default()
     };
-    let list = |value: Option<u32>| value.into_iter().collect::<Vec<_>>();
-    let transform = proto::TransformationParameter {
+    match kind.as_str() {
+        "Data" | "ImageData" => data_from_v0(old, &mut new, &kind),
+        _ => settings_from_v0(old, &mut new, &kind),
+    }
+    new.r#type = Some(kind);
+    new
+}
+
+/// Where a layer that reads data finds them, and its preprocessing.
+fn data_from_v0(old: proto::V0LayerParameter, new: &mut LayerParameter, kind: &str) {
+    new.transform_param = Some(proto::TransformationParameter {
         scale: old.scale,
         mean_file: old.meanfile,
         crop_size: old.cropsize,
         mirror: old.mirror,
         ..Default::default()
-    };
-    let kind = match old.r#type.as_deref().unwrap_or_default() {
-        "accuracy" => "Accuracy",
-        "bnll" => "BNLL",
-        "concat" => {
-            let settings = proto::ConcatParameter { concat_dim: old.concat_dim, axis: None };
-            new.concat_param = Some(settings);
-            "Concat"
+    });
+    if kind == "Data" {
+        new.data_param = Some(proto::DataParameter {
+            source: old.source,
+            batch_size: old.batchsize,
+            rand_skip: old.rand_skip,
+            ..Default::default()
+        });
+        return;
+    }
+    let size = |v: Option<i32>| v.and_then(|v| u32::try_from(v).ok());
+    new.image_data_param = Some(proto::ImageDataParameter {
+        source: old.source,
+        batch_size: old.batchsize,
+        rand_skip: old.rand_skip,
+        shuffle: old.shuffle_images,
+        new_height: size(old.new_height),
+        new_width: size(old.new_width),
+        ..Default::default()
+    });
+}
+
+/// The settings of a layer that computes.
+fn settings_from_v0(old: proto::V0LayerParameter, new: &mut LayerParameter, kind: &str) {
+    let list = |value: Option<u32>| value.into_iter().collect::<Vec<_>>();
+    match kind {
+        "Concat" => {
+            new.concat_param = Some(proto::ConcatParameter { concat_dim: old.concat_dim, axis: None });
         }
-        "conv" => {
+        "Convolution" => {
             new.convolution_param = Some(proto::ConvolutionParameter {
                 num_output: old.num_output,
                 bias_term: old.biasterm,
@@ -218,40 +275,12 @@ fn from_v0(old: proto::V0LayerParameter, shell: V1LayerParameter) -> LayerParame
                 bias_filler: old.bias_filler,
                 ..Default::default()
             });
-            "Convolution"
         }
-        "data" => {
-            new.transform_param = Some(transform);
-            new.data_param = Some(proto::DataParameter {
-                source: old.source,
-                batch_size: old.batchsize,
-                rand_skip: old.rand_skip,
-                ..Default::default()
-            });
-            "Data"
-        }
-        "images" => {
-            new.transform_param = Some(transform);
-            let size = |v: Option<i32>| v.and_then(|v| u32::try_from(v).ok());
-            new.image_data_param = Some(proto::ImageDataParameter {
-                source: old.source,
-                batch_size: old.batchsize,
-                rand_skip: old.rand_skip,
-                shuffle: old.shuffle_images,
-                new_height: size(old.new_height),
-                new_width: size(old.new_width),
-                ..Default::default()
-            });
-            "ImageData"
-        }
-        "dropout" => {
+        "Dropout" => {
             let settings = proto::DropoutParameter { dropout_ratio: old.dropout_ratio, ..Default::default() };
             new.dropout_param = Some(settings);
-            "Dropout"
         }
-        "euclidean_loss" => "EuclideanLoss",
-        "flatten" => "Flatten",
-        "innerproduct" => {
+        "InnerProduct" => {
             new.inner_product_param = Some(proto::InnerProductParameter {
                 num_output: old.num_output,
                 bias_term: old.biasterm,
@@ -259,9 +288,8 @@ fn from_v0(old: proto::V0LayerParameter, shell: V1LayerParameter) -> LayerParame
                 bias_filler: old.bias_filler,
                 ..Default::default()
             });
-            "InnerProduct"
         }
-        "lrn" => {
+        "LRN" => {
             new.lrn_param = Some(proto::LrnParameter {
                 local_size: old.local_size,
                 alpha: old.alpha,
@@ -269,10 +297,8 @@ fn from_v0(old: proto::V0LayerParameter, shell: V1LayerParameter) -> LayerParame
                 k: old.k,
                 ..Default::default()
             });
-            "LRN"
         }
-        "multinomial_logistic_loss" => "MultinomialLogisticLoss",
-        "pool" => {
+        "Pooling" => {
             new.pooling_param = Some(proto::PoolingParameter {
                 pool: old.pool,
                 kernel_size: old.kernelsize,
@@ -280,16 +306,7 @@ fn from_v0(old: proto::V0LayerParameter, shell: V1LayerParameter) -> LayerParame
                 pad: old.pad,
                 ..Default::default()
             });
-            "Pooling"
         }
-        "relu" => "ReLU",
-        "sigmoid" => "Sigmoid",
-        "softmax" => "Softmax",
-        "softmax_loss" => "SoftmaxWithLoss",
-        "split" => "Split",
-        "tanh" => "TanH",
-        other => other,
-    };
-    new.r#type = Some(kind.into());
-    new
+        _ => {}
+    }
 }

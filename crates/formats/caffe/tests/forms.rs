@@ -95,100 +95,98 @@ fn values_that_are_not_finite_are_named() {
     assert!(error.contains("`ip`") && error.contains("element 1 is NaN"), "{error}");
 }
 
+/// A layer behind an input, and what the error names: the place and the reason.
+const BROKEN: [(&str, &str, &str); 24] = [
+    (
+        "layer { name: 'c' type: 'Convolution' bottom: 'data' top: 'c' convolution_param { num_output: 2 kernel: 3 } }",
+        "`c`",
+        "kernel",
+    ),
+    (
+        "layer { name: 'c' type: 'Convolution' bottom: 'data' top: 'c' convolution_param { num_output: 2 } }",
+        "`c`",
+        "kernel_size",
+    ),
+    (
+        "layer { name: 'c' type: 'Convolution' bottom: 'data' top: 'c' convolution_param { num_output: 2 kernel_size: 9 } }",
+        "`c`",
+        "kernel_size",
+    ),
+    (
+        "layer { name: 'c' type: 'Convolution' bottom: 'data' top: 'c' convolution_param { num_output: 4 kernel_size: 3 group: 2 } }",
+        "`c`",
+        "group",
+    ),
+    (
+        "layer { name: 'c' type: 'Convolution' bottom: 'data' top: 'c' convolution_param { num_output: 4 kernel_size: 3 stride: 0 } }",
+        "`c`",
+        "stride",
+    ),
+    (
+        "layer { name: 'c' type: 'Convolution' bottom: 'nowhere' top: 'c' convolution_param { num_output: 4 kernel_size: 3 } }",
+        "`c`",
+        "nowhere",
+    ),
+    (
+        "layer { name: 'c' type: 'Convolution' bottom: 'data' top: 'c' convolution_param { num_output: 4000000000 kernel_size: 3 } }",
+        "`c`",
+        "2",
+    ),
+    (
+        "layer { name: 'p' type: 'Pooling' bottom: 'data' top: 'p' pooling_param { pool: MEDIAN kernel_size: 2 } }",
+        "`p`",
+        "MEDIAN",
+    ),
+    (
+        "layer { name: 'p' type: 'Pooling' bottom: 'data' top: 'p' pooling_param { kernel_size: 3 pad: 3 } }",
+        "`p`",
+        "kernel_size",
+    ),
+    ("layer { name: 'p' type: 'Poling' bottom: 'data' top: 'p' }", "`p`", "Poling"),
+    ("layer { name: 'p' type: 'ContrastiveLoss' bottom: 'data' top: 'p' }", "`p`", "ContrastiveLoss"),
+    ("layer { name: 'i' type: 'InnerProduct' bottom: 'data' top: 'i' }", "`i`", "num_output"),
+    (
+        "layer { name: 'i' type: 'InnerProduct' bottom: 'data' top: 'i' inner_product_param { num_output: 1 axis: 4 } }",
+        "`i`",
+        "axis",
+    ),
+    ("layer { name: 's' type: 'Slice' bottom: 'data' top: 'a' top: 'b' }", "`s`", "slice_point"),
+    (
+        "layer { name: 'r' type: 'Reshape' bottom: 'data' top: 'r' reshape_param { shape { dim: 0 dim: 5 dim: -1 } } }",
+        "`r`",
+        "shape",
+    ),
+    (
+        "layer { name: 'f' type: 'ReLU' bottom: 'data' top: 'f' relu_param { negative_slope: 'x' } }",
+        "`f`",
+        "number",
+    ),
+    ("layer { name: 'd' type: 'Data' top: 'd' top: 'label' data_param { batch_size: 2 } }", "`d`", "source"),
+    (
+        "layer { name: 'd' type: 'Data' top: 'd' top: 'label' data_param { source: 'db' batch_size: 2 } }",
+        "`d`",
+        "shape",
+    ),
+    (
+        "layer { name: 'd' type: 'Dropout' bottom: 'data' top: 'd' dropout_param { dropout_ratio: 1 } }",
+        "`d`",
+        "dropout_ratio",
+    ),
+    (
+        "layer { name: 'e' type: 'Eltwise' bottom: 'data' bottom: 'data' top: 'e' eltwise_param { coeff: 1 } }",
+        "`e`",
+        "coeff",
+    ),
+    ("layer { name: 'x' type: 'ReLU' bottom: 'data' top: 'x' ", "line", "not closed"),
+    ("} layer { }", "line 2", "closes nothing"),
+    ("layer { name: 'x' type: 'ReLU }", "line 2", "string"),
+    ("layers { name: 'x' type: RELU bottom: 'data' top: 'x' }", "layers", "mixes"),
+];
+
 #[test]
 fn broken_descriptions_name_layer_and_field() {
     let input = "layer { name: 'data' type: 'Input' top: 'data' input_param { shape { dim: 1 dim: 3 dim: 8 dim: 8 } } }\n";
-    let table = [
-        (
-            "layer { name: 'c' type: 'Convolution' bottom: 'data' top: 'c' convolution_param { num_output: 2 kernel: 3 } }",
-            "`c`",
-            "kernel",
-        ),
-        (
-            "layer { name: 'c' type: 'Convolution' bottom: 'data' top: 'c' convolution_param { num_output: 2 } }",
-            "`c`",
-            "kernel_size",
-        ),
-        (
-            "layer { name: 'c' type: 'Convolution' bottom: 'data' top: 'c' convolution_param { num_output: 2 kernel_size: 9 } }",
-            "`c`",
-            "kernel_size",
-        ),
-        (
-            "layer { name: 'c' type: 'Convolution' bottom: 'data' top: 'c' convolution_param { num_output: 4 kernel_size: 3 group: 2 } }",
-            "`c`",
-            "group",
-        ),
-        (
-            "layer { name: 'c' type: 'Convolution' bottom: 'data' top: 'c' convolution_param { num_output: 4 kernel_size: 3 stride: 0 } }",
-            "`c`",
-            "stride",
-        ),
-        (
-            "layer { name: 'c' type: 'Convolution' bottom: 'nowhere' top: 'c' convolution_param { num_output: 4 kernel_size: 3 } }",
-            "`c`",
-            "nowhere",
-        ),
-        (
-            "layer { name: 'c' type: 'Convolution' bottom: 'data' top: 'c' convolution_param { num_output: 4000000000 kernel_size: 3 } }",
-            "`c`",
-            "2",
-        ),
-        (
-            "layer { name: 'p' type: 'Pooling' bottom: 'data' top: 'p' pooling_param { pool: MEDIAN kernel_size: 2 } }",
-            "`p`",
-            "MEDIAN",
-        ),
-        (
-            "layer { name: 'p' type: 'Pooling' bottom: 'data' top: 'p' pooling_param { kernel_size: 3 pad: 3 } }",
-            "`p`",
-            "kernel_size",
-        ),
-        ("layer { name: 'p' type: 'Poling' bottom: 'data' top: 'p' }", "`p`", "Poling"),
-        ("layer { name: 'p' type: 'ContrastiveLoss' bottom: 'data' top: 'p' }", "`p`", "ContrastiveLoss"),
-        ("layer { name: 'i' type: 'InnerProduct' bottom: 'data' top: 'i' }", "`i`", "num_output"),
-        (
-            "layer { name: 'i' type: 'InnerProduct' bottom: 'data' top: 'i' inner_product_param { num_output: 1 axis: 4 } }",
-            "`i`",
-            "axis",
-        ),
-        ("layer { name: 's' type: 'Slice' bottom: 'data' top: 'a' top: 'b' }", "`s`", "slice_point"),
-        (
-            "layer { name: 'r' type: 'Reshape' bottom: 'data' top: 'r' reshape_param { shape { dim: 0 dim: 5 dim: -1 } } }",
-            "`r`",
-            "shape",
-        ),
-        (
-            "layer { name: 'f' type: 'ReLU' bottom: 'data' top: 'f' relu_param { negative_slope: 'x' } }",
-            "`f`",
-            "number",
-        ),
-        (
-            "layer { name: 'd' type: 'Data' top: 'd' top: 'label' data_param { batch_size: 2 } }",
-            "`d`",
-            "source",
-        ),
-        (
-            "layer { name: 'd' type: 'Data' top: 'd' top: 'label' data_param { source: 'db' batch_size: 2 } }",
-            "`d`",
-            "shape",
-        ),
-        (
-            "layer { name: 'd' type: 'Dropout' bottom: 'data' top: 'd' dropout_param { dropout_ratio: 1 } }",
-            "`d`",
-            "dropout_ratio",
-        ),
-        (
-            "layer { name: 'e' type: 'Eltwise' bottom: 'data' bottom: 'data' top: 'e' eltwise_param { coeff: 1 } }",
-            "`e`",
-            "coeff",
-        ),
-        ("layer { name: 'x' type: 'ReLU' bottom: 'data' top: 'x' ", "line", "not closed"),
-        ("} layer { }", "line 2", "closes nothing"),
-        ("layer { name: 'x' type: 'ReLU }", "line 2", "string"),
-        ("layers { name: 'x' type: RELU bottom: 'data' top: 'x' }", "layers", "mixes"),
-    ];
-    for (text, place, reason) in table {
+    for (text, place, reason) in BROKEN {
         let error = match read_text(&format!("{input}{text}")) {
             Err(error) => error.to_string(),
             Ok(_) => panic!("accepted: {text}"),

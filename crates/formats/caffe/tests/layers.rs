@@ -36,85 +36,80 @@ fn test() -> ReadOptions {
     ReadOptions::new(Phase::Test)
 }
 
+const IMAGE: [usize; 4] = [5, 4, 9, 6];
+
+/// A layer, its operators, and the shape of its output for an input of the shape [`IMAGE`].
+const LAYERS: [(&str, &str, &[usize]); 41] = [
+    ("type: 'AbsVal'", "Abs", &IMAGE),
+    ("type: 'BatchNorm'", "BatchNormalization", &IMAGE),
+    ("type: 'Bias'", "Add", &IMAGE),
+    ("type: 'Clip' clip_param { min: -1 max: 2 }", "Clip", &IMAGE),
+    (
+        "type: 'Convolution' convolution_param { num_output: 6 kernel_size: 3 stride: 2 pad: 1 group: 2 }",
+        "Conv",
+        &[5, 6, 5, 3],
+    ),
+    (
+        "type: 'Convolution' convolution_param { num_output: 6 kernel_h: 1 kernel_w: 3 dilation: 2 bias_term: false }",
+        "Conv",
+        &[5, 6, 9, 2],
+    ),
+    (
+        "type: 'Deconvolution' convolution_param { num_output: 3 kernel_size: 4 stride: 2 pad: 1 }",
+        "ConvTranspose",
+        &[5, 3, 18, 12],
+    ),
+    ("type: 'Dropout'", "Dropout", &IMAGE),
+    ("type: 'ELU' elu_param { alpha: 0.5 }", "Elu", &IMAGE),
+    ("type: 'Exp'", "Exp", &IMAGE),
+    ("type: 'Exp' exp_param { base: 2 scale: 3 shift: 1 }", "Mul Exp Mul", &IMAGE),
+    ("type: 'Flatten'", "Flatten", &[5, 216]),
+    ("type: 'Flatten' flatten_param { axis: 2 }", "Reshape", &[5, 4, 54]),
+    ("type: 'Flatten' flatten_param { axis: 1 end_axis: 2 }", "Reshape", &[5, 36, 6]),
+    ("type: 'InnerProduct' inner_product_param { num_output: 3 }", "Flatten Gemm", &[5, 3]),
+    (
+        "type: 'InnerProduct' inner_product_param { num_output: 3 axis: -1 transpose: true }",
+        "Flatten Gemm Reshape",
+        &[5, 4, 9, 3],
+    ),
+    ("type: 'LRN'", "LRN", &IMAGE),
+    ("type: 'LRN' lrn_param { norm_region: WITHIN_CHANNEL }", "Mul AveragePool Mul Add Pow Div", &IMAGE),
+    ("type: 'Log'", "Log", &IMAGE),
+    ("type: 'PReLU'", "PRelu", &IMAGE),
+    ("type: 'PReLU' prelu_param { channel_shared: true }", "PRelu", &IMAGE),
+    ("type: 'Permute' permute_param { order: 0 order: 3 }", "Transpose", &[5, 6, 4, 9]),
+    ("type: 'Pooling' pooling_param { kernel_size: 2 stride: 2 }", "MaxPool", &[5, 4, 5, 3]),
+    ("type: 'Pooling' pooling_param { pool: AVE kernel_size: 3 stride: 1 pad: 1 }", "AveragePool", &IMAGE),
+    (
+        "type: 'Pooling' pooling_param { pool: AVE kernel_size: 4 stride: 3 pad: 1 }",
+        "Pad AveragePool",
+        &[5, 4, 4, 3],
+    ),
+    ("type: 'Pooling' pooling_param { global_pooling: true }", "GlobalMaxPool", &[5, 4, 1, 1]),
+    ("type: 'Power'", "Identity", &IMAGE),
+    ("type: 'Power' power_param { power: 2 shift: 1 }", "Add Pow", &IMAGE),
+    ("type: 'ReLU'", "Relu", &IMAGE),
+    ("type: 'ReLU' relu_param { negative_slope: 0.1 }", "LeakyRelu", &IMAGE),
+    ("type: 'ReLU6'", "Clip", &IMAGE),
+    ("type: 'Reduction' reduction_param { operation: MEAN axis: 2 coeff: 2 }", "ReduceMean Mul", &[5, 4]),
+    ("type: 'Reshape' reshape_param { shape { dim: 0 dim: 2 dim: -1 } }", "Reshape", &[5, 2, 108]),
+    ("type: 'Reshape' reshape_param { shape { dim: 2 dim: 1 dim: 1 dim: -1 } }", "Reshape", &[5, 1, 1, 216]),
+    (
+        "type: 'Reshape' reshape_param { shape { dim: 3 dim: 3 } axis: 2 num_axes: 1 }",
+        "Reshape",
+        &[5, 4, 3, 3, 6],
+    ),
+    ("type: 'Scale' scale_param { bias_term: true }", "Mul Add", &IMAGE),
+    ("type: 'Scale' scale_param { axis: 1 num_axes: 2 }", "Mul", &IMAGE),
+    ("type: 'ShuffleChannel' shuffle_channel_param { group: 2 }", "Reshape Transpose Reshape", &IMAGE),
+    ("type: 'Sigmoid'", "Sigmoid", &IMAGE),
+    ("type: 'Softmax' softmax_param { axis: -2 }", "Softmax", &IMAGE),
+    ("type: 'TanH'", "Tanh", &IMAGE),
+];
+
 #[test]
 fn each_layer_becomes_its_operators() {
-    let image = [5, 4, 9, 6];
-    let table: [(&str, &str, &[usize]); 41] = [
-        ("type: 'AbsVal'", "Abs", &image),
-        ("type: 'BatchNorm'", "BatchNormalization", &image),
-        ("type: 'Bias'", "Add", &image),
-        ("type: 'Clip' clip_param { min: -1 max: 2 }", "Clip", &image),
-        (
-            "type: 'Convolution' convolution_param { num_output: 6 kernel_size: 3 stride: 2 pad: 1 group: 2 }",
-            "Conv",
-            &[5, 6, 5, 3],
-        ),
-        (
-            "type: 'Convolution' convolution_param { num_output: 6 kernel_h: 1 kernel_w: 3 dilation: 2 bias_term: false }",
-            "Conv",
-            &[5, 6, 9, 2],
-        ),
-        (
-            "type: 'Deconvolution' convolution_param { num_output: 3 kernel_size: 4 stride: 2 pad: 1 }",
-            "ConvTranspose",
-            &[5, 3, 18, 12],
-        ),
-        ("type: 'Dropout'", "Dropout", &image),
-        ("type: 'ELU' elu_param { alpha: 0.5 }", "Elu", &image),
-        ("type: 'Exp'", "Exp", &image),
-        ("type: 'Exp' exp_param { base: 2 scale: 3 shift: 1 }", "Mul Exp Mul", &image),
-        ("type: 'Flatten'", "Flatten", &[5, 216]),
-        ("type: 'Flatten' flatten_param { axis: 2 }", "Reshape", &[5, 4, 54]),
-        ("type: 'Flatten' flatten_param { axis: 1 end_axis: 2 }", "Reshape", &[5, 36, 6]),
-        ("type: 'InnerProduct' inner_product_param { num_output: 3 }", "Flatten Gemm", &[5, 3]),
-        (
-            "type: 'InnerProduct' inner_product_param { num_output: 3 axis: -1 transpose: true }",
-            "Flatten Gemm Reshape",
-            &[5, 4, 9, 3],
-        ),
-        ("type: 'LRN'", "LRN", &image),
-        ("type: 'LRN' lrn_param { norm_region: WITHIN_CHANNEL }", "Mul AveragePool Mul Add Pow Div", &image),
-        ("type: 'Log'", "Log", &image),
-        ("type: 'PReLU'", "PRelu", &image),
-        ("type: 'PReLU' prelu_param { channel_shared: true }", "PRelu", &image),
-        ("type: 'Permute' permute_param { order: 0 order: 3 }", "Transpose", &[5, 6, 4, 9]),
-        ("type: 'Pooling' pooling_param { kernel_size: 2 stride: 2 }", "MaxPool", &[5, 4, 5, 3]),
-        (
-            "type: 'Pooling' pooling_param { pool: AVE kernel_size: 3 stride: 1 pad: 1 }",
-            "AveragePool",
-            &image,
-        ),
-        (
-            "type: 'Pooling' pooling_param { pool: AVE kernel_size: 4 stride: 3 pad: 1 }",
-            "Pad AveragePool",
-            &[5, 4, 4, 3],
-        ),
-        ("type: 'Pooling' pooling_param { global_pooling: true }", "GlobalMaxPool", &[5, 4, 1, 1]),
-        ("type: 'Power'", "Identity", &image),
-        ("type: 'Power' power_param { power: 2 shift: 1 }", "Add Pow", &image),
-        ("type: 'ReLU'", "Relu", &image),
-        ("type: 'ReLU' relu_param { negative_slope: 0.1 }", "LeakyRelu", &image),
-        ("type: 'ReLU6'", "Clip", &image),
-        ("type: 'Reduction' reduction_param { operation: MEAN axis: 2 coeff: 2 }", "ReduceMean Mul", &[5, 4]),
-        ("type: 'Reshape' reshape_param { shape { dim: 0 dim: 2 dim: -1 } }", "Reshape", &[5, 2, 108]),
-        (
-            "type: 'Reshape' reshape_param { shape { dim: 2 dim: 1 dim: 1 dim: -1 } }",
-            "Reshape",
-            &[5, 1, 1, 216],
-        ),
-        (
-            "type: 'Reshape' reshape_param { shape { dim: 3 dim: 3 } axis: 2 num_axes: 1 }",
-            "Reshape",
-            &[5, 4, 3, 3, 6],
-        ),
-        ("type: 'Scale' scale_param { bias_term: true }", "Mul Add", &image),
-        ("type: 'Scale' scale_param { axis: 1 num_axes: 2 }", "Mul", &image),
-        ("type: 'ShuffleChannel' shuffle_channel_param { group: 2 }", "Reshape Transpose Reshape", &image),
-        ("type: 'Sigmoid'", "Sigmoid", &image),
-        ("type: 'Softmax' softmax_param { axis: -2 }", "Softmax", &image),
-        ("type: 'TanH'", "Tanh", &image),
-    ];
-    for (layer, ops, shape) in table {
+    for (layer, ops, shape) in LAYERS {
         let found = one(layer);
         assert_eq!((found.0.as_str(), found.1.as_slice()), (ops, shape), "{layer}");
     }

@@ -162,7 +162,7 @@ fn limited(
     source: &DataSource,
     notes: &mut Vec<String>,
 ) -> Result<Split, Error> {
-    let Some(net) = solver.test_nets.first() else { return Ok(images) };
+    let Some(net) = solver.tests.nets.first() else { return Ok(images) };
     let asked = net.test_iter.saturating_mul(source.batch_size);
     if asked > images.len() {
         let (iter, len) = (net.test_iter, images.len());
@@ -191,8 +191,8 @@ struct Found {
 
 impl TestHalf<'_> {
     fn find(&self, options: &SolverOptions<'_>, notes: &mut Vec<String>) -> Result<Option<Found>, Error> {
-        if let Some(net) = self.solver.test_nets.first() {
-            let more = self.solver.test_nets.len() - 1;
+        if let Some(net) = self.solver.tests.nets.first() {
+            let more = self.solver.tests.nets.len() - 1;
             if more > 0 {
                 notes.push(format!("the first test net is tested; {more} more have no effect"));
             }

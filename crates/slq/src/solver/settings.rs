@@ -27,7 +27,7 @@ pub(super) fn training(
         clip_gradients: solver.clip_gradients,
         iter_size: solver.iter_size,
         heads,
-        test_interval: solver.test_interval.map(|n| n as u64).filter(|_| !solver.test_nets.is_empty()),
+        test_interval: solver.tests.interval.map(|n| n as u64).filter(|_| !solver.tests.nets.is_empty()),
         batch_norm,
         distill: None,
     }

@@ -31,19 +31,19 @@ impl Snapshots {
     /// [`Error::File`] where the folder they are to go to does not exist: better now than after hours.
     pub fn of(path: &Path, job: &SolverJob, legacy_blobs: bool) -> Result<Option<Snapshots>, Error> {
         let solver = &job.solver;
-        let named = !solver.snapshot_prefix.as_os_str().is_empty();
-        if !named && solver.snapshot.is_none() {
+        let named = !solver.snapshots.prefix.as_os_str().is_empty();
+        if !named && solver.snapshots.interval.is_none() {
             return Ok(None);
         }
-        let prefix = if named { solver.snapshot_prefix.clone() } else { path.with_extension("") };
+        let prefix = if named { solver.snapshots.prefix.clone() } else { path.with_extension("") };
         let folder = prefix.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         if !folder.is_dir() {
             let reason =
                 format!("snapshot_prefix {}: there is no folder {}", prefix.display(), folder.display());
             return Err(Error::File { path: path.into(), reason });
         }
-        let every = solver.snapshot.map(|n| n as u64);
-        let at_end = solver.snapshot_after_train;
+        let every = solver.snapshots.interval.map(|n| n as u64);
+        let at_end = solver.snapshots.after_train;
         Ok(Some(Snapshots { prefix, every, at_end, legacy_blobs, written: Vec::new() }))
     }
 

@@ -1,4 +1,4 @@
-//! Distinct values with prefix sums, which are cut into segments.
+//! Distinct values with prefix sums, from which segments are made.
 
 use slq_kernels::Isa;
 use slq_kernels::cluster::{self as kernels, BLOCK, SIDE, Spread};
@@ -22,7 +22,9 @@ pub(crate) struct Points {
 }
 
 impl Points {
-    pub fn new(sorted: &SortedValues, with_counts: bool) -> Self {
+    /// The distinct values of `sorted`; numbers of values are kept only for a minimum cluster size above 1.
+    pub fn new(sorted: &SortedValues, min_size: usize) -> Self {
+        let with_counts = min_size > 1;
         let pivot = sorted.pivot();
         let mut values: Vec<f32> = Vec::with_capacity(sorted.len());
         let mut prefix = Vec::with_capacity(sorted.len() + 1);
@@ -53,7 +55,7 @@ impl Points {
         self.pivot = 0.0;
     }
 
-    /// The line cut at the fixed centroids; a value equal to one goes to its right.
+    /// The segments between the fixed centroids; a value equal to one belongs to the segment on its right.
     pub fn segments(&self, fixed: &[f32], min_size: usize) -> Vec<Segment<'_>> {
         let relative = |c: f32| f64::from(c) - self.pivot;
         let mut start = 0;
@@ -77,7 +79,7 @@ impl Points {
             .collect()
     }
 
-    /// Every value its own entry: no error at all.
+    /// Every value its own entry, without error.
     pub fn all_apart(&self, apart: impl Iterator<Item = f32>, fixed: &[f32]) -> Solution {
         let mut codebook: Vec<f32> = apart.chain(fixed.iter().copied()).collect();
         codebook.sort_unstable_by(f32::total_cmp);
@@ -158,7 +160,7 @@ mod tests {
                 .map(|i| (i.wrapping_mul(2_654_435_761) >> 8) as f32 / (1 << 23) as f32 - 1.0)
                 .map(|u| u / (1.0001 - u.abs()) * scale)
                 .collect();
-            let points = Points::new(&SortedValues::new(&values).unwrap(), false);
+            let points = Points::new(&SortedValues::new(&values).unwrap(), 1);
             for limit in [1 << 10, 1 << 13] {
                 let starts = points.groups(limit);
                 assert!(starts[0] == 0 && starts.windows(2).all(|p| p[0] < p[1]));

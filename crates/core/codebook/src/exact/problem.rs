@@ -7,17 +7,17 @@ use super::solution::{Constraints, Solution};
 use super::wide::WideSums;
 use crate::{ClusterError, SortedValues};
 
-/// Distinct values above which the penalty is first found on neighbouring values taken together.
+/// Distinct values above which the penalty is first estimated on groups of neighbouring values.
 const FINE: usize = 1 << 16;
-/// Groups above which that in turn is begun on fewer.
+/// Groups above which that estimate is itself started on fewer groups.
 const COARSE: usize = 1 << 13;
 
-/// Part of the sum of squares below which an error is too near to rounding (1e-16 of it for every sum).
+/// Fraction of the sum of squares below which an error is too close to rounding (1e-16 of it for every sum).
 const NARROW: f64 = 1e-7;
 
 /// Solves to the optimum. The codebook has fewer than `k` entries if there are fewer distinct values.
 pub(crate) fn solve(sorted: &SortedValues, constraints: Constraints) -> Result<Solution, ClusterError> {
-    let mut points = Points::new(sorted, constraints.min_size > 1);
+    let mut points = Points::new(sorted, constraints.min_size);
     let free = constraints.k - constraints.fixed.len();
     let apart = points.values.iter().filter(|v| !constraints.fixed.contains(v));
     if constraints.min_size <= 1 && apart.clone().count() <= free {
@@ -33,7 +33,7 @@ pub(crate) fn solve(sorted: &SortedValues, constraints: Constraints) -> Result<S
     if error > NARROW * scale {
         return Ok(points.solution(&segments, optimum, constraints.fixed));
     }
-    // What is left is of the size of rounding: begin again in twice the precision.
+    // The error is of the size of rounding: solve again in twice the precision.
     drop(segments);
     points.widen(sorted);
     let segments = points.segments(constraints.fixed, constraints.min_size);

@@ -146,7 +146,7 @@ mod tests {
         ];
         for (name, values) in inputs {
             let sorted = SortedValues::new(&values).unwrap();
-            let points = Points::new(&sorted, false);
+            let points = Points::new(&sorted, 1);
             let segments = points.segments(&[], 1);
             let most = 50.min(segments[0].len() - 1);
             for (c, ends) in divide_layers(&points.prefix, most).iter().enumerate() {
@@ -170,7 +170,7 @@ mod tests {
     fn a_wrong_guess_only_costs_time() {
         let values: Vec<f32> = (0..3000).map(|i| noise(i) as f32).collect();
         let sorted = SortedValues::new(&values).unwrap();
-        let points = Points::new(&sorted, false);
+        let points = Points::new(&sorted, 1);
         let segments = points.segments(&[], 1);
         let scale = sorted.total_square();
         let cost = |guess| search(&segments, 17, scale, guess).unwrap().divisions[0].cost;

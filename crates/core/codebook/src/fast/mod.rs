@@ -1,4 +1,4 @@
-//! Near the optimum in two passes over the data, with a certificate.
+//! A codebook near the optimum in two passes over the data, with a certified gap.
 //!
 //! The first pass sorts values into 65 536 bins that keep weight and sum, which makes the error of every
 //! division at bin borders exact. The best such division is found as for sorted values (`exact`) and

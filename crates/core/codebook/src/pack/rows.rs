@@ -3,7 +3,7 @@
 //! A row of `bits` bytes times a constant matrix gives eight quotients whose integer parts modulo 2^bits are the codes:
 //! this is how a palettized ONNX file unpacks codes with standard operators (docs/onnx.md).
 
-use super::check_codes;
+use super::check::check_codes;
 use crate::PackError;
 
 /// Bytes that `count` codes of `bits` bits take in rows: `ceil(count / 8) * bits`.

@@ -72,13 +72,12 @@ fn float_operator(op: &str) -> Option<fn(f32, f32) -> f32> {
     })
 }
 
-fn integer_operator(op: &str, c_remainder: bool) -> Option<fn(i64, i64) -> Option<i64>> {
+fn integer_operator(op: &str) -> Option<fn(i64, i64) -> Option<i64>> {
     Some(match op {
         "Add" => i64::checked_add,
         "Sub" => i64::checked_sub,
         "Mul" => i64::checked_mul,
         "Div" => i64::checked_div,
-        "Mod" if c_remainder => i64::checked_rem,
         "Mod" => floor_remainder,
         "Min" => |a, b| Some(a.min(b)),
         "Max" => |a, b| Some(a.max(b)),
@@ -95,7 +94,7 @@ fn floor_remainder(a: i64, b: i64) -> Option<i64> {
 /// Two tensors, broadcast against each other.
 pub(super) fn binary(cx: &Context, a: &Tensor, b: &Tensor) -> Result<Option<Tensor>, GraphError> {
     let op = cx.node.op.as_str();
-    let known = op == "Equal" || float_operator(op).is_some() || integer_operator(op, false).is_some();
+    let known = op == "Equal" || float_operator(op).is_some() || integer_operator(op).is_some();
     if !known {
         return Ok(None);
     }
@@ -116,7 +115,13 @@ pub(super) fn binary(cx: &Context, a: &Tensor, b: &Tensor) -> Result<Option<Tens
         if op == "Equal" {
             TensorData::Bool(pairs.map(|(a, b)| a == b).collect())
         } else {
-            let f = integer_operator(op, cx.flag("fmod", false)?);
+            // `fmod` asks for the remainder of C, with the sign of the dividend.
+            let fmod = op == "Mod" && cx.flag("fmod", false)?;
+            let f = if fmod {
+                Some(i64::checked_rem as fn(i64, i64) -> Option<i64>)
+            } else {
+                integer_operator(op)
+            };
             let (Some(f), DType::I64 | DType::I32) = (f, a.dtype()) else { return Ok(None) };
             let results = integers(a.dtype(), pairs.map(|(a, b)| f(a, b)));
             results.ok_or_else(|| cx.mismatch("the integers overflow or are divided by 0"))?

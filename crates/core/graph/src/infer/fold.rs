@@ -9,8 +9,7 @@ use crate::node::Node;
 use crate::resolve::Context;
 use crate::tensor::{Tensor, element_count};
 
-/// The node's output if it is known before the network runs, else `None`: the node is no shape arithmetic,
-/// or not one that is evaluated here.
+/// The node's output if it depends on shapes and small constants alone, else `None`.
 pub(crate) fn fold_node(
     graph: &Graph,
     folded: &HashMap<String, Tensor>,

@@ -1,4 +1,4 @@
-//! Shape inference for concrete input shapes, and the evaluation of what depends on shapes alone.
+//! Shape inference for concrete input shapes, with the evaluation of shape arithmetic.
 
 mod fold;
 
@@ -25,7 +25,12 @@ pub struct Shapes {
     ops: Vec<(usize, Op)>,
     folded: Vec<usize>,
     constants: HashMap<String, Tensor>,
+    /// Elements of all `constants`.
+    constant_elements: usize,
 }
+
+/// Most elements of all values together that are computed from shapes; networks need a few thousand.
+const LARGEST_CONSTANTS: usize = 1 << 22;
 
 impl Shapes {
     /// The shape of value `name` (input, weight, or output of a node that contributes to a graph output).
@@ -38,18 +43,18 @@ impl Shapes {
         self.shapes.iter().map(|(n, s)| (n.as_str(), s.as_slice()))
     }
 
-    /// The nodes to run, in execution order: position in [`Graph::nodes`] and operator. Folded nodes and nodes
-    /// that no graph output needs are left out.
+    /// The nodes to run, in execution order: position in [`Graph::nodes`] and operator. Nodes that are evaluated here and
+    /// nodes that no graph output depends on are left out.
     pub fn ops(&self) -> &[(usize, Op)] {
         &self.ops
     }
 
-    /// Positions of the nodes whose outputs are known before the network runs (shape arithmetic).
+    /// Positions of the nodes that are evaluated here, since they depend on shapes and constants alone.
     pub fn folded(&self) -> &[usize] {
         &self.folded
     }
 
-    /// The value of an output of a folded node.
+    /// The value of an output of one of the [`Shapes::folded`] nodes.
     pub fn constant(&self, name: &str) -> Option<&Tensor> {
         self.constants.get(name)
     }
@@ -63,10 +68,10 @@ impl Shapes {
 ///
 /// # Errors
 /// All that [`Op::resolve`] reports; [`GraphError::ShapeMismatch`] for inputs that do not fit together;
-/// [`GraphError::TooLarge`] above [`LARGEST_VALUE`] elements; [`GraphError::InputShape`],
-/// [`GraphError::InputShapeNeeded`] and [`GraphError::UnknownInput`] for `input_shapes`;
+/// [`GraphError::TooLarge`] above [`LARGEST_VALUE`] elements; [`GraphError::TooManyConstants`]; for `input_shapes`
+/// [`GraphError::InputShape`], [`GraphError::InputShapeNeeded`] and [`GraphError::UnknownInput`];
 /// [`GraphError::UnknownValue`], [`GraphError::DuplicateValue`], [`GraphError::UnknownOutput`],
-/// [`GraphError::NoOutputs`] and [`GraphError::Cycle`] for a graph that is not one.
+/// [`GraphError::NoOutputs`] and [`GraphError::Cycle`] for an inconsistent graph.
 pub fn infer_shapes(graph: &Graph, input_shapes: &[(&str, Vec<usize>)]) -> Result<Shapes, GraphError> {
     let order = execution_order(graph)?;
     if graph.outputs.is_empty() {
@@ -96,6 +101,11 @@ fn step(graph: &Graph, index: usize, wanted: &HashSet<&str>, found: &mut Shapes)
     let shapes: Vec<Option<&[usize]>> =
         node.inputs.iter().map(|name| found.shapes.get(name).map(Vec::as_slice)).collect();
     if let Some(value) = fold_node(graph, &found.constants, node, &shapes)? {
+        // The value of a `Constant` is in the graph already.
+        found.constant_elements += if node.op == "Constant" { 0 } else { value.len() };
+        if found.constant_elements > LARGEST_CONSTANTS {
+            return Err(GraphError::TooManyConstants { node: node.name.clone(), limit: LARGEST_CONSTANTS });
+        }
         if let Some(name) = node.outputs.first().filter(|n| !n.is_empty()) {
             found.shapes.insert(name.clone(), value.shape().to_vec());
             found.constants.insert(name.clone(), value);

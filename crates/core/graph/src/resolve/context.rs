@@ -1,4 +1,4 @@
-//! A node together with all that resolving it may look at.
+//! A node with its graph, known constants and input shapes, and checked access to its attributes and inputs.
 
 use std::collections::HashMap;
 
@@ -7,10 +7,10 @@ use crate::graph::Graph;
 use crate::node::{Attribute, Node};
 use crate::tensor::Tensor;
 
-/// Largest kernel extent, stride, dilation, padding or group count that is taken at its word.
+/// Largest kernel extent, stride, dilation, padding or group count that is accepted.
 const LARGEST_SETTING: i64 = 1 << 24;
 
-/// Operator set that a graph follows which does not say: [`Metadata::opset`](crate::Metadata) is 0.
+/// Operator set of a graph that declares none ([`Metadata::opset`](crate::Metadata) is 0).
 pub(crate) const DEFAULT_OPSET: i64 = 13;
 
 pub(crate) struct Context<'a> {

@@ -1,10 +1,10 @@
-//! Layers with a window, a matrix or statistics.
+//! Convolution, pooling, matrix products, normalisation, softmax.
 
 use super::Context;
 use crate::error::GraphError;
 use crate::op::{Op, Padding, Window};
 
-/// Two spatial axes are claimed; the error says so for any other number.
+/// Refuses data that do not have two spatial axes.
 fn two_spatial_axes(cx: &Context, rank: usize) -> Result<(), GraphError> {
     match rank {
         4 => Ok(()),
@@ -14,27 +14,33 @@ fn two_spatial_axes(cx: &Context, rank: usize) -> Result<(), GraphError> {
     }
 }
 
-fn kernel_of(cx: &Context, weight: bool) -> Result<[usize; 2], GraphError> {
+/// The kernel of a convolution, which its weight gives.
+fn kernel_of_weight(cx: &Context) -> Result<[usize; 2], GraphError> {
     if let Ok(rank) = cx.rank(0) {
         two_spatial_axes(cx, rank)?;
     }
-    if weight {
-        cx.require_inputs(2)?;
-        let declared = cx.settings::<2>("kernel_shape", 1)?;
-        let shape = match (cx.shape(1), declared) {
-            (Err(_), Some(kernel)) => return Ok(kernel),
-            (shape, _) => shape?,
-        };
-        two_spatial_axes(cx, shape.len())?;
-        let kernel = [shape[2], shape[3]];
-        if declared.is_some_and(|d| d != kernel) {
-            let reason = format!("differs from the weight's kernel {kernel:?}");
-            return Err(cx.bad_attribute("kernel_shape", reason));
-        }
-        for extent in kernel {
-            cx.setting("kernel_shape", extent as i64, 1)?;
-        }
-        return Ok(kernel);
+    cx.require_inputs(2)?;
+    let declared = cx.settings::<2>("kernel_shape", 1)?;
+    let shape = match (cx.shape(1), declared) {
+        (Err(_), Some(kernel)) => return Ok(kernel),
+        (shape, _) => shape?,
+    };
+    two_spatial_axes(cx, shape.len())?;
+    let kernel = [shape[2], shape[3]];
+    if declared.is_some_and(|d| d != kernel) {
+        let reason = format!("differs from the weight's kernel {kernel:?}");
+        return Err(cx.bad_attribute("kernel_shape", reason));
+    }
+    for extent in kernel {
+        cx.setting("kernel_shape", extent as i64, 1)?;
+    }
+    Ok(kernel)
+}
+
+/// The kernel of a pooling layer, which an attribute gives.
+fn declared_kernel(cx: &Context) -> Result<[usize; 2], GraphError> {
+    if let Ok(rank) = cx.rank(0) {
+        two_spatial_axes(cx, rank)?;
     }
     if let Some([_] | [_, _, _]) = cx.ints("kernel_shape")? {
         return Err(cx.unsupported("a window over a number of spatial axes other than two"));
@@ -42,8 +48,7 @@ fn kernel_of(cx: &Context, weight: bool) -> Result<[usize; 2], GraphError> {
     cx.settings::<2>("kernel_shape", 1)?.ok_or_else(|| cx.bad_attribute("kernel_shape", "is missing"))
 }
 
-fn window(cx: &Context, weight: bool) -> Result<Window, GraphError> {
-    let kernel = kernel_of(cx, weight)?;
+fn window(cx: &Context, kernel: [usize; 2]) -> Result<Window, GraphError> {
     let strides = cx.settings::<2>("strides", 1)?.unwrap_or([1; 2]);
     let dilations = cx.settings::<2>("dilations", 1)?.unwrap_or([1; 2]);
     let pads = cx.settings::<4>("pads", 0)?;
@@ -67,12 +72,12 @@ fn groups(cx: &Context) -> Result<usize, GraphError> {
 }
 
 pub(super) fn conv(cx: &Context) -> Result<Op, GraphError> {
-    let window = window(cx, true)?;
+    let window = window(cx, kernel_of_weight(cx)?)?;
     Ok(Op::Conv { window, groups: groups(cx)? })
 }
 
 pub(super) fn conv_transpose(cx: &Context) -> Result<Op, GraphError> {
-    let mut window = window(cx, true)?;
+    let mut window = window(cx, kernel_of_weight(cx)?)?;
     let groups = groups(cx)?;
     let mut output_padding = cx.settings::<2>("output_padding", 0)?.unwrap_or([0; 2]);
     for (i, &extra) in output_padding.iter().enumerate() {
@@ -128,19 +133,19 @@ pub(super) fn max_pool(cx: &Context) -> Result<Op, GraphError> {
     if cx.node.outputs.get(1).is_some_and(|o| !o.is_empty()) {
         return Err(cx.unsupported("the output of positions"));
     }
-    let window = window(cx, false)?;
+    let window = window(cx, declared_kernel(cx)?)?;
     padding_below_kernel(cx, &window)?;
     Ok(Op::MaxPool { window, ceil: cx.flag("ceil_mode", false)? })
 }
 
 pub(super) fn average_pool(cx: &Context) -> Result<Op, GraphError> {
-    let window = window(cx, false)?;
+    let window = window(cx, declared_kernel(cx)?)?;
     padding_below_kernel(cx, &window)?;
     let count_include_pad = cx.flag("count_include_pad", false)?;
     Ok(Op::AveragePool { window, ceil: cx.flag("ceil_mode", false)?, count_include_pad })
 }
 
-/// A window that lies in the padding alone has neither maximum nor mean.
+/// Refuses padding as large as the window: a window inside the padding has no maximum and no mean.
 fn padding_below_kernel(cx: &Context, window: &Window) -> Result<(), GraphError> {
     let Padding::Explicit(pads) = window.padding else { return Ok(()) };
     let reach = window.reach();
@@ -201,12 +206,23 @@ pub(super) fn dropout(cx: &Context) -> Result<Op, GraphError> {
     Ok(Op::Dropout { ratio })
 }
 
-pub(super) fn softmax(cx: &Context, log: bool) -> Result<Op, GraphError> {
+pub(super) fn softmax(cx: &Context) -> Result<Op, GraphError> {
+    let (axis, flatten) = softmax_axis(cx)?;
+    Ok(Op::Softmax { axis, flatten, log: false })
+}
+
+pub(super) fn log_softmax(cx: &Context) -> Result<Op, GraphError> {
+    let (axis, flatten) = softmax_axis(cx)?;
+    Ok(Op::Softmax { axis, flatten, log: true })
+}
+
+/// The axis, and whether it and everything after it count as one (before opset 13).
+fn softmax_axis(cx: &Context) -> Result<(usize, bool), GraphError> {
     let flattens = cx.opset() < 13;
     let rank = cx.rank(0)?;
     let axis = cx.axis(cx.int("axis", if flattens { 1 } else { -1 })?, rank)?;
     // Over the last axis the two rules agree.
-    Ok(Op::Softmax { axis, flatten: flattens && axis + 1 != rank, log })
+    Ok((axis, flattens && axis + 1 != rank))
 }
 
 pub(super) fn clip(cx: &Context) -> Result<Op, GraphError> {

@@ -1,4 +1,4 @@
-//! From a [`Node`] to the [`Op`] it stands for, for operator sets 7 to 25.
+//! From a [`Node`] to its typed form [`Op`], for operator sets 7 to 25.
 
 mod context;
 mod layers;
@@ -23,10 +23,9 @@ impl Op {
     /// weights; [`infer_shapes`](crate::infer::infer_shapes) also follows those that are computed from shapes.
     ///
     /// # Errors
-    /// [`GraphError::UnsupportedOperator`] or [`GraphError::UnsupportedForm`] for what nothing here computes,
-    /// with advice; [`GraphError::InvalidAttribute`], [`GraphError::InvalidInput`],
+    /// [`GraphError::UnsupportedOperator`] or [`GraphError::UnsupportedForm`] for what is not supported, with advice; [`GraphError::InvalidAttribute`], [`GraphError::InvalidInput`],
     /// [`GraphError::MissingInput`], [`GraphError::NotConstant`], [`GraphError::UnknownShape`] and
-    /// [`GraphError::ShapeMismatch`] for nodes that make no sense. Each names the node.
+    /// [`GraphError::ShapeMismatch`] for invalid nodes. Each names the node.
     pub fn resolve(graph: &Graph, node: &Node, input_shapes: &[Option<&[usize]>]) -> Result<Op, GraphError> {
         let op = resolve_with(graph, &HashMap::new(), node, input_shapes)?;
         refuse_mask(node, &op, |mask| {
@@ -36,7 +35,7 @@ impl Op {
     }
 }
 
-/// Refuses a `Dropout` whose mask somebody reads.
+/// Refuses a `Dropout` whose mask is read.
 pub(crate) fn refuse_mask(node: &Node, op: &Op, is_read: impl Fn(&str) -> bool) -> Result<(), GraphError> {
     let mask = node.outputs.get(1).filter(|mask| !mask.is_empty());
     match (op, mask) {
@@ -50,7 +49,7 @@ pub(crate) fn refuse_mask(node: &Node, op: &Op, is_read: impl Fn(&str) -> bool) 
     }
 }
 
-/// [`Op::resolve`] that also knows the values in `folded`, and does not ask who reads a mask.
+/// As [`Op::resolve`], with the constants in `folded`, and without the check on masks.
 pub(crate) fn resolve_with(
     graph: &Graph,
     folded: &HashMap<String, Tensor>,
@@ -74,8 +73,8 @@ pub(crate) fn resolve_with(
         "BatchNormalization" => layers::batch_norm(&cx)?,
         "LRN" => layers::lrn(&cx)?,
         "Dropout" => layers::dropout(&cx)?,
-        "Softmax" => layers::softmax(&cx, false)?,
-        "LogSoftmax" => layers::softmax(&cx, true)?,
+        "Softmax" => layers::softmax(&cx)?,
+        "LogSoftmax" => layers::log_softmax(&cx)?,
         "Clip" => layers::clip(&cx)?,
         "PRelu" => two(&cx, Op::PRelu)?,
         "Add" => two(&cx, Op::Binary(BinaryOp::Add))?,

@@ -5,15 +5,17 @@ use std::path::Path;
 
 use slq_graph::{DType, Dim, Graph, Metadata, Node, Tensor, TrainingRates, ValueInfo, Weight, element_count};
 
+use super::blobs::Blobs;
 use crate::error::CaffeError;
 use crate::fill::fill;
 use crate::info::{Net, NetInfo, ReadOptions};
+use crate::names::Names;
 use crate::proto::{FillerParameter, LayerParameter, ShareMode};
 use crate::wire::LayerBlobs;
 
-/// Values of all fresh weights together: what a caffemodel of 2 GB could hold.
+/// Most values of all initialised weights together: what a caffemodel of 2 GB can hold.
 const MAX_FRESH: usize = 1 << 29;
-/// Elements of one activation, for the declared batch.
+/// Most elements of one activation, for the declared batch.
 const MAX_ELEMENTS: usize = 1 << 40;
 
 /// What a blob of the net is called in the graph, and its shape with the declared batch extent (`None` behind
@@ -22,11 +24,11 @@ const MAX_ELEMENTS: usize = 1 << 40;
 pub(super) struct Value {
     pub name: String,
     pub shape: Option<Vec<usize>>,
-    /// A layer that gives labels, or whatever else is no activation.
+    /// Whether it holds labels or a loss, which are not part of the graph.
     pub label: bool,
 }
 
-/// A weight to be: its index among the layer's blobs, its suffix, its shape and its filler.
+/// A weight to be added: its index among the layer's blobs, its name, its shape and its filler.
 pub(super) struct Param<'a> {
     pub index: usize,
     pub name: String,
@@ -71,26 +73,24 @@ pub(crate) struct BlobSource {
 pub(super) struct Builder<'a> {
     /// Index of the layer that is being added.
     pub current: usize,
-    /// Where the blobs went, layer by layer in order.
+    /// The weight that each blob became, layer by layer in order.
     pub sources: Vec<BlobSource>,
     pub path: &'a Path,
     pub options: &'a ReadOptions,
     pub graph: Graph,
     pub info: NetInfo,
-    model: Option<(&'a Path, Vec<LayerBlobs>)>,
-    used: HashSet<String>,
+    /// The caffemodel.
+    pub blobs: Blobs<'a>,
     values: HashMap<String, Value>,
     /// Versions of a blob still to be written; the last one keeps the blob's name.
     writes_left: HashMap<String, usize>,
-    names: HashSet<String>,
-    node_names: HashSet<String>,
+    names: Names,
+    node_names: Names,
     /// Values that a `Silence` layer keeps from being outputs.
     pub silenced: HashSet<String>,
     /// Weights by the name that layers share them under.
     shared: HashMap<String, String>,
     fresh_values: usize,
-    /// Layer names that occur more than once.
-    repeated: HashSet<String>,
 }
 
 impl<'a> Builder<'a> {
@@ -104,16 +104,7 @@ impl<'a> Builder<'a> {
         for top in layers.iter().flat_map(|l| &l.top) {
             *writes_left.entry(top.clone()).or_default() += 1;
         }
-        let mut seen = HashSet::new();
-        let repeated = layers.iter().map(|l| l.name()).filter(|n| !seen.insert(*n));
-        let repeated = repeated.map(str::to_owned).collect();
-        if let Some((file, blobs)) = &model {
-            let names: HashSet<&str> = layers.iter().map(|l| l.name()).collect();
-            let mut with_blobs = blobs.iter().filter(|l| !l.blobs.is_empty()).peekable();
-            if with_blobs.peek().is_some() && !with_blobs.any(|l| names.contains(l.name.as_str())) {
-                return Err(CaffeError::NothingInCommon { path: file.to_path_buf(), net: path.into() });
-            }
-        }
+        let blobs = Blobs::new(model, layers, path)?;
         Ok(Self {
             current: 0,
             sources: Vec::new(),
@@ -121,16 +112,14 @@ impl<'a> Builder<'a> {
             options,
             graph: Graph::default(),
             info: NetInfo::default(),
-            model,
-            used: HashSet::new(),
+            blobs,
             values: HashMap::new(),
             names: writes_left.keys().cloned().collect(),
             writes_left,
-            node_names: HashSet::new(),
+            node_names: Names::default(),
             silenced: HashSet::new(),
             shared: HashMap::new(),
             fresh_values: 0,
-            repeated,
         })
     }
 
@@ -222,12 +211,12 @@ impl<'a> Builder<'a> {
 
     /// A value or weight name that nothing else has, made from `base`.
     pub(super) fn unique(&mut self, base: &str) -> String {
-        unique(&mut self.names, base)
+        self.names.unique(base)
     }
 
     /// Adds a node; its name is made unique.
     pub(super) fn push(&mut self, mut node: Node) {
-        node.name = unique(&mut self.node_names, &node.name);
+        node.name = self.node_names.unique(&node.name);
         self.graph.nodes.push(node);
     }
 
@@ -248,8 +237,8 @@ impl<'a> Builder<'a> {
     /// Adds a constant that training leaves alone.
     pub(super) fn constant(&mut self, layer: &LayerParameter, suffix: &str, tensor: Tensor) -> String {
         let name = self.unique(&format!("{}.{suffix}", layer.name()));
-        let rates = TrainingRates { lr_mult: 0.0, decay_mult: 0.0 };
-        self.graph.weights.insert(name.clone(), Weight { tensor, palette: None, rates });
+        let weight = Weight { rates: TrainingRates::FROZEN, ..tensor.into() };
+        self.graph.weights.insert(name.clone(), weight);
         name
     }
 
@@ -262,87 +251,6 @@ impl<'a> Builder<'a> {
     ) -> Result<String, CaffeError> {
         let tensor = Tensor::f32(vec![], vec![value])?;
         Ok(self.constant(layer, suffix, tensor))
-    }
-
-    /// The shape of blob `index` of `layer` in the caffemodel.
-    pub(super) fn blob_shape(&self, layer: &LayerParameter, index: usize) -> Option<&[usize]> {
-        let (_, model) = self.model.as_ref()?;
-        let found = model.iter().rev().find(|l| l.name == layer.name() && !l.blobs.is_empty())?;
-        found.blobs.get(index).map(|b| b.shape.as_slice())
-    }
-
-    /// Input channels of the first convolution of the caffemodel, as far as its blobs tell.
-    pub(super) fn first_channels(&self) -> Option<usize> {
-        let (_, model) = self.model.as_ref()?;
-        let first = model.iter().find_map(|l| l.blobs.first())?;
-        Some(*first.shape.get(1).filter(|_| first.shape.len() == 4)?)
-    }
-
-    /// Number of blobs that the caffemodel has for `layer`.
-    pub(super) fn blob_count(&self, layer: &LayerParameter) -> Option<usize> {
-        let (_, model) = self.model.as_ref()?;
-        let found = model.iter().rev().find(|l| l.name == layer.name() && !l.blobs.is_empty())?;
-        Some(found.blobs.len())
-    }
-
-    /// Refuses a layer whose blobs in the caffemodel are not exactly `expected` in number.
-    pub(super) fn check_blobs(&self, layer: &LayerParameter, expected: usize) -> Result<(), CaffeError> {
-        match (self.blob_count(layer), &self.model) {
-            (Some(found), Some((path, _))) if found != expected => Err(CaffeError::BlobCount {
-                path: path.to_path_buf(),
-                layer: layer.name().into(),
-                expected,
-                found,
-            }),
-            _ => Ok(()),
-        }
-    }
-
-    /// The values of blob `index` in the shape `expected`, if the caffemodel has the layer.
-    pub(super) fn blob(
-        &mut self,
-        layer: &LayerParameter,
-        index: usize,
-        expected: &[usize],
-    ) -> Result<Option<Vec<f32>>, CaffeError> {
-        let Some((path, model)) = self.model.as_mut() else { return Ok(None) };
-        let name = layer.name();
-        let Some(found) = model.iter_mut().rev().find(|l| l.name == name && !l.blobs.is_empty()) else {
-            return Ok(None);
-        };
-        self.used.insert(name.to_owned());
-        let count = found.blobs.len();
-        let Some(blob) = found.blobs.get_mut(index) else {
-            return Err(CaffeError::BlobCount {
-                path: path.to_path_buf(),
-                layer: name.into(),
-                expected: index + 1,
-                found: count,
-            });
-        };
-        // Older files pad shapes to four axes with leading ones.
-        let core = |shape: &[usize]| shape.iter().copied().skip_while(|&d| d == 1).collect::<Vec<_>>();
-        if core(&blob.shape) != core(expected) {
-            return Err(CaffeError::BlobShape {
-                path: path.to_path_buf(),
-                layer: name.into(),
-                blob: index,
-                expected: expected.to_vec(),
-                found: blob.shape.clone(),
-            });
-        }
-        if let Some(at) = blob.data.iter().position(|v| !v.is_finite()) {
-            return Err(CaffeError::NotFinite {
-                path: path.to_path_buf(),
-                layer: name.into(),
-                blob: index,
-                index: at,
-                value: blob.data[at],
-            });
-        }
-        // Large nets should not be held twice; but another layer of the same name reads the same blobs.
-        let moved = !self.repeated.contains(name);
-        Ok(Some(if moved { std::mem::take(&mut blob.data) } else { blob.data.clone() }))
     }
 
     /// Remembers that the next blob of the current layer is `weight`.
@@ -365,7 +273,7 @@ impl<'a> Builder<'a> {
         let share = spec.map(|s| s.name()).filter(|n| !n.is_empty());
         if let Some(owner) = share.and_then(|s| self.shared.get(s)) {
             let owner = owner.clone();
-            self.used.insert(layer.name().to_owned());
+            self.blobs.mark_used(layer);
             let shape = self.graph.weights[&owner].tensor.shape();
             if shape == param.stored.as_ref().unwrap_or(&param.shape) {
                 return Ok(owner);
@@ -383,40 +291,30 @@ impl<'a> Builder<'a> {
         if !rates.lr_mult.is_finite() || !rates.decay_mult.is_finite() {
             return Err(self.bad(layer, "param", "a multiplier is not finite"));
         }
-        let values = match self.blob(layer, param.index, &param.shape)? {
+        let values = match self.blobs.take(layer, param.index, &param.shape)? {
             Some(values) => values,
             None => self.fresh(layer, &param)?,
         };
         let tensor = Tensor::f32(param.stored.unwrap_or(param.shape), values)?;
         let name = self.unique(&param.name);
-        self.graph.weights.insert(name.clone(), Weight { tensor, palette: None, rates });
+        self.graph.weights.insert(name.clone(), Weight { rates, ..tensor.into() });
         if let Some(share) = share {
             self.shared.insert(share.to_owned(), name.clone());
         }
         Ok(name)
     }
 
-    /// Refuses a layer that the caffemodel lacks.
-    pub(super) fn require_blobs(&self, layer: &LayerParameter) -> Result<(), CaffeError> {
-        match &self.model {
-            Some((path, _)) if self.blob_count(layer).is_none() => {
-                Err(CaffeError::MissingBlobs { path: path.to_path_buf(), layer: layer.name().into() })
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Remembers a layer that starts fresh although there is a caffemodel.
+    /// Notes a layer whose weights are initialised although there is a caffemodel.
     pub(super) fn note_fresh(&mut self, layer: &LayerParameter) {
-        if self.model.is_some() && self.info.fresh.last().map(String::as_str) != Some(layer.name()) {
+        if self.blobs.path().is_some() && self.info.fresh.last().map(String::as_str) != Some(layer.name()) {
             self.info.fresh.push(layer.name().into());
         }
     }
 
     /// Adds blob `index` of a layer as it stands in the caffemodel.
     pub(super) fn raw_blob(&mut self, layer: &LayerParameter, index: usize) -> Result<String, CaffeError> {
-        let shape = self.blob_shape(layer, index).unwrap_or_default().to_vec();
-        let values = self.blob(layer, index, &shape)?.unwrap_or_default();
+        let shape = self.blobs.shape(layer, index).unwrap_or_default().to_vec();
+        let values = self.blobs.take(layer, index, &shape)?.unwrap_or_default();
         let name = self.unique(&format!("{}.blob{index}", layer.name()));
         self.source(&name, shape.clone());
         let tensor = Tensor::f32(shape, values)?;
@@ -425,18 +323,11 @@ impl<'a> Builder<'a> {
     }
 
     fn fresh(&mut self, layer: &LayerParameter, param: &Param) -> Result<Vec<f32>, CaffeError> {
-        if let Some((path, _)) = &self.model {
-            // A deploy net has no fillers: a layer that the caffemodel lacks is a mix-up, not a fresh start.
-            if param.index == 0 && param.filler.is_none() {
-                return Err(CaffeError::MissingBlobs {
-                    path: path.to_path_buf(),
-                    layer: layer.name().into(),
-                });
-            }
-            if self.info.fresh.last().map(String::as_str) != Some(layer.name()) {
-                self.info.fresh.push(layer.name().into());
-            }
+        // A deploy net has no fillers: a layer that the caffemodel lacks is a mix-up, not a fresh start.
+        if param.index == 0 && param.filler.is_none() {
+            self.blobs.require(layer)?;
         }
+        self.note_fresh(layer);
         let count = element_count(&param.shape).filter(|&n| n <= MAX_FRESH - self.fresh_values);
         let Some(count) = count else {
             return Err(CaffeError::TooManyWeights {
@@ -451,11 +342,10 @@ impl<'a> Builder<'a> {
             .map_err(|reason| self.bad(layer, "filler", reason))
     }
 
-    /// The finished net: outputs are what losses and accuracies look at, then every other value that no node
-    /// reads.
+    /// The finished net. Its outputs are the inputs of losses and accuracies, then every other value that no node reads.
     pub(super) fn finish(mut self, name: String) -> Result<Net, CaffeError> {
         let mut outputs: Vec<String> = Vec::new();
-        // The loss that counts most comes first: it belongs to the main head.
+        // The loss of the largest weight comes first: it belongs to the main head.
         let mut losses: Vec<_> = self.info.losses.iter().collect();
         losses.sort_by(|a, b| b.weight.total_cmp(&a.weight));
         let heads = losses.iter().map(|l| &l.predictions);
@@ -489,10 +379,7 @@ impl<'a> Builder<'a> {
                 reason: "no layer computes anything".into(),
             });
         }
-        if let Some((_, model)) = &self.model {
-            let unused = model.iter().filter(|l| !l.blobs.is_empty() && !self.used.contains(&l.name));
-            self.info.unused = unused.map(|l| l.name.clone()).collect();
-        }
+        self.info.unused = self.blobs.unused();
         self.graph.name = name;
         self.graph.metadata = Metadata { opset: 13, producer: "Caffe".into(), ..Metadata::default() };
         if self.graph.nodes.iter().any(|n| n.domain == "caffe") {
@@ -500,14 +387,4 @@ impl<'a> Builder<'a> {
         }
         Ok(Net { graph: self.graph, info: self.info })
     }
-}
-
-fn unique(taken: &mut HashSet<String>, base: &str) -> String {
-    let mut name = base.to_owned();
-    let mut i = 1;
-    while !taken.insert(name.clone()) {
-        i += 1;
-        name = format!("{base}_{i}");
-    }
-    name
 }

@@ -3,7 +3,7 @@
 use slq_graph::{Attribute, Node};
 
 use super::builder::{Builder, Param};
-use super::layers::Mapped;
+use super::mapped::Mapped;
 use crate::error::CaffeError;
 use crate::proto::{ConvolutionParameter, LayerParameter};
 
@@ -60,13 +60,40 @@ fn geometry(b: &Builder, layer: &LayerParameter, p: &ConvolutionParameter) -> Re
     Ok(g)
 }
 
+/// Height and width of the output; `None` where the kernel does not fit an input of `shape`.
+fn output_extents(shape: &[usize], g: &Geometry, direction: Direction) -> Option<[usize; 2]> {
+    let mut extents = [0; 2];
+    for axis in 0..2 {
+        let (size, reach) = (shape[2 + axis], g.dilation[axis] * (g.kernel[axis] - 1) + 1);
+        let extent = match direction {
+            Direction::Transposed => (g.stride[axis] * (size - 1) + reach).checked_sub(2 * g.pad[axis])?,
+            Direction::Forward => (size + 2 * g.pad[axis]).checked_sub(reach)? / g.stride[axis] + 1,
+        };
+        extents[axis] = Some(extent).filter(|&e| e > 0)?;
+    }
+    Some(extents)
+}
+
 fn ints(values: &[usize]) -> Attribute {
     Attribute::Ints(values.iter().map(|&v| v as i64).collect())
 }
 
-/// `Convolution` and its depthwise relatives (blob 0 is [M, C / groups, kh, kw]), `Deconvolution` (blob 0 is
-/// [C, M / groups, kh, kw]): the layouts of ONNX.
-pub(super) fn add(b: &mut Builder, layer: &LayerParameter, transposed: bool) -> Result<Mapped, CaffeError> {
+/// Which way a convolution goes. The layouts of the blobs are ONNX's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Direction {
+    /// `Convolution` and its depthwise relatives; blob 0 is [M, C / groups, kh, kw].
+    Forward,
+    /// `Deconvolution`; blob 0 is [C, M / groups, kh, kw].
+    Transposed,
+}
+
+/// `Convolution`, its depthwise relatives, and `Deconvolution`.
+pub(super) fn add(
+    b: &mut Builder,
+    layer: &LayerParameter,
+    direction: Direction,
+) -> Result<Mapped, CaffeError> {
+    let transposed = direction == Direction::Transposed;
     let p = layer.convolution_param.clone().unwrap_or_default();
     let input = b.bottom(layer, 0)?;
     if layer.bottom.len() != 1 || layer.top.len() != 1 {
@@ -86,7 +113,7 @@ pub(super) fn add(b: &mut Builder, layer: &LayerParameter, transposed: bool) -> 
     {
         return Err(b.bad(layer, "bottom", format!("{shape:?} is not an image batch of four axes")));
     }
-    let channels = match (&input.shape, b.blob_shape(layer, 0)) {
+    let channels = match (&input.shape, b.blobs.shape(layer, 0)) {
         (Some(shape), _) => shape[1],
         (None, Some(&[m, c, _, _])) => {
             if transposed {
@@ -107,25 +134,13 @@ pub(super) fn add(b: &mut Builder, layer: &LayerParameter, transposed: bool) -> 
         vec![outputs, channels / groups, kh, kw]
     };
     let output_shape = match &input.shape {
-        Some(s) => {
-            let mut out = vec![s[0], outputs];
-            for axis in 0..2 {
-                let (size, reach) = (s[2 + axis], g.dilation[axis] * (g.kernel[axis] - 1) + 1);
-                let extent = if transposed {
-                    (g.stride[axis] * (size - 1) + reach).checked_sub(2 * g.pad[axis])
-                } else {
-                    (size + 2 * g.pad[axis]).checked_sub(reach).map(|d| d / g.stride[axis] + 1)
-                };
-                match extent {
-                    Some(e) if e > 0 => out.push(e),
-                    _ => return Err(b.bad(layer, "kernel_size", format!("does not fit the input {s:?}"))),
-                }
-            }
-            Some(out)
-        }
+        Some(s) => match output_extents(s, &g, direction) {
+            Some([h, w]) => Some(vec![s[0], outputs, h, w]),
+            None => return Err(b.bad(layer, "kernel_size", format!("does not fit the input {s:?}"))),
+        },
         None => None,
     };
-    b.check_blobs(layer, 1 + usize::from(p.bias_term()))?;
+    b.blobs.check_count(layer, 1 + usize::from(p.bias_term()))?;
     let weight = b.param(layer, Param::weight(layer, shape, p.weight_filler.as_ref()))?;
     let mut inputs = vec![input.name.clone(), weight];
     if p.bias_term() {

@@ -1,4 +1,4 @@
-//! Where the data come from: input layers and the layers that read files.
+//! Input layers and layers that read data.
 
 use std::path::Path;
 
@@ -165,7 +165,7 @@ pub(super) fn add(b: &mut Builder, layer: &LayerParameter) -> Result<bool, Caffe
             let guessed = crop.filter(|_| source.kind != DataKind::Hdf5).map(|side| {
                 let channels = match (source.transform.mean_value.len(), source.transform.force_gray) {
                     (_, true) => 1,
-                    (0 | 1, _) => b.first_channels().unwrap_or(if source.color { 3 } else { 1 }),
+                    (0 | 1, _) => b.blobs.first_channels().unwrap_or(if source.color { 3 } else { 1 }),
                     (n, _) => n,
                 };
                 [channels, side, side]

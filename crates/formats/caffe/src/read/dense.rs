@@ -3,7 +3,7 @@
 use slq_graph::{Attribute, Node, Tensor, element_count};
 
 use super::builder::{Builder, Param};
-use super::layers::{Mapped, axis};
+use super::mapped::{Mapped, axis};
 use crate::error::CaffeError;
 use crate::proto::LayerParameter;
 
@@ -22,7 +22,7 @@ pub(super) fn add(b: &mut Builder, layer: &LayerParameter) -> Result<Mapped, Caf
             (split, element_count(&shape[split..]))
         }
         None => {
-            let inputs = b.blob_shape(layer, 0).map(|s| match s {
+            let inputs = b.blobs.shape(layer, 0).map(|s| match s {
                 [.., n, _] if p.transpose() => *n,
                 [.., n] => *n,
                 [] => 0,
@@ -42,7 +42,7 @@ pub(super) fn add(b: &mut Builder, layer: &LayerParameter) -> Result<Mapped, Caf
         return Err(b.bad(layer, "axis", "0 would mix the images of a batch"));
     }
     let shape = if p.transpose() { vec![features, outputs] } else { vec![outputs, features] };
-    b.check_blobs(layer, 1 + usize::from(p.bias_term()))?;
+    b.blobs.check_count(layer, 1 + usize::from(p.bias_term()))?;
     let weight = b.param(layer, Param::weight(layer, shape, p.weight_filler.as_ref()))?;
     let bias = if p.bias_term() {
         let bias = Param::bias(layer, outputs, p.bias_filler.as_ref());

@@ -1,4 +1,4 @@
-//! Losses and accuracies: they end the graph and are described beside it.
+//! Losses and accuracies: not part of the graph; their inputs are its outputs.
 
 use slq_graph::{Attribute, Node};
 

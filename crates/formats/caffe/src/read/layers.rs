@@ -1,19 +1,13 @@
-//! Which layer becomes what.
+//! The mapping from layer types to operators.
 
 use std::collections::HashMap;
 
 use super::builder::Builder;
+use super::conv::Direction;
+use super::mapped::Mapped;
 use super::{conv, data, dense, heads, norm, opaque, pool, shape, simple};
 use crate::error::CaffeError;
 use crate::proto::LayerParameter;
-
-/// What became of a layer.
-pub(super) enum Mapped {
-    /// Its nodes are in the graph.
-    Done,
-    /// Nothing was added; it has no counterpart, for this reason.
-    Opaque(String),
-}
 
 /// Adds all layers in order.
 pub(super) fn add_all(b: &mut Builder, layers: &[LayerParameter]) -> Result<(), CaffeError> {
@@ -74,49 +68,12 @@ fn batch_norm_pairs(layers: &[LayerParameter]) -> HashMap<usize, usize> {
     pairs
 }
 
-/// Layer types with a counterpart; some of their settings have none.
-pub(super) const MAPPED: [&str; 35] = [
-    "AbsVal",
-    "BNLL",
-    "BatchNorm",
-    "Bias",
-    "Clip",
-    "Concat",
-    "Convolution",
-    "ConvolutionDepthwise",
-    "Crop",
-    "Deconvolution",
-    "DepthwiseConvolution",
-    "Dropout",
-    "ELU",
-    "Eltwise",
-    "Exp",
-    "Flatten",
-    "InnerProduct",
-    "LRN",
-    "Log",
-    "PReLU",
-    "Permute",
-    "Pooling",
-    "Power",
-    "ReLU",
-    "ReLU6",
-    "Reduction",
-    "Reshape",
-    "Scale",
-    "ShuffleChannel",
-    "Sigmoid",
-    "Slice",
-    "Softmax",
-    "Split",
-    "Swish",
-    "TanH",
-];
-
 fn add(b: &mut Builder, layer: &LayerParameter) -> Result<Mapped, CaffeError> {
     match layer.r#type() {
-        "Convolution" | "ConvolutionDepthwise" | "DepthwiseConvolution" => conv::add(b, layer, false),
-        "Deconvolution" => conv::add(b, layer, true),
+        "Convolution" | "ConvolutionDepthwise" | "DepthwiseConvolution" => {
+            conv::add(b, layer, Direction::Forward)
+        }
+        "Deconvolution" => conv::add(b, layer, Direction::Transposed),
         "InnerProduct" => dense::add(b, layer),
         "Pooling" => pool::add(b, layer),
         "BatchNorm" => norm::batch_norm(b, layer),
@@ -153,14 +110,5 @@ fn add(b: &mut Builder, layer: &LayerParameter) -> Result<Mapped, CaffeError> {
         "Split" => shape::split(b, layer),
         "" => Err(b.bad(layer, "type", "missing")),
         other => Ok(Mapped::Opaque(format!("layer type `{other}` has no counterpart"))),
-    }
-}
-
-/// A possibly negative axis as an index below `rank`.
-pub(super) fn axis(b: &Builder, layer: &LayerParameter, axis: i32, rank: usize) -> Result<usize, CaffeError> {
-    let index = if axis < 0 { i64::from(axis) + rank as i64 } else { axis.into() };
-    match usize::try_from(index) {
-        Ok(index) if index < rank => Ok(index),
-        _ => Err(b.bad(layer, "axis", format!("{axis} does not exist in {rank} axes"))),
     }
 }

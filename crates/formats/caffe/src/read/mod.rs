@@ -1,11 +1,13 @@
 //! Prototxt and caffemodel to a graph.
 
+mod blobs;
 mod builder;
 mod conv;
 mod data;
 mod dense;
 mod heads;
 mod layers;
+mod mapped;
 mod norm;
 mod opaque;
 mod pool;
@@ -98,7 +100,7 @@ pub fn data_sources(prototxt: &Path, options: &ReadOptions) -> Result<Vec<DataSo
 /// A mean image: (shape, values), as a binaryproto holds it; the shape is [channels, height, width].
 ///
 /// # Errors
-/// [`CaffeError::Binary`] and its kin where the file is not a blob of such a shape.
+/// [`CaffeError::Binary`], [`CaffeError::TooLarge`] or [`CaffeError::Io`] where the file is not a blob of such a shape.
 pub fn read_mean(path: &Path) -> Result<([usize; 3], Vec<f32>), CaffeError> {
     let blob = wire::read_blob(path)?;
     match *blob.shape.as_slice() {

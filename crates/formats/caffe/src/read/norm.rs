@@ -3,7 +3,7 @@
 use slq_graph::{Attribute, Node, Tensor};
 
 use super::builder::{BlobSource, Builder, Param, Value};
-use super::layers::{Mapped, axis};
+use super::mapped::{Mapped, axis};
 use crate::error::CaffeError;
 use crate::phase::Phase;
 use crate::proto::lrn_parameter::NormRegion;
@@ -61,7 +61,7 @@ pub(super) struct Pending {
     input: Value,
 }
 
-/// `BatchNorm` alone: a `BatchNormalization` with scale 1 and bias 0, which training leaves alone.
+/// `BatchNorm` alone: a `BatchNormalization` with scale 1 and bias 0, both frozen.
 pub(super) fn batch_norm(b: &mut Builder, layer: &LayerParameter) -> Result<Mapped, CaffeError> {
     let input = b.bottom(layer, 0)?;
     add_batch_norm(b, layer, b.current, input, None)
@@ -79,7 +79,7 @@ pub(super) fn fused(b: &mut Builder, norm: Pending, scale: &LayerParameter) -> R
     add_batch_norm(b, &norm.layer, norm.index, norm.input, Some(scale))
 }
 
-/// Caffe keeps sums that are to be divided by the third blob; the running statistics here are the quotients.
+/// Adds a `BatchNormalization`, with weight and bias of the `Scale` layer if there is one.
 fn add_batch_norm(
     b: &mut Builder,
     layer: &LayerParameter,
@@ -91,7 +91,7 @@ fn add_batch_norm(
     if !(p.eps() >= 0.0 && p.eps().is_finite()) {
         return Err(b.bad(layer, "eps", format!("{} is not a small positive number", p.eps())));
     }
-    let channels = match (&input.shape, b.blob_shape(layer, 0)) {
+    let channels = match (&input.shape, b.blobs.shape(layer, 0)) {
         (Some(shape), _) if shape.len() >= 2 => shape[1],
         (None, Some(shape)) => shape.iter().product(),
         (Some(shape), _) => {
@@ -99,26 +99,7 @@ fn add_batch_norm(
         }
         (None, None) => return Ok(Mapped::Opaque("the shape of its input is not known".into())),
     };
-    b.check_blobs(layer, 3)?;
-    let (mean, var) = match b.blob(layer, 0, &[channels])? {
-        Some(mut mean) => {
-            let mut var = b.blob(layer, 1, &[channels])?.unwrap_or_default();
-            let count = b.blob(layer, 2, &[1])?.unwrap_or_default().first().copied().unwrap_or(0.0);
-            let factor = if count == 0.0 { 0.0 } else { 1.0 / count };
-            mean.iter_mut().chain(&mut var).for_each(|v| *v *= factor);
-            if var.iter().any(|&v| !(v >= 0.0 && v.is_finite())) || mean.iter().any(|m| !m.is_finite()) {
-                return Err(b.bad(layer, "blobs", "the statistics are not finite or a variance is negative"));
-            }
-            (mean, var)
-        }
-        None => {
-            if b.options.phase == Phase::Test {
-                b.require_blobs(layer)?;
-            }
-            b.note_fresh(layer);
-            (vec![0.0; channels], vec![1.0; channels])
-        }
-    };
+    let (mean, var) = statistics(b, layer, channels)?;
     let mean = b.constant(layer, "mean", Tensor::f32(vec![channels], mean)?);
     let var = b.constant(layer, "var", Tensor::f32(vec![channels], var)?);
     let here = std::mem::replace(&mut b.current, index);
@@ -129,7 +110,7 @@ fn add_batch_norm(
     let (weight, bias, last) = match scale {
         Some(scale) => {
             let s = scale.scale_param.clone().unwrap_or_default();
-            b.check_blobs(scale, 1 + usize::from(s.bias_term()))?;
+            b.blobs.check_count(scale, 1 + usize::from(s.bias_term()))?;
             let param = |index, name: &str, filler, default| Param {
                 index,
                 name: format!("{}.{name}", scale.name()),
@@ -167,6 +148,35 @@ fn add_batch_norm(
         .with("momentum", Attribute::Float(p.moving_average_fraction())),
     );
     Ok(Mapped::Done)
+}
+
+/// Running mean and variance of a `BatchNorm` layer, 0 and 1 where there are none. Caffe keeps sums that are to be
+/// divided by the third blob; these are the quotients.
+fn statistics(
+    b: &mut Builder,
+    layer: &LayerParameter,
+    channels: usize,
+) -> Result<(Vec<f32>, Vec<f32>), CaffeError> {
+    b.blobs.check_count(layer, 3)?;
+    match b.blobs.take(layer, 0, &[channels])? {
+        Some(mut mean) => {
+            let mut var = b.blobs.take(layer, 1, &[channels])?.unwrap_or_default();
+            let count = b.blobs.take(layer, 2, &[1])?.unwrap_or_default().first().copied().unwrap_or(0.0);
+            let factor = if count == 0.0 { 0.0 } else { 1.0 / count };
+            mean.iter_mut().chain(&mut var).for_each(|v| *v *= factor);
+            if var.iter().any(|&v| !(v >= 0.0 && v.is_finite())) || mean.iter().any(|m| !m.is_finite()) {
+                return Err(b.bad(layer, "blobs", "the statistics are not finite or a variance is negative"));
+            }
+            Ok((mean, var))
+        }
+        None => {
+            if b.options.phase == Phase::Test {
+                b.blobs.require(layer)?;
+            }
+            b.note_fresh(layer);
+            Ok((vec![0.0; channels], vec![1.0; channels]))
+        }
+    }
 }
 
 /// What a `Scale` or `Bias` layer does to its input along some axes.
@@ -225,7 +235,7 @@ fn broadcast(b: &mut Builder, layer: &LayerParameter, op: &str, along: Along) ->
         part.iter().copied().chain(std::iter::repeat_n(1, trailing)).collect()
     };
     let own = usize::from(second.is_none());
-    b.check_blobs(layer, own + usize::from(along.bias.is_some()))?;
+    b.blobs.check_count(layer, own + usize::from(along.bias.is_some()))?;
     let param = |index, name: &str, filler, default| Param {
         index,
         name: format!("{}.{name}", layer.name()),
@@ -281,7 +291,7 @@ pub(super) fn prelu(b: &mut Builder, layer: &LayerParameter) -> Result<Mapped, C
     } else {
         (vec![channels], std::iter::once(channels).chain(std::iter::repeat_n(1, shape.len() - 2)).collect())
     };
-    b.check_blobs(layer, 1)?;
+    b.blobs.check_count(layer, 1)?;
     let slope = b.param(
         layer,
         Param {

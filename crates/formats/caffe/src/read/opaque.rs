@@ -32,7 +32,7 @@ const KEPT: [&str; 17] = [
 /// is the encoded layer without its blobs.
 pub(super) fn add(b: &mut Builder, layer: &LayerParameter, reason: String) -> Result<(), CaffeError> {
     let kind = layer.r#type();
-    let mapped = super::layers::MAPPED.contains(&kind);
+    let mapped = super::mapped::MAPPED.contains(&kind);
     if !mapped && !KEPT.contains(&kind) || layer.bottom.is_empty() || layer.top.is_empty() {
         return Err(b.bad(layer, "type", reason));
     }
@@ -40,7 +40,7 @@ pub(super) fn add(b: &mut Builder, layer: &LayerParameter, reason: String) -> Re
     for i in 0..layer.bottom.len() {
         inputs.push(b.bottom(layer, i)?.name);
     }
-    for i in 0..b.blob_count(layer).unwrap_or(0) {
+    for i in 0..b.blobs.count(layer).unwrap_or(0) {
         inputs.push(b.raw_blob(layer, i)?);
     }
     let mut outputs = Vec::new();

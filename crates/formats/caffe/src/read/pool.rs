@@ -1,9 +1,9 @@
-//! Pooling with Caffe's ceil rule, said in ONNX's words.
+//! Pooling with Caffe's ceil rule, expressed by ONNX's padding.
 
 use slq_graph::{Attribute, Node, Tensor};
 
 use super::builder::Builder;
-use super::layers::Mapped;
+use super::mapped::Mapped;
 use crate::error::CaffeError;
 use crate::proto::LayerParameter;
 use crate::proto::pooling_parameter::{PoolMethod, RoundMode};
@@ -18,10 +18,19 @@ pub(crate) struct Axis {
 }
 
 /// Output extent: `ceil((size + 2 pad - kernel) / stride) + 1`; with padding, one less where the last window
-/// would begin at or past `size + pad` (method.md, section 8). `None` where no window fits.
-pub(crate) fn extent(size: usize, kernel: usize, stride: usize, pad: usize, floor: bool) -> Option<Axis> {
+/// would begin at or past `size + pad` (`PoolingLayer::Reshape` of Caffe). `None` where no window fits.
+pub(crate) fn extent(
+    size: usize,
+    kernel: usize,
+    stride: usize,
+    pad: usize,
+    rounding: RoundMode,
+) -> Option<Axis> {
     let span = (size + 2 * pad).checked_sub(kernel)?;
-    let steps = if floor { span / stride } else { span.div_ceil(stride) };
+    let steps = match rounding {
+        RoundMode::Floor => span / stride,
+        RoundMode::Ceil => span.div_ceil(stride),
+    };
     let mut out = steps + 1;
     if pad > 0 && (out - 1) * stride >= size + pad {
         out -= 1;
@@ -37,7 +46,7 @@ pub(crate) fn extent(size: usize, kernel: usize, stride: usize, pad: usize, floo
 
 /// Output extent by Caffe's rule.
 pub(crate) fn extent_of(size: usize, kernel: usize, stride: usize, pad: usize) -> Option<usize> {
-    extent(size, kernel, stride, pad, false).map(|a| a.out)
+    extent(size, kernel, stride, pad, RoundMode::Ceil).map(|a| a.out)
 }
 
 fn extents(h: Option<u32>, w: Option<u32>, both: Option<u32>, default: Option<u32>) -> Option<[usize; 2]> {
@@ -87,8 +96,7 @@ pub(super) fn add(b: &mut Builder, layer: &LayerParameter) -> Result<Mapped, Caf
         let reason = format!("kernel {kernel:?}, stride {stride:?}, pad {pad:?} are out of range");
         return Err(b.bad(layer, "kernel_size", reason));
     }
-    let floor = p.round_mode() == RoundMode::Floor;
-    let axis = |i: usize, size| extent(size, kernel[i], stride[i], pad[i], floor);
+    let axis = |i: usize, size| extent(size, kernel[i], stride[i], pad[i], p.round_mode());
     let (Some(y), Some(x)) = (axis(0, h), axis(1, w)) else {
         let reason = format!("kernel {kernel:?}, stride {stride:?}, pad {pad:?} do not fit {h} x {w}");
         return Err(b.bad(layer, "kernel_size", reason));
@@ -145,11 +153,11 @@ mod tests {
             ((112, 3, 2, 1), (57, 2)),
         ];
         for ((size, kernel, stride, pad), (out, end)) in table {
-            let axis = extent(size, kernel, stride, pad, false);
+            let axis = extent(size, kernel, stride, pad, RoundMode::Ceil);
             assert_eq!(axis, Some(Axis { out, end }), "{size} {kernel} {stride} {pad}");
         }
-        assert_eq!(extent(5, 1, 3, 0, false), None, "the last window would lie outside");
-        assert_eq!(extent(2, 3, 1, 0, false), None, "no window fits");
+        assert_eq!(extent(5, 1, 3, 0, RoundMode::Ceil), None, "the last window would lie outside");
+        assert_eq!(extent(2, 3, 1, 0, RoundMode::Ceil), None, "no window fits");
     }
 
     proptest! {
@@ -157,7 +165,7 @@ mod tests {
         fn floor_rule_with_the_end_padding_gives_caffes_extent(
             size in 1usize..60, kernel in 1usize..8, stride in 1usize..6, pad in 0usize..4
         ) {
-            if let Some(axis) = extent(size, kernel, stride, pad, false) {
+            if let Some(axis) = extent(size, kernel, stride, pad, RoundMode::Ceil) {
                 prop_assert_eq!((size + pad + axis.end - kernel) / stride + 1, axis.out);
                 let caffe = (size + 2 * pad - kernel).div_ceil(stride) + 1;
                 prop_assert!(axis.out == caffe || (pad > 0 && axis.out + 1 == caffe));

@@ -1,9 +1,9 @@
-//! Layers that move elements and compute nothing.
+//! Layers that change shapes or move elements, and `Reduction`.
 
 use slq_graph::{Attribute, Node, Tensor, element_count};
 
 use super::builder::{Builder, Value};
-use super::layers::{Mapped, axis};
+use super::mapped::{Mapped, axis};
 use crate::error::CaffeError;
 use crate::proto::LayerParameter;
 use crate::proto::reduction_parameter::ReductionOp;

@@ -3,7 +3,7 @@
 use slq_graph::{Attribute, Node};
 
 use super::builder::{Builder, Value};
-use super::layers::{Mapped, axis};
+use super::mapped::{Mapped, axis};
 use crate::error::CaffeError;
 use crate::proto::LayerParameter;
 use crate::proto::eltwise_parameter::EltwiseOp;

@@ -89,7 +89,7 @@ pub(super) fn gemm(w: &mut Writer, node: &Node, trans_b: bool) -> Result<(), Caf
     })
 }
 
-/// A name for the second layer of a pair: that of the layer whose weight it was, if the weight's name tells.
+/// A name for the second layer of a pair: the stem of its weight's name, if that is another one than the node's.
 fn scale_name(node: &Node) -> String {
     match node.input(1).and_then(|n| n.strip_suffix(".weight")).filter(|n| *n != node.name) {
         Some(stem) => stem.into(),

@@ -1,10 +1,9 @@
 //! Element-wise combinations, scales and local response normalisation.
 
-use slq_graph::Node;
 use slq_graph::op::{BinaryOp, Op};
+use slq_graph::{Node, TrainingRates};
 
-use super::shape::frozen;
-use super::writer::{Writer, blob};
+use super::writer::{Writer, blob, training};
 use crate::error::CaffeError;
 use crate::proto::eltwise_parameter::EltwiseOp;
 use crate::proto::{
@@ -68,7 +67,7 @@ fn eltwise(w: &mut Writer, node: &Node, operation: EltwiseOp, coeff: Vec<f32>) -
     Ok(())
 }
 
-/// Where a constant's only extents lie when it is broadcast: nothing for a scalar, or the channel axis.
+/// The number of channels of a constant with one value for each; `None` for a single number.
 fn channel_constant(w: &Writer, node: &Node, i: usize) -> Result<Option<usize>, CaffeError> {
     let (data, constant) = (w.out_shape(node, 0)?, w.shape(node, i)?);
     if constant.iter().product::<usize>() == 1 {
@@ -83,7 +82,7 @@ fn channel_constant(w: &Writer, node: &Node, i: usize) -> Result<Option<usize>, 
     }
 }
 
-/// A rule of two inputs, of which one may be constant.
+/// An operator of two inputs, of which one may be constant.
 pub(super) fn binary(w: &mut Writer, position: usize, node: &Node, op: BinaryOp) -> Result<(), CaffeError> {
     let constant = (0..2).find(|&i| w.constant(node, i).is_some());
     if let Some(i) = constant {
@@ -139,7 +138,7 @@ fn with_constant(
             // OpenCV knows `Scale` but not `Bias`.
             let ones = blob(vec![channels], vec![1.0; channels]).ok_or_else(|| w.no(node, "channels"))?;
             w.layer(&node.name, "Scale", &[&bottom], &[&top], |l| {
-                (l.blobs, l.param) = [(ones, frozen()), weight].into_iter().unzip();
+                (l.blobs, l.param) = [(ones, training(TrainingRates::FROZEN)), weight].into_iter().unzip();
                 l.scale_param = Some(ScaleParameter { bias_term: Some(true), ..Default::default() });
             });
             Ok(())
@@ -164,7 +163,7 @@ fn with_constant(
 
 type Weight = (crate::proto::BlobProto, crate::proto::ParamSpec);
 
-/// The bias that is added to `value` next, if that is all that happens to it: one `Scale` layer holds both.
+/// The bias that is added to `value` next, if nothing else reads it: one `Scale` layer holds both.
 fn following_bias<'g>(
     w: &mut Writer<'g>,
     position: usize,

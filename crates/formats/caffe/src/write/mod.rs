@@ -1,8 +1,10 @@
 //! Graphs to caffemodel and prototxt.
 
+mod cut;
 mod dense;
 mod elementwise;
 mod file;
+mod layers;
 mod like;
 mod pool;
 mod print;
@@ -17,7 +19,7 @@ use crate::error::CaffeError;
 use crate::info::Source;
 use crate::proto::NetParameter;
 
-/// What is written beside the caffemodel, and how.
+/// Options of [`write()`].
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct WriteOptions {
     /// Also write the net's description here. Default: weights only.
@@ -40,7 +42,7 @@ pub struct WriteOptions {
 pub fn write(graph: &Graph, caffemodel: &Path, options: &WriteOptions) -> Result<(), CaffeError> {
     let layer = match &options.source {
         Some(source) => like::layers(graph, source)?,
-        None => writer::layers(graph)?,
+        None => layers::layers(graph)?,
     };
     let net = NetParameter { name: Some(graph.name.clone()), layer, ..NetParameter::default() };
     file::save(net, caffemodel, options)

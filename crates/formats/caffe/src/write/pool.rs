@@ -3,7 +3,7 @@
 use slq_graph::Node;
 use slq_graph::op::{Reduction, Window};
 
-use super::shape::keep;
+use super::cut::keep;
 use super::writer::Writer;
 use crate::error::CaffeError;
 use crate::proto::pooling_parameter::PoolMethod;

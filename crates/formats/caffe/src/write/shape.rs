@@ -1,54 +1,16 @@
 //! Layers that move elements.
 
-use slq_graph::Node;
 use slq_graph::op::{Op, PadMode};
+use slq_graph::{Node, TrainingRates};
 
+use super::cut::keep;
 use super::pool;
-use super::writer::{Writer, blob};
+use super::writer::{Writer, blob, training};
 use crate::error::CaffeError;
 use crate::proto::{
     BlobShape, ConcatParameter, ConvolutionParameter, FlattenParameter, PermuteParameter, ReshapeParameter,
     SliceParameter,
 };
-
-/// Keeps the ranges (axis, from, to, extent) of a blob: `Slice` layers whose other pieces fall silent.
-pub(super) fn keep(
-    w: &mut Writer,
-    name: &str,
-    bottom: &str,
-    top: &str,
-    ranges: &[(usize, usize, usize, usize)],
-) {
-    let cuts: Vec<_> = ranges.iter().filter(|(_, from, to, extent)| *from > 0 || to < extent).collect();
-    let mut bottom = bottom.to_owned();
-    let mut silent = Vec::new();
-    for (i, (axis, from, to, extent)) in cuts.iter().enumerate() {
-        let kept = if i + 1 == cuts.len() { top.to_owned() } else { w.name(&format!("{name}.kept{axis}")) };
-        let mut tops = Vec::new();
-        let mut points = Vec::new();
-        if *from > 0 {
-            tops.push(w.name(&format!("{name}.before{axis}")));
-            points.push(*from as u32);
-            silent.extend(tops.last().cloned());
-        }
-        tops.push(kept.clone());
-        if to < extent {
-            tops.push(w.name(&format!("{name}.after{axis}")));
-            points.push(*to as u32);
-            silent.extend(tops.last().cloned());
-        }
-        let tops: Vec<&str> = tops.iter().map(String::as_str).collect();
-        w.layer(name, "Slice", &[&bottom], &tops, |l| {
-            let axis = Some(*axis as i32);
-            l.slice_param = Some(SliceParameter { axis, slice_point: points, slice_dim: None });
-        });
-        bottom = kept;
-    }
-    if !silent.is_empty() {
-        let silent: Vec<&str> = silent.iter().map(String::as_str).collect();
-        w.layer(&format!("{name}.silence"), "Silence", &silent, &[], |_| ());
-    }
-}
 
 pub(super) fn concat(w: &mut Writer, node: &Node, axis: usize) -> Result<(), CaffeError> {
     let bottoms: Vec<String> = (0..node.inputs.len()).map(|i| w.bottom(node, i)).collect::<Result<_, _>>()?;
@@ -82,7 +44,7 @@ pub(super) fn split(w: &mut Writer, node: &Node, axis: usize, sizes: &[usize]) -
     Ok(())
 }
 
-/// `Flatten` keeps one axis in Caffe's net; in front of an inner product it is that layer's own doing.
+/// `Flatten`; left out before an inner product, which flattens its input itself.
 pub(super) fn flatten(w: &mut Writer, node: &Node, axis: usize) -> Result<(), CaffeError> {
     let bottom = w.bottom(node, 0)?;
     let top = &node.outputs[0];
@@ -125,7 +87,7 @@ pub(super) fn transpose(w: &mut Writer, node: &Node, perm: &[usize]) -> Result<(
     w.simple(node, "Permute", |l| l.permute_param = Some(PermuteParameter { order }))
 }
 
-/// Ranges with step 1 are cut out; other steps along the image are a convolution that picks pixels.
+/// Ranges with step 1 become `Slice` layers; other steps along height and width become a 1 x 1 convolution with strides.
 pub(super) fn slice(w: &mut Writer, node: &Node, ranges: &[(i64, i64, i64)]) -> Result<(), CaffeError> {
     let (from, to) = (w.shape(node, 0)?, w.out_shape(node, 0)?);
     if from.first() != to.first() || ranges.iter().any(|&(start, _, step)| step < 1 || start < 0) {
@@ -164,18 +126,13 @@ pub(super) fn slice(w: &mut Writer, node: &Node, ranges: &[(i64, i64, i64)]) -> 
     };
     w.layer(&node.name, "Convolution", &[&bottom], &[&top], |l| {
         l.blobs = vec![ones];
-        l.param = vec![frozen()];
+        l.param = vec![training(TrainingRates::FROZEN)];
         l.convolution_param = Some(param);
     });
     Ok(())
 }
 
-/// A parameter that training leaves alone.
-pub(super) fn frozen() -> crate::proto::ParamSpec {
-    crate::proto::ParamSpec { lr_mult: Some(0.0), decay_mult: Some(0.0), ..Default::default() }
-}
-
-/// Zeros in front of a pool are the pool's; zero channels are a convolution that copies the others.
+/// Zeros before an average pool become its padding; channels of zeros become a 1 x 1 convolution that copies the others.
 pub(super) fn pad(
     w: &mut Writer,
     position: usize,
@@ -217,7 +174,7 @@ pub(super) fn pad(
     };
     w.simple(node, "Convolution", |l| {
         l.blobs = vec![copies];
-        l.param = vec![frozen()];
+        l.param = vec![training(TrainingRates::FROZEN)];
         l.convolution_param = Some(param);
     })
 }

@@ -1,56 +1,13 @@
-//! Nodes to layers.
+//! The layers while they are being made: blobs, names, constants.
 
 use std::collections::{HashMap, HashSet};
 
-use slq_graph::op::{BinaryOp, Op, UnaryOp};
-use slq_graph::{Dim, Graph, Node, Shapes, TensorData, element_count, infer_shapes};
+use slq_graph::op::Op;
+use slq_graph::{Graph, Node, Shapes, TensorData, TrainingRates, element_count};
 
-use super::{dense, elementwise, pool, shape};
 use crate::error::CaffeError;
-use crate::proto::{self, BlobProto, BlobShape, LayerParameter, ParamSpec};
-
-/// The layers that compute what `graph` computes, inputs first.
-pub(super) fn layers(graph: &Graph) -> Result<Vec<LayerParameter>, CaffeError> {
-    let inputs: Vec<(&str, Vec<usize>)> = graph
-        .inputs
-        .iter()
-        .filter_map(|input| {
-            let dims = input.shape.as_ref()?.iter().enumerate().map(|(i, dim)| match dim {
-                Dim::Known(d) => Some(*d),
-                _ if i == 0 => Some(1),
-                _ => None,
-            });
-            Some((input.name.as_str(), dims.collect::<Option<Vec<usize>>>()?))
-        })
-        .collect();
-    if let Some(node) = graph.nodes.iter().find(|n| n.domain == "caffe") {
-        return Err(CaffeError::NoLayer {
-            node: node.name.clone(),
-            op: node.op.clone(),
-            reason: "it was kept from a prototxt; name that prototxt to write its layers as they stand"
-                .into(),
-        });
-    }
-    let shapes = infer_shapes(graph, &inputs)?;
-    let mut w = Writer::new(graph, &shapes);
-    for (name, dims) in &inputs {
-        let dim = dims.iter().map(|&d| d as i64).collect();
-        w.layers.push(LayerParameter {
-            name: Some((*name).into()),
-            r#type: Some("Input".into()),
-            top: vec![(*name).into()],
-            input_param: Some(proto::InputParameter { shape: vec![BlobShape { dim }] }),
-            ..LayerParameter::default()
-        });
-        w.names.insert((*name).into());
-    }
-    for (position, (index, op)) in shapes.ops().iter().enumerate() {
-        if !w.merged.contains(&position) {
-            w.add(position, &graph.nodes[*index], op)?;
-        }
-    }
-    Ok(w.layers)
-}
+use crate::names::Names;
+use crate::proto::{BlobProto, BlobShape, LayerParameter, ParamSpec};
 
 /// A blob, or `None` where shape and values disagree.
 pub(super) fn blob(shape: Vec<usize>, values: Vec<f32>) -> Option<BlobProto> {
@@ -59,6 +16,15 @@ pub(super) fn blob(shape: Vec<usize>, values: Vec<f32>) -> Option<BlobProto> {
     }
     let dim = shape.iter().map(|&d| d as i64).collect();
     Some(BlobProto { shape: Some(BlobShape { dim }), data: values, ..BlobProto::default() })
+}
+
+/// Multipliers of the solver's rates; those of 1 are the default and left out.
+pub(super) fn training(rates: TrainingRates) -> ParamSpec {
+    ParamSpec {
+        lr_mult: Some(rates.lr_mult).filter(|&m| m != 1.0),
+        decay_mult: Some(rates.decay_mult).filter(|&m| m != 1.0),
+        ..ParamSpec::default()
+    }
 }
 
 pub(super) struct Writer<'g> {
@@ -71,11 +37,11 @@ pub(super) struct Writer<'g> {
     aliases: HashMap<String, String>,
     /// Positions of the nodes that read each value.
     readers: HashMap<&'g str, Vec<usize>>,
-    names: HashSet<String>,
+    names: Names,
 }
 
 impl<'g> Writer<'g> {
-    fn new(graph: &'g Graph, shapes: &'g Shapes) -> Self {
+    pub(super) fn new(graph: &'g Graph, shapes: &'g Shapes) -> Self {
         let mut readers: HashMap<&str, Vec<usize>> = HashMap::new();
         for (position, (index, _)) in shapes.ops().iter().enumerate() {
             for input in &graph.nodes[*index].inputs {
@@ -89,7 +55,7 @@ impl<'g> Writer<'g> {
             merged: HashSet::new(),
             aliases: HashMap::new(),
             readers,
-            names: HashSet::new(),
+            names: Names::default(),
         }
     }
 
@@ -158,13 +124,7 @@ impl<'g> Writer<'g> {
 
     /// A layer name that no other layer has.
     pub(super) fn name(&mut self, base: &str) -> String {
-        let mut name = base.to_owned();
-        let mut i = 1;
-        while !self.names.insert(name.clone()) {
-            i += 1;
-            name = format!("{base}_{i}");
-        }
-        name
+        self.names.unique(base)
     }
 
     /// Adds a layer of `kind` between blobs, changed by `set`.
@@ -203,8 +163,7 @@ impl<'g> Writer<'g> {
         let values = self.constant(node, i).ok_or_else(not_constant)?;
         let mut spec = ParamSpec::default();
         if let Some(weight) = self.graph.weights.get(name) {
-            spec.lr_mult = Some(weight.rates.lr_mult).filter(|&m| m != 1.0);
-            spec.decay_mult = Some(weight.rates.decay_mult).filter(|&m| m != 1.0);
+            spec = training(weight.rates);
         }
         if self.readers.get(name).is_some_and(|r| r.len() > 1) {
             spec.name = Some(name.into());
@@ -213,60 +172,6 @@ impl<'g> Writer<'g> {
         let blob = blob(shape.clone(), values.to_vec());
         let reason = || self.no(node, format!("input {i} has the shape {found:?}, not {shape:?}"));
         Ok((blob.ok_or_else(reason)?, spec))
-    }
-
-    fn add(&mut self, position: usize, node: &Node, op: &Op) -> Result<(), CaffeError> {
-        match op {
-            Op::Conv { window, groups } => dense::conv(self, node, window, *groups, None),
-            Op::ConvTranspose { window, groups, output_padding } => {
-                dense::conv(self, node, window, *groups, Some(*output_padding))
-            }
-            Op::Gemm { alpha, beta, trans_a, trans_b } => {
-                if *alpha != 1.0 || *beta != 1.0 && node.input(2).is_some() || *trans_a {
-                    return Err(self.no(node, "alpha and beta must be 1 and A not transposed"));
-                }
-                dense::gemm(self, node, *trans_b)
-            }
-            Op::MatMul => dense::gemm(self, node, false),
-            Op::BatchNorm { epsilon, momentum } => dense::batch_norm(self, node, *epsilon, *momentum),
-            Op::MaxPool { window, .. } => pool::max(self, node, window),
-            Op::AveragePool { window, count_include_pad, .. } => {
-                pool::average(self, node, window, *count_include_pad, None)
-            }
-            Op::Pad { before, after, mode } => shape::pad(self, position, node, before, after, *mode),
-            Op::GlobalAveragePool => pool::global(self, node, proto::pooling_parameter::PoolMethod::Ave),
-            Op::GlobalMaxPool => pool::global(self, node, proto::pooling_parameter::PoolMethod::Max),
-            Op::Lrn { size, alpha, beta, bias } => elementwise::lrn(self, node, *size, *alpha, *beta, *bias),
-            Op::Unary(unary) => self.unary(node, *unary),
-            Op::PRelu => dense::prelu(self, node),
-            Op::Clip { min, max } => elementwise::clip(self, node, *min, *max),
-            Op::Binary(binary) => elementwise::binary(self, position, node, *binary),
-            Op::Chain(BinaryOp::Add) => elementwise::sum(self, node),
-            Op::Concat { axis } => shape::concat(self, node, *axis),
-            Op::Split { axis, sizes } => shape::split(self, node, *axis, sizes),
-            Op::Flatten { axis } => shape::flatten(self, node, *axis),
-            Op::Reshape { .. } => shape::reshape(self, node),
-            Op::Transpose { perm } => shape::transpose(self, node, perm),
-            Op::Slice { ranges } => shape::slice(self, node, ranges),
-            Op::Reduce { reduction, axes, keep_dims } => {
-                pool::reduce(self, node, *reduction, axes, *keep_dims)
-            }
-            Op::Dropout { ratio } => {
-                let param = proto::DropoutParameter { dropout_ratio: Some(*ratio), scale_train: None };
-                self.simple(node, "Dropout", |l| l.dropout_param = Some(param))
-            }
-            Op::Softmax { axis, flatten, log } => {
-                let trailing: usize = self.shape(node, 0)?.iter().skip(axis + 1).product();
-                if *log || *flatten && trailing != 1 {
-                    return Err(self.no(node, "only a softmax along one axis, without logarithm"));
-                }
-                let axis = (*axis != 1).then_some(*axis as i32);
-                let param = proto::SoftmaxParameter { axis, ..Default::default() };
-                self.simple(node, "Softmax", |l| l.softmax_param = axis.map(|_| param))
-            }
-            Op::Identity => self.simple(node, "Split", |_| ()),
-            other => Err(self.no(node, format!("{other:?} is not known to this writer"))),
-        }
     }
 
     /// A layer with one activation in and one out.
@@ -279,32 +184,5 @@ impl<'g> Writer<'g> {
         let bottom = self.bottom(node, 0)?;
         self.layer(&node.name, kind, &[&bottom], &[&node.outputs[0]], set);
         Ok(())
-    }
-
-    fn unary(&mut self, node: &Node, op: UnaryOp) -> Result<(), CaffeError> {
-        let power = |power: Option<f32>, scale: Option<f32>| {
-            move |l: &mut LayerParameter| {
-                l.power_param = Some(proto::PowerParameter { power, scale, shift: None });
-            }
-        };
-        match op {
-            UnaryOp::Relu => self.simple(node, "ReLU", |_| ()),
-            UnaryOp::LeakyRelu { alpha } => self.simple(node, "ReLU", |l| {
-                let param = proto::ReLuParameter { negative_slope: Some(alpha), ..Default::default() };
-                l.relu_param = Some(param);
-            }),
-            UnaryOp::Elu { alpha } => self.simple(node, "ELU", |l| {
-                l.elu_param = Some(proto::EluParameter { alpha: Some(alpha) });
-            }),
-            UnaryOp::Sigmoid => self.simple(node, "Sigmoid", |_| ()),
-            UnaryOp::Tanh => self.simple(node, "TanH", |_| ()),
-            UnaryOp::Exp => self.simple(node, "Exp", |_| ()),
-            UnaryOp::Log => self.simple(node, "Log", |_| ()),
-            UnaryOp::Abs => self.simple(node, "AbsVal", |_| ()),
-            UnaryOp::Neg => self.simple(node, "Power", power(None, Some(-1.0))),
-            UnaryOp::Sqrt => self.simple(node, "Power", power(Some(0.5), None)),
-            UnaryOp::Reciprocal => self.simple(node, "Power", power(Some(-1.0), None)),
-            _ => Err(self.no(node, "Caffe has no layer for this function; write ONNX instead")),
-        }
     }
 }
