@@ -271,7 +271,7 @@ mod tests {
             data_layers: Vec::new(),
             test: None,
         };
-        let source = if is_caffe { crate::model::Source::Caffe(files) } else { Default::default() };
+        let source = if is_caffe { crate::model::Source::Caffe(Box::new(files)) } else { Default::default() };
         Model { graph: Default::default(), transform, source }
     }
 

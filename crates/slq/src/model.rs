@@ -49,7 +49,7 @@ pub enum Source {
     /// A safetensors file, with or without a network.
     Safetensors,
     /// Caffe's files; a caffemodel written from the model keeps their layers.
-    Caffe(CaffeFiles),
+    Caffe(Box<CaffeFiles>),
 }
 
 /// A network, its preprocessing and where it came from: everything that saving it again needs.
@@ -162,7 +162,7 @@ fn read_caffe(path: &Path, name: &ModelName) -> Result<Model, Error> {
     let net = slq_caffe::read_net(path, name.weights.as_deref(), &options)?;
     let source = slq_caffe::Source { prototxt: path.into(), caffemodel: name.weights.clone(), options };
     let files = CaffeFiles { source, data_layers, test: None };
-    Ok(Model { graph: net.graph, transform: None, source: Source::Caffe(files) })
+    Ok(Model { graph: net.graph, transform: None, source: Source::Caffe(Box::new(files)) })
 }
 
 /// The weights of a safetensors file in the network beside it, or alone; alone, matrices count as quantizable.

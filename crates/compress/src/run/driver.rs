@@ -203,7 +203,7 @@ fn whole_network(
         && let Some(done) = dir.state::<Done>()?
     {
         done.fingerprint.check(&fingerprint, dir.path())?;
-        return Ok((slq_onnx::read(&dir.path().join(NETWORK))?, done.report));
+        return Ok((slq_onnx::read(dir.path().join(NETWORK))?, done.report));
     }
     let (graph, report) = match stage {
         Stage::Decompose(settings) => {
