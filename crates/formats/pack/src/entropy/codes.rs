@@ -75,7 +75,7 @@ impl Activity {
         let (sum, count) = (u64::from(all.sum) + 1, u64::from(all.count) + 1);
         let above = eighths(u64::from(self.sum) * count + 2 * sum);
         let below = eighths((u64::from(self.count) + 2) * sum);
-        (8 + ((above - below) * 3 >> 3)).clamp(0, LEVELS as i64 - 1) as usize
+        (8 + (((above - below) * 3) >> 3)).clamp(0, LEVELS as i64 - 1) as usize
     }
 }
 
