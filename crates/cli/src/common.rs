@@ -124,7 +124,7 @@ pub(crate) fn say(text: impl std::fmt::Display) {
 /// How a model is named.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct ModelArgs {
-    /// x.onnx, x.prototxt (with --weights), x.safetensors (with --graph), or zoo:NAME
+    /// x.onnx, x.slq, x.prototxt (with --weights), x.safetensors (with --graph), or zoo:NAME
     pub(crate) model: String,
     /// Weights of a Caffe network
     #[arg(long, value_name = "CAFFEMODEL")]

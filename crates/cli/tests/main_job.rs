@@ -47,6 +47,16 @@ fn the_sample_loses_nothing_at_four_bits() {
     let restored = json(&["eval", &bare, "--graph", &sample_model(), "--data", "mnist-10k"]);
     assert_eq!(restored["top1"], first["top1"]);
 
+    let [packed, back] = ["a.slq", "back.onnx"].map(|n| path(&dir, n));
+    let container = json(&["convert", &small, &packed])["outputs"][0]["file_bytes"].as_u64().unwrap();
+    assert!(
+        container < report["size"]["entropy_bytes"].as_u64().unwrap() * 1005 / 1000 + 1536,
+        "{container}"
+    );
+    assert_eq!(json(&["eval", &packed, "--data", "mnist-10k"])["top1"], report["final"]["top1"]);
+    run(&["convert", &packed, &back]);
+    assert_eq!(std::fs::read(&back).unwrap(), std::fs::read(&small).unwrap(), "there and back");
+
     let [images, predictions] = ["sample.npz", "predictions.npy"].map(|n| path(&dir, n));
     run(&["convert", "mnist-10k", &images]);
     run(&["convert", &small, &dense, "--dense"]);

@@ -9,10 +9,12 @@ use slq_compress::CompressError;
 #[non_exhaustive]
 pub enum Error {
     /// A model name with an unknown ending.
-    #[error("'{0}' is not a model: expected .onnx, .prototxt (with --weights), .safetensors or zoo:NAME")]
+    #[error(
+        "'{0}' is not a model: expected .onnx, .slq, .prototxt (with --weights), .safetensors or zoo:NAME"
+    )]
     UnknownModel(String),
     /// An output name with an unknown ending.
-    #[error("cannot tell the format of '{0}' from its ending: use .onnx, .caffemodel or .safetensors")]
+    #[error("cannot tell the format of '{0}' from its ending: use .onnx, .slq, .caffemodel or .safetensors")]
     UnknownOutput(PathBuf),
     /// A safetensors file alone cannot be run.
     #[error("'{0}' holds weights without a network: give the network with --graph model.onnx")]
@@ -65,6 +67,9 @@ pub enum Error {
     /// Caffe files.
     #[error(transparent)]
     Caffe(#[from] slq_caffe::CaffeError),
+    /// `.slq` containers.
+    #[error(transparent)]
+    Slq(#[from] slq_pack::SlqError),
     /// safetensors files.
     #[error(transparent)]
     Safetensors(#[from] slq_safetensors::SafetensorsError),
@@ -102,6 +107,7 @@ impl Error {
             Self::Argument(_) => "argument",
             Self::Onnx(_) => "onnx",
             Self::Safetensors(_) => "safetensors",
+            Self::Slq(_) => "slq",
             Self::Graph(_) => "graph",
             Self::Zoo(_) => "zoo",
             Self::Data(_) => "data",

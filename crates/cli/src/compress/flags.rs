@@ -53,7 +53,7 @@ pub(crate) fn named<T: DeserializeOwned>(name: &str) -> Result<T, String> {
 #[derive(Args, Clone, Default)]
 #[command(next_help_heading = "Input and data")]
 pub(crate) struct InputFlags {
-    /// x.onnx, x.prototxt, x.safetensors or zoo:NAME
+    /// x.onnx, x.slq, x.prototxt, x.safetensors or zoo:NAME
     #[arg(required_unless_present_any = ["resume", "recipe", "solver"])]
     pub(crate) model: Option<String>,
     /// Weights of a Caffe network
@@ -240,7 +240,7 @@ pub(crate) struct BudgetFlags {
 #[derive(Args, Clone, Default)]
 #[command(next_help_heading = "Output")]
 pub(crate) struct OutputFlags {
-    /// x.onnx, x.caffemodel or x.safetensors (repeatable)
+    /// x.onnx, x.slq, x.caffemodel or x.safetensors (repeatable)
     #[arg(short, long, value_name = "OUT", required_unless_present = "resume")]
     pub(crate) output: Vec<PathBuf>,
     /// Keep float32 weights in ONNX outputs
