@@ -1,51 +1,9 @@
 //! Splits as sequences of batches.
 
-use rayon::prelude::*;
-
+use crate::loader::Loader;
 use crate::order::epoch_order;
-use crate::place::{Draw, Work, place};
-use crate::transform::Plan;
-use crate::{DataError, Split, Stream, Transform};
-
-/// The largest batch of a stream, a guard against slips: a pass is bounded by its split.
-const MAX_BATCH: usize = 1 << 20;
-
-/// How a pass over a split is made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    /// In random order, with augmentation; both depend on seed and epoch alone.
-    Train {
-        /// The run's seed.
-        seed: u64,
-        /// The epoch, from 0.
-        epoch: u64,
-    },
-    /// In the split's own order, without augmentation.
-    Eval,
-}
-
-/// Images and labels that go through a network together.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Batch {
-    /// The input, of [`shape`](Self::shape).
-    pub images: Vec<f32>,
-    /// The class of each image.
-    pub labels: Vec<u32>,
-    /// Position of each image in the split.
-    pub positions: Vec<u32>,
-    /// Images, channels, height, width.
-    pub shape: [usize; 4],
-}
-
-/// Something that fills one batch after the other.
-pub trait BatchSource {
-    /// Replaces the content of `batch` by the next batch, reusing its memory. At the end it returns `false` and leaves the
-    /// batch empty.
-    ///
-    /// # Errors
-    /// An image that cannot be read or does not fit the transform.
-    fn next_into(&mut self, batch: &mut Batch) -> Result<bool, DataError>;
-}
+use crate::transform::Phase;
+use crate::{Batch, BatchSource, DataError, Mode, Split, Transform};
 
 /// One pass over a split. See [`Split::batches`].
 #[derive(Clone, Debug)]
@@ -84,23 +42,10 @@ impl Split {
             Mode::Train { seed, epoch } => (seed, epoch, Some(epoch_order(seed, epoch, self.len()))),
             Mode::Eval => (0, 0, None),
         };
-        let loader = Loader::new(self, batch_size, transform, seed, order.is_some())?;
+        let phase = if order.is_some() { Phase::Train } else { Phase::Eval };
+        let loader = Loader::new(self, batch_size, transform, seed, phase)?;
         let end = if drop_last { self.len() / batch_size * batch_size } else { self.len() };
         Ok(Batches { loader, order, epoch, batch_size, next: 0, end })
-    }
-
-    /// An endless sequence of training batches. See [`Stream`].
-    ///
-    /// # Errors
-    /// Those of [`batches`](Self::batches) ([`DataError::BatchSize`] above 2^20 too); [`DataError::Empty`] if the split has no images.
-    pub fn stream(&self, batch_size: usize, transform: &Transform, seed: u64) -> Result<Stream, DataError> {
-        if batch_size > MAX_BATCH {
-            return Err(DataError::BatchSize);
-        }
-        if self.is_empty() {
-            return Err(DataError::Empty { place: "the training split".into() });
-        }
-        Ok(Stream::new(Loader::new(self, batch_size, transform, seed, true)?, batch_size))
     }
 }
 
@@ -153,59 +98,6 @@ impl Iterator for Batches {
 }
 
 impl ExactSizeIterator for Batches {}
-
-/// Makes batches of chosen images.
-#[derive(Clone, Debug)]
-pub(crate) struct Loader {
-    pub split: Split,
-    pub plan: Plan,
-    seed: u64,
-}
-
-impl Loader {
-    fn new(
-        split: &Split,
-        batch_size: usize,
-        transform: &Transform,
-        seed: u64,
-        train: bool,
-    ) -> Result<Loader, DataError> {
-        if batch_size == 0 {
-            return Err(DataError::BatchSize);
-        }
-        Ok(Loader { split: split.clone(), plan: Plan::new(transform, split, train)?, seed })
-    }
-
-    pub fn seed(&self) -> u64 {
-        self.seed
-    }
-
-    /// Fills `batch` with the images at these (epoch, position).
-    pub fn fill(&self, picks: &[(u64, u32)], batch: &mut Batch) -> Result<(), DataError> {
-        let [channels, height, width] = self.plan.shape;
-        let size = channels * height * width;
-        batch.shape = [picks.len(), channels, height, width];
-        batch.labels.clear();
-        batch.labels.extend(picks.iter().map(|&(_, p)| self.split.labels[p as usize]));
-        batch.positions.clear();
-        batch.positions.extend(picks.iter().map(|&(_, p)| p));
-        batch.images.resize(picks.len() * size, 0.0);
-        let failed = batch
-            .images
-            .par_chunks_exact_mut(size)
-            .zip(picks)
-            .with_min_len(4)
-            .map_init(<(Vec<u8>, Work)>::default, |(decoded, work), (out, &(epoch, position))| {
-                let stored = self.split.index[position as usize] as usize;
-                let image = self.split.storage.image(stored, decoded)?;
-                let draw = Draw { seed: self.seed, epoch, position };
-                place(&self.plan, image, draw, work, || self.split.storage.name(stored), out)
-            })
-            // The first in order, so that the message does not depend on the threads.
-            .find_map_first(Result::err);
-        failed.map_or(Ok(()), Err)
-    }
-}
 
 #[cfg(test)]
 mod tests {

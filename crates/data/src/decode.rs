@@ -1,4 +1,4 @@
-//! Image files to pixels, within limits.
+//! Decoding of image files, with limits on size and memory.
 
 use std::io::Cursor;
 

@@ -1,4 +1,4 @@
-//! Reading whole files, gzip'd or not, with a bound on what comes out.
+//! Reading of files, gzip'd or not, with a bound on the size of their content.
 
 use std::io::Read;
 

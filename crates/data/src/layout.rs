@@ -1,4 +1,4 @@
-//! Recognising the layout of a folder (or of a zip archive of one).
+//! Recognition of the layout of a folder, or of a zip archive of one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -96,13 +96,8 @@ fn pair(
     names: Vec<String>,
     place: &Tree,
 ) -> Result<Dataset, DataError> {
-    let one_split = train.is_none() || test.is_none();
-    let (train, test) = match (train, test) {
-        (Some(train), Some(test)) => (train, test),
-        (Some(only), None) | (None, Some(only)) => (only.clone(), only),
-        (None, None) => return Err(DataError::Empty { place: place.place("") }),
-    };
-    Dataset::new(train, test, names, one_split, place.top())
+    let dataset = Dataset::of_parts(train, test, names, place.top())?;
+    dataset.ok_or_else(|| DataError::Empty { place: place.place("") })
 }
 
 fn open_idx(tree: &Tree, parts: &BTreeMap<IdxPart, usize>) -> Result<Dataset, DataError> {
@@ -152,7 +147,7 @@ fn open_cifar(
     }
     let mut dataset = pair(split(false)?, split(true)?, Vec::new(), tree)?;
     dataset.classes = kind.classes();
-    // Names are a convenience: a file of another length is not about these classes.
+    // A file of names of another length does not belong to these classes.
     dataset.class_names = if names.len() == dataset.classes { names } else { Vec::new() };
     Ok(dataset)
 }

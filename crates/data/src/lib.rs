@@ -1,11 +1,12 @@
 //! Image datasets as deterministic iterators of batches.
 //!
 //! [`Dataset::open`] recognises what lies at a path (IDX files, CIFAR's binary files, an image folder, a zip archive of one
-//! of these, a Caffe LMDB, an `.npz`) and gives two [`Split`]s, for training and for test. Parts for choices and for measuring come from the
-//! training split ([`Split::split_off_validation`], [`Split::calibration`]). A [`Transform`] says how pixels become a
-//! network's input; [`Split::batches`] makes one pass, [`Split::stream`] goes on for ever and can be resumed at any sample.
+//! of these, a Caffe LMDB, an `.npz`) and gives two [`Split`]s, for training and for
+//! test. Validation and calibration images are taken from the training split ([`Split::split_off_validation`],
+//! [`Split::calibration`]). A [`Transform`] is the preprocessing and augmentation; [`Split::batches`] makes one pass,
+//! [`Split::stream`] is endless and can be resumed at any sample.
 //!
-//! Whatever is random depends on a seed, the epoch and the image alone. Batches are therefore the same on any number of
+//! All randomness depends on a seed, the epoch and the image alone. Batches are therefore the same on any number of
 //! threads, and with or without [`Prefetch`].
 //!
 //! ```
@@ -28,6 +29,7 @@
 
 #![deny(unsafe_code)]
 
+mod batch;
 mod batches;
 mod cifar;
 mod classes;
@@ -41,8 +43,10 @@ mod idx;
 mod layout;
 mod list;
 mod lmdb;
+mod loader;
 mod npy;
 mod npz;
+mod open;
 mod order;
 mod place;
 mod prefetch;
@@ -53,7 +57,8 @@ mod stream;
 mod transform;
 mod tree;
 
-pub use batches::{Batch, BatchSource, Batches, Mode};
+pub use batch::{Batch, BatchSource, Mode};
+pub use batches::Batches;
 pub use dataset::{Dataset, OpenOptions, SplitSummary, Summary};
 pub use error::DataError;
 pub use lmdb::write_lmdb;

@@ -10,8 +10,18 @@ use crate::{DataError, Split};
 /// The largest list that is read.
 const MAX_FILE: u64 = 1 << 30;
 
-/// See [`Split::open_list`].
-pub(crate) fn open(list: &Path, root: &Path) -> Result<Split, DataError> {
+impl Split {
+    /// The images that a text file lists, in its order: in each line a path below `root`, a space and a label, as for
+    /// Caffe's `ImageData`.
+    ///
+    /// # Errors
+    /// [`DataError::ListLine`], [`DataError::Empty`]; those of unreadable images.
+    pub fn open_list(list: &Path, root: &Path) -> Result<Split, DataError> {
+        open(list, root)
+    }
+}
+
+fn open(list: &Path, root: &Path) -> Result<Split, DataError> {
     let io = |source| DataError::Io { path: list.into(), source };
     let bytes = std::fs::metadata(list).map_err(io)?.len();
     if bytes > MAX_FILE {

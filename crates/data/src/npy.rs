@@ -13,7 +13,7 @@ pub(crate) struct Array<'a> {
     pub data: &'a [u8],
 }
 
-/// Dimensions beyond any array of images.
+/// Most dimensions of an array.
 const MAX_DIMS: usize = 32;
 
 /// Reads an array; `name` is for messages.

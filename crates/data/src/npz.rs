@@ -36,17 +36,12 @@ pub(crate) fn open(tree: &Tree) -> Result<Dataset, DataError> {
         }
     };
     let (train, test) = (split("x_train", "y_train")?, split("x_test", "y_test")?);
-    let one_split = train.is_none() || test.is_none();
-    let missing =
-        || DataError::NpzMissing { path: tree.top().into(), array: "x_train".into(), found: names(tree) };
-    let (train, test) = match (train, test) {
-        (Some(train), Some(test)) => (train, test),
-        (train, test) => {
-            let only = train.or(test).ok_or_else(missing)?;
-            (only.clone(), only)
-        }
-    };
-    Dataset::new(train, test, Vec::new(), one_split, tree.top())
+    let dataset = Dataset::of_parts(train, test, Vec::new(), tree.top())?;
+    dataset.ok_or_else(|| DataError::NpzMissing {
+        path: tree.top().into(),
+        array: "x_train".into(),
+        found: names(tree),
+    })
 }
 
 fn names(tree: &Tree) -> Vec<String> {

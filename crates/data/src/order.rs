@@ -1,7 +1,7 @@
-//! Random choices that depend on nothing but the seed and the position.
+//! Random numbers that depend on seed, epoch and position alone.
 //!
-//! The mapping from generator output to numbers is spelled out here instead of taken from `rand`, whose own may change with
-//! a new version: a run that is resumed after an upgrade must see the same images.
+//! The mapping from generator output to numbers is written out here, since that of `rand` may change with a version: a run
+//! that is resumed after an upgrade must see the same images.
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;

@@ -1,13 +1,13 @@
-//! Making the next batches while the last one is in use.
+//! Prefetching: batches are made by another thread while the last one is in use.
 
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread::{Builder, JoinHandle};
 
 use crate::{Batch, BatchSource, DataError};
 
-/// A [`BatchSource`] that a thread of its own works ahead of. The batches are the same as without it, in the same order.
+/// A [`BatchSource`] whose batches a thread of its own makes in advance. The batches are the same as without it, in the same order.
 ///
-/// It pays where images are decoded or resized; batches of small images in memory cost less than handing them over.
+/// Useful where images are decoded or resized; small images in memory are faster without it.
 #[derive(Debug)]
 pub struct Prefetch {
     ready: Option<Receiver<Result<Option<Batch>, DataError>>>,
@@ -29,7 +29,7 @@ impl Prefetch {
     }
 }
 
-/// Makes batches until the source ends or fails, or nobody takes them any more.
+/// Makes batches until the source ends or fails, or the receiver is dropped.
 fn work(
     mut source: impl BatchSource,
     ready: &SyncSender<Result<Option<Batch>, DataError>>,

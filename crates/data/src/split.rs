@@ -1,7 +1,6 @@
-//! A sequence of labelled images, and ways to take parts of it.
+//! A split: a sequence of labelled images, and parts of it.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
@@ -20,16 +19,16 @@ pub struct Split {
     pub(crate) index: Arc<[u32]>,
     /// Class of each image.
     pub(crate) labels: Arc<[u32]>,
-    /// Whether training, too, sees the images in their order.
+    /// Whether training does not shuffle.
     pub(crate) in_order: bool,
 }
 
-/// How much of a split is meant.
+/// The size of a part of a split.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Portion {
     /// A fraction of its images, between 0 and 1 (both excluded), rounded to the nearest count.
     Fraction(f64),
-    /// So many images.
+    /// This many images.
     Count(usize),
 }
 
@@ -116,7 +115,7 @@ impl Split {
         counts
     }
 
-    /// Checks that a network with so many outputs can tell the classes apart.
+    /// Checks that all labels are below the number of outputs of a network.
     ///
     /// # Errors
     /// [`DataError::LabelRange`] naming the first image whose label is not below `outputs`.
@@ -132,9 +131,8 @@ impl Split {
         }
     }
 
-    /// A SHA-256 that tells whether a split is the same as in an earlier run: its labels in their order, the shape, and the
-    /// pixels (of image files that are decoded on demand, the paths and sizes). Shuffled and other parts differ from the
-    /// whole.
+    /// A SHA-256 that identifies the split between runs: its labels in their order, the shape, and the pixels (for image files
+    /// that are decoded on demand, the paths and sizes). Shuffled splits and parts have other hashes than the whole.
     pub fn fingerprint(&self) -> [u8; 32] {
         let mut hash = Sha256::new();
         for number in [self.len(), self.channels(), self.height().unwrap_or(0), self.width().unwrap_or(0)] {
@@ -160,35 +158,15 @@ impl Split {
         }
     }
 
-    /// The same images, which training then sees in this order in every epoch, as Caffe reads its databases, and not
-    /// shuffled anew.
+    /// The same images, which training does not shuffle: every epoch has this order, as Caffe reads its databases.
     pub fn in_order(mut self) -> Split {
         self.in_order = true;
         self
     }
 
-    /// Whether training sees the images in their order ([`in_order`](Self::in_order)).
+    /// Whether training does not shuffle ([`in_order`](Self::in_order)).
     pub fn is_in_order(&self) -> bool {
         self.in_order
-    }
-
-    /// The images of a Caffe database: the folder of an LMDB whose values are `Datum` messages, raw or encoded, in the
-    /// order of its keys. Raw colour images are taken to hold blue first, as Caffe writes them.
-    ///
-    /// # Errors
-    /// [`DataError::Lmdb`] naming page or entry for a database that is damaged or holds something else;
-    /// [`DataError::NotFound`], [`DataError::Empty`], [`DataError::Io`].
-    pub fn open_lmdb(folder: &Path) -> Result<Split, DataError> {
-        crate::lmdb::open(folder)
-    }
-
-    /// The images that a text file lists, in its order: in each line a path below `root`, a space and a label, as for
-    /// Caffe's `ImageData`.
-    ///
-    /// # Errors
-    /// [`DataError::ListLine`], [`DataError::Empty`]; those of unreadable images.
-    pub fn open_list(list: &Path, root: &Path) -> Result<Split, DataError> {
-        crate::list::open(list, root)
     }
 
     /// A slice written `START:END:STEP`, as in Python: `:1000`, `1000:`, `-500:`, `::10`, `0:6000:2`. `END` is excluded,
@@ -211,10 +189,10 @@ impl Split {
         self.pick(&crate::order::epoch_order(seed, 0, self.len()))
     }
 
-    /// Splits in two: what remains for training, and a validation part for choices (rounds, rates, budgets).
+    /// Splits in two: what remains for training, and a validation part for model selection (rounds, learning rates, budgets).
     ///
     /// The part has the same proportion of every class, to within one image, and depends on the seed alone. Both parts keep
-    /// the order of the images. Call it on training data; test data is never for choices.
+    /// the order of the images. Call it on training data: test data must not be used for model selection.
     ///
     /// # Errors
     /// [`DataError::Portion`] unless both parts get at least one image.
@@ -239,8 +217,8 @@ impl Split {
         Ok((self.pick(&rest), self.pick(&chosen)))
     }
 
-    /// A sample of `count` images for measuring (partition by loss, activation ranges), with the same proportion of every
-    /// class to within one image; everything if there are not more. Take it from training data.
+    /// A calibration sample of `count` images (for sensitivities, activation ranges), with the same proportion of every class
+    /// to within one image; all images if there are not more. Take it from training data.
     ///
     /// # Errors
     /// [`DataError::Portion`] if `count` is 0.

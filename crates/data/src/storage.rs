@@ -1,4 +1,4 @@
-//! Where the pixels of a split are kept.
+//! Storage of the pixels of a split: in memory, in files, in a database.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use sha2::digest::Update;
 
 use crate::DataError;
 use crate::decode::{self, Header, MAX_FILE};
-use crate::lmdb::Entries;
+use crate::lmdb::entries::Entries;
 use crate::tree::Tree;
 
 /// The images behind a split.
@@ -33,7 +33,7 @@ pub(crate) struct Files {
     size: Option<[usize; 2]>,
 }
 
-// Without the pixels, which would fill a screen or a log.
+// Without the pixels.
 impl fmt::Debug for Storage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = match self {
@@ -115,7 +115,7 @@ impl Storage {
         }
     }
 
-    /// What to call image `i` in a message.
+    /// The name of image `i` in messages.
     pub fn name(&self, i: usize) -> String {
         match self {
             Storage::Bytes { .. } | Storage::Floats { .. } => format!("image {i}"),
@@ -192,7 +192,7 @@ impl Files {
         self.channels
     }
 
-    /// Loads the images into memory, with so many channels, if they are small and of one size.
+    /// Loads the images into memory, with `channels` channels, if they are small and of one size.
     pub fn load(mut self, channels: usize) -> Result<Storage, DataError> {
         self.channels = channels;
         let Some([height, width]) = self.size else { return Ok(Storage::Files(self)) };

@@ -1,8 +1,11 @@
 //! Training batches without end.
 
-use crate::batches::Loader;
-use crate::order::epoch_order;
-use crate::{Batch, BatchSource, DataError};
+use crate::loader::Loader;
+use crate::transform::Phase;
+use crate::{Batch, BatchSource, DataError, Split, Transform};
+
+/// The largest batch of a stream, a guard against slips: a pass is bounded by its split.
+const MAX_BATCH: usize = 1 << 20;
 
 /// An endless sequence of full training batches, made by [`Split::stream`](crate::Split::stream).
 ///
@@ -20,8 +23,24 @@ pub struct Stream {
     order: Vec<u32>,
 }
 
+impl Split {
+    /// An endless sequence of training batches. See [`Stream`].
+    ///
+    /// # Errors
+    /// Those of [`batches`](Self::batches) ([`DataError::BatchSize`] above 2^20 too); [`DataError::Empty`] if the split has no images.
+    pub fn stream(&self, batch_size: usize, transform: &Transform, seed: u64) -> Result<Stream, DataError> {
+        if batch_size > MAX_BATCH {
+            return Err(DataError::BatchSize);
+        }
+        if self.is_empty() {
+            return Err(DataError::Empty { place: "the training split".into() });
+        }
+        Ok(Stream::new(Loader::new(self, batch_size, transform, seed, Phase::Train)?, batch_size))
+    }
+}
+
 impl Stream {
-    pub(crate) fn new(loader: Loader, batch_size: usize) -> Stream {
+    fn new(loader: Loader, batch_size: usize) -> Stream {
         let order = loader.order(0);
         Stream { loader, batch_size, position: 0, epoch: 0, order }
     }
@@ -70,15 +89,6 @@ impl Stream {
         self.loader.fill(&picks, batch)?;
         self.position = self.position.wrapping_add(self.batch_size as u64);
         Ok(())
-    }
-}
-
-impl Loader {
-    fn order(&self, epoch: u64) -> Vec<u32> {
-        match self.split.in_order {
-            true => (0..self.split.len() as u32).collect(),
-            false => epoch_order(self.seed(), epoch, self.split.len()),
-        }
     }
 }
 

@@ -93,12 +93,21 @@ impl Transform {
     /// # Errors
     /// Those of [`Split::batches`]: the settings make no sense or do not fit the images.
     pub fn output_shape(&self, split: &Split) -> Result<[usize; 3], DataError> {
-        Ok(Plan::new(self, split, false)?.shape)
+        Ok(Plan::new(self, split, Phase::Eval)?.shape)
     }
 }
 
 /// The largest side of an output image, a guard against absurd settings.
 const MAX_SIDE: usize = 1 << 14;
+
+/// What images are prepared for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// With augmentation.
+    Train,
+    /// Without.
+    Eval,
+}
 
 /// A transform checked against the images it is for.
 #[derive(Clone, Debug)]
@@ -115,13 +124,14 @@ pub(crate) struct Plan {
     pub mirror: bool,
     /// Padding in this mode; 0 in evaluation.
     pub pad: usize,
-    /// Whether crops and mirrors are random.
-    pub train: bool,
+    /// Crops and mirrors are random in training.
+    pub phase: Phase,
     pub reverse_channels: bool,
 }
 
 impl Plan {
-    pub fn new(transform: &Transform, split: &Split, train: bool) -> Result<Plan, DataError> {
+    pub fn new(transform: &Transform, split: &Split, phase: Phase) -> Result<Plan, DataError> {
+        let train = phase == Phase::Train;
         let stored = split.channels();
         let channels = transform.channels.unwrap_or(stored);
         if channels != stored && !matches!((stored, channels), (1, 3) | (3, 1)) {
@@ -171,7 +181,7 @@ impl Plan {
             resize: transform.resize.filter(|_| base.is_none() || base != stored_size),
             mirror: transform.mirror && train,
             pad: if train { pad } else { 0 },
-            train,
+            phase,
             reverse_channels: transform.channel_order == ChannelOrder::Bgr && channels == 3,
         })
     }

@@ -40,14 +40,16 @@ fn folder(fill: impl FnOnce(&Path)) -> (TempDir, PathBuf) {
 const IMAGES: &str = "train-images-idx3-ubyte";
 const LABELS: &str = "train-labels-idx1-ubyte";
 
-#[test]
-fn broken_idx_files() {
+/// What is wrong, the file, its content, and the beginning of the message.
+type IdxCase = (&'static str, &'static str, Vec<u8>, &'static str);
+
+fn broken_idx_cases() -> Vec<IdxCase> {
     let good = common::idx_files();
     let bomb = gzip(&[idx(0x803, &[3, 2, 2], &[0; 12]), vec![0; 50_000_000]].concat());
     let mut bad_crc = gzip(&good[0].1);
     let at = bad_crc.len() - 8;
     bad_crc[at] ^= 1;
-    let cases: Vec<(&str, &str, Vec<u8>, &str)> = vec![
+    vec![
         (
             "wrong magic",
             IMAGES,
@@ -122,8 +124,12 @@ fn broken_idx_files() {
             idx(0x803, &[1, 1, 4], &[0; 4]),
             "DATA: training images are [1, 2, 2] but test images [1, 1, 4]",
         ),
-    ];
-    let cases = cases.into_iter().map(|(case, file, content, expected)| {
+    ]
+}
+
+#[test]
+fn broken_idx_files() {
+    let cases = broken_idx_cases().into_iter().map(|(case, file, content, expected)| {
         let (folder, path) = folder(|top| put_idx(top, file, &content));
         (case, folder, path, expected)
     });

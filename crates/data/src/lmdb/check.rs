@@ -1,4 +1,4 @@
-//! A walk over a database's pages before the LMDB library maps them.
+//! Validation of a database's pages before the LMDB library maps them.
 //!
 //! The library trusts its files: a page number past the end is a bus error, an offset past the page reads foreign
 //! memory. Here every page of the tree is read with ordinary reads and its numbers are compared with the file. The
@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::Path;
 
-use super::fault;
+use super::folder::fault;
 use crate::DataError;
 
 const MAGIC: u32 = 0xBEEF_C0DE;
@@ -26,10 +26,10 @@ const META: u16 = 8;
 const BIG: u16 = 1;
 /// The root of a tree without entries.
 const NO_PAGE: u64 = u64::MAX;
-/// Levels of a tree; with a hundred keys a page, 32 are absurd.
+/// Most levels of a tree; a hundred keys a page make 32 more than any database has.
 const MAX_DEPTH: usize = 32;
 
-/// Checks the file `path` of a database: what the library will follow stays within the file.
+/// Checks the file `path` of a database: every page number and offset that the library follows stays within the file.
 ///
 /// # Errors
 /// [`DataError::Lmdb`] naming the page; [`DataError::Io`].
@@ -189,7 +189,8 @@ impl Tree<'_> {
         }
         let mut entries = 0;
         for slot in (HEADER..lower).step_by(2) {
-            match node(&page, slot, branch) {
+            let entry = if branch { child(&page, slot) } else { value(&page, slot) };
+            match entry {
                 None => return self.bad(number, "an entry lies outside of its page"),
                 Some(Entry::Child(child)) => entries += self.walk(child, depth - 1)?,
                 Some(Entry::Inline) => entries += 1,
@@ -222,16 +223,25 @@ impl Tree<'_> {
     }
 }
 
-fn node(page: &[u8], slot: usize, branch: bool) -> Option<Entry> {
+/// The fields of the node that `slot` points at: a word, flags, and where its value begins, behind the key.
+fn node(page: &[u8], slot: usize) -> Option<(u32, u16, usize)> {
     let at = usize::from(u16_at(page, slot)?);
     let (low, high) = (u16_at(page, at)?, u16_at(page, at + 2)?);
     let (flags, key) = (u16_at(page, at + 4)?, usize::from(u16_at(page, at + 6)?));
-    let word = u32::from(low) | u32::from(high) << 16;
     let value = at + NODE + key;
     page.get(at..value)?;
-    if branch {
-        return Some(Entry::Child(u64::from(word) | u64::from(flags) << 32));
-    }
+    Some((u32::from(low) | u32::from(high) << 16, flags, value))
+}
+
+/// A node of a branch page: the number of a page below it.
+fn child(page: &[u8], slot: usize) -> Option<Entry> {
+    let (word, flags, _) = node(page, slot)?;
+    Some(Entry::Child(u64::from(word) | u64::from(flags) << 32))
+}
+
+/// A node of a leaf page: a key with its value.
+fn value(page: &[u8], slot: usize) -> Option<Entry> {
+    let (word, flags, value) = node(page, slot)?;
     match flags {
         0 => page.get(value..value.checked_add(word as usize)?).map(|_| Entry::Inline),
         BIG => Some(Entry::Big(u64_at(page, value)?, word)),

@@ -1,149 +1,16 @@
-//! A database as a split.
+//! Reading a database as a split.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
+use std::path::Path;
 
-use heed::{Env, EnvFlags, WithoutTls};
 use rayon::prelude::*;
 
 use super::datum::{Datum, Pixels};
-use super::{Images, check, environment, fault, file_of};
+use super::entries::{Entries, Reader};
+use super::folder::fault;
 use crate::storage::{SMALL_IMAGE, SMALL_SET, Storage};
 use crate::{DataError, Split, decode};
 
-/// An open environment and its database.
-struct Reader {
-    env: Env<WithoutTls>,
-    images: Images,
-    folder: PathBuf,
-}
-
-/// Environments that are open: the library must not open one twice.
-static OPEN: LazyLock<Mutex<BTreeMap<PathBuf, Weak<Reader>>>> = LazyLock::new(Mutex::default);
-
-impl Reader {
-    fn open(folder: &Path) -> Result<Arc<Reader>, DataError> {
-        let file = file_of(folder).ok_or_else(|| DataError::NotFound { path: folder.join("data.mdb") })?;
-        let io = |source| DataError::Io { path: file.clone(), source };
-        let real = folder.canonicalize().map_err(io)?;
-        let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(reader) = open.get(&real).and_then(Weak::upgrade) {
-            return Ok(reader);
-        }
-        check::check(&file)?;
-        let length = file.metadata().map_err(io)?.len();
-        let attempt = || environment(&real, length, EnvFlags::READ_ONLY);
-        let env = match attempt() {
-            // The last user of the environment is just closing it.
-            Err(heed::Error::EnvAlreadyOpened) => {
-                if let Some(closing) = heed::env_closing_event(&real) {
-                    closing.wait();
-                }
-                attempt()
-            }
-            other => other,
-        };
-        let env = env.map_err(|e| fault(&file, e))?;
-        let images = env.read_txn().and_then(|txn| env.open_database(&txn, None));
-        let images = images.map_err(|e| fault(&file, e))?.ok_or_else(|| fault(&file, "no database"))?;
-        let reader = Arc::new(Reader { env, images, folder: folder.into() });
-        open.insert(real, Arc::downgrade(&reader));
-        Ok(reader)
-    }
-
-    fn at(&self, key: &[u8]) -> String {
-        format!("entry {}", String::from_utf8_lossy(key))
-    }
-
-    /// Hands every entry to `f`, in the order of the keys.
-    fn scan(&self, mut f: impl FnMut(&[u8], Datum<'_>) -> Result<(), String>) -> Result<(), DataError> {
-        let broken = |e: heed::Error| fault(&self.folder, e);
-        let txn = self.env.read_txn().map_err(broken)?;
-        for entry in self.images.iter(&txn).map_err(broken)? {
-            let (key, value) = entry.map_err(broken)?;
-            let handled = Datum::read(value).and_then(|datum| f(key, datum));
-            handled.map_err(|problem| fault(&self.folder, format_args!("{}: {problem}", self.at(key))))?;
-        }
-        Ok(())
-    }
-
-    /// Hands the entry `key` to `f`.
-    fn get<T>(&self, key: &[u8], f: impl FnOnce(Datum<'_>) -> Result<T, String>) -> Result<T, DataError> {
-        let bad = |problem: String| fault(&self.folder, format_args!("{}: {problem}", self.at(key)));
-        let txn = self.env.read_txn().map_err(|e| bad(e.to_string()))?;
-        let value = self.images.get(&txn, key).map_err(|e| bad(e.to_string()))?;
-        let datum = Datum::read(value.ok_or_else(|| bad("is gone".into()))?);
-        datum.and_then(f).map_err(bad)
-    }
-}
-
-/// Images that stay in their database and are read when they are needed.
-pub(crate) struct Entries {
-    reader: Arc<Reader>,
-    keys: Vec<Box<[u8]>>,
-    /// Channels that images are given with.
-    pub channels: usize,
-    /// Height and width, if all images agree.
-    pub size: Option<[usize; 2]>,
-}
-
-impl Entries {
-    pub fn len(&self) -> usize {
-        self.keys.len()
-    }
-
-    /// What to call image `i` in a message.
-    pub fn name(&self, i: usize) -> String {
-        format!("{}, {}", self.reader.folder.display(), self.reader.at(&self.keys[i]))
-    }
-
-    /// What identifies image `i`: the database and the key.
-    pub fn identity(&self, i: usize) -> (String, &[u8]) {
-        (self.reader.folder.display().to_string(), &self.keys[i])
-    }
-
-    /// Decodes image `i` into planes, colours in RGB order; returns height and width.
-    pub fn decode(&self, i: usize, out: &mut Vec<u8>) -> Result<[usize; 2], DataError> {
-        self.reader.get(&self.keys[i], |datum| self.planes(&datum, out))
-    }
-
-    fn planes(&self, datum: &Datum<'_>, out: &mut Vec<u8>) -> Result<[usize; 2], String> {
-        let [channels, height, width] = datum.shape;
-        match datum.pixels {
-            Pixels::Encoded(file) => decode::decode(file, self.channels, out).map_err(|e| e.to_string()),
-            Pixels::Raw(data) if channels == self.channels => {
-                out.clear();
-                rgb(data, channels, |plane| out.extend_from_slice(plane));
-                Ok([height, width])
-            }
-            _ => Err(format!("the image has {channels} channels, others have {}", self.channels)),
-        }
-    }
-
-    /// Bytes of the message of image `i`; 0 where it cannot be read.
-    pub fn stored_bytes(&self, i: usize) -> usize {
-        self.message(i).map_or(0, |m| m.len())
-    }
-
-    /// The message of image `i` as it stands in the database.
-    pub fn message(&self, i: usize) -> Result<Vec<u8>, DataError> {
-        let txn = self.reader.env.read_txn().map_err(|e| fault(&self.reader.folder, e))?;
-        let value = self.reader.images.get(&txn, &self.keys[i]).map_err(|e| fault(&self.reader.folder, e))?;
-        value.map(<[u8]>::to_vec).ok_or_else(|| DataError::NotFound { path: self.name(i).into() })
-    }
-}
-
-/// The planes of an image in RGB order: databases hold blue first.
-fn rgb(data: &[u8], channels: usize, plane: impl FnMut(&[u8])) {
-    let size = (data.len() / channels.max(1)).max(1);
-    match channels {
-        3 => data.rchunks_exact(size).for_each(plane),
-        _ => data.chunks_exact(size).for_each(plane),
-    }
-}
-
-/// What a walk over all entries finds.
+/// What the entries of a database hold.
 #[derive(Default)]
 struct Survey {
     keys: Vec<Box<[u8]>>,
@@ -186,12 +53,19 @@ impl Survey {
     }
 }
 
-/// The images of the database in `folder`, in the order of its keys.
-///
-/// # Errors
-/// [`DataError::Lmdb`] for a database that is damaged or whose entries are no images, naming the entry;
-/// [`DataError::NotFound`], [`DataError::Empty`], [`DataError::Io`].
-pub(crate) fn open(folder: &Path) -> Result<Split, DataError> {
+impl Split {
+    /// The images of a Caffe database: the folder of an LMDB whose values are `Datum` messages, raw or encoded, in the
+    /// order of its keys. Raw colour images are taken to hold blue first, as Caffe writes them.
+    ///
+    /// # Errors
+    /// [`DataError::Lmdb`] naming page or entry for a database that is damaged or holds something else;
+    /// [`DataError::NotFound`], [`DataError::Empty`], [`DataError::Io`].
+    pub fn open_lmdb(folder: &Path) -> Result<Split, DataError> {
+        open(folder)
+    }
+}
+
+fn open(folder: &Path) -> Result<Split, DataError> {
     let reader = Reader::open(folder)?;
     let mut survey = Survey::default();
     reader.scan(|key, datum| survey.add(key, &datum))?;
@@ -202,7 +76,10 @@ pub(crate) fn open(folder: &Path) -> Result<Split, DataError> {
     }
     let entries = Entries { reader, keys, channels: channels.unwrap_or(1), size };
     if floats {
-        return load_floats(entries, labels, encoded || raw);
+        if encoded || raw {
+            return Err(one_kind(folder));
+        }
+        return load_floats(entries, labels);
     }
     let storage = match size.map(|[h, w]| [entries.channels, h, w]) {
         Some(shape) if is_small(shape, entries.len(), 1) => load(&entries, shape)?,
@@ -233,11 +110,14 @@ fn load(entries: &Entries, shape: [usize; 3]) -> Result<Storage, DataError> {
     failed.map_or(Ok(Storage::Bytes { data, shape }), Err)
 }
 
-fn load_floats(entries: Entries, labels: Vec<u32>, mixed: bool) -> Result<Split, DataError> {
+/// Float images beside others, or of several sizes.
+fn one_kind(folder: &Path) -> DataError {
+    fault(folder, "float images must be of one size, and not stand beside others")
+}
+
+fn load_floats(entries: Entries, labels: Vec<u32>) -> Result<Split, DataError> {
     let folder = entries.reader.folder.clone();
-    let (Some([h, w]), false) = (entries.size, mixed) else {
-        return Err(fault(&folder, "float images must be of one size, and not stand beside others"));
-    };
+    let Some([h, w]) = entries.size else { return Err(one_kind(&folder)) };
     let shape = [entries.channels, h, w];
     if !is_small(shape, entries.len(), 4) {
         return Err(fault(&folder, "more than 1 GiB of float images is not supported; store them as bytes"));

@@ -1,4 +1,4 @@
-//! A dataset as databases.
+//! Writing a dataset as databases.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,8 @@ use heed::{EnvFlags, PutFlags};
 use prost::Message as _;
 
 use super::datum::Message;
-use super::{Images, environment, fault};
+use super::environment::environment;
+use super::folder::{Images, fault};
 use crate::storage::{Pixels, Storage};
 use crate::{DataError, Dataset, Split};
 
@@ -18,7 +19,7 @@ const TRANSACTION: usize = 2048;
 /// split only, the database itself. Entries are `Datum` messages: images in memory as bytes (blue first) or floats,
 /// image files as they are (`encoded`), under keys that count from `00000000`.
 ///
-/// Images keep their order, except that training images which lie class after class, as in an image folder, are
+/// Images keep their order, except that training images that are sorted by class, as in an image folder, are
 /// shuffled (by `seed`): Caffe reads a database from beginning to end.
 ///
 /// Everything is written beside `path` first, compared with what was to be written, and then takes its place.
@@ -64,7 +65,7 @@ fn is_ours(path: &Path) -> bool {
         || (only(path, &["train", "test"]) && database(&path.join("train")) && database(&path.join("test")))
 }
 
-/// An error about the temporary folder, told of the final one.
+/// The error with the final folder's name in place of the temporary one's.
 fn renamed(error: DataError, from: &Path, to: &Path) -> DataError {
     let moved = |path: PathBuf| path.strip_prefix(from).map(|rest| to.join(rest)).unwrap_or(path);
     match error {

@@ -1,20 +1,25 @@
 //! Constant folding at reading, compared with what onnxruntime computes (tests/make_fold_fixtures.py).
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::Command;
 
 use serde_json::Value;
+use slq_graph::fold::fold_batch_norms;
 use slq_graph::{Graph, Tensor, TensorData};
 use slq_onnx::WriteOptions;
 
-fn fixture(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/fold").join(name)
+fn folder(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
 }
 
-fn cases() -> serde_json::Map<String, Value> {
-    let text = std::fs::read_to_string(fixture("expected.json")).unwrap();
+fn fixture(name: &str) -> PathBuf {
+    folder("fold").join(name)
+}
+
+fn cases(name: &str) -> serde_json::Map<String, Value> {
+    let text = std::fs::read_to_string(folder(name).join("expected.json")).unwrap();
     let Value::Object(cases) = serde_json::from_str(&text).unwrap() else { panic!("not a list of cases") };
-    assert!(cases.len() > 35);
     cases
 }
 
@@ -78,7 +83,9 @@ fn problems(graph: &Graph, expected: &Value) -> Vec<String> {
 #[test]
 fn folded_constants_are_those_of_onnxruntime() {
     let mut wrong = Vec::new();
-    for (name, expected) in cases() {
+    let cases = cases("fold");
+    assert!(cases.len() > 35);
+    for (name, expected) in cases {
         let graph = slq_onnx::read(fixture(&format!("{name}.onnx"))).unwrap_or_else(|e| panic!("{e}"));
         wrong.extend(problems(&graph, &expected).into_iter().map(|p| format!("{name}: {p}")));
     }
@@ -87,10 +94,10 @@ fn folded_constants_are_those_of_onnxruntime() {
 
 #[test]
 fn written_again_a_folded_model_stays_as_it_is() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("model.onnx");
+    let written = tempfile::tempdir().unwrap();
+    let path = written.path().join("model.onnx");
     let mut pairs = Vec::new();
-    for (name, _) in cases() {
+    for (name, _) in cases("fold") {
         let source = fixture(&format!("{name}.onnx"));
         let graph = slq_onnx::read(&source).unwrap();
         slq_onnx::write(&graph, &path, &WriteOptions::default()).unwrap_or_else(|e| panic!("{name}: {e}"));
@@ -98,14 +105,43 @@ fn written_again_a_folded_model_stays_as_it_is() {
         assert_eq!(back, graph, "{name}");
         let bytes = slq_onnx::write_bytes(&back, &WriteOptions::default()).unwrap();
         assert_eq!(bytes, std::fs::read(&path).unwrap(), "{name}");
-        let copy = folder.path().join(format!("{name}.onnx"));
+        let copy = written.path().join(format!("{name}.onnx"));
         std::fs::rename(&path, &copy).unwrap();
         pairs.extend([source, copy]);
     }
+    same_outputs(&pairs);
+}
+
+#[test]
+fn folded_batch_norms_compute_the_same() {
+    let written = tempfile::tempdir().unwrap();
+    let (mut wrong, mut pairs) = (Vec::new(), Vec::new());
+    let cases = cases("batch_norm");
+    assert_eq!(cases.len(), 8);
+    for (name, expected) in cases {
+        let source = folder("batch_norm").join(format!("{name}.onnx"));
+        let mut graph = slq_onnx::read(&source).unwrap();
+        assert_eq!(fold_batch_norms(&mut graph), 1, "{name}");
+        assert_eq!((graph.nodes.len(), graph.weights.len()), (1, 2), "{name}");
+        for (input, what) in [(1, "weight"), (2, "bias")] {
+            let tensor = &graph.weights[graph.nodes[0].input(input).unwrap()].tensor;
+            wrong.extend(difference(tensor, &expected[what], 1).map(|w| format!("{name}, {what}: {w}")));
+        }
+        let copy = written.path().join(format!("{name}.onnx"));
+        slq_onnx::write(&graph, &copy, &WriteOptions::default()).unwrap();
+        pairs.extend([source, copy]);
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    same_outputs(&pairs);
+}
+
+/// Compares the outputs of pairs of models in onnxruntime, where `SLQ_PYTHON` names an interpreter that has it.
+fn same_outputs(pairs: &[PathBuf]) {
     let Ok(python) = std::env::var("SLQ_PYTHON") else {
-        eprintln!(
-            "skipped the part with onnxruntime: SLQ_PYTHON names no interpreter with onnx and onnxruntime"
-        );
+        let why = "SLQ_PYTHON names no interpreter with onnx and onnxruntime";
+        // Written to standard error itself, which the test harness does not hide.
+        writeln!(std::io::stderr(), "skipped the part with onnxruntime: {why}")
+            .expect("standard error is there");
         return;
     };
     let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/same_outputs.py");

@@ -1,4 +1,5 @@
-"""Makes tests/fixtures/fold: models whose weights stand behind operators, and what reading them is to give.
+"""Makes tests/fixtures/fold: models whose weights stand behind operators, and what reading them is to give; and
+tests/fixtures/batch_norm: layers before a batch-norm, and weight and bias of both together.
 
 Each model computes something from `x`. `expected.json` holds, for each, the values of the constants that replace nodes
 (as onnxruntime computes them with all optimizations off; floats as their bits), the nodes that are left, the weights
@@ -351,11 +352,65 @@ def left_alone():
     )
 
 
+def batch_norms():
+    """Layers before a batch-norm, with the weight and bias that both together have (in double precision)."""
+    folder = HERE.parent / "batch_norm"
+    folder.mkdir(exist_ok=True)
+    found = {}
+
+    def layer(name, op, x, w, axis, attributes, bias=None, factor=1.0):
+        channels = 6
+        shape = lambda v: v.reshape([-1 if i == axis else 1 for i in range(w.ndim)])
+        g, b, m, v = positive(channels), floats(channels), floats(channels), positive(channels)
+        inputs = "x w b" if bias is not None else "x w"
+        nodes = [
+            node(op, inputs, "h", **attributes),
+            node("BatchNormalization", "h g o m v", "y", epsilon=1e-3),
+        ]
+        weights = {"w": w, "g": g, "o": b, "m": m, "v": v}
+        if bias is not None:
+            weights["b"] = bias
+        graph = helper.make_graph(
+            nodes,
+            name,
+            [helper.make_tensor_value_info("x", T.FLOAT, x)],
+            [helper.make_tensor_value_info("y", T.FLOAT, [None] * len(x))],
+            [numpy_helper.from_array(v, n) for n, v in weights.items()],
+        )
+        made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=7)
+        onnx.checker.check_model(made, full_check=True)
+        onnx.save(made, folder / f"{name}.onnx")
+        wide = lambda a: np.asarray(a, np.float64)
+        scale = wide(g) / np.sqrt(wide(v) + wide(np.float32(1e-3)))
+        own = np.zeros(channels) if bias is None else factor * wide(bias)
+        # The output channel of each element of a grouped transposed convolution follows from both axes.
+        if op == "ConvTranspose":
+            per_group, groups = w.shape[1], attributes.get("group", 1)
+            of = [[i // (w.shape[0] // groups) * per_group + o for o in range(per_group)] for i in range(w.shape[0])]
+            scaled = wide(w) * scale[np.array(of)][:, :, None, None]
+        else:
+            scaled = wide(w) * shape(scale)
+        shift = own * scale + (wide(b) - wide(m) * scale)
+        found[name] = {"weight": bits(scaled.astype(np.float32)), "bias": bits(shift.astype(np.float32))}
+
+    layer("conv", "Conv", [2, 3, 6, 6], floats(6, 3, 3, 3), 0, {"pads": [1, 1, 1, 1]})
+    layer("conv_bias", "Conv", [2, 3, 6, 6], floats(6, 3, 2, 2), 0, {"strides": [2, 2]}, floats(6))
+    layer("depthwise", "Conv", [2, 6, 5, 5], floats(6, 1, 3, 3), 0, {"group": 6})
+    layer("grouped", "Conv", [2, 4, 5, 5], floats(6, 2, 1, 1), 0, {"group": 2}, floats(6))
+    layer("transposed", "ConvTranspose", [2, 4, 3, 3], floats(4, 6, 2, 2), 1, {"strides": [2, 2]}, floats(6))
+    layer("transposed_grouped", "ConvTranspose", [2, 4, 3, 3], floats(4, 3, 2, 2), 1, {"group": 2})
+    layer("gemm", "Gemm", [3, 5], floats(6, 5), 0, {"transB": 1, "alpha": 0.5, "beta": 2.0}, floats(6), 2.0)
+    layer("gemm_plain", "Gemm", [3, 5], floats(5, 6), 1, {}, floats(6))
+    with open(folder / "expected.json", "w") as file:
+        json.dump(found, file, separators=(",", ":"))
+        file.write("\n")
+
+
 def main():
     HERE.mkdir(parents=True, exist_ok=True)
     for old in HERE.glob("*.onnx"):
         old.unlink()
-    for make in (moved, casts, arithmetic, shapes, left_alone):
+    for make in (moved, casts, arithmetic, shapes, left_alone, batch_norms):
         make()
     with open(HERE / "expected.json", "w") as file:
         json.dump(expected, file, indent=None, separators=(",", ":"))
