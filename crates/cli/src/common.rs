@@ -4,7 +4,9 @@ use std::io::{ErrorKind, IsTerminal, Write};
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use slq::{Isa, JobFile, Model};
+use serde_json::json;
+use slq::methods::TrainingData;
+use slq::{Isa, JobFile, Model, Prepared};
 
 use crate::data::DataArgs;
 
@@ -90,6 +92,22 @@ impl Common {
         }
     }
 
+    /// The images, once it is said how their preprocessing was found.
+    pub(crate) fn prepared(&self, prepared: Prepared) -> TrainingData {
+        prepared.preprocessing.note().iter().for_each(|note| self.note(format_args!("note: {note}")));
+        prepared.data
+    }
+
+    /// Says what failed: a sentence on stderr; with `--json` one object on stdout, too.
+    pub(crate) fn fail(&self, kind: &str, message: &dyn std::fmt::Display) {
+        say(format_args!("error: {message}"));
+        if self.json {
+            let error = json!({ "error": { "kind": kind, "message": message.to_string() } });
+            // The error is on stderr already, should nobody read this.
+            let _ = writeln!(std::io::stdout(), "{error}");
+        }
+    }
+
     /// Writes a line to stderr, unless told to be quiet.
     pub(crate) fn note(&self, text: impl std::fmt::Display) {
         if !self.quiet {
@@ -106,7 +124,7 @@ pub(crate) fn say(text: impl std::fmt::Display) {
 /// How a model is named.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct ModelArgs {
-    /// x.onnx, x.prototxt (with --weights), x.safetensors (with --graph), or zoo:NAME
+    /// x.onnx, x.slq, x.prototxt (with --weights), x.safetensors (with --graph), or zoo:NAME
     pub(crate) model: String,
     /// Weights of a Caffe network
     #[arg(long, value_name = "CAFFEMODEL")]

@@ -8,7 +8,7 @@ use slq::SaveOptions;
 use crate::common::{Common, ModelArgs};
 use crate::table;
 
-/// Convert a model (.onnx, .caffemodel, .safetensors) or a dataset (.npz, .lmdb).
+/// Convert a model (.onnx, .slq, .caffemodel, .safetensors) or a dataset (.npz, .lmdb).
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   slq convert lenet.prototxt --weights lenet.caffemodel lenet.onnx

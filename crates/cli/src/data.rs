@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use slq::DataOptions;
+use slq::data::ChannelOrder;
 
 /// The dataset, and what happens to its images: [`DataOptions`] as flags.
 #[derive(Args, Clone, Debug, Default)]
@@ -24,6 +25,9 @@ pub(crate) struct DataArgs {
     /// Part of the test images, START:END:STEP
     #[arg(long, value_name = "A:B:S", allow_hyphen_values = true, hide_short_help = true)]
     test_subset: Option<String>,
+    /// Order of the colour channels: rgb or bgr [default: rgb, for Caffe models bgr]
+    #[arg(long, value_name = "ORDER", value_parser = crate::compress::named::<ChannelOrder>, hide_short_help = true)]
+    channel_order: Option<ChannelOrder>,
     /// Factor on pixel values [default: 1/255, for Caffe models 1]
     #[arg(long, value_name = "X", hide_short_help = true)]
     scale: Option<f32>,
@@ -61,6 +65,7 @@ impl DataArgs {
             classes: self.classes.clone(),
             train_subset: self.train_subset.clone(),
             test_subset: self.test_subset.clone(),
+            channel_order: self.channel_order,
             scale: self.scale,
             mean: self.mean.clone(),
             std: self.std.clone(),

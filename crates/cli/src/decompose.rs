@@ -8,7 +8,7 @@ use slq::inference::measure_speed;
 use slq::methods::{
     DecomposeReport, RankChoice, RankRule, RankRuleFor, Scheme, TrainingSettings, TrpSettings,
 };
-use slq::{Decompose, FineTune, Job, Length, Recipe, SaveOptions, Saved};
+use slq::{Decompose, Job, Length, Recipe, SaveOptions, Saved};
 
 use crate::common::{Common, ModelArgs};
 use crate::compress::length;
@@ -166,7 +166,7 @@ impl Args {
                 return Err(slq::Error::Argument(format!("no ranks: give one of {flags}")));
             }
         };
-        let training = self.training.settings(FineTune::default().training)?;
+        let training = self.training.float()?;
         let fine_tune = self.fine_tune_epochs.filter(|&n| n != 0.0).map(|epochs| TrainingSettings {
             length: Length::Epochs(epochs),
             learning_rate: self.fine_tune_lr.unwrap_or(training.learning_rate),
@@ -207,7 +207,7 @@ pub(crate) fn run(args: Args, common: &Common) -> crate::common::Outcome {
     }
     let settings = args.settings(4 * model.graph.parameter_count() as u64)?;
     let batch = settings.batch;
-    let data = args.data.options().open(&model)?;
+    let data = args.data.options().open(&model, common.isa())?.map(|d| common.prepared(d));
     let mut progress = Progress::new(common);
     let job = Job::new(Recipe::new(settings).seed(common.seed()));
     let done = job.prepared(data.as_ref()).isa(common.isa()).observe(&mut progress).run(&model)?;

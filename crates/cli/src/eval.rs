@@ -46,10 +46,10 @@ pub(crate) fn run(args: Args, common: &Common) -> crate::common::Outcome {
         None => {
             let model = args.model.open(&args.data, common.seed())?;
             let data = match args.split {
-                Part::Test => args.data.options().open_test(&model)?,
-                Part::Train => args.data.options().require(&model)?,
+                Part::Test => args.data.options().open_test(&model, common.isa())?,
+                Part::Train => args.data.options().require(&model, common.isa())?,
             };
-            (model.graph, data)
+            (model.graph, common.prepared(data))
         }
     };
     let split = match args.split {

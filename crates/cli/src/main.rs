@@ -22,7 +22,7 @@ mod training;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use common::Common;
 
@@ -67,7 +67,11 @@ enum Command {
 ///
 /// Status 0: done; 1: the work failed; 2: wrong usage.
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let matches = Cli::command().get_matches();
+    if let Some(("compress", given)) = matches.subcommand() {
+        compress::refuse_flags_beside_resume(given);
+    }
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|e| e.exit());
     let common = cli.common;
     if let Err(message) = common.start_threads() {
         common::say(format_args!("error: {message}"));
@@ -89,7 +93,7 @@ fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            common::say(format_args!("error: {error}"));
+            common.fail(error.kind(), &error);
             ExitCode::FAILURE
         }
     }

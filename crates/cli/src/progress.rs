@@ -77,6 +77,39 @@ fn remaining(seen: u64, images: usize, steps: u64, rate: f64) -> String {
     if seconds < 90.0 { format!("{seconds:.0} s") } else { format!("{:.0} min", seconds / 60.0) }
 }
 
+impl Progress {
+    /// A training step: the bar moves, or once a minute a line is written.
+    fn step(&mut self, event: &Event<'_>) {
+        let &Event::Step { iteration, iterations, loss, learning_rate, images, correct } = event else {
+            return;
+        };
+        let share = correct as f64 / images.max(1) as f64;
+        if self.images == 0 {
+            (self.loss, self.correct, self.began) = (loss, share, Instant::now());
+        }
+        self.images += images as u64;
+        // A running mean over some fifty batches, which is readable.
+        self.loss += (loss - self.loss) / 50.0;
+        self.correct += (share - self.correct) / 50.0;
+        let rate = self.images as f64 / self.began.elapsed().as_secs_f64().max(1e-9);
+        let message = format!(
+            "loss {:.4} top-1 {:.2} % lr {learning_rate:.2e} {rate:.0} images/s",
+            self.loss,
+            100.0 * self.correct
+        );
+        if let Some(bar) = self.bar(iterations, "{prefix} {bar:30} {pos}/{len} {msg} {eta} left") {
+            bar.set_position(iteration);
+            bar.set_message(message);
+        } else if iteration < iterations && self.told.elapsed() >= PAUSE {
+            let left = remaining(self.images, images, iterations - iteration, rate);
+            self.line(&format!("{}: {iteration} of {iterations} steps, {message}, {left} left", self.title));
+        }
+        if iteration == iterations {
+            self.finish_bar();
+        }
+    }
+}
+
 impl Observer for Progress {
     fn on(&mut self, event: &Event<'_>) {
         match event {
@@ -112,35 +145,7 @@ impl Observer for Progress {
                 ));
                 (self.images, self.began) = (0, Instant::now());
             }
-            Event::Step { iteration, iterations, loss, learning_rate, images, correct } => {
-                if self.images == 0 {
-                    (self.loss, self.correct, self.began) =
-                        (*loss, *correct as f64 / (*images).max(1) as f64, Instant::now());
-                }
-                self.images += *images as u64;
-                // A running mean over some fifty batches, which is readable.
-                self.loss += (loss - self.loss) / 50.0;
-                self.correct += (*correct as f64 / (*images).max(1) as f64 - self.correct) / 50.0;
-                let rate = self.images as f64 / self.began.elapsed().as_secs_f64().max(1e-9);
-                let message = format!(
-                    "loss {:.4} top-1 {:.2} % lr {learning_rate:.2e} {rate:.0} images/s",
-                    self.loss,
-                    100.0 * self.correct
-                );
-                if let Some(bar) = self.bar(*iterations, "{prefix} {bar:30} {pos}/{len} {msg} {eta} left") {
-                    bar.set_position(*iteration);
-                    bar.set_message(message);
-                } else if iteration < iterations && self.told.elapsed() >= PAUSE {
-                    let left = remaining(self.images, *images, iterations - iteration, rate);
-                    self.line(&format!(
-                        "{}: {iteration} of {iterations} steps, {message}, {left} left",
-                        self.title
-                    ));
-                }
-                if iteration == iterations {
-                    self.finish_bar();
-                }
-            }
+            Event::Step { .. } => self.step(event),
             Event::Tried(trial) => {
                 let accuracy = trial.validation.as_ref().map(percent).unwrap_or_else(|| "-".into());
                 self.line(&format!(

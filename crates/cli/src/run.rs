@@ -45,7 +45,11 @@ pub(crate) fn run(args: Args, common: &Common) -> crate::common::Outcome {
         };
         let tensor = match Path::new(file).extension().and_then(|e| e.to_str()) {
             Some("npy") => slq::arrays::read(Path::new(file))?,
-            _ => image_tensor(Path::new(file), &args.data.options().transform(&model)?)?,
+            _ => {
+                let preprocessing = args.data.options().preprocessing(&model)?;
+                preprocessing.note().iter().for_each(|n| common.note(format_args!("note: {n}")));
+                image_tensor(Path::new(file), &preprocessing.transform)?
+            }
         };
         inputs.push((name, tensor));
     }

@@ -64,7 +64,7 @@ pub(crate) fn run(args: Args, common: &Common) -> crate::common::Outcome {
         return Err(slq::Error::Argument(format!("--tolerance {}: give 0 or more", args.tolerance)));
     }
     let model = args.model.open(common.seed())?;
-    let data = args.data.options().require(&model)?;
+    let data = common.prepared(args.data.options().require(&model, common.isa())?);
     let options =
         SensitivityOptions { clusters: !args.layers_only, tolerance: args.tolerance, isa: common.isa() };
     let mut progress = Progress::new(common);

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde_json::json;
 use slq::methods::{Standing, TrainOptions, Trained, TrainingSettings};
 use slq::solver::{Snapshots, SolverJob};
-use slq::{FineTune, Model, SaveOptions};
+use slq::{Model, SaveOptions};
 
 use crate::common::Common;
 use crate::compress::length;
@@ -80,8 +80,8 @@ fn teacher(args: &Args, settings: &TrainingSettings) -> Result<Option<slq::graph
 
 fn by_flags(args: &Args, common: &Common) -> crate::common::Outcome {
     let mut model = args.model.open(&args.data, common.seed())?;
-    let data = args.data.options().require(&model)?;
-    let settings = settings(args, FineTune::default().training)?;
+    let data = common.prepared(args.data.options().require(&model, common.isa())?);
+    let settings = settings(args, args.training.float()?)?;
     let teacher = teacher(args, &settings)?;
     let options = TrainOptions {
         seed: common.seed(),

@@ -69,7 +69,15 @@ fn frozen<S: serde::Serializer>(_: &bool, to: S) -> Result<S::Ok, S::Error> {
     to.serialize_str("frozen")
 }
 
+/// Learning rate of trainings at full precision, unless another is given.
+const FLOAT_RATE: f64 = 0.01;
+
 impl TrainingArgs {
+    /// The settings of a training at full precision.
+    pub(crate) fn float(&self) -> Result<TrainingSettings, slq::Error> {
+        self.settings(TrainingSettings { learning_rate: FLOAT_RATE, ..TrainingSettings::default() })
+    }
+
     /// The given flags as settings by name.
     pub(crate) fn table(&self) -> Map<String, Value> {
         match serde_json::to_value(self) {

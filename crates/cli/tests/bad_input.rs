@@ -115,7 +115,7 @@ fn labels_beyond_the_outputs_are_refused() {
     let model = path(&dir, "two.onnx");
     // A network of ten classes on labels up to nine is fine; the classes file of an image folder is tested in slq-data.
     run(&["convert", "zoo:lenet", &model]);
-    run(&["eval", &model, "--data", &data, "--test-subset", ":20"]);
+    run(&["eval", &model, "--data", &data, "--test-subset", ":20", "--scale", "1"]);
     let said = fails(&["eval", "zoo:resnet20", "--data", &data, "--test-subset", ":20"], 1);
     assert!(said.contains("1x28x28") && said.contains("3x32x32"), "shapes should be named: {said}");
 }
@@ -156,4 +156,20 @@ fn a_weight_that_is_not_a_number_is_named_with_its_file() {
         let said = fails(args, 1);
         assert!(said.contains("nan.onnx") && said.contains("conv2.weight") && said.contains('7'), "{said}");
     }
+}
+
+#[test]
+fn errors_are_json_where_json_is_asked_for() {
+    let args = ["compress", &sample_model(), "--method", "kmeans", "--bits", "9", "-o", "x.onnx", "--json"];
+    let output = common::slq().args(args).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let error: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(error["error"]["kind"], "setting");
+    assert!(error["error"]["message"].as_str().unwrap().contains("bits"), "{error}");
+}
+
+#[test]
+fn flags_beside_resume_are_refused() {
+    let said = fails(&["compress", "--resume", "somewhere", "--bits", "4"], 2);
+    assert!(said.contains("--bits") && said.contains("--resume"), "{said}");
 }

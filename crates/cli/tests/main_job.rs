@@ -47,6 +47,16 @@ fn the_sample_loses_nothing_at_four_bits() {
     let restored = json(&["eval", &bare, "--graph", &sample_model(), "--data", "mnist-10k"]);
     assert_eq!(restored["top1"], first["top1"]);
 
+    let [packed, back] = ["a.slq", "back.onnx"].map(|n| path(&dir, n));
+    let container = json(&["convert", &small, &packed])["outputs"][0]["file_bytes"].as_u64().unwrap();
+    assert!(
+        container < report["size"]["entropy_bytes"].as_u64().unwrap() * 1005 / 1000 + 1536,
+        "{container}"
+    );
+    assert_eq!(json(&["eval", &packed, "--data", "mnist-10k"])["top1"], report["final"]["top1"]);
+    run(&["convert", &packed, &back]);
+    assert_eq!(std::fs::read(&back).unwrap(), std::fs::read(&small).unwrap(), "there and back");
+
     let [images, predictions] = ["sample.npz", "predictions.npy"].map(|n| path(&dir, n));
     run(&["convert", "mnist-10k", &images]);
     run(&["convert", &small, &dense, "--dense"]);
@@ -227,4 +237,33 @@ fn caffes_lenet_scores_what_caffe_says() {
     };
     let eval = json(&["eval", &prototxt, "--weights", &weights, "--data", &fashion, "--scale", "0.00390625"]);
     assert_eq!((eval["images"].as_u64(), eval["top1"].as_f64()), (Some(10_000), Some(0.9131)));
+}
+
+#[test]
+fn preprocessing_that_no_file_says_is_detected() {
+    let (Some(net), Some(data)) = (shared("models/resnet20_cifar10.onnx"), shared("data/cifar10-jpeg.zip"))
+    else {
+        return;
+    };
+    let found = json(&["eval", &net, "--data", &data, "--train-subset", "::100", "--test-subset", "::20"]);
+    assert!(found["top1"].as_f64().unwrap() > 0.76, "{found}");
+    let dir = tempfile::tempdir().unwrap();
+    let out = path(&dir, "k.onnx");
+    let subsets = ["--train-subset", "::100", "--test-subset", "::50"];
+    let args = ["compress", &net, "--method", "kmeans", "--bits", "6", "--data", &data, "-o", &out];
+    let report = json(&[&args[..], &subsets].concat());
+    assert_eq!(report["preprocessing"]["source"], "detected");
+    let mean = report["preprocessing"]["mean"][0].as_f64().unwrap();
+    assert!((mean - 0.485).abs() < 1e-6, "{report}");
+    // The file that was written says it from now on.
+    let again = json(
+        &[
+            &["compress", &out, "--method", "kmeans", "--bits", "5", "--data", &data, "-o", &out],
+            &subsets[..],
+        ]
+        .concat(),
+    );
+    assert_eq!(again["preprocessing"]["source"], "stored");
+    let said = fails(&["eval", &net, "--data", "mnist-10k"], 1);
+    assert!(said.contains("3x32x32"), "{said}");
 }

@@ -31,9 +31,9 @@ pub use progress::{Accuracy, Event, Observer, RoundReport, Silent, Trial};
 pub use quantize::stage::QuantizeReport;
 pub use quantize::tune::Tune;
 pub use quantize::{
-    Advance, ClusterSensitivity, CodebookKind, DeepCompressionSettings, Estimate, Granularity,
+    Advance, ClusterSensitivity, CodebookKind, Coverage, DeepCompressionSettings, Estimate, Granularity,
     Initialisation, InqSettings, KmeansSettings, Layer, LayerOrder, LayerRule, LayerSensitivity, Method,
-    MethodName, MlqSettings, PartitionRule, PartitionScope, PruneRule, Quantize, Sensitivity,
+    MethodName, MlqSettings, NotQuantized, PartitionRule, PartitionScope, PruneRule, Quantize, Sensitivity,
     SensitivityOptions, SlqSettings, Weighting, check_schedule, default_schedule, select_layers, sensitivity,
 };
 pub use run::{FineTune, Outcome, Recipe, Report, RunOptions, Stage, StageReport, check, run};

@@ -4,10 +4,12 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use slq_compress::TrainingData;
-use slq_data::{OpenOptions, Resize, Split, Transform};
+use slq_data::{ChannelOrder, OpenOptions, Resize, Split, Transform};
+use slq_engine::Isa;
 
 use crate::Error;
-use crate::model::Model;
+use crate::detect::{Preprocessing, PreprocessingSource, detect};
+use crate::model::{Model, Source};
 
 /// Training and test images.
 #[derive(Debug, Clone)]
@@ -37,16 +39,16 @@ impl Dataset {
     }
 
     /// The images as a job on `model` uses them. Without preprocessing of their own they get the model's or, where it
-    /// names none, its format's: pixels from 0 to 1, for Caffe's files 0 to 255 with blue first.
+    /// names none, one that is detected; a built-in architecture gets pixels from 0 to 1.
     ///
     /// # Errors
-    /// Those of [`Model::preprocessing`].
+    /// Those of [`Model::preprocessing`]; [`Error::Preprocessing`] where nothing usual fits.
     pub fn for_model(&self, model: &Model) -> Result<TrainingData, Error> {
-        let transform = match &self.transform {
-            Some(transform) => transform.clone(),
-            None => default_transform(model)?,
-        };
-        Ok(TrainingData { train: self.train.clone(), test: self.test.clone(), transform })
+        let (train, test) = (self.train.clone(), self.test.clone());
+        match &self.transform {
+            Some(transform) => Ok(TrainingData { train, test, transform: transform.clone() }),
+            None => Ok(DataOptions::default().prepare(model, train, test, Isa::detect())?.data),
+        }
     }
 }
 
@@ -66,6 +68,15 @@ fn default_transform(model: &Model) -> Result<Transform, Error> {
     })
 }
 
+/// Images that a job uses, and where their preprocessing comes from.
+#[derive(Debug, Clone)]
+pub struct Prepared {
+    /// The images.
+    pub data: TrainingData,
+    /// Their preprocessing.
+    pub preprocessing: Preprocessing,
+}
+
 /// A dataset by name with preprocessing, as flags and the `[data]` table of a job file give it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default, deny_unknown_fields)]
@@ -79,6 +90,8 @@ pub struct DataOptions {
     pub train_subset: Option<String>,
     /// Part of the test images, START:END:STEP.
     pub test_subset: Option<String>,
+    /// Order of the colour channels: `rgb` or `bgr`.
+    pub channel_order: Option<ChannelOrder>,
     /// Factor on pixel values.
     pub scale: Option<f32>,
     /// Subtracted after scaling, one value or one for each channel.
@@ -105,6 +118,7 @@ impl DataOptions {
             classes: self.classes.or(base.classes),
             train_subset: self.train_subset.or(base.train_subset),
             test_subset: self.test_subset.or(base.test_subset),
+            channel_order: self.channel_order.or(base.channel_order),
             scale: self.scale.or(base.scale),
             mean: filled(self.mean, base.mean),
             std: filled(self.std, base.std),
@@ -125,47 +139,69 @@ impl DataOptions {
     }
 
     /// The images for `model`, if a dataset is named, with the preprocessing of these options, the model's file or
-    /// the format's default (in this order).
+    /// the prototxt (in this order); where none says it, the usual ones are tried on training images.
     ///
     /// # Errors
-    /// [`Error::Data`] and [`Error::Argument`], naming file or option.
-    pub fn open(&self, model: &Model) -> Result<Option<TrainingData>, Error> {
+    /// [`Error::Data`] and [`Error::Argument`], naming file or option; [`Error::Preprocessing`] where none of the usual
+    /// ones does clearly better than chance.
+    pub fn open(&self, model: &Model, isa: Isa) -> Result<Option<Prepared>, Error> {
         let Some(files) = self.files()? else { return Ok(None) };
-        Ok(Some(TrainingData {
-            train: part(files.train, self.train_subset.as_deref())?,
-            test: part(files.test, self.test_subset.as_deref())?,
-            transform: self.transform(model)?,
-        }))
+        let train = part(files.train, self.train_subset.as_deref())?;
+        let test = part(files.test, self.test_subset.as_deref())?;
+        self.prepare(model, train, test, isa).map(Some)
     }
 
-    /// As [`DataOptions::open`], for a job that needs data.
+    /// The same, where data cannot be done without.
     ///
     /// # Errors
     /// [`Error::Argument`] where no dataset is named, and those of [`DataOptions::open`].
-    pub fn require(&self, model: &Model) -> Result<TrainingData, Error> {
-        self.open(model)?.ok_or_else(|| Error::Argument("no data: name a dataset with --data PATH".into()))
+    pub fn require(&self, model: &Model, isa: Isa) -> Result<Prepared, Error> {
+        let missing = || Error::Argument("no data: name a dataset with --data PATH".into());
+        self.open(model, isa)?.ok_or_else(missing)
     }
 
     /// The images that are named, or those that the model's own data layer names, as both splits.
     ///
     /// # Errors
     /// As [`DataOptions::require`].
-    pub fn open_test(&self, model: &Model) -> Result<TrainingData, Error> {
+    pub fn open_test(&self, model: &Model, isa: Isa) -> Result<Prepared, Error> {
         if self.path.is_none()
             && let Some(split) = model.test_images()?
         {
             let test = part(split, self.test_subset.as_deref())?;
-            return Ok(TrainingData { train: test.clone(), test, transform: self.transform(model)? });
+            return self.prepare(model, test.clone(), test, isa);
         }
-        self.require(model)
+        self.require(model, isa)
     }
 
-    /// Preprocessing: what the model's file says, with these options on top.
+    fn prepare(&self, model: &Model, train: Split, test: Split, isa: Isa) -> Result<Prepared, Error> {
+        let mut preprocessing = self.preprocessing(model)?;
+        let mut data = TrainingData { train, test, transform: preprocessing.transform.clone() };
+        if preprocessing.source == PreprocessingSource::Assumed {
+            preprocessing = detect(&model.graph, &data, isa)?.into();
+            data.transform = preprocessing.transform.clone();
+        }
+        Ok(Prepared { data, preprocessing })
+    }
+
+    /// Preprocessing as far as options and files say it; without data nothing can be detected.
     ///
     /// # Errors
     /// [`Error::Argument`] for sizes that cannot be read, and those of [`Model::preprocessing`].
-    pub fn transform(&self, model: &Model) -> Result<Transform, Error> {
-        self.adjusted(default_transform(model)?)
+    pub fn preprocessing(&self, model: &Model) -> Result<Preprocessing, Error> {
+        let flags = self.scale.is_some()
+            || self.channel_order.is_some()
+            || !self.mean.is_empty()
+            || !self.std.is_empty();
+        let source = match (flags, model.preprocessing()?, &model.source) {
+            (true, ..) => PreprocessingSource::Flags,
+            (false, Some(_), Source::Caffe(_)) => PreprocessingSource::Prototxt,
+            (false, Some(_), _) => PreprocessingSource::Stored,
+            (false, None, Source::Memory) => PreprocessingSource::Default,
+            (false, None, _) => PreprocessingSource::Assumed,
+        };
+        let transform = self.adjusted(default_transform(model)?)?;
+        Ok(Preprocessing { transform, source, detection: None })
     }
 
     /// `transform` with these options on top.
@@ -175,6 +211,9 @@ impl DataOptions {
     pub fn adjusted(&self, mut transform: Transform) -> Result<Transform, Error> {
         if self.scale.is_some() {
             transform.scale = self.scale;
+        }
+        if let Some(order) = self.channel_order {
+            transform.channel_order = order;
         }
         if !self.mean.is_empty() {
             transform.mean = self.mean.clone();
@@ -232,7 +271,7 @@ mod tests {
             data_layers: Vec::new(),
             test: None,
         };
-        let source = if is_caffe { crate::model::Source::Caffe(files) } else { Default::default() };
+        let source = if is_caffe { crate::model::Source::Caffe(Box::new(files)) } else { Default::default() };
         Model { graph: Default::default(), transform, source }
     }
 
@@ -240,12 +279,15 @@ mod tests {
     fn flags_win_over_the_file_and_the_file_over_defaults() {
         let stored = Transform { scale: Some(0.5), mirror: true, mean: vec![1.0], ..Default::default() };
         let none = DataOptions::default();
-        assert_eq!(none.transform(&model(Some(stored.clone()), false)).unwrap(), stored);
+        let of = |options: &DataOptions, model| options.preprocessing(&model).unwrap();
+        assert_eq!(of(&none, model(Some(stored.clone()), false)).transform, stored);
         let flags = DataOptions { mean: vec![2.0], crop: Some("24".into()), ..Default::default() };
-        let both = flags.transform(&model(Some(stored), false)).unwrap();
+        let found = of(&flags, model(Some(stored), false));
+        assert_eq!(found.source, PreprocessingSource::Flags);
+        let both = found.transform;
         assert_eq!((both.scale, both.mean, both.crop), (Some(0.5), vec![2.0], Some((24, 24))));
-        assert_eq!(none.transform(&model(None, true)).unwrap().scale, Some(1.0));
-        assert_eq!(none.transform(&model(None, false)).unwrap().scale, None);
+        assert_eq!(of(&none, model(None, true)).transform.scale, Some(1.0));
+        assert_eq!(of(&none, model(None, false)).transform.scale, None);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! file say how pixels become inputs, the usual candidates are tried on a few hundred training images, and the one that the
 //! network classifies best is taken, if it is clearly better than chance.
 
+use serde::{Deserialize, Serialize};
 use slq_compress::{Accuracy, TrainingData};
 use slq_data::{ChannelOrder, Split, Transform};
 use slq_engine::Isa;
@@ -14,10 +15,91 @@ use crate::infer::evaluate_model;
 
 /// Images of the first pass over all candidates.
 const FIRST: usize = 64;
-/// Images of the second pass over the best ones.
-const SECOND: usize = 256;
+/// Images of the second pass over the best ones, where they are small and where they are not.
+const SECOND: [usize; 2] = [1024, 256];
+/// Values of an image up to which it is small.
+const SMALL: usize = 3 * 64 * 64;
 /// Candidates that reach the second pass.
 const FINALISTS: usize = 3;
+
+/// Where preprocessing comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum PreprocessingSource {
+    /// Flags or options.
+    Flags,
+    /// The model's file.
+    Stored,
+    /// A prototxt's `transform_param`.
+    Prototxt,
+    /// The usual one that the network classifies best with.
+    Detected,
+    /// The default of built-in architectures: pixels from 0 to 1.
+    Default,
+    /// The format's default, for want of data to detect it on.
+    Assumed,
+}
+
+/// Preprocessing, and where it comes from.
+#[derive(Debug, Clone)]
+pub struct Preprocessing {
+    /// The preprocessing.
+    pub transform: Transform,
+    /// Where it comes from.
+    pub source: PreprocessingSource,
+    /// How it was detected, if it was.
+    pub detection: Option<Detection>,
+}
+
+impl From<Detection> for Preprocessing {
+    fn from(detection: Detection) -> Self {
+        Self {
+            transform: detection.transform.clone(),
+            source: PreprocessingSource::Detected,
+            detection: Some(detection),
+        }
+    }
+}
+
+impl Preprocessing {
+    /// A sentence for what was detected or assumed; `None` where a file or a flag says it.
+    pub fn note(&self) -> Option<String> {
+        match (&self.detection, self.source) {
+            (Some(d), _) => Some(format!(
+                "preprocessing detected: {}, with which the network classifies {:.1} % of {} training images; {} pins it",
+                d.name,
+                100.0 * d.accuracy.top1,
+                d.images,
+                d.flags
+            )),
+            (None, PreprocessingSource::Assumed) => Some(
+                "preprocessing assumed: the network's file says nothing of it; --scale, --mean and --std set it".into(),
+            ),
+            _ => None,
+        }
+    }
+}
+
+/// The part of a report about preprocessing.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PreprocessingReport {
+    /// Factor on pixels; `None` for 1/255 on 8-bit images.
+    pub scale: Option<f32>,
+    /// Means.
+    pub mean: Vec<f32>,
+    /// Deviations.
+    pub std: Vec<f32>,
+    /// Where they come from.
+    pub source: PreprocessingSource,
+}
+
+impl From<&Preprocessing> for PreprocessingReport {
+    fn from(from: &Preprocessing) -> Self {
+        let t = &from.transform;
+        Self { scale: t.scale, mean: t.mean.clone(), std: t.std.clone(), source: from.source }
+    }
+}
 
 /// Preprocessing that was found, and how sure that is.
 #[derive(Debug, Clone)]
@@ -151,14 +233,17 @@ pub fn detect(graph: &Graph, data: &TrainingData, isa: Isa) -> Result<Detection,
     };
     let mut tried = candidates.iter().map(|c| try_on(c, &few)).collect::<Result<Vec<_>, _>>()?;
     best_first(&mut tried);
-    let more = images(&data.train, SECOND)?;
-    let mut finalists =
-        tried.iter().take(FINALISTS).map(|t| try_on(t.candidate, &more)).collect::<Result<Vec<_>, _>>()?;
-    best_first(&mut finalists);
+    let small = base.output_shape(&data.train)?.iter().product::<usize>() <= SMALL;
+    let more = images(&data.train, SECOND[usize::from(!small)])?;
+    let finalists = tried
+        .iter()
+        .take(FINALISTS)
+        .map(|t| final_of(graph, t, &more, isa))
+        .collect::<Result<Vec<_>, _>>()?;
     let classes = data.train.class_counts().len().max(2);
-    match finalists.into_iter().next() {
+    match chosen(&finalists, candidates) {
         Some(best) if clear(&best.accuracy, classes) => Ok(Detection {
-            transform: best.transform,
+            transform: best.transform.clone(),
             name: best.candidate.name,
             flags: best.candidate.flags,
             accuracy: best.accuracy,
@@ -166,6 +251,45 @@ pub fn detect(graph: &Graph, data: &TrainingData, isa: Isa) -> Result<Detection,
         }),
         _ => Err(undetected(&tried, classes)),
     }
+}
+
+/// A candidate of the second pass, with its loss on each batch.
+struct Finalist<'a> {
+    candidate: &'a Candidate,
+    transform: Transform,
+    accuracy: Accuracy,
+    losses: Vec<f64>,
+}
+
+fn final_of<'a>(graph: &Graph, tried: &Tried<'a>, images: &Split, isa: Isa) -> Result<Finalist<'a>, Error> {
+    let batch = FIRST.min(images.len()).max(1);
+    let mut losses = Vec::new();
+    let (mut top1, mut loss) = (0.0, 0.0);
+    for start in (0..images.len()).step_by(batch) {
+        let part = images.subset(&format!("{start}:{}", (start + batch).min(images.len())))?;
+        let found = evaluate_model(graph, &part, &tried.transform, batch, isa)?;
+        let share = part.len() as f64 / images.len() as f64;
+        (top1, loss) = (top1 + share * found.top1, loss + share * found.loss);
+        losses.push(found.loss);
+    }
+    let accuracy = Accuracy { top1, top5: None, loss, images: images.len() };
+    Ok(Finalist { candidate: tried.candidate, transform: tried.transform.clone(), accuracy, losses })
+}
+
+/// Of the finalists whose loss is not clearly above the smallest (two standard errors of the paired difference over
+/// batches), the most usual one: the first in the list of candidates.
+fn chosen<'a, 'b>(finalists: &'b [Finalist<'a>], candidates: &[Candidate]) -> Option<&'b Finalist<'a>> {
+    let finite = |f: &&Finalist<'_>| f.accuracy.loss.is_finite();
+    let best = finalists.iter().filter(finite).min_by(|a, b| a.accuracy.loss.total_cmp(&b.accuracy.loss))?;
+    let as_good = |f: &&Finalist<'_>| {
+        let differences: Vec<f64> = f.losses.iter().zip(&best.losses).map(|(a, b)| a - b).collect();
+        let n = differences.len() as f64;
+        let mean = differences.iter().sum::<f64>() / n;
+        let variance = differences.iter().map(|d| (d - mean).powi(2)).sum::<f64>() / (n - 1.0).max(1.0);
+        mean <= 2.0 * (variance / n).sqrt()
+    };
+    let place = |f: &&Finalist<'_>| candidates.iter().position(|c| c.name == f.candidate.name);
+    finalists.iter().filter(finite).filter(as_good).min_by_key(place)
 }
 
 /// So many training images, evenly spread over the split.
@@ -183,7 +307,8 @@ fn best_first(tried: &mut [Tried<'_>]) {
     let loss = |t: &Tried<'_>| if t.accuracy.loss.is_finite() { t.accuracy.loss } else { f64::INFINITY };
     tried.sort_by(|a, b| {
         let far = class(a).cmp(&class(b));
-        let by = if class(a) { b.accuracy.top1.total_cmp(&a.accuracy.top1) } else { loss(a).total_cmp(&loss(b)) };
+        let by =
+            if class(a) { b.accuracy.top1.total_cmp(&a.accuracy.top1) } else { loss(a).total_cmp(&loss(b)) };
         far.then(by)
     });
 }

@@ -2,15 +2,19 @@
 
 use std::path::PathBuf;
 
-/// An error of the library.
+use slq_compress::CompressError;
+
+/// An error of the library; [`Error::kind`] is its name for programs.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// A model name with an unknown ending.
-    #[error("'{0}' is not a model: expected .onnx, .prototxt (with --weights), .safetensors or zoo:NAME")]
+    #[error(
+        "'{0}' is not a model: expected .onnx, .slq, .prototxt (with --weights), .safetensors or zoo:NAME"
+    )]
     UnknownModel(String),
     /// An output name with an unknown ending.
-    #[error("cannot tell the format of '{0}' from its ending: use .onnx, .caffemodel or .safetensors")]
+    #[error("cannot tell the format of '{0}' from its ending: use .onnx, .slq, .caffemodel or .safetensors")]
     UnknownOutput(PathBuf),
     /// A safetensors file alone cannot be run.
     #[error("'{0}' holds weights without a network: give the network with --graph model.onnx")]
@@ -63,6 +67,9 @@ pub enum Error {
     /// Caffe files.
     #[error(transparent)]
     Caffe(#[from] slq_caffe::CaffeError),
+    /// `.slq` containers.
+    #[error(transparent)]
+    Slq(#[from] slq_pack::SlqError),
     /// safetensors files.
     #[error(transparent)]
     Safetensors(#[from] slq_safetensors::SafetensorsError),
@@ -84,4 +91,44 @@ pub enum Error {
     /// Clustering.
     #[error(transparent)]
     Cluster(#[from] slq_codebook::ClusterError),
+}
+
+impl Error {
+    /// The kind of the error, a word that stays the same from version to version.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::UnknownModel(_) => "unknown-model",
+            Self::UnknownOutput(_) => "unknown-output",
+            Self::NeedsGraph(_) => "needs-graph",
+            Self::Invalid { .. } => "invalid-model",
+            Self::Preprocessing(_) => "preprocessing",
+            Self::CaffeFile { .. } | Self::CaffeLayer { .. } | Self::Caffe(_) => "caffe",
+            Self::File { .. } => "file",
+            Self::Argument(_) => "argument",
+            Self::Onnx(_) => "onnx",
+            Self::Safetensors(_) => "safetensors",
+            Self::Slq(_) => "slq",
+            Self::Graph(_) => "graph",
+            Self::Zoo(_) => "zoo",
+            Self::Data(_) => "data",
+            Self::Engine(_) => "engine",
+            Self::Cluster(_) => "cluster",
+            Self::Compress(e) => match e {
+                CompressError::Setting { .. } => "setting",
+                CompressError::Schedule { .. } => "schedule",
+                CompressError::Pattern { .. } => "pattern",
+                CompressError::NoLayers => "no-layers",
+                CompressError::NonFinite { .. } => "non-finite",
+                CompressError::NoData => "no-data",
+                CompressError::TooFewImages { .. } => "too-few-images",
+                CompressError::DataMismatch { .. } => "data-mismatch",
+                CompressError::RunDir { .. } => "run-dir",
+                CompressError::Fingerprint { .. } => "fingerprint",
+                CompressError::Budget { .. } | CompressError::BudgetTooSmall { .. } => "budget",
+                CompressError::Engine(_) => "engine",
+                CompressError::Data(_) => "data",
+                _ => "compress",
+            },
+        }
+    }
 }

@@ -27,6 +27,7 @@
 pub mod arrays;
 pub mod caffe;
 mod dataset;
+mod detect;
 mod error;
 pub mod guide;
 mod infer;
@@ -43,7 +44,7 @@ pub use slq_data as data;
 pub use slq_engine as engine;
 pub use slq_graph as graph;
 
-pub use dataset::{DataOptions, Dataset};
+pub use dataset::{DataOptions, Dataset, Prepared};
 pub use error::Error;
 pub use job::{Done, Inputs, Job, JobFile, JobReport};
 pub use model::{Model, ModelName, Source};
@@ -55,6 +56,11 @@ pub use slq_compress::{
 };
 pub use slq_data::Transform;
 pub use slq_engine::Isa;
+
+/// Preprocessing that was detected, and where preprocessing comes from.
+pub mod detection {
+    pub use crate::detect::{Detection, Preprocessing, PreprocessingReport, PreprocessingSource, detect};
+}
 
 /// Job files and their parts.
 pub mod jobs {

@@ -46,10 +46,12 @@ pub enum Source {
     Memory,
     /// An ONNX file.
     Onnx,
+    /// A `.slq` container.
+    Slq,
     /// A safetensors file, with or without a network.
     Safetensors,
     /// Caffe's files; a caffemodel written from the model keeps their layers.
-    Caffe(CaffeFiles),
+    Caffe(Box<CaffeFiles>),
 }
 
 /// A network, its preprocessing and where it came from: everything that saving it again needs.
@@ -143,6 +145,7 @@ fn read(name: &ModelName) -> Result<Model, Error> {
     let (graph, source) = match Ending::of(&name.name)? {
         Ending::Zoo(zoo) => (slq_zoo::build(zoo, name.seed)?, Source::Memory),
         Ending::Onnx => (slq_onnx::read(path)?, Source::Onnx),
+        Ending::Slq => (slq_pack::read(path)?, Source::Slq),
         Ending::Prototxt => return read_caffe(path, name),
         Ending::Safetensors => (read_safetensors(path, name)?, Source::Safetensors),
     };
@@ -162,7 +165,7 @@ fn read_caffe(path: &Path, name: &ModelName) -> Result<Model, Error> {
     let net = slq_caffe::read_net(path, name.weights.as_deref(), &options)?;
     let source = slq_caffe::Source { prototxt: path.into(), caffemodel: name.weights.clone(), options };
     let files = CaffeFiles { source, data_layers, test: None };
-    Ok(Model { graph: net.graph, transform: None, source: Source::Caffe(files) })
+    Ok(Model { graph: net.graph, transform: None, source: Source::Caffe(Box::new(files)) })
 }
 
 /// The weights of a safetensors file in the network beside it, or alone; alone, matrices count as quantizable.
@@ -180,6 +183,7 @@ fn read_safetensors(path: &Path, name: &ModelName) -> Result<Graph, Error> {
 enum Ending<'a> {
     Zoo(&'a str),
     Onnx,
+    Slq,
     Prototxt,
     Safetensors,
 }
@@ -191,6 +195,7 @@ impl Ending<'_> {
         }
         match Path::new(name).extension().and_then(OsStr::to_str) {
             Some("onnx") => Ok(Ending::Onnx),
+            Some("slq") => Ok(Ending::Slq),
             Some("prototxt") => Ok(Ending::Prototxt),
             Some("safetensors") => Ok(Ending::Safetensors),
             _ => Err(Error::UnknownModel(name.into())),
@@ -216,10 +221,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let transform = Transform { mean: vec![0.5], ..Transform::default() };
         let model = Model { transform: Some(transform.clone()), ..Model::open("zoo:lenet").unwrap() };
-        for file in ["a.onnx", "a.caffemodel", "a.safetensors"] {
+        for file in ["a.onnx", "a.caffemodel", "a.safetensors", "a.slq"] {
             let path = dir.path().join(file);
             let saved = model.save_with(&path, &SaveOptions { dense: true, ..Default::default() }).unwrap();
-            assert!(saved.file_bytes > 4 * 431_080, "{file}");
+            // Floats in a container are coded.
+            assert!(saved.file_bytes > 3 * 431_080, "{file}");
         }
         let caffe = ModelName {
             name: dir.path().join("a.prototxt").display().to_string(),
@@ -229,7 +235,10 @@ mod tests {
         let onnx = dir.path().join("a.onnx");
         let bare =
             ModelName { graph: Some(onnx.clone()), ..dir.path().join("a.safetensors").as_path().into() };
-        for (name, stored) in [(onnx.as_path().into(), true), (bare, true), (caffe, false)] {
+        let packed = dir.path().join("a.slq");
+        for (name, stored) in
+            [(onnx.as_path().into(), true), (packed.as_path().into(), true), (bare, true), (caffe, false)]
+        {
             let model = Model::open(name).unwrap();
             assert_eq!(model.graph.parameter_count(), 431_080);
             assert_eq!(model.transform, stored.then(|| transform.clone()));

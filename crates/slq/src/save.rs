@@ -66,6 +66,9 @@ fn save(model: &Model, path: &Path, options: &SaveOptions) -> Result<Saved, Erro
             slq_caffe::write(&graph, path, &slq_caffe::WriteOptions { prototxt, source, legacy_blobs })?;
         }
         Some("safetensors") => slq_safetensors::write(&graph, path)?,
+        Some("slq") => {
+            slq_pack::write(&graph, path, &slq_pack::WriteOptions::default())?;
+        }
         _ => return Err(Error::UnknownOutput(path.into())),
     }
     measure(path)
@@ -103,7 +106,7 @@ fn measure(path: &Path) -> Result<Saved, Error> {
 /// [`Error::UnknownOutput`]; [`Error::File`] where the folder does not exist.
 pub fn check_output(path: &Path) -> Result<(), Error> {
     match path.extension().and_then(OsStr::to_str) {
-        Some("onnx" | "caffemodel" | "safetensors") => {}
+        Some("onnx" | "caffemodel" | "safetensors" | "slq") => {}
         _ => return Err(Error::UnknownOutput(path.into())),
     }
     match path.parent().filter(|p| !p.as_os_str().is_empty()) {

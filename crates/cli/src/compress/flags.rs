@@ -53,7 +53,7 @@ pub(crate) fn named<T: DeserializeOwned>(name: &str) -> Result<T, String> {
 #[derive(Args, Clone, Default)]
 #[command(next_help_heading = "Input and data")]
 pub(crate) struct InputFlags {
-    /// x.onnx, x.prototxt, x.safetensors or zoo:NAME
+    /// x.onnx, x.slq, x.prototxt, x.safetensors or zoo:NAME
     #[arg(required_unless_present_any = ["resume", "recipe", "solver"])]
     pub(crate) model: Option<String>,
     /// Weights of a Caffe network
@@ -88,10 +88,10 @@ pub(crate) struct QuantizeFlags {
     #[arg(long, value_name = "B")]
     pub(crate) bits: Option<u8>,
     /// Three values (-, 0, +), by mlq
-    #[arg(long, conflicts_with_all = ["bits", "codebook_size"])]
+    #[arg(long, conflicts_with_all = ["bits", "codebook_size", "recipe"])]
     pub(crate) ternary: bool,
     /// The settings of the publication: 2^(B-1)+1 values, its start, order and schedule, labels as targets
-    #[arg(long, hide_short_help = true)]
+    #[arg(long, conflicts_with_all = ["ternary", "recipe"], hide_short_help = true)]
     pub(crate) published: bool,
     /// Number of values K, where it does not follow from the bits
     #[arg(long, value_name = "K", hide_short_help = true)]
@@ -240,7 +240,7 @@ pub(crate) struct BudgetFlags {
 #[derive(Args, Clone, Default)]
 #[command(next_help_heading = "Output")]
 pub(crate) struct OutputFlags {
-    /// x.onnx, x.caffemodel or x.safetensors (repeatable)
+    /// x.onnx, x.slq, x.caffemodel or x.safetensors (repeatable)
     #[arg(short, long, value_name = "OUT", required_unless_present = "resume")]
     pub(crate) output: Vec<PathBuf>,
     /// Keep float32 weights in ONNX outputs

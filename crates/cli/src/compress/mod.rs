@@ -44,14 +44,14 @@ pub(crate) fn run(args: Args, common: &Common) -> crate::common::Outcome {
         None => described(&flags, common)?,
     };
     job.outputs.iter().try_for_each(|o| slq::files::check_output(o))?;
-    let inputs = job.open()?;
+    let inputs = job.open(common.isa())?;
     inputs.notes.iter().for_each(|note| common.note(format_args!("note: {note}")));
     if resume.is_none() {
         job.seed = common.given_seed.or(inputs.seed).unwrap_or(job.seed);
         job.stages = stages::stages(&flags, std::mem::take(&mut job.stages), inputs.training.clone())?;
-        check(&job, &flags)?;
+        check(&job)?;
     }
-    let table = flags.budget.sensitivity.as_deref().map(table).transpose()?;
+    let table = job.sensitivity.as_deref().map(table).transpose()?;
     let run_dir = match (resume, &flags.output.run_dir) {
         (Some(dir), _) => dir.into(),
         (None, Some(dir)) => dir.clone(),
@@ -87,6 +87,7 @@ fn described(flags: &Flags, common: &Common) -> Result<JobFile, Error> {
     if let (None, None, Some(recipe)) = (&job.model, &job.solver, &input.recipe) {
         return Err(Error::Argument(format!("'{}' names no model: give one", recipe.display())));
     }
+    job.sensitivity = flags.budget.sensitivity.clone().or(job.sensitivity);
     job.data = flags.data.options().over(job.data);
     job.outputs = flags.output.output.clone();
     job.save.dense |= flags.output.dense;
@@ -96,10 +97,10 @@ fn described(flags: &Flags, common: &Common) -> Result<JobFile, Error> {
 }
 
 /// Checks the flags that depend on the stages.
-fn check(job: &JobFile, flags: &Flags) -> Result<(), Error> {
+fn check(job: &JobFile) -> Result<(), Error> {
     let stages = || job.stages.iter();
     let budget = |s: &slq::Stage| matches!(s, slq::Stage::Quantize(q) if q.budget.is_some());
-    if flags.budget.sensitivity.is_some() && !stages().any(budget) {
+    if job.sensitivity.is_some() && !stages().any(budget) {
         let text = "--sensitivity serves --target-size and --max-drop; give one of them";
         return Err(Error::Argument(text.into()));
     }
@@ -111,6 +112,23 @@ fn check(job: &JobFile, flags: &Flags) -> Result<(), Error> {
         return Err(Error::Argument("--teacher: give --distill, too; labels need no teacher".into()));
     }
     Ok(())
+}
+
+/// Ends the program where flags are given that a resumed job would ignore: its recipe has them.
+pub(crate) fn refuse_flags_beside_resume(given: &clap::ArgMatches) {
+    const ALLOWED: &[&str] = &["resume", "json", "threads", "isa", "quiet"];
+    let by_hand = |id: &&str| given.value_source(id) == Some(clap::parser::ValueSource::CommandLine);
+    if given.get_one::<PathBuf>("resume").is_none() {
+        return;
+    }
+    // Groups of flags have the names of their types.
+    let single = |id: &&str| id.starts_with(|c: char| c.is_ascii_lowercase()) && !ALLOWED.contains(id);
+    if let Some(id) = given.ids().map(clap::Id::as_str).filter(single).find(by_hand) {
+        let flag = id.replace('_', "-");
+        let text =
+            format!("--{flag} cannot stand beside --resume: a run goes on with the settings it began with");
+        clap::Error::raw(clap::error::ErrorKind::ArgumentConflict, format!("{text}\n")).exit();
+    }
 }
 
 /// The table of sensitivities at `path`.

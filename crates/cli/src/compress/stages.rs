@@ -9,7 +9,8 @@ use slq::{Budget, Error, Length, Quantize, Stage, Tune};
 
 use super::flags::{Flags, QuantizeFlags};
 
-/// The stages that `flags` ask for, on top of those of a recipe; `solver` holds the training settings of a solver file.
+/// The stages that `flags` ask for, on top of those of a recipe; `solver` is what a solver file says of the training,
+/// where there is no recipe.
 pub(crate) fn stages(
     flags: &Flags,
     recipe: Vec<Stage>,
@@ -17,17 +18,17 @@ pub(crate) fn stages(
 ) -> Result<Vec<Stage>, Error> {
     let mut stages = recipe;
     if stages.is_empty() {
-        stages.push(Stage::Quantize(base(flags)));
+        stages.push(Stage::Quantize(base(flags, solver)));
     }
-    let place = stages.iter().position(|s| matches!(s, Stage::Quantize(_)));
-    let Some(place) = place else {
-        return Err(Error::Argument("the recipe quantizes nothing: run it without flags of a method".into()));
+    let Some(place) = stages.iter().position(|s| matches!(s, Stage::Quantize(_))) else {
+        return match given(flags)? {
+            None => Ok(stages),
+            Some(flag) => {
+                Err(Error::Argument(format!("the recipe quantizes nothing, which {flag} would change")))
+            }
+        };
     };
     let Stage::Quantize(base) = stages[place].clone() else { return Ok(stages) };
-    let base = match solver {
-        Some(training) => base.training(|t| *t = training),
-        None => base,
-    };
     let settings = settings(flags, base)?;
     if let Some(tune) = tune(flags, &settings)? {
         stages.truncate(place + 1);
@@ -37,19 +38,55 @@ pub(crate) fn stages(
     Ok(stages)
 }
 
-/// The defaults of what is asked for.
-fn base(flags: &Flags) -> Quantize {
+/// A flag of the quantization that was given, if one was.
+fn given(flags: &Flags) -> Result<Option<String>, Error> {
+    let (quantize, rounds) = (&flags.quantize, &flags.rounds);
+    let own = [
+        (quantize.method.is_some(), "--method"),
+        (quantize.bits.is_some(), "--bits"),
+        (quantize.codebook_size.is_some(), "--codebook-size"),
+        (quantize.granularity.is_some(), "--granularity"),
+        (!quantize.layers.is_empty(), "--layers"),
+        (quantize.cluster_weights.is_some(), "--cluster-weights"),
+        (quantize.partition_images.is_some(), "--partition-images"),
+        (quantize.no_correction, "--no-correction"),
+        (rounds.tune_epochs.is_some() || rounds.tune_iterations.is_some(), "--tune-epochs"),
+        (rounds.tune_lr.is_some(), "--tune-lr"),
+        (flags.budget.target_size.is_some(), "--target-size"),
+        (flags.budget.max_drop.is_some(), "--max-drop"),
+    ];
+    if let Some((_, flag)) = own.iter().find(|(given, _)| *given) {
+        return Ok(Some((*flag).into()));
+    }
+    let table = method_table(flags)?;
+    let training = table.get("training").and_then(Value::as_object).and_then(|t| t.keys().next());
+    Ok(table.keys().find(|k| *k != "training").or(training).map(|k| flag_of(k)))
+}
+
+/// The defaults of what is asked for, with a solver file's training.
+fn base(flags: &Flags, solver: Option<TrainingSettings>) -> Quantize {
     let name = flags.quantize.method.unwrap_or_default();
-    match flags.quantize {
+    let base = match flags.quantize {
         QuantizeFlags { ternary: true, .. } => Quantize::ternary(),
         QuantizeFlags { published: true, bits, .. } => Quantize::published(name, bits.unwrap_or(5)),
         _ => Quantize::new(name.with_defaults(), 4),
-    }
+    };
+    let Some(solver) = solver else { return base };
+    let ternary = flags.quantize.ternary;
+    base.training(|t| {
+        // What makes ternary weights work goes before the solver, as flags do.
+        let (distill, learning_rate) = match ternary {
+            true => (t.distill, t.learning_rate),
+            false => (solver.distill, solver.learning_rate),
+        };
+        *t = TrainingSettings { distill, learning_rate, ..solver };
+    })
 }
 
 /// `base` with every given flag on top.
 fn settings(flags: &Flags, base: Quantize) -> Result<Quantize, Error> {
     let given = &flags.quantize;
+    let before = (base.size(), base.method.name());
     let mut settings = base;
     if given.ternary && given.method.is_some_and(|m| m != MethodName::Mlq) {
         return Err(Error::Argument("--ternary is mlq's: leave out --method".into()));
@@ -74,7 +111,7 @@ fn settings(flags: &Flags, base: Quantize) -> Result<Quantize, Error> {
     settings.cluster_weights = given.cluster_weights.unwrap_or(settings.cluster_weights);
     settings.partition_images = given.partition_images.unwrap_or(settings.partition_images);
     settings.budget = budget(flags)?.or(settings.budget);
-    let resized = given.bits.is_some() || given.codebook_size.is_some() || given.method.is_some();
+    let resized = settings.size() != before.0 || settings.method.name() != before.1;
     let mut table = method_table(flags)?;
     if settings.method.name() == MethodName::DeepCompression {
         // Its last round trains the shared values; it has settings of its own for that.

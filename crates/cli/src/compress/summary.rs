@@ -1,6 +1,6 @@
 //! The final text of `slq compress`: layers, rounds, accuracy before and after, sizes, files.
 
-use slq::methods::DecomposeReport;
+use slq::methods::{Coverage, DecomposeReport};
 use slq::{Done, JobReport};
 
 use crate::table::{self, percent, thousands};
@@ -34,6 +34,9 @@ pub(crate) fn summary(done: &Done, job: &JobReport) -> String {
         thousands(size.entropy_bytes),
         size.dense_bytes as f64 / size.entropy_bytes.max(1) as f64,
     );
+    if report.method.is_some() {
+        text += &format!("{}\n", coverage(&report.coverage));
+    }
     for output in &job.outputs {
         text += &format!(
             "written   {}, {} bytes ({:.1}x)\n",
@@ -46,6 +49,27 @@ pub(crate) fn summary(done: &Done, job: &JobReport) -> String {
         text += &format!("{}\n", both_parts(low_rank, size.stored_bytes));
     }
     text.trim_end().into()
+}
+
+/// One line: how much is quantized, and what is not.
+fn coverage(coverage: &Coverage) -> String {
+    const SHOWN: usize = 4;
+    let left = &coverage.not_quantized;
+    let mut text = format!(
+        "quantized {} of {} weight tensors, {:.1} % of all parameters",
+        coverage.quantized,
+        coverage.quantized + left.len(),
+        100.0 * coverage.quantized_fraction
+    );
+    if !left.is_empty() {
+        let names: Vec<String> =
+            left.iter().take(SHOWN).map(|l| format!("{} ({})", l.name, l.reason)).collect();
+        text += &format!("; not quantized: {}", names.join(", "));
+    }
+    if left.len() > SHOWN {
+        text += &format!(" and {} more", left.len() - SHOWN);
+    }
+    text
 }
 
 /// Two lines: the network of low rank, and both parts together.

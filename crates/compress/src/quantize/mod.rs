@@ -8,6 +8,7 @@ mod centroids;
 pub(crate) mod choices;
 mod clustering;
 mod correction;
+mod coverage;
 mod deep_compression;
 mod importance;
 mod inq;
@@ -25,6 +26,7 @@ mod state;
 pub(crate) mod tune;
 
 pub use choices::{CodebookKind, Granularity, Initialisation, LayerRule, Weighting};
+pub use coverage::{Coverage, NotQuantized};
 pub use deep_compression::{DeepCompressionSettings, PruneRule};
 pub use inq::InqSettings;
 pub use kmeans::KmeansSettings;

@@ -18,7 +18,7 @@ pub fn select_layers(graph: &Graph, settings: &Quantize) -> Result<Vec<Layer>, C
     if candidates.is_empty() {
         return Err(CompressError::NoLayers);
     }
-    let mut bits = vec![Some(settings.bits); candidates.len()];
+    let mut sizes = vec![Some(settings.size()); candidates.len()];
     for rule in &settings.layers {
         let pattern_error = |reason: String| CompressError::Pattern {
             pattern: rule.pattern.clone(),
@@ -28,9 +28,9 @@ pub fn select_layers(graph: &Graph, settings: &Quantize) -> Result<Vec<Layer>, C
         let glob =
             Glob::new(&rule.pattern).map_err(|e| pattern_error(e.kind().to_string()))?.compile_matcher();
         let mut matched = false;
-        for (bits, q) in bits.iter_mut().zip(&candidates) {
+        for (size, q) in sizes.iter_mut().zip(&candidates) {
             if glob.is_match(&q.weight) || glob.is_match(&q.node) {
-                (*bits, matched) = (rule.bits, true);
+                (*size, matched) = (rule.bits.map(|b| settings.size_for(b)), true);
             }
         }
         if !matched {
@@ -38,8 +38,8 @@ pub fn select_layers(graph: &Graph, settings: &Quantize) -> Result<Vec<Layer>, C
         }
     }
     let mut layers = Vec::new();
-    for (q, bits) in candidates.iter().zip(bits) {
-        let Some(bits) = bits else { continue };
+    for (q, size) in candidates.iter().zip(sizes) {
+        let Some(wanted) = size else { continue };
         let tensor = &graph.weights[&q.weight].tensor;
         let values = tensor.as_f32().unwrap_or_default();
         if values.is_empty() {
@@ -52,7 +52,6 @@ pub fn select_layers(graph: &Graph, settings: &Quantize) -> Result<Vec<Layer>, C
                 value: values[position],
             });
         }
-        let wanted = settings.size_for(bits);
         let asked = asked_groups(tensor.shape(), q, settings.granularity);
         let groups = merged_groups(asked, values.len(), wanted);
         // A codebook of a given shape has its size, however few weights take values from it.

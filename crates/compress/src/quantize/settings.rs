@@ -316,13 +316,17 @@ impl Quantize {
         self.method.check()
     }
 
-    /// K for a layer of `bits` bits, unless the codebook size is set outright.
+    /// K of a layer without a rule of its own.
+    pub fn size(&self) -> usize {
+        self.codebook_size.unwrap_or_else(|| self.size_for(self.bits))
+    }
+
+    /// K for a layer whose width is given as `bits`.
     pub fn size_for(&self, bits: u8) -> usize {
-        match (self.codebook_size, self.method.name()) {
-            (Some(k), _) => k,
-            (None, MethodName::Inq) => (1 << (bits - 1)) + 1,
-            (None, _) if self.method.has_shaped_codebook() => (1 << bits) - 1,
-            (None, _) => 1 << bits,
+        match self.method.name() {
+            MethodName::Inq => (1 << (bits - 1)) + 1,
+            _ if self.method.has_shaped_codebook() => (1 << bits) - 1,
+            _ => 1 << bits,
         }
     }
 
@@ -468,7 +472,7 @@ mod tests {
         assert_eq!(sizes(Quantize::inq(4)), [3, 5, 9, 17, 33, 65, 129]);
         let uniform = Method::Mlq(MlqSettings { codebook: CodebookKind::Uniform, ..MlqSettings::default() });
         assert_eq!(sizes(Quantize::new(uniform, 4)), [3, 7, 15, 31, 63, 127, 255]);
-        assert_eq!(Quantize::ternary().size_for(2), 3);
+        assert_eq!(Quantize::ternary().size(), 3);
     }
 
     #[test]

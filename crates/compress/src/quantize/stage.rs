@@ -166,7 +166,7 @@ fn finished(
     let report = QuantizeReport {
         method: settings.method.name(),
         bits: settings.bits,
-        codebook_size: settings.size_for(settings.bits),
+        codebook_size: settings.size(),
         baseline,
         final_accuracy,
         rounds,

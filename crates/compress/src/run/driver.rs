@@ -85,6 +85,7 @@ pub fn run(
         options,
         teacher: None,
         quantized: None,
+        split: false,
         steps: 0,
         reports: Vec::with_capacity(recipe.stages.len()),
     };
@@ -116,6 +117,8 @@ struct Job<'a> {
     teacher: Option<Graph>,
     /// The weights that an earlier stage quantized.
     quantized: Option<Vec<String>>,
+    /// Whether layers have been split.
+    split: bool,
     /// Training steps of the stages since the network last changed as a whole.
     steps: u64,
     reports: Vec<StageReport>,
@@ -153,11 +156,13 @@ impl Job<'_> {
             }
             Stage::FineTune(_) | Stage::Decompose(_) => {
                 self.steps = 0;
+                self.split |= matches!(stage, Stage::Decompose(_));
                 whole_network(graph, stage, context, observer)?
             }
         };
         self.teacher = match stage {
-            Stage::FineTune(_) if teacher.is_some() => Some(graph.clone()),
+            // The fine-tuned network teaches, unless it is one that a split has weakened.
+            Stage::FineTune(_) if teacher.is_some() && !self.split => Some(graph.clone()),
             _ => teacher,
         };
         self.reports.push(report);
@@ -198,7 +203,7 @@ fn whole_network(
         && let Some(done) = dir.state::<Done>()?
     {
         done.fingerprint.check(&fingerprint, dir.path())?;
-        return Ok((slq_onnx::read(&dir.path().join(NETWORK))?, done.report));
+        return Ok((slq_onnx::read(dir.path().join(NETWORK))?, done.report));
     }
     let (graph, report) = match stage {
         Stage::Decompose(settings) => {

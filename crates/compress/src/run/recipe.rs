@@ -10,18 +10,12 @@ use crate::train::TrainingSettings;
 
 /// A stage that trains the whole network at full precision.
 ///
-/// Defaults: those of [`TrainingSettings`], at a rate of 0.01.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// Defaults: those of [`TrainingSettings`].
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default, deny_unknown_fields)]
 pub struct FineTune {
     /// The training.
     pub training: TrainingSettings,
-}
-
-impl Default for FineTune {
-    fn default() -> Self {
-        Self { training: TrainingSettings { learning_rate: 0.01, ..TrainingSettings::default() } }
-    }
 }
 
 /// One stage of a job.

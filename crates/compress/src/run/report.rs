@@ -5,8 +5,8 @@ use slq_graph::Graph;
 
 use crate::low_rank::DecomposeReport;
 use crate::progress::{Accuracy, RoundReport};
-use crate::quantize::MethodName;
 use crate::quantize::stage::QuantizeReport;
+use crate::quantize::{Coverage, MethodName};
 use crate::search::SearchReport;
 use crate::size::Size;
 use crate::train::FineTuneReport;
@@ -44,6 +44,9 @@ pub struct Report {
     pub rounds: Vec<RoundReport>,
     /// Sizes of the network that the job made.
     pub size: Size,
+    /// Which weights the quantization covers.
+    #[serde(flatten)]
+    pub coverage: Coverage,
     /// Seconds in all, earlier sittings of a resumed job included.
     pub seconds: f64,
     /// A search under a budget.
@@ -68,6 +71,7 @@ impl Report {
             final_accuracy: None,
             rounds: Vec::new(),
             size: Size::of(graph),
+            coverage: Coverage::of(graph),
             seconds: 0.0,
             search: None,
             decompose: None,

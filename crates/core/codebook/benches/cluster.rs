@@ -1,4 +1,4 @@
-//! Speed of every route, with the error each ends at printed first.
+//! Speed of every algorithm; its error is printed first.
 //!
 //! `cargo bench -p slq-codebook`. Values are heavy-tailed; divan counts values per second.
 
@@ -32,7 +32,7 @@ fn main() {
     divan::main();
 }
 
-/// Uniform numbers bent into heavy tails.
+/// Numbers with a heavy-tailed distribution.
 fn values() -> Vec<f32> {
     (0..COUNT as u32)
         .map(|i| (i.wrapping_mul(2_654_435_761) >> 8) as f32 / (1 << 23) as f32 - 1.0)

@@ -1,4 +1,4 @@
-//! Laws every clustering obeys, and inputs at the edge.
+//! Properties of every clustering, and edge cases.
 
 use proptest::prelude::*;
 use slq_codebook::{

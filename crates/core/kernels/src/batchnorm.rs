@@ -48,8 +48,9 @@ struct Bounds {
     hi: f32,
 }
 
+/// Sum of `x - mean`, or of its square.
 #[inline(always)]
-fn lanes_sum<const FMA: bool>(x: &[f32], mean: f32, square: bool) -> f64 {
+fn lanes_sum<const FMA: bool, const SQUARE: bool>(x: &[f32], mean: f32) -> f64 {
     const LANES: usize = 64;
     let mut total = 0.0f64;
     // Short blocks of f32 lanes, added in f64: fast, and good to about 1e-7 relative.
@@ -59,13 +60,13 @@ fn lanes_sum<const FMA: bool>(x: &[f32], mean: f32, square: bool) -> f64 {
         for chunk in &mut chunks {
             for (lane, &v) in lanes.iter_mut().zip(chunk) {
                 let d = v - mean;
-                *lane = if square { madd::<FMA>(d, d, *lane) } else { *lane + d };
+                *lane = if SQUARE { madd::<FMA>(d, d, *lane) } else { *lane + d };
             }
         }
         total += lanes.iter().map(|&v| v as f64).sum::<f64>();
         for &v in chunks.remainder() {
             let d = (v - mean) as f64;
-            total += if square { d * d } else { d };
+            total += if SQUARE { d * d } else { d };
         }
     }
     total
@@ -73,12 +74,12 @@ fn lanes_sum<const FMA: bool>(x: &[f32], mean: f32, square: bool) -> f64 {
 
 #[inline(always)]
 fn sum_body<const FMA: bool>(x: &[f32], shift: f32) -> f64 {
-    lanes_sum::<FMA>(x, shift, false)
+    lanes_sum::<FMA, false>(x, shift)
 }
 
 #[inline(always)]
 fn square_body<const FMA: bool>(x: &[f32], mean: f32) -> f64 {
-    lanes_sum::<FMA>(x, mean, true)
+    lanes_sum::<FMA, true>(x, mean)
 }
 
 #[inline(always)]

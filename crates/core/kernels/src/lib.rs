@@ -8,6 +8,9 @@
 //!
 //! Which algorithm serves which shape is written in `docs/kernels.md`.
 
+// What only the vector code of x86-64 uses is unused elsewhere.
+#![cfg_attr(not(target_arch = "x86_64"), allow(dead_code, unused_imports))]
+
 pub mod activation;
 pub mod adaptive;
 pub mod batchnorm;

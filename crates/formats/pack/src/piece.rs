@@ -14,7 +14,8 @@ pub(crate) enum Piece {
 pub enum Effort {
     /// Static coding only: the file is written and read at full speed.
     Fast,
-    /// Adaptive coding where it saves most, as long as reading all weights takes about 0.1 seconds more.
+    /// Adaptive coding where it saves most, as long as reading all weights takes less than 0.1
+    /// seconds more on one core.
     #[default]
     Balanced,
     /// Adaptive coding wherever it saves a byte. Large networks take seconds to minutes to write and to read.
@@ -22,7 +23,7 @@ pub enum Effort {
 }
 
 /// Decisions that [`Effort::Balanced`] allows for all weights together.
-const DECISIONS: u64 = 1 << 21;
+const DECISIONS: u64 = 3 << 19;
 /// The part of a stream's bytes that an adaptive one must save to be worth its time.
 const WORTH: usize = 100;
 

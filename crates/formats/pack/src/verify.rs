@@ -93,7 +93,8 @@ mod tests {
         let options = WriteOptions::default();
         let bytes = write_bytes(&graph, &options).unwrap().bytes;
         same(&graph, &bytes, &options).unwrap();
-        let changes: [(&str, fn(&mut Graph)); 6] = [
+        type Change = (&'static str, fn(&mut Graph));
+        let changes: [Change; 6] = [
             ("nodes", |g| g.nodes[0].name = "other".into()),
             ("metadata", |g| g.metadata.doc = "words".into()),
             ("order", |g| g.weights.swap_indices(0, 1)),

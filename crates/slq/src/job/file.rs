@@ -36,6 +36,8 @@ pub struct JobFile {
     pub solver: Option<PathBuf>,
     /// The model whose outputs distillation trains towards; without one, see [`Job::teacher`].
     pub teacher: Option<String>,
+    /// A table of `slq sensitivity` for a budget.
+    pub sensitivity: Option<PathBuf>,
     /// Where the results go; the endings name the formats. The program takes them from its flags, except to resume.
     pub outputs: Vec<PathBuf>,
     /// How the results are written.
@@ -58,6 +60,7 @@ impl Default for JobFile {
             graph: None,
             solver: None,
             teacher: None,
+            sensitivity: None,
             outputs: Vec::new(),
             save: SaveOptions::default(),
             data: DataOptions::default(),
@@ -166,7 +169,12 @@ impl JobFile {
         let dense = done.report.size.dense_bytes;
         let save = |path| Ok::<_, Error>(Output::new(done.model.save_with(path, &self.save)?, dense));
         let outputs = self.outputs.iter().map(save).collect::<Result<Vec<_>, _>>()?;
-        let report = JobReport { report: done.report.clone(), outputs, run_dir: run_dir.map(Into::into) };
+        let report = JobReport {
+            report: done.report.clone(),
+            outputs,
+            preprocessing: inputs.preprocessing.as_ref().map(Into::into),
+            run_dir: run_dir.map(Into::into),
+        };
         Ok((done, report))
     }
 

@@ -2,6 +2,7 @@
 
 use slq_compress::{TrainingData, TrainingSettings};
 
+use crate::detect::Preprocessing;
 use crate::model::Model;
 
 /// The opened inputs of a job file.
@@ -11,6 +12,8 @@ pub struct Inputs {
     pub model: Model,
     /// Images, where a dataset is named.
     pub data: Option<TrainingData>,
+    /// Where the preprocessing of the images comes from.
+    pub preprocessing: Option<Preprocessing>,
     /// Teacher of a distillation, where another model is named.
     pub teacher: Option<Model>,
     /// Settings of the training from a solver file.

@@ -1,7 +1,11 @@
 //! Opening what a job file names: model, images, teacher.
 
+use slq_engine::Isa;
+
 use super::file::JobFile;
 use super::inputs::Inputs;
+use crate::dataset::Prepared;
+use crate::detect::{Preprocessing, PreprocessingSource};
 use crate::model::{Model, ModelName};
 use crate::solver::{SolverJob, SolverOptions};
 use crate::{Error, caffe};
@@ -11,17 +15,23 @@ impl JobFile {
     ///
     /// # Errors
     /// [`Error::Argument`] where no model is named, otherwise the errors of the readers.
-    pub fn open(&self) -> Result<Inputs, Error> {
+    pub fn open(&self, isa: Isa) -> Result<Inputs, Error> {
         let teacher = self.teacher.as_deref().map(Model::open).transpose()?;
         if let Some(solver) = &self.solver {
             let job = SolverJob::open(solver, &self.solver_options()?)?;
             let SolverJob { model, data, training, seed, notes, .. } = job;
+            let (transform, source) = (data.transform.clone(), PreprocessingSource::Prototxt);
+            let preprocessing = Some(Preprocessing { transform, source, detection: None });
             let (data, training, seed) = (Some(data), Some(training), Some(seed));
-            return Ok(Inputs { model, data, teacher, training, seed, notes });
+            return Ok(Inputs { model, data, preprocessing, teacher, training, seed, notes });
         }
         let model = self.open_model()?;
-        let data = self.data.open(&model)?;
-        Ok(Inputs { model, data, teacher, training: None, seed: None, notes: Vec::new() })
+        let (data, preprocessing) = match self.data.open(&model, isa)? {
+            Some(Prepared { data, preprocessing }) => (Some(data), Some(preprocessing)),
+            None => (None, None),
+        };
+        let notes = preprocessing.iter().filter_map(Preprocessing::note).collect();
+        Ok(Inputs { model, data, preprocessing, teacher, training: None, seed: None, notes })
     }
 
     /// Opens the model, with images of the shape that the data has where a prototxt leaves their shape to the data.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use slq_compress::Report;
 
+use crate::detect::PreprocessingReport;
 use crate::save::Saved;
 
 /// A file that a job wrote.
@@ -34,6 +35,8 @@ pub struct JobReport {
     pub report: Report,
     /// The files.
     pub outputs: Vec<Output>,
+    /// Preprocessing of the images, and where it comes from.
+    pub preprocessing: Option<PreprocessingReport>,
     /// Directory of the checkpoints, where there are any.
     pub run_dir: Option<PathBuf>,
 }

@@ -95,7 +95,7 @@ impl SolverJob {
         let model = Model {
             graph: net.graph,
             transform: Some(transform.clone()),
-            source: crate::model::Source::Caffe(files),
+            source: crate::model::Source::Caffe(Box::new(files)),
         };
         let data = TrainingData { train, test: test_images, transform };
         Ok(SolverJob { solver, model, data, training, seed, source, notes })

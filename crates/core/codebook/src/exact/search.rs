@@ -22,7 +22,7 @@ struct Vertex {
     cost: f64,
 }
 
-/// Passes after which the bracket is joined whatever it is; never reached when sums are exact.
+/// Most passes, after which the bracket is joined as it is; never reached when sums are exact.
 const MAX_PASSES: usize = 200;
 
 /// Solves for `k` free clusters. `scale` is the cost range of the problem (the sum of squares about the mean);

@@ -101,7 +101,7 @@ pub(crate) struct Narrow(Box<[u32; 1 << 12]>);
 
 pub(crate) struct Wide {
     symbols: Box<[u8; 1 << 14]>,
-    intervals: [Interval; 256],
+    intervals: Box<[Interval; 256]>,
 }
 
 impl EntropyModel<12> for Narrow {
@@ -150,8 +150,10 @@ impl Table {
             }
             return Table::Narrow(Narrow(table));
         }
-        let mut table =
-            Wide { symbols: Box::new([0; 1 << 14]), intervals: [Interval { start: 0, length: 0 }; 256] };
+        let mut table = Wide {
+            symbols: Box::new([0; 1 << 14]),
+            intervals: Box::new([Interval { start: 0, length: 0 }; 256]),
+        };
         table.intervals[..all.len()].copy_from_slice(&all);
         spans.for_each(|(symbol, span)| table.symbols[span].fill(symbol as u8));
         Table::Wide(table)

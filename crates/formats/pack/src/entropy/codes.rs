@@ -20,7 +20,8 @@ pub(crate) struct Geometry {
 impl Geometry {
     /// The geometry of a weight of this shape.
     pub fn of(shape: &[usize]) -> Self {
-        let product = |dims: &[usize]| dims.iter().product::<usize>().max(1);
+        // Without codes the product may be anything.
+        let product = |dims: &[usize]| dims.iter().fold(1usize, |n, &d| n.saturating_mul(d)).max(1);
         let kernel = product(shape.get(2..).unwrap_or_default());
         let kernel_width = if shape.len() > 2 { shape[shape.len() - 1].max(1) } else { 1 };
         Self { row: product(shape.get(1..).unwrap_or_default()), kernel, kernel_width }
@@ -74,7 +75,7 @@ impl Activity {
         let (sum, count) = (u64::from(all.sum) + 1, u64::from(all.count) + 1);
         let above = eighths(u64::from(self.sum) * count + 2 * sum);
         let below = eighths((u64::from(self.count) + 2) * sum);
-        (8 + ((above - below) * 3 >> 3)).clamp(0, LEVELS as i64 - 1) as usize
+        (8 + (((above - below) * 3) >> 3)).clamp(0, LEVELS as i64 - 1) as usize
     }
 }
 
@@ -108,7 +109,7 @@ impl CodeModel<'_> {
 
     fn matrix<C: Coder>(&self, codes: &mut [u8], coder: &mut C) {
         let row = self.geometry.row;
-        let counters = |values| self.tree.counters(values);
+        let counters = |values| self.tree.counters(values, codes.len());
         let rows = codes.len() / row + 2;
         let sizes = [counters(1), counters(rows), counters(row), counters(LEVELS * LEVELS)];
         let mut mixer = Mixer::new(sizes, self.tree.nodes(), self.rate);
@@ -138,7 +139,7 @@ impl CodeModel<'_> {
         let none = 1usize << (self.tree.bits - coarse);
         let near = none + 1;
         let values = [kernel, near * kernel, near * kernel, 2 * near * kernel, near, near, LEVELS * LEVELS];
-        let sizes = values.map(|values| self.tree.counters(values));
+        let sizes = values.map(|values| self.tree.counters(values, codes.len()));
         let mut mixer = Mixer::new(sizes, self.tree.nodes(), self.rate);
         let mut by_channel = vec![Activity::default(); row.div_ceil(kernel)];
         let (mut by_row, mut all) = (Activity::default(), Activity::default());
@@ -196,6 +197,7 @@ mod tests {
         assert_eq!(of(&[9]), (1, 1, 1));
         assert_eq!(of(&[]), (1, 1, 1));
         assert_eq!(of(&[3, 0, 3, 3]), (1, 9, 3), "no division by zero where there are no codes");
+        assert_eq!(of(&[0, usize::MAX, 2]), (usize::MAX, 2, 2), "nor an overflow");
     }
 
     proptest! {

@@ -38,7 +38,7 @@ pub(crate) fn log2_fixed(x: u64) -> u64 {
     let mut mantissa = if whole <= 31 { x << (31 - whole) } else { x >> (whole - 31) };
     let mut result = u64::from(whole);
     for _ in 0..16 {
-        mantissa = mantissa * mantissa >> 31;
+        mantissa = (mantissa * mantissa) >> 31;
         let bit = mantissa >> 32;
         result = result << 1 | bit;
         mantissa >>= bit;
@@ -136,7 +136,7 @@ fn levels(counts: &[u64], precision: u32, shift: u32) -> Vec<u32> {
             return 0;
         }
         let above = log2_fixed(count).saturating_sub(floor);
-        1 + ((above << shift) + (1 << 15) >> 16) as u32
+        1 + (((above << shift) + (1 << 15)) >> 16) as u32
     };
     counts.iter().map(level).collect()
 }

@@ -106,7 +106,7 @@ impl<const N: usize> Mixer<N> {
             let counter = self.counters[i][slots[i]];
             let logistic = i32::from(tables.stretch[(counter >> (32 - STRETCH_BITS)) as usize]);
             let trust = i32::from(tables.trust[(counter & LIMIT) as usize]);
-            inputs[i] = logistic * trust >> 8;
+            inputs[i] = (logistic * trust) >> 8;
             sum += i64::from(inputs[i]) * i64::from(weights[i]);
         }
         let mixed = (sum >> 16).clamp(-i64::from(MOST), MOST.into()) as i32;
@@ -128,7 +128,7 @@ impl<const N: usize> Mixer<N> {
 fn learn(counter: Counter, bit: bool, rate: &[u16; LIMIT as usize + 1]) -> Counter {
     let (estimate, count) = (i64::from(counter >> (32 - COUNTER_BITS)), counter & LIMIT);
     let target = if bit { (1 << COUNTER_BITS) - 1 } else { 0 };
-    let moved = estimate + ((target - estimate) * i64::from(rate[count as usize]) >> 16);
+    let moved = estimate + (((target - estimate) * i64::from(rate[count as usize])) >> 16);
     (moved as u32) << (32 - COUNTER_BITS) | (count + 1).min(LIMIT)
 }
 

@@ -26,7 +26,7 @@ const HASHED: usize = 1 << 16;
 impl PlaneModel<'_> {
     /// Codes the block's bytes, in place.
     pub fn run<C: Coder>(&self, bytes: &mut [u8], coder: &mut C) {
-        let sizes = [1, TENSORS, 256, 256, HASHED, HASHED].map(|values| TREE.counters(values));
+        let sizes = [1, TENSORS, 256, 256, HASHED, HASHED].map(|values| TREE.counters(values, bytes.len()));
         let mut mixer = Mixer::new(sizes, TREE.nodes(), self.rate);
         let mut tensor = self.ends.partition_point(|&end| end <= self.start);
         for i in 0..bytes.len() {

@@ -22,8 +22,9 @@ impl Tree {
         1 << self.bits
     }
 
-    /// Counters for a context of `values` values.
-    pub fn counters(self, values: usize) -> usize {
+    /// Counters for a context of `values` values in a block of `symbols` symbols, which reach few of them.
+    pub fn counters(self, values: usize, symbols: usize) -> usize {
+        let values = values.min(symbols.saturating_mul(4)).min(MOST_COUNTERS);
         values.next_power_of_two().saturating_mul(self.nodes()).min(MOST_COUNTERS)
     }
 

@@ -96,8 +96,7 @@ fn small_sections_cannot_ask_for_much_memory() {
     let section = encode(&Graph::default(), &[many]).unwrap();
     let message = decode(&section, "network", 1 << 10).unwrap_err().to_string();
     assert!(message.contains("above the limit of 1024 bytes for each"), "{message}");
-    let mut graph = Graph::default();
-    graph.nodes = vec![Node::new("", "Relu", &[], &[]); 10_000];
+    let graph = Graph { nodes: vec![Node::new("", "Relu", &[], &[]); 10_000], ..Graph::default() };
     let section = encode(&graph, &[]).unwrap();
     assert!(section.len() < 300, "{} bytes", section.len());
     assert!(decode(&section, "network", 1 << 10).is_err());

@@ -1,0 +1,75 @@
+//! Coverage: how much of a network was quantized, and what was not.
+
+use serde::{Deserialize, Serialize};
+use slq_graph::Graph;
+
+/// A weight tensor of two axes and more that keeps its floats.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NotQuantized {
+    /// Its name.
+    pub name: String,
+    /// Its weights.
+    pub count: usize,
+    /// Why it was not quantized.
+    pub reason: String,
+}
+
+/// How much of a network is quantized.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Coverage {
+    /// Weight tensors that are quantized.
+    pub quantized: usize,
+    /// Weights of quantized tensors over all parameters, 0 to 1.
+    pub quantized_fraction: f64,
+    /// The weight tensors of two axes and more that are not.
+    pub not_quantized: Vec<NotQuantized>,
+}
+
+impl Coverage {
+    /// The coverage of `graph`, whose palettes are fixed as a whole where they count.
+    pub(crate) fn of(graph: &Graph) -> Self {
+        let candidates: Vec<String> = graph.quantizable().into_iter().map(|q| q.weight).collect();
+        let (mut quantized, mut weights, mut not_quantized) = (0, 0, Vec::new());
+        for (name, weight) in &graph.weights {
+            if weight.palette.as_ref().is_some_and(|p| p.is_fully_fixed()) {
+                quantized += 1;
+                weights += weight.tensor.len();
+                continue;
+            }
+            let is_matrix = weight.tensor.as_f32().is_some() && weight.tensor.shape().len() > 1;
+            if !is_matrix || weight.tensor.len() < 2 {
+                continue;
+            }
+            let reason = match graph.consumers_of(name).next() {
+                _ if candidates.contains(name) => "skipped by a rule".into(),
+                Some(node) => format!("read by {}", node.op),
+                None => "read by no node".into(),
+            };
+            not_quantized.push(NotQuantized { name: name.clone(), count: weight.tensor.len(), reason });
+        }
+        let parameters = graph.parameter_count().max(1);
+        Self { quantized, quantized_fraction: weights as f64 / parameters as f64, not_quantized }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::context::Context;
+    use crate::quantize::settings::Quantize;
+    use crate::quantize::stage::quantize;
+
+    #[test]
+    fn what_is_left_out_is_named_with_its_reason() {
+        let graph = slq_zoo::build("lenet", 0).unwrap();
+        let context = Context { data: None, teacher: None, seed: 0, isa: Default::default(), dir: None };
+        let settings = Quantize::kmeans(4).skip("conv1*");
+        let done = quantize(graph, &settings, context, &mut crate::Silent).unwrap();
+        let coverage = Coverage::of(&done.graph);
+        assert_eq!(coverage.quantized, 3);
+        assert!((coverage.quantized_fraction - 430_000.0 / 431_080.0).abs() < 1e-9);
+        let left = &coverage.not_quantized;
+        assert_eq!((left.len(), left[0].name.as_str(), left[0].count), (1, "conv1.weight", 500));
+        assert_eq!(left[0].reason, "skipped by a rule");
+    }
+}
