@@ -5,12 +5,11 @@
 //! last place of what runtimes compute. Integers that would overflow are an error.
 
 use super::cast;
-use super::limits::{is_unlimited, small};
 use super::view::View;
 use crate::error::GraphError;
 use crate::resolve::Context;
 use crate::rules::broadcast;
-use crate::tensor::{DType, Tensor, TensorData};
+use crate::tensor::{DType, Tensor, TensorData, element_count};
 
 /// A function of one tensor; `None` for an element type that it does not compute with.
 type Unary = fn(&Tensor) -> Option<Tensor>;
@@ -92,7 +91,12 @@ fn floor_remainder(a: i64, b: i64) -> Option<i64> {
 }
 
 /// Two tensors, broadcast against each other.
-pub(super) fn binary(cx: &Context, a: &Tensor, b: &Tensor) -> Result<Option<Tensor>, GraphError> {
+pub(super) fn binary(
+    cx: &Context,
+    a: &Tensor,
+    b: &Tensor,
+    largest: usize,
+) -> Result<Option<Tensor>, GraphError> {
     let op = cx.node.op.as_str();
     let known = op == "Equal" || float_operator(op).is_some() || integer_operator(op).is_some();
     if !known {
@@ -104,7 +108,7 @@ pub(super) fn binary(cx: &Context, a: &Tensor, b: &Tensor) -> Result<Option<Tens
     if a.dtype() != b.dtype() {
         return Err(cx.mismatch("the inputs differ in element type"));
     }
-    let shape = joint_shape(cx, a.shape(), b.shape())?;
+    let Some(shape) = joint_shape(cx, &[a, b], largest)? else { return Ok(None) };
     let (left, right) = (View::broadcast(a.shape(), &shape), View::broadcast(b.shape(), &shape));
     let data = if let (TensorData::F32(a), TensorData::F32(b)) = (a.data(), b.data()) {
         let Some(f) = float_operator(op) else { return Ok(None) };
@@ -130,14 +134,13 @@ pub(super) fn binary(cx: &Context, a: &Tensor, b: &Tensor) -> Result<Option<Tens
     Ok(Tensor::new(shape, data).ok())
 }
 
-/// `Where` over small integers and floats.
+/// `Where` over integers and floats.
 pub(super) fn select(
     cx: &Context,
-    condition: &Tensor,
-    yes: &Tensor,
-    no: &Tensor,
+    [condition, yes, no]: [&Tensor; 3],
+    largest: usize,
 ) -> Result<Option<Tensor>, GraphError> {
-    let shape = joint_shape(cx, &joint_shape(cx, condition.shape(), yes.shape())?, no.shape())?;
+    let Some(shape) = joint_shape(cx, &[condition, yes, no], largest)? else { return Ok(None) };
     fn of<T: Copy>(which: &[bool], yes: Vec<T>, no: Vec<T>) -> Vec<T> {
         which.iter().zip(yes.into_iter().zip(no)).map(|(&c, (yes, no))| if c { yes } else { no }).collect()
     }
@@ -159,9 +162,11 @@ pub(super) fn select(
     Ok(Tensor::new(shape, data).ok())
 }
 
-fn joint_shape(cx: &Context, a: &[usize], b: &[usize]) -> Result<Vec<usize>, GraphError> {
-    let shape = broadcast(a, b).ok_or_else(|| cx.mismatch("the inputs cannot be broadcast together"))?;
-    if is_unlimited(&cx.node.op) { Ok(shape) } else { small(cx, shape) }
+/// The shape that all tensors broadcast to; `None` where it has more than `largest` elements.
+fn joint_shape(cx: &Context, tensors: &[&Tensor], largest: usize) -> Result<Option<Vec<usize>>, GraphError> {
+    let joint = tensors.iter().try_fold(Vec::new(), |shape, t| broadcast(&shape, t.shape()));
+    let shape = joint.ok_or_else(|| cx.mismatch("the inputs cannot be broadcast together"))?;
+    Ok(element_count(&shape).is_some_and(|n| n <= largest).then_some(shape))
 }
 
 #[cfg(test)]

@@ -19,11 +19,15 @@ pub(crate) use generate::{constant, shape_of, size_of};
 pub(crate) use limits::{LARGEST_SMALL, is_reshaping, is_unlimited};
 
 /// The single output of a node; `inputs` holds the node's inputs in order, `None` where one is omitted. `None` if the
-/// node is not one that is evaluated here.
+/// node is not one that is evaluated here, or if inputs broadcast or join to more than `largest` elements.
 ///
 /// # Errors
 /// [`GraphError`] naming the node for inputs or attributes that make no sense.
-pub(crate) fn evaluate(cx: &Context, inputs: &[Option<&Tensor>]) -> Result<Option<Tensor>, GraphError> {
+pub(crate) fn evaluate(
+    cx: &Context,
+    inputs: &[Option<&Tensor>],
+    largest: usize,
+) -> Result<Option<Tensor>, GraphError> {
     let Some(first) = inputs.first().copied().flatten() else { return Ok(None) };
     let second = inputs.get(1).copied().flatten();
     let third = inputs.get(2).copied().flatten();
@@ -34,13 +38,13 @@ pub(crate) fn evaluate(cx: &Context, inputs: &[Option<&Tensor>]) -> Result<Optio
         (op, ..) if is_reshaping(op) => Some(movement::reshape(cx, first)?),
         ("Transpose", ..) => movement::transpose(cx, first)?,
         ("Slice", ..) => movement::slice(cx, first)?,
-        ("Concat", ..) => movement::concat(cx, inputs)?,
+        ("Concat", ..) => movement::concat(cx, inputs, largest)?,
         ("Gather", Some(indices), _) => movement::gather(cx, first, indices)?,
         ("ConstantOfShape", ..) => generate::constant_of_shape(cx, first)?,
         ("Range", Some(limit), Some(delta)) => generate::range(first, limit, delta),
         ("ReduceProd", ..) => generate::product(cx, first)?,
-        ("Where", Some(yes), Some(no)) => elementwise::select(cx, first, yes, no)?,
-        (_, Some(second), None) if inputs.len() == 2 => elementwise::binary(cx, first, second)?,
+        ("Where", Some(yes), Some(no)) => elementwise::select(cx, [first, yes, no], largest)?,
+        (_, Some(second), None) if inputs.len() == 2 => elementwise::binary(cx, first, second, largest)?,
         (op, None, None) if inputs.len() == 1 => elementwise::unary(op).and_then(|f| f(first)),
         _ => None,
     })

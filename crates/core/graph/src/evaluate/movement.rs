@@ -31,12 +31,19 @@ pub(super) fn slice(cx: &Context, data: &Tensor) -> Result<Option<Tensor>, Graph
     Ok(Tensor::new(shape, view.of_data(data.data())).ok())
 }
 
-pub(super) fn concat(cx: &Context, inputs: &[Option<&Tensor>]) -> Result<Option<Tensor>, GraphError> {
+pub(super) fn concat(
+    cx: &Context,
+    inputs: &[Option<&Tensor>],
+    largest: usize,
+) -> Result<Option<Tensor>, GraphError> {
     let Some(tensors) = inputs.iter().copied().collect::<Option<Vec<&Tensor>>>() else { return Ok(None) };
     if tensors.iter().any(|t| t.dtype() != tensors[0].dtype()) {
         return Err(cx.mismatch("tensors of different element types are joined"));
     }
     let (Op::Concat { axis }, shape) = resolved(cx)? else { return Ok(None) };
+    if element_count(&shape).is_none_or(|n| n > largest) {
+        return Ok(None);
+    }
     let outer = element_count(&shape[..axis]).unwrap_or(0);
     let joined = join(&tensors, outer);
     Ok(joined.and_then(|data| Tensor::new(shape, data).ok()))

@@ -114,7 +114,7 @@ impl<'g> Folding<'g> {
         let nothing = HashMap::new();
         let cx = Context { graph: self.graph, folded: &nothing, node, shapes: &shapes };
         if !is_reshaping(&node.op) {
-            let tensor = evaluate(&cx, &inputs).ok().flatten().filter(is_finite)?;
+            let tensor = evaluate(&cx, &inputs, usize::MAX).ok().flatten().filter(is_finite)?;
             return Some(Weight { rates: weights[first].rates, ..Weight::from(tensor) });
         }
         let op = resolve_with(self.graph, &nothing, node, &shapes).ok()?;
@@ -332,6 +332,17 @@ mod tests {
         let mut g = graph(nodes, vec![("v0", large())]);
         assert_eq!(fold_constants(&mut g), Ok(6));
         assert_eq!(g.weights["v6"].tensor.shape(), [256 << 6, 256]);
+        // 64 MiB from 32 KiB are not even tried.
+        let mut nodes: Vec<Node> =
+            (0..5000).map(|i| Node::new(&format!("n{i}"), "Mul", &["r", "c"], &[&format!("v{i}")])).collect();
+        nodes.extend((0..5000).map(|i| Node::new(&format!("m{i}"), "Neg", &[&format!("v{i}")], &[])));
+        nodes.push(Node::new("last", "Add", &["x", "r"], &["y"]));
+        let weights = vec![("r", floats(&[1, 4096])), ("c", floats(&[4096, 1]))];
+        assert_eq!(fold_constants(&mut graph(nodes, weights)), Ok(0));
+        // Nor is 1 GiB from 16 KiB.
+        let join = Node::new("j", "Concat", &["w"; 1 << 16], &["v"]).with("axis", Attribute::Int(0));
+        let nodes = vec![join, Node::new("a", "Add", &["x", "v"], &["y"])];
+        assert_eq!(fold_constants(&mut graph(nodes, vec![("w", floats(&[4096]))])), Ok(0));
         // Many small results of one constant stop at 16 MiB as well.
         let mut nodes: Vec<Node> =
             (0..2000).map(|i| Node::new(&format!("n{i}"), "Neg", &["w"], &[&format!("v{i}")])).collect();

@@ -146,7 +146,8 @@ impl<'g> Plan<'g> {
             node.inputs.iter().map(|name| self.described(name)).collect();
         let shapes: Vec<Option<&[usize]>> = described.iter().map(|d| d.map(|(shape, _)| shape)).collect();
         let found = match self.small_result(node, &shapes, values) {
-            Some(Some(tensor)) => {
+            Some(tensor) if !is_finite(&tensor) => return None,
+            Some(tensor) => {
                 let result = (tensor.shape().to_vec(), tensor.dtype());
                 let grown = self.grown.saturating_add(bytes(&result.0, result.1));
                 if grown > GROWTH {
@@ -156,7 +157,6 @@ impl<'g> Plan<'g> {
                 values.known.insert(output.clone(), tensor);
                 result
             }
-            Some(None) => return None,
             None => {
                 let cx = Context { graph: self.graph, folded: &values.known, node, shapes: &shapes };
                 let types: Vec<DType> = described.iter().flatten().map(|d| d.1).collect();
@@ -178,18 +178,13 @@ impl<'g> Plan<'g> {
         Some((&candidate.shape, candidate.dtype))
     }
 
-    /// The value of a node whose inputs are small; `Some(None)` where it is not one that is evaluated, `None` where an
-    /// input is large.
-    fn small_result(
-        &self,
-        node: &Node,
-        shapes: &[Option<&[usize]>],
-        values: &Values,
-    ) -> Option<Option<Tensor>> {
+    /// The value of a node if its inputs and its result are small; `None` where they are not, or where the node is not
+    /// one that is evaluated.
+    fn small_result(&self, node: &Node, shapes: &[Option<&[usize]>], values: &Values) -> Option<Tensor> {
         let cx = Context { graph: self.graph, folded: &values.known, node, shapes };
         match node.op.as_str() {
-            "Shape" => return Some(shape_of(&cx).ok()),
-            "Size" => return Some(size_of(&cx).ok().flatten()),
+            "Shape" => return shape_of(&cx).ok(),
+            "Size" => return size_of(&cx).ok().flatten(),
             _ => {}
         }
         let small = |name: &String| {
@@ -201,8 +196,7 @@ impl<'g> Plan<'g> {
             inputs.push(if name.is_empty() { None } else { Some(small(name)?) });
         }
         // A node that makes no sense is left to whoever runs it.
-        let result = evaluate(&cx, &inputs).ok().flatten();
-        Some(result.filter(|t| !t.is_empty() && t.len() <= LARGEST_SMALL * inputs.len() && is_finite(t)))
+        evaluate(&cx, &inputs, SMALL_BYTES / 4).ok().flatten().filter(|t| !t.is_empty())
     }
 
     fn bytes_of(&self, name: &str) -> usize {

@@ -38,7 +38,7 @@ pub(crate) fn fold_node(
             (false, None) => return Ok(None),
         }
     }
-    Ok(evaluate(&cx, &inputs)?.filter(is_small))
+    Ok(evaluate(&cx, &inputs, LARGEST_SMALL)?.filter(is_small))
 }
 
 /// Shape arithmetic is small. An empty tensor may still have extents whose product overflows.
