@@ -1,11 +1,11 @@
-//! Layers as one call each: nodes, weights and the shapes in between.
+//! A builder with one function a layer, which adds nodes and weights and tracks shapes.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use slq_graph::op::{Padding, Window};
 use slq_graph::{Attribute, DType, Dim, Graph, GraphError, Metadata, Node, Tensor, ValueInfo};
 
-use crate::ZooError;
+use crate::error::ZooError;
 
 /// A value of the network: its name and what one image of it holds.
 #[derive(Debug, Clone)]
@@ -15,7 +15,7 @@ pub(crate) struct Feature {
     pub hw: [usize; 2],
 }
 
-/// How fresh weights are drawn.
+/// How initial weights are drawn.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Init {
     /// Uniform within sqrt(6 / fan-in).

@@ -1,15 +1,16 @@
 //! LMDB databases of Caffe's `Datum`, through the LMDB library.
 //!
 //! [`check`] walks a database's pages before the library maps them, [`datum`] decodes the message, [`entries`] holds an
-//! open database, [`read`] makes a split of one and [`write`] a database of a dataset.
+//! open database.
 
 mod check;
 mod datum;
-pub(crate) mod entries;
+mod entries;
 #[allow(unsafe_code)]
 mod environment;
-pub(crate) mod folder;
-mod read;
-mod write;
+mod folder;
 
-pub use write::write_lmdb;
+pub(crate) use datum::{Datum, Message, Pixels};
+pub(crate) use entries::{Entries, Reader};
+pub(crate) use environment::environment;
+pub(crate) use folder::{Images, fault, file_of};

@@ -4,9 +4,7 @@ use std::path::Path;
 
 use rayon::prelude::*;
 
-use super::datum::{Datum, Pixels};
-use super::entries::{Entries, Reader};
-use super::folder::fault;
+use crate::lmdb::{Datum, Entries, Pixels, Reader, fault};
 use crate::storage::{SMALL_IMAGE, SMALL_SET, Storage};
 use crate::{DataError, Split, decode};
 
