@@ -33,6 +33,7 @@ mod batch;
 mod batches;
 mod cifar;
 mod classes;
+mod database;
 mod dataset;
 mod decode;
 mod error;
@@ -59,9 +60,9 @@ mod tree;
 
 pub use batch::{Batch, BatchSource, Mode};
 pub use batches::Batches;
+pub use database::write_lmdb;
 pub use dataset::{Dataset, OpenOptions, SplitSummary, Summary};
 pub use error::DataError;
-pub use lmdb::write_lmdb;
 pub use npz::write_npz;
 pub use prefetch::Prefetch;
 pub use split::{Portion, Split};

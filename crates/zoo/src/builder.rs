@@ -5,7 +5,7 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 use slq_graph::op::{Padding, Window};
 use slq_graph::{Attribute, DType, Dim, Graph, GraphError, Metadata, Node, Tensor, ValueInfo};
 
-use crate::ZooError;
+use crate::error::ZooError;
 
 /// A value of the network: its name and what one image of it holds.
 #[derive(Debug, Clone)]

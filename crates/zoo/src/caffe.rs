@@ -2,8 +2,8 @@
 
 use slq_graph::Graph;
 
-use crate::ZooError;
 use crate::builder::{Builder, Conv, Feature, Init, Pool};
+use crate::error::ZooError;
 
 pub(crate) fn lenet(mut b: Builder, classes: usize) -> Result<Graph, ZooError> {
     let x = b.input(1, 28);

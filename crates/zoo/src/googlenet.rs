@@ -3,8 +3,8 @@
 
 use slq_graph::Graph;
 
-use crate::ZooError;
 use crate::builder::{Builder, Conv, Feature, Init, Pool};
+use crate::error::ZooError;
 
 /// Filters of one inception module, in the order of the paper's table: 1x1, 3x3 reduce, 3x3, 5x5 reduce, 5x5,
 /// pool projection.

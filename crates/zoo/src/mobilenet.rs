@@ -2,8 +2,8 @@
 
 use slq_graph::{Graph, Node};
 
-use crate::ZooError;
 use crate::builder::{Builder, Conv, Feature, Init};
+use crate::error::ZooError;
 
 /// Expansion, output channels, repetitions, stride of the first repetition.
 const STAGES: [(usize, usize, usize, usize); 7] = [

@@ -2,8 +2,8 @@
 
 use slq_graph::{Graph, Node};
 
-use crate::ZooError;
 use crate::builder::{Builder, Conv, Feature, Init, Pool};
+use crate::error::ZooError;
 
 /// The CIFAR networks of section 4.2 with `blocks` blocks in each of three stages, and shortcut A: where a stage
 /// halves the image, the shortcut takes every second row and column and pads the channels with zeros on both

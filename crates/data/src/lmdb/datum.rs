@@ -4,7 +4,7 @@ use prost::encoding::{DecodeContext, WireType, check_wire_type, decode_key, deco
 
 /// The message as it is written. Field numbers are Caffe's.
 #[derive(Clone, PartialEq, prost::Message)]
-pub(super) struct Message {
+pub(crate) struct Message {
     #[prost(int32, optional, tag = "1")]
     pub channels: Option<i32>,
     #[prost(int32, optional, tag = "2")]
@@ -23,7 +23,7 @@ pub(super) struct Message {
 
 /// A message as it lies in a database: the pixels are not copied.
 #[derive(Debug, Default, PartialEq)]
-pub(super) struct Datum<'a> {
+pub(crate) struct Datum<'a> {
     /// Channels, height, width; 0 where not told.
     pub shape: [usize; 3],
     pub label: u32,
@@ -32,7 +32,7 @@ pub(super) struct Datum<'a> {
 
 /// The elements.
 #[derive(Debug, Default, PartialEq)]
-pub(super) enum Pixels<'a> {
+pub(crate) enum Pixels<'a> {
     #[default]
     None,
     /// Bytes, channel by channel (blue first), row by row.

@@ -13,7 +13,7 @@ use super::folder::{Images, fault, file_of};
 use crate::{DataError, decode};
 
 /// An open environment and its database.
-pub(super) struct Reader {
+pub(crate) struct Reader {
     env: Env<WithoutTls>,
     images: Images,
     pub folder: PathBuf,
@@ -80,8 +80,8 @@ impl Reader {
 
 /// Images that stay in their database and are read when they are needed.
 pub(crate) struct Entries {
-    pub(super) reader: Arc<Reader>,
-    pub(super) keys: Vec<Box<[u8]>>,
+    pub(crate) reader: Arc<Reader>,
+    pub(crate) keys: Vec<Box<[u8]>>,
     /// Channels that images are given with.
     pub channels: usize,
     /// Height and width, if all images agree.

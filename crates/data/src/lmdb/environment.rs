@@ -9,7 +9,7 @@ use heed::{Env, EnvFlags, EnvOpenOptions, WithoutTls};
 
 /// Opens the environment in `folder`, with `bytes` of address space. Nothing is locked: what is read is not written to
 /// meanwhile, and what is written nobody else knows yet; so no lock file is left behind.
-pub(super) fn environment(
+pub(crate) fn environment(
     folder: &Path,
     bytes: u64,
     extra: EnvFlags,

@@ -8,7 +8,7 @@ use heed::types::Bytes;
 use crate::DataError;
 
 /// The one unnamed database of an environment.
-pub(super) type Images = Database<Bytes, Bytes>;
+pub(crate) type Images = Database<Bytes, Bytes>;
 
 /// The file that holds a database, if `path` is one: a folder with `data.mdb` in it.
 pub(crate) fn file_of(path: &Path) -> Option<PathBuf> {
@@ -17,6 +17,6 @@ pub(crate) fn file_of(path: &Path) -> Option<PathBuf> {
 }
 
 /// An error about the database at `path`.
-pub(super) fn fault(path: &Path, problem: impl std::fmt::Display) -> DataError {
+pub(crate) fn fault(path: &Path, problem: impl std::fmt::Display) -> DataError {
     DataError::Lmdb { path: path.into(), problem: problem.to_string() }
 }

@@ -7,7 +7,7 @@ use prost::Message as _;
 use prost_reflect::DynamicMessage;
 use slq_file::NamedTempFile;
 
-use super::WriteOptions;
+use super::options::WriteOptions;
 use super::print::print;
 use crate::error::CaffeError;
 use crate::proto::{BlobProto, NetParameter, POOL};

@@ -6,31 +6,19 @@ mod elementwise;
 mod file;
 mod layers;
 mod like;
+mod options;
 mod pool;
 mod print;
 mod shape;
 mod writer;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use slq_graph::Graph;
 
 use crate::error::CaffeError;
-use crate::info::Source;
 use crate::proto::NetParameter;
-
-/// Options of [`write()`].
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct WriteOptions {
-    /// Also write the net's description here. Default: weights only.
-    pub prototxt: Option<PathBuf>,
-    /// The files that the graph was read from. Their layers are written as they stand, with the graph's
-    /// weights: the way for nets with layers that no graph can express, and for the user's own prototxt to
-    /// go on fitting. Default: layers are made from the graph's nodes.
-    pub source: Option<Source>,
-    /// Describe blobs by four extents, as files before 2015 did.
-    pub legacy_blobs: bool,
-}
+pub use options::WriteOptions;
 
 /// Writes `graph` as a caffemodel: float32 blobs, quantized weights with the values of their centroids.
 ///

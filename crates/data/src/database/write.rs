@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use heed::{EnvFlags, PutFlags};
 use prost::Message as _;
 
-use super::datum::Message;
-use super::environment::environment;
-use super::folder::{Images, fault};
+use crate::lmdb::datum::Message;
+use crate::lmdb::environment::environment;
+use crate::lmdb::folder::{Images, fault};
 use crate::storage::{Pixels, Storage};
 use crate::{DataError, Dataset, Split};
 

@@ -4,9 +4,9 @@ use std::path::Path;
 
 use rayon::prelude::*;
 
-use super::datum::{Datum, Pixels};
-use super::entries::{Entries, Reader};
-use super::folder::fault;
+use crate::lmdb::datum::{Datum, Pixels};
+use crate::lmdb::entries::{Entries, Reader};
+use crate::lmdb::folder::fault;
 use crate::storage::{SMALL_IMAGE, SMALL_SET, Storage};
 use crate::{DataError, Split, decode};
 
