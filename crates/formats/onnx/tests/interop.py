@@ -3,12 +3,12 @@
 Arguments: pairs of files, dense then palettized. Exits with 1 and a line for each failure.
 """
 
-import sys
 import tempfile
 
 import numpy as np
 import onnx
 import onnxruntime as ort
+from pairs import report
 
 
 def session(path, optimized=None):
@@ -45,13 +45,4 @@ def check(dense, palettized):
     return None
 
 
-failed = False
-for dense, palettized in zip(sys.argv[1::2], sys.argv[2::2]):
-    try:
-        problem = check(dense, palettized)
-    except Exception as error:  # each pair is reported
-        problem = str(error)
-    if problem:
-        failed = True
-        print(f"{palettized}: {problem}", file=sys.stderr)
-sys.exit(failed)
+report(check)

@@ -4,11 +4,10 @@ Arguments: pairs of files. Exits with 1 and a line for each pair whose outputs a
 place.
 """
 
-import sys
-
 import numpy as np
 import onnx
 import onnxruntime as ort
+from pairs import report
 
 
 def session(path):
@@ -33,13 +32,4 @@ def check(first, second):
     return None
 
 
-failed = False
-for first, second in zip(sys.argv[1::2], sys.argv[2::2]):
-    try:
-        problem = check(first, second)
-    except Exception as error:  # each pair is reported
-        problem = str(error)
-    if problem:
-        failed = True
-        print(f"{second}: {problem}", file=sys.stderr)
-sys.exit(failed)
+report(check)
