@@ -41,7 +41,7 @@ mod idx;
 mod layout;
 mod list;
 mod lmdb;
-mod npy;
+pub mod npy;
 mod npz;
 mod order;
 mod place;
