@@ -175,7 +175,9 @@ fn sources(files: &[(&str, &str)]) -> tempfile::TempDir {
 
 #[test]
 fn cycles_are_found_and_named() {
-    let table: &[(&str, &[(&str, &str)], &[&str])] = &[
+    /// A name, the files with their text, the cycles.
+    type Case = (&'static str, &'static [(&'static str, &'static str)], &'static [&'static str]);
+    let table: &[Case] = &[
         (
             "siblings",
             &[

@@ -12,6 +12,7 @@ use crate::{DataError, Split, decode};
 
 /// What the entries of a database hold.
 #[derive(Default)]
+#[allow(clippy::struct_excessive_bools)] // facts that do not depend on one another
 struct Survey {
     keys: Vec<Box<[u8]>>,
     labels: Vec<u32>,
