@@ -111,7 +111,10 @@ impl<'a> Encoder<'a> {
                         self.number(1);
                         self.text(name);
                     }
-                    Dim::Known(extent) => put_number(&mut self.bytes, (*extent as u64).saturating_add(2)),
+                    Dim::Known(extent) => {
+                        let number = extent.checked_add(2);
+                        self.number(number.ok_or_else(|| unsupported("the shape of value", name))?);
+                    }
                 }
             }
         }
