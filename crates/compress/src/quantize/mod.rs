@@ -4,6 +4,7 @@
 //! method's rounds. `choices`, `layer`, `state`, `clustering`, `schedule`, `importance` and `correction` serve all
 //! methods.
 
+pub mod calibrate;
 mod centroids;
 pub(crate) mod choices;
 mod clustering;
