@@ -8,8 +8,8 @@ earlier runs in hashes.txt beside it. Each line printed is `name isa sha256 sha2
 the file's metadata (preprocessing, description of palettes), so that it tells whether the network itself changed.
 Instruction sets that this machine lacks and jobs whose model or data are missing are named on stderr and skipped.
 
-  golden.py target/release/slq /tmp/golden > crates/cli/tests/golden/hashes.txt      stores the hashes
-  golden.py target/release/slq /tmp/golden --check                                   compares with those stored
+  golden.py target/release/slq target/golden > crates/cli/tests/golden/hashes.txt      stores the hashes
+  golden.py target/release/slq target/golden --check                                   compares with those stored
 """
 import argparse
 import hashlib

@@ -28,6 +28,7 @@ pub use low_rank::{
     RankRuleFor, Scheme, TrpReport, TrpSettings, WholeLayer, network_cost,
 };
 pub use progress::{Accuracy, Event, Observer, RoundReport, Silent, Trial};
+pub use quantize::calibrate;
 pub use quantize::stage::QuantizeReport;
 pub use quantize::tune::Tune;
 pub use quantize::{

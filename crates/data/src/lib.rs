@@ -45,7 +45,7 @@ mod layout;
 mod list;
 mod lmdb;
 mod loader;
-mod npy;
+pub mod npy;
 mod npz;
 mod open;
 mod order;

@@ -7,19 +7,29 @@ use crate::DataError;
 
 /// An array: its type as NumPy writes it (`<f4`), its shape, and its bytes in C order.
 #[derive(Debug, PartialEq)]
-pub(crate) struct Array<'a> {
+pub struct Array<'a> {
+    /// Byte order, kind and size of an element: `<f4`.
     pub dtype: String,
+    /// Lengths of the dimensions.
     pub shape: Vec<u64>,
+    /// The elements.
     pub data: &'a [u8],
 }
+
+/// What every file begins with.
+pub const MAGIC: &[u8] = b"\x93NUMPY";
 
 /// Most dimensions of an array.
 const MAX_DIMS: usize = 32;
 
 /// Reads an array; `name` is for messages.
-pub(crate) fn parse<'a>(name: &str, bytes: &'a [u8]) -> Result<Array<'a>, DataError> {
+///
+/// # Errors
+/// [`DataError::NpyHeader`], [`DataError::NpyType`], [`DataError::Dimensions`], [`DataError::Truncated`] or
+/// [`DataError::TrailingData`].
+pub fn parse<'a>(name: &str, bytes: &'a [u8]) -> Result<Array<'a>, DataError> {
     let broken = |problem| DataError::NpyHeader { array: name.into(), problem };
-    let rest = bytes.strip_prefix(b"\x93NUMPY").ok_or_else(|| broken("it does not start with \\x93NUMPY"))?;
+    let rest = bytes.strip_prefix(MAGIC).ok_or_else(|| broken("it does not start with \\x93NUMPY"))?;
     let (header_len, rest) = match *rest {
         [1, _, a, b, ref rest @ ..] => (u16::from_le_bytes([a, b]) as usize, rest),
         [2 | 3, _, a, b, c, d, ref rest @ ..] => (u32::from_le_bytes([a, b, c, d]) as usize, rest),
@@ -139,7 +149,7 @@ impl Array<'_> {
 }
 
 /// The header of an array in C order, padded so that the data starts at a multiple of 64 bytes.
-pub(crate) fn header(dtype: &str, shape: &[usize]) -> Vec<u8> {
+pub fn header(dtype: &str, shape: &[usize]) -> Vec<u8> {
     let dims: String = shape.iter().map(|dim| format!("{dim},")).collect();
     let mut text = format!("{{'descr': '{dtype}', 'fortran_order': False, 'shape': ({dims}), }}");
     let unpadded = 10 + text.len() + 1;

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use crate::lmdb::file_of;
+use crate::lmdb::folder::file_of;
 use crate::tree::Tree;
 use crate::{DataError, Dataset, OpenOptions, Split, idx, layout, npz};
 

@@ -8,7 +8,7 @@ use sha2::digest::Update;
 
 use crate::DataError;
 use crate::decode::{self, Header, MAX_FILE};
-use crate::lmdb::Entries;
+use crate::lmdb::entries::Entries;
 use crate::tree::Tree;
 
 /// The images behind a split.

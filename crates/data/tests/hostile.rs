@@ -43,6 +43,7 @@ const LABELS: &str = "train-labels-idx1-ubyte";
 /// What is wrong, the file, its content, and the beginning of the message.
 type IdxCase = (&'static str, &'static str, Vec<u8>, &'static str);
 
+#[allow(clippy::too_many_lines)] // a table
 fn broken_idx_cases() -> Vec<IdxCase> {
     let good = common::idx_files();
     let bomb = gzip(&[idx(0x803, &[3, 2, 2], &[0; 12]), vec![0; 50_000_000]].concat());

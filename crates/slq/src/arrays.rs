@@ -1,12 +1,12 @@
 //! NumPy arrays in files.
 
 use std::fs::File;
-use std::io::{BufReader, Write};
+use std::io::{Read, Write as _};
 use std::path::Path;
 
-use npyz::{NpyFile, WriterBuilder};
 use slq_codebook::Clustering;
-use slq_graph::{Tensor, TensorData, element_count};
+use slq_data::npy;
+use slq_graph::{Tensor, TensorData};
 
 use crate::Error;
 
@@ -14,31 +14,18 @@ fn fail(path: &Path, reason: impl std::fmt::Display) -> Error {
     Error::File { path: path.into(), reason: reason.to_string() }
 }
 
-/// An open array, its shape and its type descriptor.
-type Opened = (NpyFile<BufReader<File>>, Vec<usize>, String);
-
-/// Opens an array and checks that the file is as long as its header says.
-fn open(path: &Path) -> Result<Opened, Error> {
-    let file = File::open(path).map_err(|e| fail(path, e))?;
-    let length = file.metadata().map_err(|e| fail(path, e))?.len();
-    let npy = NpyFile::new(BufReader::new(file)).map_err(|e| fail(path, e))?;
-    let shape: Vec<usize> = npy
-        .shape()
-        .iter()
-        .map(|&d| usize::try_from(d))
-        .collect::<Result<_, _>>()
+/// The bytes of a NumPy file; of another file no more than its first ones.
+fn load(path: &Path) -> Result<Vec<u8>, Error> {
+    let mut file = File::open(path).map_err(|e| fail(path, e))?;
+    let mut bytes = Vec::new();
+    Read::by_ref(&mut file)
+        .take(npy::MAGIC.len() as u64)
+        .read_to_end(&mut bytes)
         .map_err(|e| fail(path, e))?;
-    let descr = npy.dtype().descr();
-    let descr = descr.trim_matches(['\'', '"']).to_string();
-    let width: u64 = descr.chars().filter(char::is_ascii_digit).collect::<String>().parse().unwrap_or(1);
-    let bytes = element_count(&shape).and_then(|n| (n as u64).checked_mul(width));
-    if bytes.is_none_or(|b| b > length) {
-        return Err(fail(path, format!("its header announces {shape:?} elements, more than the file holds")));
+    if bytes == npy::MAGIC {
+        file.read_to_end(&mut bytes).map_err(|e| fail(path, e))?;
     }
-    if npy.order() == npyz::Order::Fortran && shape.len() > 1 {
-        return Err(fail(path, "it is in Fortran order; save it with numpy.ascontiguousarray"));
-    }
-    Ok((npy, shape, descr))
+    Ok(bytes)
 }
 
 /// Reads an array as a tensor: floats and 64-bit integers as they are, doubles and bytes as floats.
@@ -46,18 +33,21 @@ fn open(path: &Path) -> Result<Opened, Error> {
 /// # Errors
 /// [`Error::File`] for a file that is damaged, of another type or in Fortran order.
 pub fn read(path: &Path) -> Result<Tensor, Error> {
-    let (npy, shape, descr) = open(path)?;
-    let data = match descr.as_str() {
-        "<f4" => npy.into_vec::<f32>().map(TensorData::F32),
-        "<f8" => npy.into_vec::<f64>().map(|v| TensorData::F32(v.into_iter().map(|x| x as f32).collect())),
-        "|u1" => npy.into_vec::<u8>().map(|v| TensorData::F32(v.into_iter().map(f32::from).collect())),
-        "<i8" => npy.into_vec::<i64>().map(TensorData::I64),
-        "<i4" => npy.into_vec::<i32>().map(TensorData::I32),
+    let bytes = load(path)?;
+    let array = npy::parse("array", &bytes).map_err(|e| fail(path, e))?;
+    let shape = array.shape.iter().map(|&d| usize::try_from(d)).collect::<Result<Vec<_>, _>>();
+    let shape = shape.map_err(|e| fail(path, e))?;
+    let integers = || array.integers().unwrap_or_default();
+    let data = match array.dtype.as_str() {
+        "<f4" | "<f8" => TensorData::F32(array.floats().unwrap_or_default()),
+        "|u1" => TensorData::F32(array.data.iter().map(|&x| f32::from(x)).collect()),
+        "<i8" => TensorData::I64(integers()),
+        "<i4" => TensorData::I32(integers().into_iter().map(|x| x as i32).collect()),
         other => {
             return Err(fail(path, format!("elements of type '{other}' are not supported, save float32")));
         }
     };
-    Ok(Tensor::new(shape, data.map_err(|e| fail(path, e))?)?)
+    Ok(Tensor::new(shape, data)?)
 }
 
 /// Reads an array of floats, whatever its shape.
@@ -69,22 +59,17 @@ pub fn read_f32(path: &Path) -> Result<Vec<f32>, Error> {
     tensor.as_f32().map(<[f32]>::to_vec).ok_or_else(|| fail(path, "it holds integers, not floats"))
 }
 
-fn encode<T: npyz::AutoSerialize + Copy>(
-    path: &Path,
+/// A whole NumPy file of `values`, whose type NumPy calls `dtype`.
+fn encode<const N: usize, T: Copy>(
+    dtype: &str,
     shape: &[usize],
     values: &[T],
-) -> Result<Vec<u8>, Error> {
-    let shape: Vec<u64> = shape.iter().map(|&d| d as u64).collect();
-    let mut bytes = Vec::new();
-    let mut writer = npyz::WriteOptions::new()
-        .default_dtype()
-        .shape(&shape)
-        .writer(&mut bytes)
-        .begin_nd()
-        .map_err(|e| fail(path, e))?;
-    writer.extend(values.iter().copied()).map_err(|e| fail(path, e))?;
-    writer.finish().map_err(|e| fail(path, e))?;
-    Ok(bytes)
+    bytes_of: fn(T) -> [u8; N],
+) -> Vec<u8> {
+    let mut bytes = npy::header(dtype, shape);
+    bytes.reserve(N * values.len());
+    values.iter().for_each(|&value| bytes.extend(bytes_of(value)));
+    bytes
 }
 
 fn put(path: &Path, bytes: &[u8]) -> Result<(), Error> {
@@ -97,10 +82,10 @@ fn put(path: &Path, bytes: &[u8]) -> Result<(), Error> {
 /// [`Error::File`] where the disk refuses or the element type has no counterpart.
 pub fn write(path: &Path, tensor: &Tensor) -> Result<(), Error> {
     let bytes = match tensor.data() {
-        TensorData::F32(v) => encode(path, tensor.shape(), v)?,
-        TensorData::I64(v) => encode(path, tensor.shape(), v)?,
-        TensorData::I32(v) => encode(path, tensor.shape(), v)?,
-        TensorData::U8(v) => encode(path, tensor.shape(), v)?,
+        TensorData::F32(v) => encode("<f4", tensor.shape(), v, f32::to_le_bytes),
+        TensorData::I64(v) => encode("<i8", tensor.shape(), v, i64::to_le_bytes),
+        TensorData::I32(v) => encode("<i4", tensor.shape(), v, i32::to_le_bytes),
+        TensorData::U8(v) => encode("|u1", tensor.shape(), v, u8::to_le_bytes),
         _ => return Err(fail(path, format!("{:?} elements cannot be written", tensor.dtype()))),
     };
     put(path, &bytes)
@@ -111,7 +96,7 @@ pub fn write(path: &Path, tensor: &Tensor) -> Result<(), Error> {
 /// # Errors
 /// [`Error::File`] where the disk refuses.
 pub fn write_i64(path: &Path, shape: &[usize], values: &[i64]) -> Result<(), Error> {
-    put(path, &encode(path, shape, values)?)
+    put(path, &encode("<i8", shape, values, i64::to_le_bytes))
 }
 
 /// Writes `codebook` (float32) and `codes` (uint16) as an `.npz`.
@@ -122,8 +107,8 @@ pub fn write_clustering(path: &Path, found: &Clustering<u16>) -> Result<(), Erro
     let mut bytes = std::io::Cursor::new(Vec::new());
     let mut zip = zip::ZipWriter::new(&mut bytes);
     let parts = [
-        ("codebook.npy", encode(path, &[found.codebook.len()], &found.codebook)?),
-        ("codes.npy", encode(path, &[found.codes.len()], &found.codes)?),
+        ("codebook.npy", encode("<f4", &[found.codebook.len()], &found.codebook, f32::to_le_bytes)),
+        ("codes.npy", encode("<u2", &[found.codes.len()], &found.codes, u16::to_le_bytes)),
     ];
     for (name, part) in parts {
         let stored =

@@ -1,4 +1,4 @@
-//! The architectures there are, and why one could not be built.
+//! Names of the architectures, and what is wrong with others.
 
 use slq_graph::GraphError;
 

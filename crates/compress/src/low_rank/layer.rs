@@ -1,6 +1,6 @@
 //! Which layers can be split, what that costs for each rank, and why others are left whole.
 
-use globset::Glob;
+use glob::Pattern;
 use serde::{Deserialize, Serialize};
 use slq_graph::op::{Op, Window};
 use slq_graph::{Dim, Graph, Node, Shapes, infer_shapes};
@@ -247,10 +247,10 @@ fn overrides(
             reason,
             layers: layers.iter().map(|(l, _)| l.name.as_str()).collect::<Vec<_>>().join(", "),
         };
-        let glob = Glob::new(&rule.pattern).map_err(|e| error(e.kind().to_string()))?.compile_matcher();
+        let glob = Pattern::new(&rule.pattern).map_err(|e| error(e.msg.into()))?;
         let mut matched = false;
         for (chosen, (layer, _)) in chosen.iter_mut().zip(layers) {
-            if glob.is_match(&layer.weight) || glob.is_match(&layer.name) {
+            if glob.matches(&layer.weight) || glob.matches(&layer.name) {
                 (*chosen, matched) = (Some(rule.rank), true);
             }
         }

@@ -4,6 +4,7 @@
 //! method's rounds. `choices`, `layer`, `state`, `clustering`, `schedule`, `importance` and `correction` serve all
 //! methods.
 
+pub mod calibrate;
 mod centroids;
 pub(crate) mod choices;
 mod clustering;
@@ -14,6 +15,7 @@ mod importance;
 mod inq;
 pub(crate) mod kmeans;
 pub(crate) mod layer;
+mod method;
 mod mlq;
 mod rounds;
 mod schedule;
@@ -31,11 +33,12 @@ pub use deep_compression::{DeepCompressionSettings, PruneRule};
 pub use inq::InqSettings;
 pub use kmeans::KmeansSettings;
 pub use layer::Layer;
+pub use method::{Method, MethodName};
 pub use mlq::{Advance, LayerOrder, MlqSettings};
 pub use schedule::{check_schedule, default_schedule};
 pub use select::select_layers;
 pub use sensitivity::{
     ClusterSensitivity, Estimate, LayerSensitivity, Sensitivity, SensitivityOptions, sensitivity,
 };
-pub use settings::{Method, MethodName, Quantize};
+pub use settings::Quantize;
 pub use slq::{PartitionRule, PartitionScope, SlqSettings};

@@ -1,6 +1,6 @@
 //! Layer selection: which weights a job quantizes, with how many codebooks of how many values.
 
-use globset::Glob;
+use glob::Pattern;
 use slq_graph::{Graph, Quantizable, bits_for};
 
 use super::choices::Granularity;
@@ -25,11 +25,10 @@ pub fn select_layers(graph: &Graph, settings: &Quantize) -> Result<Vec<Layer>, C
             reason,
             layers: candidates.iter().map(|q| q.weight.as_str()).collect::<Vec<_>>().join(", "),
         };
-        let glob =
-            Glob::new(&rule.pattern).map_err(|e| pattern_error(e.kind().to_string()))?.compile_matcher();
+        let glob = Pattern::new(&rule.pattern).map_err(|e| pattern_error(e.msg.into()))?;
         let mut matched = false;
         for (size, q) in sizes.iter_mut().zip(&candidates) {
-            if glob.is_match(&q.weight) || glob.is_match(&q.node) {
+            if glob.matches(&q.weight) || glob.matches(&q.node) {
                 (*size, matched) = (rule.bits.map(|b| settings.size_for(b)), true);
             }
         }

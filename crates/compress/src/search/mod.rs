@@ -173,7 +173,9 @@ impl Search<'_> {
             let bits = layer.widths[i].bits;
             settings.bits = settings.bits.max(bits);
             if layer.widths.len() > 1 {
-                settings.layers.push(LayerRule { pattern: globset::escape(&layer.weight), bits: Some(bits) });
+                settings
+                    .layers
+                    .push(LayerRule { pattern: glob::Pattern::escape(&layer.weight), bits: Some(bits) });
             }
         }
         settings

@@ -2,8 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use slq_graph::Graph;
-use slq_graph::op::{BinaryOp, Op};
+use slq_graph::{Graph, Role};
 use slq_kernels::{Isa, Store};
 
 use crate::error::EngineError;
@@ -146,7 +145,7 @@ fn wants(program: &Program, graph: &Graph, mode: Mode, frozen: &[bool]) -> Vec<V
             Some(_) if mode == Mode::Evaluate => false,
             Some(Operand { source: Source::Value(v), .. }) => required[*v],
             Some(Operand { source: Source::Weight(w), .. }) => {
-                (mode == Mode::Gradients || !frozen[*w]) && is_parameter(step, i, graph, *w)
+                (mode == Mode::Gradients || !frozen[*w]) && is_trainable(step, i, graph, *w)
             }
         };
         let wants: Vec<bool> = step.inputs.iter().enumerate().map(one).collect();
@@ -156,16 +155,10 @@ fn wants(program: &Program, graph: &Graph, mode: Mode, frozen: &[bool]) -> Vec<V
     all
 }
 
-/// Whether weight `w`, read as input `i` of `step`, is something to train. Running statistics are not, nor are
-/// single numbers and divisors that belong to a formula (a hard-swish spelled out, a normalisation of the input).
-fn is_parameter(step: &Step, i: usize, graph: &Graph, w: usize) -> bool {
-    let many = graph.weights.get_index(w).is_some_and(|(_, w)| w.tensor.len() > 1);
-    match step.op {
-        Op::BatchNorm { .. } => i == 1 || i == 2,
-        Op::Binary(BinaryOp::Add | BinaryOp::Mul) | Op::Chain(BinaryOp::Add) => many,
-        Op::Binary(_) => false,
-        _ => true,
-    }
+/// Whether training updates weight `w`, which `step` reads as input `i`.
+fn is_trainable(step: &Step, i: usize, graph: &Graph, w: usize) -> bool {
+    let elements = graph.weights.get_index(w).map_or(0, |(_, w)| w.tensor.len());
+    Role::of(&graph.nodes[step.node], i, elements) == Role::Trainable
 }
 
 /// Lifetimes of values and gradients in plan time: 0 for the inputs, then one for each forward step, one for the loss,

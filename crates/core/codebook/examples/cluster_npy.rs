@@ -4,8 +4,6 @@
 //! time of sorting alone. The seconds are the least of the repeats, from values in memory to codes in memory;
 //! file reading does not count. Beside them the processor time, where the system tells it (Linux).
 
-use std::fs::File;
-use std::io::BufReader;
 use std::time::Instant;
 
 use slq_codebook::{Algorithm, ClusterParams, Clustering, SortedValues, cluster};
@@ -26,7 +24,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let params = ClusterParams::builder(k.parse()?).algorithm(algorithm).build()?;
     rayon::ThreadPoolBuilder::new().num_threads(threads.parse()?).build_global()?;
     for file in files {
-        let values: Vec<f32> = npyz::NpyFile::new(BufReader::new(File::open(file)?))?.into_vec()?;
+        let values = read(file)?;
         let mut best = (f64::INFINITY, f64::INFINITY);
         let mut result: Option<Clustering<u8>> = None;
         for _ in 0..repeats.parse::<usize>()?.max(1) {
@@ -48,6 +46,20 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         );
     }
     Ok(())
+}
+
+/// The values of a file that `numpy.save` wrote of a float32 array.
+fn read(file: &str) -> Result<Vec<f32>, Box<dyn std::error::Error>> {
+    let bytes = std::fs::read(file)?;
+    let [b'\x93', b'N', b'U', b'M', b'P', b'Y', 1, _, low, high, rest @ ..] = bytes.as_slice() else {
+        return Err(format!("{file} is no NumPy file of version 1").into());
+    };
+    let (header, data) =
+        rest.split_at_checked(u16::from_le_bytes([*low, *high]) as usize).ok_or("it ends too early")?;
+    if !header.windows(5).any(|w| w == b"'<f4'") {
+        return Err(format!("{file} does not hold float32 values").into());
+    }
+    Ok(data.as_chunks().0.iter().map(|&b| f32::from_le_bytes(b)).collect())
 }
 
 /// Processor time of all threads; zero where the system does not tell.

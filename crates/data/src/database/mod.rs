@@ -1,4 +1,4 @@
-//! Caffe's databases as splits, and datasets as databases.
+//! Splits from LMDB databases, and databases from datasets.
 
 mod read;
 mod write;

@@ -4,12 +4,15 @@ use std::path::Path;
 
 use rayon::prelude::*;
 
-use crate::lmdb::{Datum, Entries, Pixels, Reader, fault};
+use crate::lmdb::datum::{Datum, Pixels};
+use crate::lmdb::entries::{Entries, Reader};
+use crate::lmdb::folder::fault;
 use crate::storage::{SMALL_IMAGE, SMALL_SET, Storage};
 use crate::{DataError, Split, decode};
 
 /// What the entries of a database hold.
 #[derive(Default)]
+#[allow(clippy::struct_excessive_bools)] // facts that do not depend on one another
 struct Survey {
     keys: Vec<Box<[u8]>>,
     labels: Vec<u32>,

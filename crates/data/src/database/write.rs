@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use heed::{EnvFlags, PutFlags};
 use prost::Message as _;
 
-use crate::lmdb::{Images, Message, environment, fault};
+use crate::lmdb::datum::Message;
+use crate::lmdb::environment::environment;
+use crate::lmdb::folder::{Images, fault};
 use crate::storage::{Pixels, Storage};
 use crate::{DataError, Dataset, Split};
 

@@ -33,7 +33,7 @@ const MAX_DEPTH: usize = 32;
 ///
 /// # Errors
 /// [`DataError::Lmdb`] naming the page; [`DataError::Io`].
-pub(super) fn check(path: &Path) -> Result<(), DataError> {
+pub(crate) fn check(path: &Path) -> Result<(), DataError> {
     let io = |source| DataError::Io { path: path.into(), source };
     let mut file = File::open(path).map_err(io)?;
     let length = file.metadata().map_err(io)?.len();

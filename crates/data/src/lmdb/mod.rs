@@ -4,13 +4,8 @@
 //! open database.
 
 mod check;
-mod datum;
-mod entries;
+pub(crate) mod datum;
+pub(crate) mod entries;
 #[allow(unsafe_code)]
-mod environment;
-mod folder;
-
-pub(crate) use datum::{Datum, Message, Pixels};
-pub(crate) use entries::{Entries, Reader};
-pub(crate) use environment::environment;
-pub(crate) use folder::{Images, fault, file_of};
+pub(crate) mod environment;
+pub(crate) mod folder;

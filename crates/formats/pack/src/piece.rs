@@ -49,11 +49,8 @@ pub(crate) fn choose(sections: Vec<Vec<Piece>>, effort: Effort) -> (Vec<Vec<u8>>
     let mut wanted = Vec::new();
     for (s, pieces) in sections.iter().enumerate() {
         for (p, piece) in pieces.iter().enumerate() {
-            if let Piece::Stream(draft) = piece
-                && let Some((saved, decisions)) = saving(draft)
-            {
-                wanted.push((saved, decisions, (s, p)));
-            }
+            let Piece::Stream(draft) = piece else { continue };
+            wanted.extend(saving(draft).map(|(saved, decisions)| (saved, decisions, (s, p))));
         }
     }
     // The most bytes for a decision first; in the order of the file where that is equal.

@@ -30,6 +30,14 @@ pub(crate) fn type_of(number: u8) -> Option<DType> {
     TYPES.iter().find(|(n, _)| *n == number).map(|(_, d)| *d)
 }
 
+/// Whether the last element has all of its bytes.
+pub(crate) fn is_whole(data: &TensorData) -> bool {
+    match data {
+        TensorData::Raw(dtype, bytes) => bytes.len() % dtype.size() == 0,
+        _ => true,
+    }
+}
+
 /// Moves the sign of a 32-bit float below its exponent: the first plane is the exponent, the second the sign and the
 /// highest bits of the fraction.
 fn exponent_first(bits: u32) -> u32 {

@@ -11,6 +11,7 @@ use crate::error::SlqError;
 use crate::header::{self, Kind};
 use crate::network::{self, Form, WeightInfo};
 use crate::piece::{self, Effort, Piece};
+use crate::planes;
 use crate::report::{Note, Report, SectionReport};
 use crate::rounding::{self, FloatStorage, Rounded};
 use crate::values::{self, Stored};
@@ -63,6 +64,11 @@ impl<'a> Storage<'a> {
                 check(name, weight, palette)?;
                 return Ok(Storage::Palette(palette));
             }
+        }
+        if !planes::is_whole(weight.tensor.data()) {
+            return Err(SlqError::Unsupported {
+                what: format!("the incomplete last element of weight `{name}`"),
+            });
         }
         let Some(values) = weight.tensor.as_f32() else { return Ok(Storage::Exact(weight.tensor.data())) };
         if let Some(dictionary) = Dictionary::of(values) {

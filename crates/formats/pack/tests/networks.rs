@@ -5,7 +5,7 @@ mod common;
 use std::path::Path;
 
 use common::{LENET, bits, difference, graph_of, quantize, set_palette};
-use slq_graph::{DType, Graph, Palette, Tensor, TensorData, TrainingRates, Weight};
+use slq_graph::{Attribute, DType, Dim, Graph, Palette, Tensor, TensorData, TrainingRates, Weight};
 use slq_pack::{
     Effort, FloatStorage, Form, Note, Reader, SlqError, WriteOptions, open, read, write, write_bytes,
 };
@@ -217,6 +217,20 @@ fn shared_weights_without_a_palette_are_stored_as_codes() {
     let form = reader.weights().iter().max_by_key(|w| w.count()).unwrap().form;
     assert_eq!(form, Form::Dictionary { k: 16 });
     assert_eq!(difference(&graph, &reader.graph().unwrap()), None);
+}
+
+#[test]
+fn what_the_format_cannot_hold_is_refused() {
+    let cut = Tensor::new(vec![2], TensorData::Raw(DType::F16, vec![1, 2, 3, 4, 5])).unwrap();
+    let graph = graph_of(vec![("cut".into(), cut.clone().into())]);
+    let refuse = |graph: &Graph| write_bytes(graph, &WriteOptions::default()).unwrap_err().to_string();
+    assert!(refuse(&graph).starts_with("the incomplete last element of weight `cut` cannot be written"));
+    let mut graph = lenet();
+    graph.nodes[0].attributes.insert("table".into(), Attribute::Tensor(cut));
+    assert!(refuse(&graph).starts_with("the incomplete last element of attribute `table`"));
+    let mut graph = lenet();
+    graph.inputs[0].shape = Some(vec![Dim::Known(usize::MAX)]);
+    assert!(refuse(&graph).starts_with("the shape of value `"));
 }
 
 #[test]

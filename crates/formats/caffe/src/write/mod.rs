@@ -14,11 +14,11 @@ mod writer;
 
 use std::path::Path;
 
-pub use options::WriteOptions;
 use slq_graph::Graph;
 
 use crate::error::CaffeError;
 use crate::proto::NetParameter;
+pub use options::WriteOptions;
 
 /// Writes `graph` as a caffemodel: float32 blobs, quantized weights with the values of their centroids.
 ///

@@ -1,10 +1,10 @@
-//! How caffemodels are written.
+//! Options of the writer.
 
 use std::path::PathBuf;
 
 use crate::info::Source;
 
-/// Options of [`write()`](super::write()).
+/// Options of [`write`](fn@crate::write).
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct WriteOptions {
     /// Also write the net's description here. Default: weights only.

@@ -70,7 +70,9 @@ pub(super) fn unpack(section: &[u8], name: &str, limit: u64) -> Result<Vec<u8>, 
     let most = (content.len() as u64).saturating_mul(MOST_RATIO).min(limit);
     match method {
         STORED if length == content.len() as u64 => Ok(content.to_vec()),
-        DEFLATED if length <= most => inflate(content, length as usize)
+        DEFLATED if length <= most => usize::try_from(length)
+            .ok()
+            .and_then(|length| inflate(content, length))
             .ok_or_else(|| input.fail_at(at, Fault::Inflate { declared: length })),
         STORED | DEFLATED => {
             let limit = if method == STORED { content.len() as u64 } else { most };

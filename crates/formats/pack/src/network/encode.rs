@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use slq_graph::{Attribute, Dim, Graph, Metadata, Node, Tensor, TensorData, TrainingRates, ValueInfo};
+use slq_graph::{Attribute, Dim, Graph, Metadata, Node, Tensor, TrainingRates, ValueInfo};
 
 use super::words::KNOWN;
 use super::{Form, WeightInfo, deflate, flag};
@@ -111,7 +111,10 @@ impl<'a> Encoder<'a> {
                         self.number(1);
                         self.text(name);
                     }
-                    Dim::Known(extent) => put_number(&mut self.bytes, (*extent as u64).saturating_add(2)),
+                    Dim::Known(extent) => {
+                        let number = extent.checked_add(2);
+                        self.number(number.ok_or_else(|| unsupported("the shape of value", name))?);
+                    }
                 }
             }
         }
@@ -252,9 +255,7 @@ impl<'a> Encoder<'a> {
         self.shape(tensor.shape());
         let mut parts = vec![Vec::new(); dtype.size()];
         planes::split(tensor.data(), &mut parts);
-        if let TensorData::Raw(_, bytes) = tensor.data()
-            && bytes.len() != tensor.len() * dtype.size()
-        {
+        if !planes::is_whole(tensor.data()) {
             return Err(unsupported("the incomplete last element of attribute", name));
         }
         parts.iter().for_each(|part| self.bytes.extend_from_slice(part));

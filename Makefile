@@ -1,0 +1,44 @@
+# One entry for every habit: .ci/run and the README call these targets.
+
+CARGO ?= cargo
+.PHONY: all check test lint doc demo bench results golden
+
+all: lint doc demo test
+
+# Compiles everything, tests and benches included.
+check:
+	$(CARGO) check --workspace --all-targets --release
+
+# All tests. Sets up the Python checkers and the data that Debian packages (see the script).
+test:
+	scripts/test
+
+# Format, clippy, licences, duplicate versions, the stated Rust version.
+lint:
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --release -- -D warnings
+	scripts/lint
+
+doc:
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --release
+
+# The main job on the built-in sample.
+demo:
+	$(CARGO) run --release -- demo -o target/lenet-4bit.onnx --ternary target/lenet-ternary.onnx
+
+# Images a second, slq beside PyTorch. Needs a Python with torch: make bench PYTHON=...
+PYTHON ?= python3
+bench:
+	$(CARGO) build --profile dist --bin slq
+	$(PYTHON) scripts/bench-pytorch.py --slq target/dist/slq
+
+# Tables of docs/results, which take hours: make results PLANS="lenet-fashion resnet20"
+PLANS ?= lenet-fashion lenet-mnist mlq-lenet
+results:
+	$(CARGO) build --profile dist --bin slq
+	python=$$(scripts/checkers) && for plan in $(PLANS); do $$python scripts/measure.py $$plan --slq target/dist/slq || exit 1; done
+
+# Short jobs of every method on three networks against their stored hashes (five minutes).
+golden:
+	$(CARGO) build --release --bin slq
+	python3 scripts/golden.py target/release/slq target/golden --check

@@ -1,0 +1,134 @@
+//! What a calibration is asked to do, and on which inputs.
+
+use std::collections::HashMap;
+
+use slq_engine::Isa;
+use slq_graph::{Graph, Tensor};
+
+use super::super::error::CalibrateError;
+use super::super::matrix::{SolveOptions, TargetOptions};
+use super::site::LayerSpec;
+
+/// The inputs that a network is calibrated on.
+///
+/// A batch is a tensor for each input of the network, the images along the first axis. Batches are asked for more than
+/// once and must be the same each time.
+pub trait Inputs {
+    /// Number of batches.
+    fn len(&self) -> usize;
+
+    /// Whether there is none.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Batch `index`, by the names of the network's inputs.
+    ///
+    /// # Errors
+    /// [`CalibrateError::Inputs`] for a batch that cannot be read.
+    fn batch(&self, index: usize) -> Result<Vec<(String, Tensor)>, CalibrateError>;
+}
+
+/// Batches in memory.
+impl Inputs for Vec<Vec<(String, Tensor)>> {
+    fn len(&self) -> usize {
+        self.as_slice().len()
+    }
+
+    fn batch(&self, index: usize) -> Result<Vec<(String, Tensor)>, CalibrateError> {
+        Ok(self[index].clone())
+    }
+}
+
+/// How a network is calibrated.
+///
+/// Defaults: 64 positions an image, weights of rows from the batch-norm behind a layer, moments put right in full, 1 GiB
+/// for activations, seed 0, and the defaults of [`TargetOptions`] and [`SolveOptions`], but with moments about the mean and
+/// free scales of rows wherever what follows a layer takes up shifts and scales.
+#[allow(clippy::struct_excessive_bools)] // parts that are measured one by one
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct NetworkOptions {
+    /// From samples to targets.
+    pub targets: TargetOptions,
+    /// From targets to codes. Its `rate` is taken as the price of one bit of every weight, as a share of the layer's
+    /// output energy.
+    pub solve: SolveOptions,
+    /// Positions of a layer's output sampled in each image.
+    pub positions: usize,
+    /// Weigh rows by the squared scale that the following batch-norm applies; without it all rows count alike.
+    pub norm_weights: bool,
+    /// Set batch-norm statistics and biases so that each channel keeps its mean.
+    pub correct: bool,
+    /// How far its deviation is kept with it, 0 to 1.
+    pub spread: f64,
+    /// Bytes of activations that may be kept between layers; beyond them they are computed again.
+    pub memory: usize,
+    /// Seed of the positions.
+    pub seed: u64,
+    /// Instruction set of the products.
+    #[serde(skip, default = "Isa::detect")]
+    pub isa: Isa,
+}
+
+impl Default for NetworkOptions {
+    fn default() -> Self {
+        Self {
+            targets: TargetOptions { centred: true, ..TargetOptions::default() },
+            solve: SolveOptions { scale_rows: true, ..SolveOptions::default() },
+            positions: 64,
+            norm_weights: true,
+            correct: true,
+            spread: 1.0,
+            memory: 1 << 30,
+            seed: 0,
+            isa: Isa::detect(),
+        }
+    }
+}
+
+impl NetworkOptions {
+    /// Checks ranges.
+    ///
+    /// # Errors
+    /// [`CalibrateError::Setting`].
+    pub fn check(&self) -> Result<(), CalibrateError> {
+        self.targets.check()?;
+        self.solve.check()?;
+        let refuse = |name, value, expected| Err(CalibrateError::Setting { name, value, expected });
+        if self.positions == 0 {
+            return refuse("positions", 0.0, "at least 1");
+        }
+        if !(0.0..=1.0).contains(&self.spread) {
+            return refuse("spread", self.spread, "between 0 and 1");
+        }
+        Ok(())
+    }
+}
+
+/// A calibration.
+pub struct Job<'a> {
+    /// The float network.
+    pub float: &'a Graph,
+    /// Its layers to quantize, in execution order.
+    pub layers: &'a [LayerSpec],
+    /// What to calibrate on.
+    pub inputs: &'a dyn Inputs,
+    /// How.
+    pub options: &'a NetworkOptions,
+}
+
+/// Shapes of a batch's inputs, by name.
+pub(super) type InputShapes = Vec<(String, Vec<usize>)>;
+
+/// Positions of equal keys.
+pub(super) fn numbered<K: Eq + std::hash::Hash + Clone>(keys: &[K]) -> (Vec<K>, Vec<usize>) {
+    let (mut distinct, mut seen) = (Vec::new(), HashMap::new());
+    let number = |key: &K| {
+        *seen.entry(key.clone()).or_insert_with(|| {
+            distinct.push(key.clone());
+            distinct.len() - 1
+        })
+    };
+    let numbers = keys.iter().map(number).collect();
+    (distinct, numbers)
+}

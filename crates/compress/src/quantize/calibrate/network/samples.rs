@@ -1,0 +1,189 @@
+//! Samples of a layer's input: patches at random positions, or rows.
+
+use rayon::prelude::*;
+use slq_graph::Tensor;
+use slq_graph::op::Window;
+
+use super::site::{Reads, Site};
+
+/// Random numbers that depend on what they are for alone (SplitMix64: Steele, Lea, Flood, OOPSLA 2014).
+#[derive(Debug, Clone)]
+pub(crate) struct Random(u64);
+
+impl Random {
+    /// A generator for one use, named by numbers.
+    pub fn of(seed: u64, names: &[u64]) -> Self {
+        let mut random = Self(seed);
+        for &name in names {
+            random.0 = random.next() ^ name.wrapping_mul(0xd6e8_feb8_6659_fd93);
+        }
+        random
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// A number below `end`, which is not 0.
+    fn below(&mut self, end: usize) -> usize {
+        ((u128::from(self.next()) * end as u128) >> 64) as usize
+    }
+
+    /// `count` of the numbers below `end` (all of them if there are fewer), ascending, each set as likely as another
+    /// (Floyd's method).
+    pub fn choose(&mut self, count: usize, end: usize) -> Vec<usize> {
+        if count >= end {
+            return (0..end).collect();
+        }
+        let mut chosen = std::collections::BTreeSet::new();
+        for last in end - count..end {
+            let pick = self.below(last + 1);
+            if !chosen.insert(pick) {
+                chosen.insert(last);
+            }
+        }
+        chosen.into_iter().collect()
+    }
+}
+
+/// Positions sampled in one batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Picks {
+    /// (image, row, column) of the output.
+    Windows(Vec<[usize; 3]>),
+    /// Rows of a matrix.
+    Rows(Vec<usize>),
+}
+
+impl Picks {
+    pub fn len(&self) -> usize {
+        match self {
+            Picks::Windows(places) => places.len(),
+            Picks::Rows(rows) => rows.len(),
+        }
+    }
+}
+
+/// How many samples a batch gives, and which. `input` and `output` are the shapes of what the layer reads and writes,
+/// `images` the batch's images; `per_image` positions are taken of each.
+pub(crate) fn picks(
+    reads: &Reads,
+    (input, output): (&[usize], &[usize]),
+    images: usize,
+    per_image: usize,
+    random: impl Fn(u64) -> Random,
+) -> Picks {
+    match (reads, output) {
+        (Reads::Windows { .. }, &[n, _, height, width]) => {
+            let mut places = Vec::with_capacity(n * per_image.min(height * width));
+            for image in 0..n {
+                let chosen = random(image as u64).choose(per_image, height * width);
+                places.extend(chosen.into_iter().map(|at| [image, at / width, at % width]));
+            }
+            Picks::Windows(places)
+        }
+        (Reads::Columns, _) => {
+            let rows = input.last().copied().unwrap_or(0);
+            Picks::Rows(random(0).choose(images.saturating_mul(per_image), rows))
+        }
+        _ => {
+            let rows = input.iter().rev().skip(1).product();
+            Picks::Rows(random(0).choose(images.saturating_mul(per_image), rows))
+        }
+    }
+}
+
+/// The samples at `picks` of the layer's input, (groups x columns) x samples. `input` must be of floats, as the engine
+/// returns them.
+pub(crate) fn gather(site: &Site, input: &Tensor, picks: &Picks) -> Vec<f32> {
+    let values = input.as_f32().unwrap_or_default();
+    let samples = picks.len();
+    let columns = site.shape.groups * site.shape.columns;
+    let mut out = vec![0.0; columns * samples];
+    if samples == 0 {
+        return out;
+    }
+    match (picks, &site.reads, input.shape()) {
+        (Picks::Windows(places), Reads::Windows { window, transposed }, &[_, channels, height, width]) => {
+            let taps = window.kernel[0] * window.kernel[1];
+            let pads = window.resolve_pads([height, width]);
+            out.par_chunks_mut(taps * samples).enumerate().for_each(|(channel, rows)| {
+                for (tap, row) in rows.chunks_exact_mut(samples).enumerate() {
+                    for (value, &[image, y, x]) in row.iter_mut().zip(places) {
+                        let at = match transposed {
+                            false => source(window, &pads, tap, [y, x], [height, width]),
+                            true => transposed_source(window, &pads, tap, [y, x], [height, width]),
+                        };
+                        if let Some(at) = at {
+                            *value = values[(image * channels + channel) * height * width + at];
+                        }
+                    }
+                }
+            });
+        }
+        (Picks::Rows(rows), Reads::Columns, &[_, width]) => {
+            out.par_chunks_mut(samples).enumerate().for_each(|(column, out)| {
+                out.iter_mut().zip(rows).for_each(|(o, &row)| *o = values[column * width + row]);
+            });
+        }
+        (Picks::Rows(rows), _, _) => {
+            out.par_chunks_mut(samples).enumerate().for_each(|(column, out)| {
+                out.iter_mut().zip(rows).for_each(|(o, &row)| *o = values[row * columns + column]);
+            });
+        }
+        _ => {}
+    }
+    out
+}
+
+/// The pixel that a tap of the window at an output position reads; `None` in the padding.
+fn source(window: &Window, pads: &[usize; 4], tap: usize, at: [usize; 2], size: [usize; 2]) -> Option<usize> {
+    let taps = [tap / window.kernel[1], tap % window.kernel[1]];
+    let mut place = [0; 2];
+    for i in 0..2 {
+        let padded = at[i] * window.strides[i] + taps[i] * window.dilations[i];
+        place[i] = padded.checked_sub(pads[i]).filter(|&p| p < size[i])?;
+    }
+    Some(place[0] * size[1] + place[1])
+}
+
+/// The pixel whose product with a tap a transposed convolution adds at an output position.
+fn transposed_source(
+    window: &Window,
+    pads: &[usize; 4],
+    tap: usize,
+    at: [usize; 2],
+    size: [usize; 2],
+) -> Option<usize> {
+    let taps = [tap / window.kernel[1], tap % window.kernel[1]];
+    let mut place = [0; 2];
+    for i in 0..2 {
+        let steps = (at[i] + pads[i]).checked_sub(taps[i] * window.dilations[i])?;
+        let whole = steps.is_multiple_of(window.strides[i]);
+        place[i] = Some(steps / window.strides[i]).filter(|&p| whole && p < size[i])?;
+    }
+    Some(place[0] * size[1] + place[1])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn choices_are_sets_of_the_size_asked_for_and_even() {
+        let mut hits = [0; 10];
+        for seed in 0..2000 {
+            let chosen = Random::of(seed, &[3, 4]).choose(3, 10);
+            assert_eq!(chosen.len(), 3);
+            assert!(chosen.windows(2).all(|p| p[0] < p[1]));
+            chosen.iter().for_each(|&c| hits[c] += 1);
+        }
+        assert!(hits.iter().all(|h| (500..700).contains(h)), "{hits:?}");
+        assert_eq!(Random::of(1, &[]).choose(9, 4), [0, 1, 2, 3]);
+        assert_ne!(Random::of(1, &[1]).choose(8, 1000), Random::of(1, &[2]).choose(8, 1000));
+    }
+}

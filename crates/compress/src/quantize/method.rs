@@ -1,0 +1,150 @@
+//! The methods by name, each with its settings.
+
+use serde::{Deserialize, Serialize};
+
+use super::choices::CodebookKind;
+use super::deep_compression::DeepCompressionSettings;
+use super::inq::InqSettings;
+use super::kmeans::KmeansSettings;
+use super::mlq::MlqSettings;
+use super::slq::SlqSettings;
+use crate::error::CompressError;
+use crate::train::TrainingSettings;
+
+/// A method with its settings.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum Method {
+    /// Single-level quantization (arXiv 1803.03289, section 3).
+    Slq(SlqSettings),
+    /// Multiple-level quantization (arXiv 1803.03289, section 3.3).
+    Mlq(MlqSettings),
+    /// Incremental network quantization (ICLR 2017): powers of two, portions of the largest weights.
+    Inq(InqSettings),
+    /// Pruning, k-means and centroid training (ICLR 2016).
+    DeepCompression(DeepCompressionSettings),
+    /// Optimal 1-D k-means, no re-training, no data.
+    Kmeans(KmeansSettings),
+}
+
+/// The name of a [`Method`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum MethodName {
+    /// See [`Method::Slq`].
+    #[default]
+    Slq,
+    /// See [`Method::Mlq`].
+    Mlq,
+    /// See [`Method::Inq`].
+    Inq,
+    /// See [`Method::DeepCompression`].
+    DeepCompression,
+    /// See [`Method::Kmeans`].
+    Kmeans,
+}
+
+impl MethodName {
+    /// All names.
+    pub const ALL: [Self; 5] = [Self::Slq, Self::Mlq, Self::Inq, Self::DeepCompression, Self::Kmeans];
+
+    /// The name in flags, recipes and JSON.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Slq => "slq",
+            Self::Mlq => "mlq",
+            Self::Inq => "inq",
+            Self::DeepCompression => "deep-compression",
+            Self::Kmeans => "kmeans",
+        }
+    }
+
+    /// The method with its default settings.
+    pub fn with_defaults(self) -> Method {
+        match self {
+            Self::Slq => Method::Slq(SlqSettings::default()),
+            Self::Mlq => Method::Mlq(MlqSettings::default()),
+            Self::Inq => Method::Inq(InqSettings::default()),
+            Self::DeepCompression => Method::DeepCompression(DeepCompressionSettings::default()),
+            Self::Kmeans => Method::Kmeans(KmeansSettings::default()),
+        }
+    }
+}
+
+impl Method {
+    /// Its name.
+    pub fn name(&self) -> MethodName {
+        match self {
+            Self::Slq(_) => MethodName::Slq,
+            Self::Mlq(_) => MethodName::Mlq,
+            Self::Inq(_) => MethodName::Inq,
+            Self::DeepCompression(_) => MethodName::DeepCompression,
+            Self::Kmeans(_) => MethodName::Kmeans,
+        }
+    }
+
+    /// Settings of the re-training in each round; `None` for a method that does not re-train.
+    pub fn training(&self) -> Option<&TrainingSettings> {
+        match self {
+            Self::Slq(s) => Some(&s.training),
+            Self::Mlq(s) => Some(&s.training),
+            Self::Inq(s) => Some(&s.training),
+            Self::DeepCompression(s) => Some(&s.training),
+            Self::Kmeans(_) => None,
+        }
+    }
+
+    /// The same, to change.
+    pub fn training_mut(&mut self) -> Option<&mut TrainingSettings> {
+        match self {
+            Self::Slq(s) => Some(&mut s.training),
+            Self::Mlq(s) => Some(&mut s.training),
+            Self::Inq(s) => Some(&mut s.training),
+            Self::DeepCompression(s) => Some(&mut s.training),
+            Self::Kmeans(_) => None,
+        }
+    }
+
+    /// Which values its codebooks may hold; INQ's are powers of two.
+    pub fn codebook(&self) -> CodebookKind {
+        match self {
+            Self::Slq(s) => s.codebook,
+            Self::Mlq(s) => s.codebook,
+            Self::Inq(_) => CodebookKind::Pow2,
+            Self::DeepCompression(_) | Self::Kmeans(_) => CodebookKind::Free,
+        }
+    }
+
+    /// Whether a codebook has its full size however few weights take values from it.
+    pub(crate) fn has_shaped_codebook(&self) -> bool {
+        self.codebook() != CodebookKind::Free
+    }
+
+    /// Images in a batch of an evaluation.
+    pub(crate) fn batch(&self) -> usize {
+        match self {
+            Self::Kmeans(s) => s.batch,
+            _ => self.training().map_or(64, |t| t.batch),
+        }
+    }
+
+    /// Whether the method itself measures losses on held-out images.
+    pub(super) fn measures(&self) -> bool {
+        match self {
+            Self::Slq(s) => s.measures(),
+            Self::Mlq(s) => s.measures(),
+            Self::Inq(_) | Self::DeepCompression(_) | Self::Kmeans(_) => false,
+        }
+    }
+
+    pub(super) fn check(&self) -> Result<(), CompressError> {
+        match self {
+            Self::Slq(s) => s.check(),
+            Self::Mlq(s) => s.check(),
+            Self::Inq(s) => s.check(),
+            Self::DeepCompression(s) => s.check(),
+            Self::Kmeans(s) => s.check(),
+        }
+    }
+}
