@@ -159,39 +159,85 @@ fn max_body<const FMA: bool>(p: &Plan, x: &[f32], y: &mut [f32], mut argmax: Opt
     }
 }
 
+/// The first of two maxima and its index, without branches; see [`better`].
+#[inline(always)]
+fn pick(a: (f32, u32), b: (f32, u32)) -> (f32, u32) {
+    let take = (b.0 > a.0) | (b.0.is_nan() & !a.0.is_nan());
+    (if take { b.0 } else { a.0 }, if take { b.1 } else { a.1 })
+}
+
+/// Outputs of [`max2_body`] computed side by side: a loop over arrays of this size is what the compiler turns into vectors,
+/// however the code around it is written.
+const SIDE: usize = 4;
+
+#[inline(always)]
+fn max2_side(top: &[f32; 2 * SIDE], bottom: &[f32; 2 * SIDE]) -> [f32; SIDE] {
+    std::array::from_fn(|i| {
+        let first = pick((top[2 * i], 0), (top[2 * i + 1], 0));
+        pick(pick(first, (bottom[2 * i], 0)), (bottom[2 * i + 1], 0)).0
+    })
+}
+
+/// As [`max2_side`]; `at` is the index of the first element of `top`, `below` that of `bottom`.
+#[inline(always)]
+fn argmax2_side(
+    top: &[f32; 2 * SIDE],
+    bottom: &[f32; 2 * SIDE],
+    at: u32,
+    below: u32,
+) -> ([f32; SIDE], [u32; SIDE]) {
+    let (mut best, mut index) = ([0.0; SIDE], [0; SIDE]);
+    for i in 0..SIDE {
+        let j = 2 * i as u32;
+        let first = pick((top[2 * i], at + j), (top[2 * i + 1], at + j + 1));
+        (best[i], index[i]) =
+            pick(pick(first, (bottom[2 * i], below + j)), (bottom[2 * i + 1], below + j + 1));
+    }
+    (best, index)
+}
+
 /// Windows of 2 x 2 with stride 2, without branches.
 #[inline(always)]
-fn max2_body<const FMA: bool>(w: usize, out_w: usize, x: &[f32], y: &mut [f32], argmax: Option<&mut [u32]>) {
-    let out_h = y.len() / out_w;
-    let pick = |a: (f32, u32), b: (f32, u32)| {
-        let take = (b.0 > a.0) | (b.0.is_nan() & !a.0.is_nan());
-        (if take { b.0 } else { a.0 }, if take { b.1 } else { a.1 })
-    };
-    match argmax {
-        Some(argmax) => {
-            for oy in 0..out_h {
-                let top = &x[2 * oy * w..][..2 * out_w];
-                let bottom = &x[(2 * oy + 1) * w..][..2 * out_w];
-                let y = &mut y[oy * out_w..][..out_w];
-                let a = &mut argmax[oy * out_w..][..out_w];
-                let base = (2 * oy * w) as u32;
-                for ox in 0..out_w {
-                    let at = base + 2 * ox as u32;
-                    let below = at + w as u32;
-                    let first = pick((top[2 * ox], at), (top[2 * ox + 1], at + 1));
-                    let best = pick(pick(first, (bottom[2 * ox], below)), (bottom[2 * ox + 1], below + 1));
-                    (y[ox], a[ox]) = best;
+fn max2_body<const FMA: bool>(
+    w: usize,
+    out_w: usize,
+    x: &[f32],
+    y: &mut [f32],
+    mut argmax: Option<&mut [u32]>,
+) {
+    for (oy, y) in y.chunks_exact_mut(out_w).enumerate() {
+        let (at, below) = (2 * oy * w, (2 * oy + 1) * w);
+        let (top, top_rest) = x[at..][..2 * out_w].as_chunks::<{ 2 * SIDE }>();
+        let (bottom, bottom_rest) = x[below..][..2 * out_w].as_chunks::<{ 2 * SIDE }>();
+        let whole = top.len() * SIDE;
+        // The last outputs of a row, fewer than `SIDE`, lie in arrays whose other elements are not used.
+        let (mut top_end, mut bottom_end) = ([0.0; 2 * SIDE], [0.0; 2 * SIDE]);
+        top_end[..top_rest.len()].copy_from_slice(top_rest);
+        bottom_end[..bottom_rest.len()].copy_from_slice(bottom_rest);
+        let (y, y_end) = y.split_at_mut(whole);
+        match &mut argmax {
+            None => {
+                for ((y, t), b) in y.as_chunks_mut::<SIDE>().0.iter_mut().zip(top).zip(bottom) {
+                    *y = max2_side(t, b);
+                }
+                if !y_end.is_empty() {
+                    let end = max2_side(&top_end, &bottom_end);
+                    y_end.copy_from_slice(&end[..y_end.len()]);
                 }
             }
-        }
-        None => {
-            for oy in 0..out_h {
-                let top = &x[2 * oy * w..][..2 * out_w];
-                let bottom = &x[(2 * oy + 1) * w..][..2 * out_w];
-                let y = &mut y[oy * out_w..][..out_w];
-                for ox in 0..out_w {
-                    let first = pick((top[2 * ox], 0), (top[2 * ox + 1], 0));
-                    y[ox] = pick(pick(first, (bottom[2 * ox], 0)), (bottom[2 * ox + 1], 0)).0;
+            Some(argmax) => {
+                let (a, a_end) = argmax[oy * out_w..][..out_w].split_at_mut(whole);
+                let outputs = y.as_chunks_mut::<SIDE>().0.iter_mut().zip(a.as_chunks_mut::<SIDE>().0);
+                for (i, ((y, a), (t, b))) in outputs.zip(top.iter().zip(bottom)).enumerate() {
+                    let step = (2 * SIDE * i) as u32;
+                    (*y, *a) = argmax2_side(t, b, at as u32 + step, below as u32 + step);
+                }
+                if !y_end.is_empty() {
+                    let step = (2 * whole) as u32;
+                    let (end, index) =
+                        argmax2_side(&top_end, &bottom_end, at as u32 + step, below as u32 + step);
+                    y_end.copy_from_slice(&end[..y_end.len()]);
+                    a_end.copy_from_slice(&index[..a_end.len()]);
                 }
             }
         }
