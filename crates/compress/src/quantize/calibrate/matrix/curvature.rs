@@ -12,8 +12,8 @@ use super::product::{Factor, Update, multiply};
 /// H of one group of a layer: an error e of a weight row costs e H e^T.
 #[derive(Debug)]
 pub struct Curvature {
-    columns: usize,
-    damping: f32,
+    /// Added to the diagonal, column by column.
+    damping: Vec<f32>,
     form: Form,
     /// Made when first asked for; `None` inside where H is not positive definite in single precision.
     factor: OnceLock<Option<Cholesky>>,
@@ -28,50 +28,49 @@ enum Form {
 }
 
 impl Curvature {
-    /// From the symmetric `n x n` matrix X X^T / N (without damping).
-    pub(crate) fn dense(mut h: Vec<f32>, columns: usize, damping: f32) -> Self {
-        for i in 0..columns {
-            h[i * columns + i] += damping;
-        }
-        Self { columns, damping, form: Form::Dense(h), factor: OnceLock::new() }
+    /// From the symmetric matrix X X^T / N, and what is added to the diagonal of each column.
+    pub(crate) fn dense(mut h: Vec<f32>, damping: Vec<f32>) -> Self {
+        let n = damping.len();
+        damping.iter().enumerate().for_each(|(i, d)| h[i * n + i] += d);
+        Self { damping, form: Form::Dense(h), factor: OnceLock::new() }
     }
 
-    /// From samples scaled by 1 / sqrt(N), `columns x samples` row-major.
-    pub(crate) fn span(x: Vec<f32>, columns: usize, damping: f32) -> Self {
-        let samples = x.len() / columns;
-        Self { columns, damping, form: Form::Span { x, samples }, factor: OnceLock::new() }
+    /// From samples scaled by 1 / sqrt(N), columns x samples row-major.
+    pub(crate) fn span(x: Vec<f32>, damping: Vec<f32>) -> Self {
+        let samples = x.len() / damping.len();
+        Self { damping, form: Form::Span { x, samples }, factor: OnceLock::new() }
     }
 
     /// The identity: every weight counts alike, as in plain k-means.
     pub fn identity(columns: usize) -> Self {
-        Self::span(Vec::new(), columns, 1.0)
+        Self::span(Vec::new(), vec![1.0; columns])
     }
 
     /// Inputs that each weight row meets.
     pub fn columns(&self) -> usize {
-        self.columns
+        self.damping.len()
     }
 
-    /// What was added to the diagonal.
-    pub fn damping(&self) -> f32 {
-        self.damping
+    /// What was added to the diagonal of each column.
+    pub fn damping(&self) -> &[f32] {
+        &self.damping
     }
 
     /// The diagonal of H.
     pub fn diagonal(&self) -> Vec<f32> {
-        let n = self.columns;
+        let n = self.columns();
         match &self.form {
             Form::Dense(h) => (0..n).map(|i| h[i * n + i]).collect(),
             Form::Span { x, samples } => {
                 let square = |row: &[f32]| row.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>() as f32;
-                (0..n).map(|i| self.damping + square(&x[i * samples..][..*samples])).collect()
+                (0..n).map(|i| self.damping[i] + square(&x[i * samples..][..*samples])).collect()
             }
         }
     }
 
     /// H over a range of columns, row-major.
     pub(crate) fn block(&self, isa: Isa, range: Range<usize>) -> Cow<'_, [f32]> {
-        let (n, b) = (self.columns, range.len());
+        let (n, b) = (self.columns(), range.len());
         match &self.form {
             Form::Dense(h) if b == n => Cow::Borrowed(h),
             Form::Dense(h) => {
@@ -82,7 +81,7 @@ impl Curvature {
                 let mut block = vec![0.0; b * b];
                 let (left, right) = (Factor::plain(rows), Factor::transposed(rows));
                 multiply(isa, [b, b, *samples], left, right, Update::Set, &mut block);
-                (0..b).for_each(|i| block[i * b + i] += self.damping);
+                (0..b).for_each(|i| block[i * b + i] += self.damping[range.start + i]);
                 Cow::Owned(block)
             }
         }
@@ -95,7 +94,7 @@ impl Curvature {
             Form::Dense(_) => Vec::new(),
             Form::Span { x, samples } => {
                 let mut carry = vec![0.0; samples * width];
-                let dims = [*samples, width, self.columns];
+                let dims = [*samples, width, self.columns()];
                 multiply(isa, dims, Factor::transposed(x), Factor::plain(errors), Update::Set, &mut carry);
                 carry
             }
@@ -127,15 +126,17 @@ impl Curvature {
         width: usize,
         out: &mut [f32],
     ) {
-        let (n, b) = (self.columns, range.len());
+        let (n, b) = (self.columns(), range.len());
         match &self.form {
             Form::Dense(h) => {
                 let rows = Factor::plain(&h[range.start * n..range.end * n]);
                 multiply(isa, [b, width, n], rows, Factor::plain(errors), Update::Set, out);
             }
             Form::Span { x, samples } => {
-                for (o, &e) in out.iter_mut().zip(&errors[range.start * width..]) {
-                    *o = self.damping * e;
+                let lines =
+                    out.chunks_exact_mut(width).zip(errors[range.start * width..].chunks_exact(width));
+                for ((o, e), damping) in lines.zip(&self.damping[range.clone()]) {
+                    o.iter_mut().zip(e).for_each(|(o, e)| *o = damping * e);
                 }
                 let rows = Factor::plain(&x[range.start * samples..range.end * samples]);
                 multiply(isa, [b, width, *samples], rows, Factor::plain(carry), Update::Add, out);
@@ -148,9 +149,9 @@ impl Curvature {
         const ROWS: usize = 256;
         let carry = self.carry(isa, errors, width);
         let mut sums = vec![0.0; width];
-        let mut products = vec![0.0; ROWS.min(self.columns) * width];
-        for start in (0..self.columns).step_by(ROWS) {
-            let range = start..self.columns.min(start + ROWS);
+        let mut products = vec![0.0; ROWS.min(self.columns()) * width];
+        for start in (0..self.columns()).step_by(ROWS) {
+            let range = start..self.columns().min(start + ROWS);
             let products = &mut products[..range.len() * width];
             self.products(isa, range, (errors, &carry), width, products);
             let rows = errors[start * width..].chunks_exact(width).zip(products.chunks_exact(width));
@@ -174,7 +175,7 @@ impl Curvature {
     /// Columns by rising diagonal, the smaller index first among equals.
     pub(crate) fn rising(&self) -> Vec<usize> {
         let diagonal = self.diagonal();
-        let mut order: Vec<usize> = (0..self.columns).collect();
+        let mut order: Vec<usize> = (0..self.columns()).collect();
         order.sort_by(|&a, &b| diagonal[a].total_cmp(&diagonal[b]).then(a.cmp(&b)));
         order
     }

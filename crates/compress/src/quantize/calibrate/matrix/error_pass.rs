@@ -21,8 +21,8 @@ pub(crate) enum Carrier<'a> {
     Span(Span<'a>),
 }
 
-/// For H = x x^T + delta I: the wish of column j is `t_j + (sum of e_k x_k) . v_j / d_j` with v_j = S_j x_j,
-/// d_j = delta + x_j . v_j and S_j = (I + sum over the columns after j of x x^T / delta)^-1.
+/// For H = x x^T + D with D diagonal: the wish of column j is `t_j + (sum of e_k x_k) . v_j / d_j` with v_j = S_j x_j,
+/// d_j = D_j + x_j . v_j and S_j = (I + sum over the columns k after j of x_k x_k^T / D_k)^-1.
 pub(crate) struct Span<'a> {
     x: &'a [f32],
     samples: usize,
@@ -49,7 +49,7 @@ impl<'a> Carrier<'a> {
 }
 
 impl<'a> Span<'a> {
-    fn new(isa: Isa, x: &'a [f32], samples: usize, order: Vec<usize>, damping: f32) -> Self {
+    fn new(isa: Isa, x: &'a [f32], samples: usize, order: Vec<usize>, damping: &[f32]) -> Self {
         let n = order.len();
         let mut s = vec![0.0f32; samples * samples];
         (0..samples).for_each(|i| s[i * samples + i] = 1.0);
@@ -74,7 +74,7 @@ impl<'a> Span<'a> {
                     let share = dot(plain, x);
                     own.iter_mut().zip(scaled).for_each(|(o, s)| *o -= share * s);
                 }
-                let pivot = damping + dot(own, x).max(0.0);
+                let pivot = damping[order[start + i]] + dot(own, x).max(0.0);
                 plain[i * samples..][..samples].copy_from_slice(own);
                 own.iter_mut().for_each(|o| *o /= pivot);
                 d[start + i] = pivot;

@@ -11,9 +11,13 @@ mod gram;
 mod layout;
 mod normal;
 mod product;
+mod regression;
 mod scale;
+mod shrinkage;
 mod solve;
 mod start;
+#[cfg(test)]
+mod target_tests;
 mod targets;
 #[cfg(test)]
 mod testing;
@@ -22,7 +26,7 @@ mod tests;
 
 pub use codebook::Values;
 pub use curvature::Curvature;
-pub use gram::{Gram, LayerShape, Moments};
+pub use gram::{Block, Gathering, Gram, LayerShape};
 pub use layout::Books;
 pub use solve::{Problem, Progress, Solution, SolveOptions, quantize};
-pub use targets::{Prepared, TargetOptions};
+pub use targets::{Moments, Prepared, Shrinkage, Strength, TargetOptions};

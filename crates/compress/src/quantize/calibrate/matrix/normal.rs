@@ -111,9 +111,9 @@ fn scatter(normal: &mut Normal, sums: &[f32], code: impl Fn(usize) -> usize, wei
     }
 }
 
-/// With Z the samples summed by code: Z Z^T + delta times the counts.
+/// With Z the samples summed by code: Z Z^T, and the damping summed by code on the diagonal.
 fn span(
-    (x, samples, damping): (&[f32], usize, f32),
+    (x, samples, damping): (&[f32], usize, &[f32]),
     chunk: &Chunk,
     range: Range<usize>,
     books: &[usize],
@@ -126,7 +126,7 @@ fn span(
         z.fill(0.0);
         for j in range.clone() {
             let code = usize::from(chunk.codes[j * width + r]);
-            normal.matrix[code * size + code] += weight * f64::from(damping);
+            normal.matrix[code * size + code] += weight * f64::from(damping[j]);
             let sum = &mut z[code * samples..][..samples];
             sum.iter_mut().zip(&x[j * samples..][..samples]).for_each(|(s, x)| *s += x);
         }

@@ -25,8 +25,9 @@ use super::start::{importance, start};
 pub struct SolveOptions {
     /// Weigh the start's k-means by s_r H_jj; without it, every weight counts alike.
     pub weighted_start: bool,
-    /// Run the error-carrying pass and keep it where it lowers the objective.
-    pub error_pass: bool,
+    /// Most error-carrying passes. The first runs from the start's codebooks, others after refitting them; each is kept
+    /// where it lowers the objective, and none follows one that does not.
+    pub error_passes: usize,
     /// Let rows that share a codebook have scales of their own, which the caller applies behind the layer. Off by
     /// default.
     pub scale_rows: bool,
@@ -48,7 +49,7 @@ impl Default for SolveOptions {
     fn default() -> Self {
         Self {
             weighted_start: true,
-            error_pass: true,
+            error_passes: 3,
             scale_rows: false,
             fit_codebooks: true,
             descend: true,
@@ -110,9 +111,9 @@ pub struct Solution {
 pub struct Progress {
     /// After the start.
     pub start: f64,
-    /// After the error-carrying pass, kept or not; `None` where it did not run, or could not because H is not positive
+    /// After each error-carrying pass, kept or not; none where they did not run, or could not because H is not positive
     /// definite in single precision.
-    pub error_pass: Option<f64>,
+    pub error_passes: Vec<f64>,
     /// After each fit of codebooks (and scales) and each sweep over the codes, in turn.
     pub rounds: Vec<f64>,
     /// At the end, computed anew.
@@ -238,23 +239,36 @@ impl Work<'_> {
         fall
     }
 
-    /// The start's objective, and the error-carrying pass.
+    /// The start's objective, and the error-carrying passes.
     fn begin(&mut self) -> Progress {
         let error = self.error(&self.chunks);
         let start = error + self.price();
         let mut progress = Progress { start, end: start, ..Progress::default() };
-        if self.options.error_pass {
-            let (isa, layout, size) = (self.isa, &self.layout, self.problem.size);
-            let pass = Pass { isa, layout, values: &self.values, size, rate: &self.rate };
-            if let Some(chunks) = pass.run(&self.chunks, self.problem.curvatures) {
-                let found = self.error(&chunks) + self.rate.total(&counts(&chunks, size));
-                progress.error_pass = Some(found);
-                if found < start {
-                    (self.chunks, progress.end) = (chunks, found);
-                }
+        for pass in 0..self.options.error_passes {
+            if pass > 0 && self.options.fit_codebooks {
+                progress.end -= self.fit();
             }
+            let (isa, layout, size) = (self.isa, &self.layout, self.problem.size);
+            let carried = Pass { isa, layout, values: &self.values, size, rate: &self.rate };
+            let Some(chunks) = carried.run(&self.chunks, self.problem.curvatures) else { break };
+            let found = self.error(&chunks) + self.rate.total(&counts(&chunks, size));
+            progress.error_passes.push(found);
+            if found >= progress.end {
+                break;
+            }
+            (self.chunks, progress.end) = (chunks, found);
         }
         progress
+    }
+
+    /// Refits codebooks and scales; returns by how much the objective falls.
+    fn fit(&mut self) -> f64 {
+        let books = (self.values.as_mut_slice(), self.problem.size, self.options.values);
+        let mut fall = fit(self.isa, &self.layout, self.problem.curvatures, &mut self.chunks, books);
+        if self.options.scale_rows && self.layout.book_rows > 1 {
+            fall += refit_scales(self.isa, self.problem.curvatures, &mut self.chunks);
+        }
+        fall
     }
 
     /// Codebook and codes in turns. `progress.end` is the objective as it falls.
@@ -269,11 +283,7 @@ impl Work<'_> {
         for _ in 0..self.options.rounds {
             let before = progress.end;
             if self.options.fit_codebooks {
-                let books = (self.values.as_mut_slice(), self.problem.size, self.options.values);
-                progress.end -= fit(self.isa, &self.layout, self.problem.curvatures, &mut self.chunks, books);
-                if self.options.scale_rows && self.layout.book_rows > 1 {
-                    progress.end -= refit_scales(self.isa, self.problem.curvatures, &mut self.chunks);
-                }
+                progress.end -= self.fit();
                 progress.rounds.push(progress.end);
             }
             if self.options.descend {

@@ -1,33 +1,56 @@
-//! From gathered samples to what a layer's weights should be: damped curvature and output-aware targets.
-
-use rayon::prelude::*;
-use slq_engine::Isa;
+//! From gathered samples to what a layer's weights should be: curvature and output-aware targets.
 
 use super::super::error::CalibrateError;
 use super::curvature::Curvature;
-use super::factor::Cholesky;
-use super::gram::{Drift, Gram, LayerShape, Moments, Store};
-use super::product::{Factor, Update, multiply};
+use super::gram::{Gram, LayerShape, check_len};
+use super::regression::Directions;
+use super::shrinkage::estimated_shrinkage;
+
+/// How far second moments are drawn towards their diagonal, since few samples exaggerate correlations.
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
+#[non_exhaustive]
+pub enum Shrinkage {
+    /// As far as the differences between blocks of samples suggest (Schaefer and Strimmer, 2005, with blocks as the
+    /// independent observations).
+    Estimated,
+    /// A given share, 0 to 1.
+    Fixed(f64),
+}
+
+/// How far targets go from the float weights (0) to the regression on the float outputs (1).
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
+#[non_exhaustive]
+pub enum Strength {
+    /// As far as what one half of the samples says holds on the other half, with the damping that serves best there. With
+    /// fewer than 4 blocks of samples, in full.
+    Validated,
+    /// A given share, 0 to 1.
+    Fixed(f64),
+}
 
 /// How samples become targets and curvature.
 ///
-/// Defaults: damping 1 % of the mean diagonal plus 1e-8, targets followed in full, moments about zero.
+/// Defaults: damping 1 % of the mean diagonal plus 1e-8, shrinkage estimated, strength validated.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct TargetOptions {
     /// Share of the mean diagonal of X' X'^T / N that is added to the diagonal.
     pub damping: f64,
     /// Added to the diagonal beside it, since all inputs may be dead.
     pub absolute_damping: f64,
-    /// How far targets go from the float weights (0) to the ridge regression on the float outputs (1).
-    pub strength: f64,
-    /// Take moments about the mean: for layers whose outputs' means are put right behind them (by batch-norm or bias), so
-    /// that a constant error costs nothing.
-    pub centred: bool,
+    /// Shrinkage of the second moments.
+    pub shrinkage: Shrinkage,
+    /// How far targets go.
+    pub strength: Strength,
 }
 
 impl Default for TargetOptions {
     fn default() -> Self {
-        Self { damping: 0.01, absolute_damping: 1e-8, strength: 1.0, centred: false }
+        Self {
+            damping: 0.01,
+            absolute_damping: 1e-8,
+            shrinkage: Shrinkage::Estimated,
+            strength: Strength::Validated,
+        }
     }
 }
 
@@ -43,8 +66,23 @@ impl TargetOptions {
         };
         range("damping", self.damping, 1e-6, 1e3, "between 1e-6 and 1000")?;
         range("absolute damping", self.absolute_damping, 1e-30, 1e30, "a positive number")?;
-        range("target strength", self.strength, 0.0, 1.0, "between 0 and 1")
+        if let Shrinkage::Fixed(share) = self.shrinkage {
+            range("shrinkage", share, 0.0, 1.0, "between 0 and 1")?;
+        }
+        if let Strength::Fixed(share) = self.strength {
+            range("target strength", share, 0.0, 1.0, "between 0 and 1")?;
+        }
+        Ok(())
     }
+}
+
+/// Mean and variance of each output channel.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Moments {
+    /// Means.
+    pub mean: Vec<f64>,
+    /// Variances.
+    pub variance: Vec<f64>,
 }
 
 /// What a layer's weights are to be moved onto, and what an error costs.
@@ -57,155 +95,128 @@ pub struct Prepared {
     pub targets: Vec<f32>,
     /// Samples behind it.
     pub samples: usize,
+    /// Share by which second moments were drawn to their diagonal.
+    pub shrinkage: f64,
+    /// How far targets went from the float weights to the regression.
+    pub strength: f64,
     /// Groups that keep their float weights as targets because H was not positive definite in single precision; more
     /// damping helps.
     pub unsolved_groups: usize,
-    /// Moments of the float network's outputs W X.
+    /// Moments of the outputs asked for: the mean is that of W X + R, the variance that of W X.
     pub float: Moments,
     /// Mean of each input of each group, as the network is now.
     pub input_mean: Vec<f64>,
 }
 
+/// Blocks from which on one half is checked against the other.
+const BLOCKS: usize = 4;
+
 impl Gram<'_> {
-    /// Targets and curvature from the samples given.
+    /// Targets and curvature from the samples given; `row_weights` says what errors of each row count.
     ///
-    /// T = W + strength W (X - X') X'^T / N H^-1 with H = X' X'^T / N + delta I: the ridge regression of the float outputs
-    /// W X on the inputs now, damped towards W (method: step 1); with an intercept where moments are about the mean.
+    /// T = W + strength Z X'^T / N H^-1 with Z = W (X - X') + R and H = X' X'^T / N + damping: the ridge regression of the
+    /// wanted outputs on the inputs now, damped towards W (method: step 1); with an intercept where moments are about the
+    /// mean. The damping of column j is delta + kappa (X' X'^T / N)_jj: the second term shrinks correlations by
+    /// kappa / (1 + kappa).
     ///
     /// # Errors
     /// [`CalibrateError::NoSamples`]; [`CalibrateError::Setting`] for options out of range; [`CalibrateError::NotFinite`]
-    /// where inputs were so large that sums overflowed.
-    pub fn finish(self, options: &TargetOptions) -> Result<Prepared, CalibrateError> {
+    /// where inputs were so large that sums overflowed; [`CalibrateError::Length`] for `row_weights`.
+    pub fn finish(self, row_weights: &[f32], options: &TargetOptions) -> Result<Prepared, CalibrateError> {
         options.check()?;
-        if self.samples == 0 {
+        check_len("the row weights", self.shape.rows, row_weights.len())?;
+        let samples = self.samples[0];
+        if samples == 0 {
             return Err(CalibrateError::NoSamples);
         }
-        let (isa, shape, samples) = (self.isa, self.shape, self.samples);
-        let count = samples as f64;
-        let mean: Vec<f64> = self.output_sums.iter().map(|s| s[0] / count).collect();
-        let squares = self.output_sums.iter().zip(&mean);
-        let variance = squares.map(|(s, m)| (s[1] / count - m * m).max(0.0)).collect();
-        let float = Moments { mean, variance };
-        let input_mean: Vec<f64> = self.input_sums.iter().map(|s| s / count).collect();
-        let (curvatures, (targets, unsolved_groups)) = match self.store {
-            Store::Dense { mut h, mut drift } => {
-                if options.centred {
-                    let drift_mean: Vec<f64> = self.drift_sums.iter().map(|s| s / count).collect();
-                    centre(&mut h, &input_mean, &input_mean, shape.columns, count);
-                    match &mut drift {
-                        Drift::None => {}
-                        Drift::Inputs(sums) => centre(sums, &drift_mean, &input_mean, shape.columns, count),
-                        Drift::Outputs(sums) => {
-                            let left = output_means(shape, self.weights, &drift_mean);
-                            centre(sums, &left, &input_mean, shape.columns, count);
-                        }
-                    }
-                }
-                let curvatures = dense_curvatures(shape, h, count, options);
-                let drift = (drift, options.strength / count);
-                let targets = dense_targets(isa, shape, self.weights, &curvatures, drift);
-                (curvatures, targets)
-            }
-            Store::Span(batches) => span(isa, shape, self.weights, batches, options),
+        let (shape, count) = (self.shape, samples as f64);
+        let float = self.output_moments(count);
+        let means = self.inputs.all.iter().zip(&self.shift);
+        let input_mean = means.map(|(s, &c)| s / count + f64::from(c)).collect();
+        let shrinkage = match options.shrinkage {
+            Shrinkage::Fixed(share) => share,
+            Shrinkage::Estimated => estimated_shrinkage(&self),
         };
-        if !targets.iter().all(|t| t.is_finite()) || !curvatures.iter().all(|c| c.damping().is_finite()) {
+        let weights = self.weights;
+        let damping = Damping::new(options, shrinkage);
+        let directions = match options.strength {
+            Strength::Fixed(0.0) => Directions::default(),
+            Strength::Fixed(strength) => Directions { strength, ..self.directions(&damping, None) },
+            Strength::Validated if self.blocks < BLOCKS => self.directions(&damping, None),
+            Strength::Validated => self.directions(&damping, Some(row_weights)),
+        };
+        let curvatures = self.curvatures(&damping);
+        let strength = directions.strength;
+        let targets: Vec<f32> = match directions.all.is_empty() {
+            true => weights.to_vec(),
+            false => weights.iter().zip(&directions.all).map(|(w, d)| w + strength as f32 * d).collect(),
+        };
+        let finite = targets.iter().all(|t| t.is_finite())
+            && curvatures.iter().all(|c| c.damping().iter().all(|d| d.is_finite()));
+        if !finite {
             return Err(CalibrateError::NotFinite { what: "a target (inputs of the layer are too large)" });
         }
-        Ok(Prepared { shape, curvatures, targets, samples, unsolved_groups, float, input_mean })
+        let unsolved_groups = directions.unsolved;
+        Ok(Prepared {
+            shape,
+            curvatures,
+            targets,
+            samples,
+            shrinkage,
+            strength,
+            unsolved_groups,
+            float,
+            input_mean,
+        })
+    }
+
+    fn output_moments(&self, count: f64) -> Moments {
+        let mean = self.outputs.iter().map(|s| (s[0] + s[2]) / count).collect();
+        let variance = self.outputs.iter().map(|s| (s[1] / count - (s[0] / count).powi(2)).max(0.0));
+        Moments { mean, variance: variance.collect() }
     }
 }
 
-/// Subtracts `count` times the product of means from sums of products: rows of all groups (one for each mean in `left`) by
-/// `columns`.
-fn centre(sums: &mut [f64], left: &[f64], right: &[f64], columns: usize, count: f64) {
-    let height = left.len() * columns / right.len();
-    sums.par_chunks_mut(columns).enumerate().for_each(|(row, sums)| {
-        let right = &right[row / height * columns..][..columns];
-        sums.iter_mut().zip(right).for_each(|(s, r)| *s -= count * left[row] * r);
-    });
+/// What is added to each column's diagonal.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Damping {
+    relative: f64,
+    absolute: f64,
+    /// Share of a column's own diagonal.
+    kappa: f64,
 }
 
-/// W times the means of its inputs.
-fn output_means(shape: LayerShape, weights: &[f32], means: &[f64]) -> Vec<f64> {
-    let group = |row: usize| row / shape.group_rows() * shape.columns;
-    let rows = weights.chunks_exact(shape.columns).enumerate();
-    rows.map(|(row, w)| w.iter().zip(&means[group(row)..]).map(|(&w, m)| f64::from(w) * m).sum()).collect()
-}
+impl Damping {
+    /// Most that a diagonal is raised by shrinkage, as a share of itself.
+    const MOST: f64 = 10.0;
 
-/// Subtracts the mean of each row.
-fn centre_rows(values: &mut [f32], samples: usize) {
-    values.par_chunks_exact_mut(samples).for_each(|row| {
-        let mean = row.iter().map(|&v| f64::from(v)).sum::<f64>() / samples as f64;
-        row.iter_mut().for_each(|v| *v = (f64::from(*v) - mean) as f32);
-    });
-}
+    fn new(options: &TargetOptions, shrinkage: f64) -> Self {
+        let kappa = if shrinkage < 1.0 { shrinkage / (1.0 - shrinkage) } else { f64::INFINITY };
+        let kappa = kappa.min(Self::MOST);
+        Self { relative: options.damping, absolute: options.absolute_damping, kappa }
+    }
 
-fn dense_curvatures(shape: LayerShape, h: Vec<f64>, count: f64, options: &TargetOptions) -> Vec<Curvature> {
-    let n = shape.columns;
-    let one = |sums: &[f64]| {
-        let mut h = vec![0.0f32; n * n];
-        for i in 0..n {
-            for j in i..n {
-                let value = (sums[i * n + j] / count) as f32;
-                (h[i * n + j], h[j * n + i]) = (value, value);
-            }
-        }
-        let mean = (0..n).map(|i| sums[i * n + i] / count).sum::<f64>() / n as f64;
-        Curvature::dense(h, n, delta(mean, options))
-    };
-    h.par_chunks(n * n).map(one).collect()
-}
+    /// None at all.
+    pub fn none() -> Self {
+        Self { relative: 0.0, absolute: 0.0, kappa: 0.0 }
+    }
 
-fn delta(mean_diagonal: f64, options: &TargetOptions) -> f32 {
-    (options.damping * mean_diagonal + options.absolute_damping) as f32
-}
+    /// So many times as strong.
+    pub fn times(self, multiple: f64) -> Self {
+        let [relative, absolute, kappa] = [self.relative, self.absolute, self.kappa].map(|v| v * multiple);
+        Self { relative, absolute, kappa }
+    }
 
-/// T of every group, and the number of groups that keep their float weights for want of a factor.
-fn dense_targets(
-    isa: Isa,
-    shape: LayerShape,
-    weights: &[f32],
-    curvatures: &[Curvature],
-    (drift, scale): (Drift, f64),
-) -> (Vec<f32>, usize) {
-    let (rows, n) = (shape.group_rows(), shape.columns);
-    let mut targets = weights.to_vec();
-    let (sums, height) = match &drift {
-        _ if scale == 0.0 => return (targets, 0),
-        Drift::None => return (targets, 0),
-        Drift::Inputs(sums) => (sums, n),
-        Drift::Outputs(sums) => (sums, rows),
-    };
-    let groups = targets.par_chunks_mut(rows * n).zip(weights.par_chunks(rows * n));
-    let groups = groups.zip(curvatures.par_iter().zip(sums.par_chunks(height * n)));
-    let unsolved = groups.map(|((targets, weights), (curvature, sums))| {
-        let Some(factor) = curvature.factor(isa) else { return 1 };
-        let sums: Vec<f32> = sums.iter().map(|&s| (s * scale) as f32).collect();
-        // The transposed right-hand side, columns x rows.
-        let right = match drift {
-            Drift::Inputs(_) => {
-                let mut right = vec![0.0; n * rows];
-                let (a, b) = (Factor::transposed(&sums), Factor::transposed(weights));
-                multiply(isa, [n, rows, n], a, b, Update::Set, &mut right);
-                right
-            }
-            _ => transposed(&sums, rows, n),
-        };
-        add_solved(isa, factor, right, targets, rows);
-        0
-    });
-    let unsolved = unsolved.sum();
-    (targets, unsolved)
-}
+    /// For half the samples, whose correlations are chance twice as much.
+    pub fn of_half(self) -> Self {
+        Self { kappa: (2.0 * self.kappa).min(Self::MOST), ..self }
+    }
 
-/// `targets += (H^-1 right)^T`.
-fn add_solved(isa: Isa, factor: &Cholesky, mut right: Vec<f32>, targets: &mut [f32], rows: usize) {
-    factor.solve(isa, &mut right, rows);
-    let n = targets.len() / rows;
-    for (r, target) in targets.chunks_exact_mut(n).enumerate() {
-        for (t, z) in target.iter_mut().zip(right.chunks_exact(rows)) {
-            *t += z[r];
-        }
+    /// For the diagonal of a second moment.
+    pub fn of(&self, diagonal: &[f64]) -> Vec<f32> {
+        let mean = diagonal.iter().sum::<f64>() / diagonal.len() as f64;
+        let delta = self.relative * mean + self.absolute;
+        diagonal.iter().map(|d| (delta + self.kappa * d) as f32).collect()
     }
 }
 
@@ -217,57 +228,4 @@ pub(super) fn transposed(values: &[f32], rows: usize, columns: usize) -> Vec<f32
         }
     }
     out
-}
-
-/// The same from kept samples: X'^T H^-1 = (X'^T X' / N + delta I)^-1 X'^T, a system of samples instead of columns.
-fn span(
-    isa: Isa,
-    shape: LayerShape,
-    weights: &[f32],
-    batches: Vec<(Vec<f32>, Option<Vec<f32>>)>,
-    options: &TargetOptions,
-) -> (Vec<Curvature>, (Vec<f32>, usize)) {
-    let (rows, n) = (shape.rows, shape.columns);
-    let samples: usize = batches.iter().map(|(now, _)| now.len() / n).sum();
-    let scale = (samples as f64).sqrt().recip() as f32;
-    let (mut x, mut drift) = (vec![0.0; n * samples], vec![0.0; rows * samples]);
-    let mut any = false;
-    let mut first = 0;
-    for (now, moved) in batches {
-        let width = now.len() / n;
-        let place = |from: &[f32], to: &mut [f32]| {
-            for (from, to) in from.chunks_exact(width).zip(to.chunks_exact_mut(samples)) {
-                to[first..first + width].iter_mut().zip(from).for_each(|(t, f)| *t = f * scale);
-            }
-        };
-        place(&now, &mut x);
-        if let Some(moved) = moved {
-            place(&moved, &mut drift);
-            any = true;
-        }
-        first += width;
-    }
-    if options.centred {
-        centre_rows(&mut x, samples);
-        centre_rows(&mut drift, samples);
-    }
-    let square: f64 = x.iter().map(|&v| f64::from(v).powi(2)).sum();
-    let damping = delta(square / n as f64, options);
-    let (mut targets, mut unsolved) = (weights.to_vec(), 0);
-    if any && options.strength > 0.0 {
-        let mut inner = vec![0.0; samples * samples];
-        let (a, b) = (Factor::transposed(&x), Factor::plain(&x));
-        multiply(isa, [samples, samples, n], a, b, Update::Set, &mut inner);
-        (0..samples).for_each(|i| inner[i * samples + i] += damping);
-        if let Some(factor) = Cholesky::new(isa, &inner, (0..samples).collect()) {
-            drift.iter_mut().for_each(|v| *v *= options.strength as f32);
-            let mut solved = transposed(&drift, rows, samples);
-            factor.solve(isa, &mut solved, rows);
-            let (a, b) = (Factor::transposed(&solved), Factor::transposed(&x));
-            multiply(isa, [rows, n, samples], a, b, Update::Add, &mut targets);
-        } else {
-            unsolved = 1;
-        }
-    }
-    (vec![Curvature::span(x, n, damping)], (targets, unsolved))
 }

@@ -33,8 +33,9 @@ pub(crate) fn second_moment(x: &[f32], n: usize) -> Vec<f32> {
 /// The same curvature in both forms.
 pub(crate) fn both(n: usize, samples: usize, damping: f32, seed: u64) -> (Curvature, Curvature) {
     let x = noise(n * samples, seed);
-    let dense = Curvature::dense(second_moment(&x, n), n, damping);
+    let dampings: Vec<f32> = noise(n, seed + 7).iter().map(|v| damping * (1.0 + 0.5 * v)).collect();
+    let dense = Curvature::dense(second_moment(&x, n), dampings.clone());
     let scale = (samples as f32).sqrt().recip();
-    let span = Curvature::span(x.iter().map(|v| v * scale).collect(), n, damping);
+    let span = Curvature::span(x.iter().map(|v| v * scale).collect(), dampings);
     (dense, span)
 }

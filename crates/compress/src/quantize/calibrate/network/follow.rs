@@ -118,6 +118,36 @@ impl Follow {
         }
     }
 
+    /// The activation that the layer's output is added to (behind the batch-norm, if one follows), as in a residual block,
+    /// and what it counts in the unit of the layer's product: one factor for each output. Where the batch-norm scales an
+    /// output away the factor is 0.
+    pub fn skip(
+        &self,
+        graph: &Graph,
+        site: &Site,
+        reads: &HashMap<&str, usize>,
+    ) -> Option<(String, Vec<f32>)> {
+        let rows = site.shape.rows;
+        let (value, factors) = match self {
+            Follow::Norm(norm) => {
+                let node = graph.consumers_of(&site.output).next()?;
+                let variance = floats(graph, &norm.variance);
+                let scales = norm.scale.iter().zip(&variance).map(|(g, &v)| g / (v + norm.epsilon).sqrt());
+                let scales: Vec<f64> = scales.collect();
+                let largest = scales.iter().fold(0.0, |m: f64, s| m.max(s.abs()));
+                let factor = |s: f64| if s.abs() > 1e-3 * largest { (1.0 / s) as f32 } else { 0.0 };
+                (node.outputs.first()?, scales.into_iter().map(factor).collect())
+            }
+            _ => (&site.output, vec![1.0 / site.alpha; rows]),
+        };
+        if reads.get(value.as_str()) != Some(&1) {
+            return None;
+        }
+        let node = graph.consumers_of(value).next().filter(|n| n.op == "Add" && n.domain.is_empty())?;
+        let other = node.inputs.iter().find(|i| *i != value)?;
+        (!graph.weights.contains_key(other)).then(|| (other.clone(), factors))
+    }
+
     /// Whether a factor on each output can be taken up.
     pub fn takes_scales(&self) -> bool {
         matches!(self, Follow::Norm(_))

@@ -50,6 +50,8 @@ impl Inputs for Vec<Vec<(String, Tensor)>> {
 pub struct NetworkOptions {
     /// From samples to targets.
     pub targets: TargetOptions,
+    /// Take moments about the mean where what follows a layer takes up a constant error.
+    pub centred: bool,
     /// From targets to codes. Its `rate` is taken as the price of one bit of every weight, as a share of the layer's
     /// output energy.
     pub solve: SolveOptions,
@@ -57,6 +59,9 @@ pub struct NetworkOptions {
     pub positions: usize,
     /// Weigh rows by the squared scale that the following batch-norm applies; without it all rows count alike.
     pub norm_weights: bool,
+    /// Where a layer's output is added to another activation, as in a residual block, aim at the float network's sum: the
+    /// layer also makes up for what the other summand has lost.
+    pub residual: bool,
     /// Set batch-norm statistics and biases so that each channel keeps its mean.
     pub correct: bool,
     /// How far its deviation is kept with it, 0 to 1.
@@ -73,10 +78,12 @@ pub struct NetworkOptions {
 impl Default for NetworkOptions {
     fn default() -> Self {
         Self {
-            targets: TargetOptions { centred: true, ..TargetOptions::default() },
+            targets: TargetOptions::default(),
+            centred: true,
             solve: SolveOptions { scale_rows: true, ..SolveOptions::default() },
             positions: 64,
             norm_weights: true,
+            residual: true,
             correct: true,
             spread: 1.0,
             memory: 1 << 30,

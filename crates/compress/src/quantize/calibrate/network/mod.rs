@@ -4,6 +4,7 @@
 mod follow;
 mod job;
 mod report;
+mod sampler;
 mod samples;
 mod segment;
 mod site;
@@ -17,15 +18,13 @@ use slq_engine::Isa;
 use slq_graph::{Graph, Palette, Tensor};
 
 use super::error::CalibrateError;
-use super::matrix::{
-    Books, Curvature, Gram, LayerShape, Moments, Prepared, Problem, SolveOptions, TargetOptions, quantize,
-};
+use super::matrix::{Books, Curvature, LayerShape, Moments, Prepared, Problem, SolveOptions, quantize};
 pub use job::{Inputs, Job, NetworkOptions};
 pub use report::{Calibrated, LayerReport, Outcome};
 pub use site::LayerSpec;
 
 use follow::Follow;
-use samples::{Random, gather, picks};
+use sampler::Sampler;
 use site::Site;
 use walk::Walk;
 
@@ -131,13 +130,14 @@ fn calibrate_layer(
     let weights = site.matrix(floats(job.float, &site.weight));
     let LayerShape { rows, columns, .. } = site.shape;
     let follow = Follow::of(job.float, site, &job.float.reads());
-    let centred = options.targets.centred && options.correct && follow.takes_shifts();
-    let targets = TargetOptions { centred, ..options.targets };
-    let prepared = sample(job, walk, (layer, site), (&weights, &targets), graph)?;
+    let centred = options.centred && options.correct && follow.takes_shifts();
     let row_weights = match options.norm_weights {
         true => follow.row_weights(job.float, rows),
         false => vec![1.0; rows],
     };
+    let skip = follow.skip(job.float, site, &job.float.reads()).filter(|_| options.residual);
+    let sampler = Sampler { job, walk, layer, site, skip, centred };
+    let prepared = sampler.run(&weights, graph)?.finish(&row_weights, &options.targets)?;
     let energy = energy(&prepared.float, &row_weights, centred);
     let spec = &job.layers[layer];
     let problem = Problem {
@@ -169,6 +169,8 @@ fn calibrate_layer(
         books: problem.books,
         energy,
         progress: found.progress,
+        shrinkage: prepared.shrinkage,
+        strength: prepared.strength,
         unsolved_groups: prepared.unsolved_groups,
         uncorrected: match &follow {
             _ if !options.correct => Some("corrections are switched off".into()),
@@ -187,36 +189,6 @@ fn energy(float: &Moments, row_weights: &[f32], centred: bool) -> f64 {
     squares.zip(row_weights).map(|(square, &s)| square * f64::from(s)).sum()
 }
 
-/// Runs both networks up to the layer, batch by batch, and gathers samples of its inputs.
-fn sample(
-    job: &Job<'_>,
-    walk: &Walk<'_>,
-    (layer, site): (usize, &Site),
-    (weights, targets): (&[f32], &TargetOptions),
-    graph: &Graph,
-) -> Result<Prepared, CalibrateError> {
-    let options = job.options;
-    let mut chosen = Vec::with_capacity(job.inputs.len());
-    for batch in 0..job.inputs.len() {
-        let (input, output) = walk.extents(site, batch)?;
-        let random = |image| Random::of(options.seed, &[layer as u64, batch as u64, image]);
-        let images = walk.images(batch);
-        chosen.push(picks(&site.reads, (&input, &output), images, options.positions, random));
-    }
-    let expected = chosen.iter().map(|p| p.len()).sum();
-    let mut gram = Gram::new(options.isa, site.shape, weights, expected)?;
-    let segments = walk.segments(layer, site, graph);
-    for (batch, picks) in chosen.iter().enumerate() {
-        let (float, now) = walk.inputs(&segments, batch)?;
-        let float = gather(site, &float, picks);
-        match now {
-            Some(now) => gram.add(&gather(site, &now, picks), Some(&float), picks.len())?,
-            None => gram.add(&float, None, picks.len())?,
-        }
-    }
-    gram.finish(targets)
-}
-
 /// Mean and variance of the outputs of quantized weights (rows x columns) on the inputs now.
 fn output_moments(isa: Isa, prepared: &Prepared, values: &[f32], centred: bool) -> Moments {
     let (n, rows) = (prepared.shape.columns, prepared.shape.group_rows());
@@ -231,11 +203,11 @@ fn output_moments(isa: Isa, prepared: &Prepared, values: &[f32], centred: bool) 
         let squares = curvature.energy(isa, &columns, rows);
         for (row, square) in own.chunks_exact(n).zip(squares) {
             let mean: f64 = row.iter().zip(input).map(|(&v, m)| f64::from(v) * m).sum();
-            let damped: f64 = row.iter().map(|&v| f64::from(v).powi(2)).sum();
+            let damping = row.iter().zip(curvature.damping());
+            let damped: f64 = damping.map(|(&v, &d)| f64::from(v).powi(2) * f64::from(d)).sum();
             let about = if centred { 0.0 } else { mean * mean };
-            let square = square - f64::from(curvature.damping()) * damped;
             moments.mean.push(mean);
-            moments.variance.push((square - about).max(0.0));
+            moments.variance.push((square - damped - about).max(0.0));
         }
     }
     moments
@@ -258,7 +230,7 @@ fn cluster_layer(job: &Job<'_>, spec: &LayerSpec, graph: &mut Graph) -> Result<(
         size: spec.size,
     };
     let options =
-        SolveOptions { error_pass: false, scale_rows: false, rounds: 0, rate: 0.0, ..job.options.solve };
+        SolveOptions { error_passes: 0, scale_rows: false, rounds: 0, rate: 0.0, ..job.options.solve };
     let found = quantize(job.options.isa, &problem, &options)?;
     let groups = found.codebooks.len() / spec.size;
     let palette = Palette::fully_fixed(found.codebooks, groups, found.codes)?;

@@ -39,6 +39,10 @@ pub struct Calibrated {
     pub energy: f64,
     /// How the objective fell.
     pub progress: Progress,
+    /// Share by which second moments were drawn to their diagonal.
+    pub shrinkage: f64,
+    /// How far targets went from the float weights to the regression.
+    pub strength: f64,
     /// Groups whose targets are the float weights because their second moments were not positive definite.
     pub unsolved_groups: usize,
     /// Why means and deviations were not put right; `None` where they were.

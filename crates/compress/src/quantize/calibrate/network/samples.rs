@@ -66,6 +66,16 @@ impl Picks {
             Picks::Rows(rows) => rows.len(),
         }
     }
+
+    /// Cut into up to `count` parts of about the same size, in order: samples of an image stay together as far as
+    /// possible.
+    pub fn parts(&self, count: usize) -> Vec<Picks> {
+        let each = self.len().div_ceil(count.max(1)).max(1);
+        match self {
+            Picks::Windows(places) => places.chunks(each).map(|p| Picks::Windows(p.to_vec())).collect(),
+            Picks::Rows(rows) => rows.chunks(each).map(|r| Picks::Rows(r.to_vec())).collect(),
+        }
+    }
 }
 
 /// How many samples a batch gives, and which. `input` and `output` are the shapes of what the layer reads and writes,
@@ -109,18 +119,13 @@ pub(crate) fn gather(site: &Site, input: &Tensor, picks: &Picks) -> Vec<f32> {
     }
     match (picks, &site.reads, input.shape()) {
         (Picks::Windows(places), Reads::Windows { window, transposed }, &[_, channels, height, width]) => {
+            let sources = sources(window, *transposed, places, [height, width]);
             let taps = window.kernel[0] * window.kernel[1];
-            let pads = window.resolve_pads([height, width]);
+            let plane = height * width;
             out.par_chunks_mut(taps * samples).enumerate().for_each(|(channel, rows)| {
-                for (tap, row) in rows.chunks_exact_mut(samples).enumerate() {
-                    for (value, &[image, y, x]) in row.iter_mut().zip(places) {
-                        let at = match transposed {
-                            false => source(window, &pads, tap, [y, x], [height, width]),
-                            true => transposed_source(window, &pads, tap, [y, x], [height, width]),
-                        };
-                        if let Some(at) = at {
-                            *value = values[(image * channels + channel) * height * width + at];
-                        }
+                for (value, &[image, at]) in rows.iter_mut().zip(&sources) {
+                    if at != PADDING {
+                        *value = values[(image as usize * channels + channel) * plane + at as usize];
                     }
                 }
             });
@@ -138,6 +143,47 @@ pub(crate) fn gather(site: &Site, input: &Tensor, picks: &Picks) -> Vec<f32> {
         _ => {}
     }
     out
+}
+
+/// The values of an output-shaped tensor at `picks`, rows x samples.
+pub(crate) fn gather_outputs(site: &Site, output: &Tensor, picks: &Picks) -> Vec<f32> {
+    let values = output.as_f32().unwrap_or_default();
+    let (rows, samples) = (site.shape.rows, picks.len());
+    let mut out = vec![0.0; rows * samples];
+    if samples == 0 {
+        return out;
+    }
+    match (picks, output.shape()) {
+        (Picks::Windows(places), &[_, channels, height, width]) => {
+            out.par_chunks_mut(samples).enumerate().for_each(|(channel, out)| {
+                for (o, &[image, y, x]) in out.iter_mut().zip(places) {
+                    *o = values[((image * channels + channel) * height + y) * width + x];
+                }
+            });
+        }
+        (Picks::Rows(chosen), _) => {
+            out.par_chunks_mut(samples).enumerate().for_each(|(column, out)| {
+                out.iter_mut().zip(chosen).for_each(|(o, &row)| *o = values[row * rows + column]);
+            });
+        }
+        _ => {}
+    }
+    out
+}
+
+/// Stands for a pixel in the padding.
+const PADDING: u32 = u32::MAX;
+
+/// Image and pixel that each tap reads at each place, taps x places.
+fn sources(window: &Window, transposed: bool, places: &[[usize; 3]], size: [usize; 2]) -> Vec<[u32; 2]> {
+    let pads = window.resolve_pads(size);
+    let source = if transposed { transposed_source } else { source };
+    let taps = 0..window.kernel[0] * window.kernel[1];
+    let of = |tap: usize, &[image, y, x]: &[usize; 3]| {
+        let at = source(window, &pads, tap, [y, x], size).and_then(|at| u32::try_from(at).ok());
+        [image as u32, at.unwrap_or(PADDING)]
+    };
+    taps.flat_map(|tap| places.iter().map(move |place| of(tap, place))).collect()
 }
 
 /// The pixel that a tap of the window at an output position reads; `None` in the padding.

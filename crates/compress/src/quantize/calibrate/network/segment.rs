@@ -54,6 +54,17 @@ impl Order {
         all.filter(|name| self.last_read.get(*name).is_some_and(|&at| at >= cut)).cloned().collect()
     }
 
+    /// Whether a value is written before position `at` and still read there or later.
+    pub fn is_live(&self, name: &str, at: usize) -> bool {
+        let written = self.writer.get(name).is_some_and(|&w| w < at);
+        written && self.last_read.get(name).is_some_and(|&read| read >= at)
+    }
+
+    /// The position of a node, or the end where nothing wanted depends on it.
+    pub fn position(&self, node: usize) -> usize {
+        self.nodes.iter().position(|&n| n == node).unwrap_or(self.nodes.len())
+    }
+
     /// The position before which value `name` has been written: 0 for inputs.
     pub fn after_writer(&self, name: &str) -> usize {
         self.writer.get(name).map_or(0, |at| at + 1)
@@ -127,25 +138,33 @@ impl Segment {
         Self { graph: part, given }
     }
 
-    /// Computes the outputs from `live`, which must hold what the segment reads.
+    /// Computes what is not live yet from `live`, which must hold what the segment reads.
     ///
     /// # Errors
     /// [`CalibrateError::Engine`].
     pub fn run(&self, live: &Values, isa: Isa) -> Result<Values, CalibrateError> {
-        let mut found = Values::new();
-        for name in &self.given {
-            let value = live.get(name).ok_or_else(|| missing(name))?;
-            found.insert(name.clone(), value.clone());
-        }
         if self.graph.outputs.is_empty() {
-            return Ok(found);
+            return Ok(Values::new());
         }
         let mut inputs = Vec::with_capacity(self.graph.inputs.len());
         for info in &self.graph.inputs {
             inputs.push((info.name.as_str(), live.get(&info.name).ok_or_else(|| missing(&info.name))?));
         }
-        found.extend(slq_engine::run(&self.graph, &inputs, isa)?);
-        Ok(found)
+        Ok(slq_engine::run(&self.graph, &inputs, isa)?.into_iter().collect())
+    }
+
+    /// Replaces `live` by the wanted values alone.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run); `live` then stays as it was.
+    pub fn step(&self, live: &mut Values, isa: Isa) -> Result<(), CalibrateError> {
+        let mut found = self.run(live, isa)?;
+        for name in &self.given {
+            let value = live.remove(name).ok_or_else(|| missing(name))?;
+            found.insert(name.clone(), value);
+        }
+        *live = found;
+        Ok(())
     }
 }
 

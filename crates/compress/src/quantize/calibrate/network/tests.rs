@@ -5,7 +5,7 @@ use slq_graph::{Attribute, DType, Dim, Graph, Node, Tensor, ValueInfo, infer_sha
 
 use super::super::CalibrateError;
 use super::super::matrix::{Books, SolveOptions};
-use super::samples::{Picks, gather};
+use super::samples::{Picks, Random, gather, picks};
 use super::site::Site;
 use super::*;
 
@@ -148,7 +148,7 @@ fn every_layer_takes_values_of_its_codebooks_and_outputs_stay_near() {
         // Weights alone, each as near to the float ones as can be.
         let plain = SolveOptions {
             weighted_start: false,
-            error_pass: false,
+            error_passes: 0,
             scale_rows: false,
             rounds: 0,
             ..SolveOptions::default()
@@ -179,7 +179,7 @@ fn channels_keep_mean_and_deviation() {
         };
         (0..channels).map(channel).collect()
     };
-    for (value, channels, deviation) in [("n1", 8, true), ("n2", 8, true), ("c3", 8, false), ("y", 5, false)]
+    for (value, channels, deviation) in [("n1", 8, true), ("n2", 8, true), ("sum", 8, false), ("y", 5, false)]
     {
         let pairs = moments(&graph, value, channels).into_iter().zip(moments(&found.graph, value, channels));
         for ((mean, spread), (mean_now, spread_now)) in pairs {

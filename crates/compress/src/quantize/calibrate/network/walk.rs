@@ -19,11 +19,26 @@ struct Kept {
     now: Option<Values>,
 }
 
-/// Segments up to a layer's input, one for each distinct shape of batches.
+/// Segments up to some values, one for each distinct shape of batches.
 pub(super) struct Segments {
     float: Vec<Segment>,
     now: Option<Vec<Segment>>,
-    input: String,
+}
+
+/// Values that are live at the cut or were computed from it.
+#[derive(Clone, Copy)]
+pub(super) struct Found<'a> {
+    live: &'a Values,
+    computed: &'a Values,
+}
+
+impl<'a> Found<'a> {
+    /// One of the values that the segments lead to.
+    pub fn value(&self, name: &str) -> Result<&'a Tensor, CalibrateError> {
+        let found = self.computed.get(name).or_else(|| self.live.get(name));
+        let reason = || format!("value `{name}` is not computed by the network");
+        found.ok_or_else(|| CalibrateError::Inputs { reason: reason() })
+    }
 }
 
 pub(super) struct Walk<'a> {
@@ -72,6 +87,13 @@ impl<'a> Walk<'a> {
     /// The layer, or why it cannot be calibrated.
     pub fn site(&self, layer: usize) -> Result<&Site, &str> {
         self.sites[layer].as_ref().map_err(String::as_str)
+    }
+
+    /// Whether a value has the shape of the layer's output and is known when the layer's turn comes.
+    pub fn same_extents(&self, value: &str, output: &[usize], batch: usize, site: &Site) -> bool {
+        let shape = self.shapes[self.of_batch[batch]].get(value);
+        // Written before the layer runs, so that it is final by then.
+        shape == Some(output) && self.order.is_live(value, self.order.position(site.node))
     }
 
     /// Images of a batch.
@@ -136,43 +158,38 @@ impl<'a> Walk<'a> {
         for batch in 0..self.of_batch.len() {
             let kind = self.of_batch[batch];
             let isa = self.job.options.isa;
-            let run = |kept: &Kept| -> Result<Kept, CalibrateError> {
-                let current =
-                    current.as_ref().map(|c| c[kind].run(kept.now.as_ref().unwrap_or(&kept.float), isa));
-                Ok(Kept { float: float[kind].run(&kept.float, isa)?, now: current.transpose()? })
-            };
             // Batch by batch, so that old and new values are together for one batch only.
-            match self.kept.get_mut(batch) {
-                Some(kept) => *kept = run(kept)?,
-                None => {
-                    let first = self.first(batch)?;
-                    self.kept.push(run(&first)?);
-                }
+            if batch == self.kept.len() {
+                let first = self.first(batch)?;
+                self.kept.push(first);
             }
+            let kept = &mut self.kept[batch];
+            if let Some(current) = &current {
+                let now = kept.now.get_or_insert_with(|| kept.float.clone());
+                current[kind].step(now, isa)?;
+            }
+            float[kind].step(&mut kept.float, isa)?;
         }
         self.cut = cut;
         Ok(())
     }
 
-    /// Segments from the cut to the input of layer number `layer`.
-    pub fn segments(&self, layer: usize, site: &Site, now: &Graph) -> Segments {
-        let outputs = [site.input.clone()];
+    /// Segments from the cut to what is sampled for layer number `layer`: its input, and what its output is added to.
+    pub fn segments(&self, layer: usize, outputs: &[String], now: &Graph) -> Segments {
         let build = |graph: &Graph| -> Vec<Segment> {
-            self.shapes.iter().map(|s| Segment::new(graph, &self.order, s, self.cut, &outputs)).collect()
+            self.shapes.iter().map(|s| Segment::new(graph, &self.order, s, self.cut, outputs)).collect()
         };
-        Segments {
-            float: build(self.job.float),
-            now: (layer > 0).then(|| build(now)),
-            input: site.input.clone(),
-        }
+        Segments { float: build(self.job.float), now: (layer > 0).then(|| build(now)) }
     }
 
-    /// The layer's input in one batch, of the float network and of the network now (`None` where they cannot differ).
-    pub fn inputs(
+    /// Hands the segments' values in one batch to `take`: of the float network, and of the network now (`None` where they
+    /// cannot differ).
+    pub fn inputs<T>(
         &self,
         segments: &Segments,
         batch: usize,
-    ) -> Result<(Tensor, Option<Tensor>), CalibrateError> {
+        take: impl FnOnce(Found<'_>, Option<Found<'_>>) -> Result<T, CalibrateError>,
+    ) -> Result<T, CalibrateError> {
         let first;
         let kept = match self.kept.get(batch) {
             Some(kept) => kept,
@@ -182,14 +199,12 @@ impl<'a> Walk<'a> {
             }
         };
         let (kind, isa) = (self.of_batch[batch], self.job.options.isa);
-        let take = |mut values: Values| {
-            values.remove(&segments.input).ok_or_else(|| CalibrateError::Inputs {
-                reason: format!("value `{}` is not computed by the network", segments.input),
-            })
-        };
-        let float = take(segments.float[kind].run(&kept.float, isa)?)?;
-        let now = segments.now.as_ref().map(|s| s[kind].run(kept.now.as_ref().unwrap_or(&kept.float), isa));
-        Ok((float, now.transpose()?.map(take).transpose()?))
+        let float = segments.float[kind].run(&kept.float, isa)?;
+        let float = Found { live: &kept.float, computed: &float };
+        let Some(current) = &segments.now else { return take(float, None) };
+        let live = kept.now.as_ref().unwrap_or(&kept.float);
+        let now = current[kind].run(live, isa)?;
+        take(float, Some(Found { live, computed: &now }))
     }
 
     fn first(&self, batch: usize) -> Result<Kept, CalibrateError> {
