@@ -5,6 +5,7 @@
 mod bench;
 mod cluster;
 mod common;
+mod compare;
 mod compress;
 mod convert;
 mod data;
@@ -51,6 +52,8 @@ enum Command {
     Sensitivity(sensitivity::Args),
     /// Accuracy and loss on the test split
     Eval(eval::Args),
+    /// Differences between the outputs of two networks
+    Compare(compare::Args),
     /// Run the network on given inputs
     Run(run::Args),
     /// Layers, shapes, parameters, bits, bytes
@@ -84,6 +87,7 @@ fn main() -> ExitCode {
         Command::Decompose(args) => decompose::run(*args, &common),
         Command::Sensitivity(args) => sensitivity::run(args, &common),
         Command::Eval(args) => eval::run(args, &common),
+        Command::Compare(args) => compare::run(args, &common),
         Command::Run(args) => run::run(args, &common),
         Command::Inspect(args) => inspect::run(args, &common),
         Command::Convert(args) => convert::run(args, &common),

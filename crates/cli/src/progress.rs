@@ -110,6 +110,24 @@ impl Progress {
     }
 }
 
+impl Progress {
+    /// A calibrated layer: the bar moves, or once a minute a line is written.
+    fn layer(&mut self, event: &Event<'_>) {
+        let &Event::LayerCalibrated { weight, done, layers, seconds } = event else { return };
+        self.title = "calibrating".into();
+        let (steps, of) = (done as u64, layers as u64);
+        if let Some(bar) = self.bar(of, "{prefix} {bar:30} {pos}/{len} {msg} {eta} left") {
+            bar.set_position(steps);
+            bar.set_message(weight.to_owned());
+        } else if self.told.elapsed() >= PAUSE || done == layers {
+            self.line(&format!("calibrated {done} of {layers} layers in {seconds:.0} s"));
+        }
+        if done == layers {
+            self.finish_bar();
+        }
+    }
+}
+
 impl Observer for Progress {
     fn on(&mut self, event: &Event<'_>) {
         match event {
@@ -173,6 +191,8 @@ impl Observer for Progress {
                     ));
                 }
             }
+            Event::LayersResumed(done) => self.line(&format!("going on after layer {done}")),
+            Event::LayerCalibrated { .. } => self.layer(event),
             Event::Decomposed { split, whole, accuracy } => {
                 let accuracy =
                     accuracy.as_ref().map(|a| format!(", {} top-1", percent(a))).unwrap_or_default();

@@ -35,7 +35,11 @@ fn missing_things_are_named() {
         (&["eval", &model], "--data"),
         (&["eval", &model, "--data", "no/such/place"], "no/such/place"),
         (&["eval", "zoo:nothing", "--data", "mnist-10k"], "nothing"),
-        (&["compress", &model, "-o", &out], "kmeans"),
+        (&["compress", &model, "--method", "slq", "-o", &out], "kmeans"),
+        (&["compress", &model, "--method", "calibrate", "-o", &out], "--calibrate"),
+        (&["compress", &model, "--calibrate", "no/such/place", "-o", &out], "no/such/place"),
+        (&["compress", &model, "--calibrate", "random:0", "-o", &out], "random:0"),
+        (&["compress", &model, "--calibrate", "random:8", "--method", "slq", "-o", &out], "--data"),
         (&["compress", &model, "--data", "mnist-10k", "-o", "x.h5"], "x.h5"),
         (&["compress", &model, "--data", "mnist-10k", "-o", "no/such/folder/x.onnx"], "no/such/folder"),
         (&["compress", &model, "--method", "kmeans", "--bits", "9", "-o", &out], "bits"),
@@ -116,8 +120,11 @@ fn labels_beyond_the_outputs_are_refused() {
     // A network of ten classes on labels up to nine is fine; the classes file of an image folder is tested in slq-data.
     run(&["convert", "zoo:lenet", &model]);
     run(&["eval", &model, "--data", &data, "--test-subset", ":20", "--scale", "1"]);
-    let said = fails(&["eval", "zoo:resnet20", "--data", &data, "--test-subset", ":20"], 1);
-    assert!(said.contains("1x28x28") && said.contains("3x32x32"), "shapes should be named: {said}");
+    let cut = ["--test-subset", ":20", "--crop", "24"];
+    let said = fails(&[&["eval", "zoo:resnet20", "--data", &data], &cut[..]].concat(), 1);
+    assert!(said.contains("24x24") && said.contains("3x32x32"), "shapes should be named: {said}");
+    // Without a crop of their own, images get the size and the colours of the network.
+    run(&["eval", "zoo:resnet20", "--data", &data, "--test-subset", ":20"]);
 }
 
 #[test]

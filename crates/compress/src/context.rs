@@ -6,6 +6,7 @@ use slq_engine::{CpuExecutor, EngineOptions, Isa};
 use slq_graph::Graph;
 
 use crate::error::CompressError;
+use crate::inputs::Inputs;
 use crate::progress::Accuracy;
 use crate::train::{TrainingData, check_fit, evaluate};
 
@@ -14,6 +15,8 @@ use crate::train::{TrainingData, check_fit, evaluate};
 pub(crate) struct Context<'a> {
     /// Images, if there are any.
     pub(crate) data: Option<&'a TrainingData>,
+    /// Inputs without labels, if there are any.
+    pub(crate) inputs: Option<&'a dyn Inputs>,
     /// Teacher of a distillation; `None` for the network that the stage starts from.
     pub(crate) teacher: Option<&'a Graph>,
     /// Seed of every random choice.

@@ -12,7 +12,9 @@ mod allocation;
 mod budget;
 mod checkpoint;
 mod context;
+mod damage;
 mod error;
+mod inputs;
 mod low_rank;
 mod progress;
 mod quantize;
@@ -22,7 +24,9 @@ mod size;
 mod train;
 
 pub use budget::Budget;
+pub use damage::{Damage, LEAST_AGREEMENT, LEAST_SNR, compare_outputs};
 pub use error::CompressError;
+pub use inputs::{InputError, Inputs, Origin};
 pub use low_rank::{
     Change, Cost, Decompose, DecomposeReport, FactorReport, Flops, LayerRank, RankChoice, RankOverride,
     RankRuleFor, Scheme, TrpReport, TrpSettings, WholeLayer, network_cost,
@@ -32,12 +36,13 @@ pub use quantize::calibrate;
 pub use quantize::stage::QuantizeReport;
 pub use quantize::tune::Tune;
 pub use quantize::{
-    Advance, ClusterSensitivity, CodebookKind, Coverage, DeepCompressionSettings, Estimate, Granularity,
-    Initialisation, InqSettings, KmeansSettings, Layer, LayerOrder, LayerRule, LayerSensitivity, Method,
-    MethodName, MlqSettings, NotQuantized, PartitionRule, PartitionScope, PruneRule, Quantize, Sensitivity,
-    SensitivityOptions, SlqSettings, Weighting, check_schedule, default_schedule, select_layers, sensitivity,
+    Advance, CalibrateSettings, CalibrationPart, CalibrationReport, ClusterSensitivity, CodebookKind,
+    Coverage, DeepCompressionSettings, Estimate, Granularity, Initialisation, InqSettings, KmeansSettings,
+    Layer, LayerOrder, LayerRule, LayerSensitivity, Method, MethodName, MlqSettings, NotQuantized,
+    PartitionRule, PartitionScope, PruneRule, Quantize, Sensitivity, SensitivityOptions, SlqSettings,
+    Weighting, check_schedule, default_schedule, select_layers, sensitivity,
 };
-pub use run::{FineTune, Outcome, Recipe, Report, RunOptions, Stage, StageReport, check, run};
+pub use run::{FineTune, Outcome, Recipe, Report, RunOptions, Stage, StageReport, Warning, check, run};
 pub use search::SearchReport;
 pub use size::Size;
 pub use slq_lowrank::RankRule;

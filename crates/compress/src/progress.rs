@@ -125,6 +125,19 @@ pub enum Event<'a> {
     RoundEnded(&'a RoundReport),
     /// The job goes on from its checkpoint; these rounds were done before.
     Resumed(&'a [RoundReport]),
+    /// A layer has been calibrated.
+    LayerCalibrated {
+        /// Its weight.
+        weight: &'a str,
+        /// Layers done.
+        done: usize,
+        /// Layers in all.
+        layers: usize,
+        /// Seconds since this sitting began.
+        seconds: f64,
+    },
+    /// A calibration goes on from its checkpoint; so many layers were done before.
+    LayersResumed(usize),
     /// Layers have been split.
     Decomposed {
         /// Layers split.

@@ -21,6 +21,30 @@ const MAX_CLASSES: usize = 1 << 16;
 /// The largest side of an image, and the most channels.
 const MAX_SIDE: u64 = 1 << 14;
 
+/// The names of the arrays in an `.npz`, without `.npy`.
+///
+/// # Errors
+/// [`DataError`] for a file that is no zip archive.
+pub fn npz_names(path: &Path) -> Result<Vec<String>, DataError> {
+    let tree = Tree::zip(path)?;
+    Ok(tree.files.iter().filter_map(|e| e.path.strip_suffix(".npy")).map(str::to_owned).collect())
+}
+
+/// The arrays of an `.npz` as files of NumPy's own format ([`npy::parse`](crate::npy::parse) reads them), by name.
+///
+/// # Errors
+/// [`DataError`] naming an array that cannot be read.
+pub fn npz_arrays(path: &Path) -> Result<Vec<(String, Vec<u8>)>, DataError> {
+    let tree = Tree::zip(path)?;
+    let mut arrays = Vec::new();
+    for (at, entry) in tree.files.iter().enumerate() {
+        if let Some(name) = entry.path.strip_suffix(".npy") {
+            arrays.push((name.to_owned(), tree.read(at, MAX_ARRAY)?));
+        }
+    }
+    Ok(arrays)
+}
+
 /// Opens the arrays of an archive.
 pub(crate) fn open(tree: &Tree) -> Result<Dataset, DataError> {
     let find = |array: &str| tree.files.iter().position(|entry| entry.path == format!("{array}.npy"));

@@ -33,8 +33,28 @@ fn load(path: &Path) -> Result<Vec<u8>, Error> {
 /// # Errors
 /// [`Error::File`] for a file that is damaged, of another type or in Fortran order.
 pub fn read(path: &Path) -> Result<Tensor, Error> {
-    let bytes = load(path)?;
-    let array = npy::parse("array", &bytes).map_err(|e| fail(path, e))?;
+    tensor(path, "array", &load(path)?)
+}
+
+/// The names of the arrays in an `.npz`.
+///
+/// # Errors
+/// [`Error::Data`] for a file that is no zip archive.
+pub fn names(path: &Path) -> Result<Vec<String>, Error> {
+    Ok(slq_data::npz_names(path)?)
+}
+
+/// Reads the arrays of an `.npz` by name, each as [`read`] does.
+///
+/// # Errors
+/// As [`read`], naming the array.
+pub fn read_npz(path: &Path) -> Result<Vec<(String, Tensor)>, Error> {
+    let arrays = slq_data::npz_arrays(path)?;
+    arrays.into_iter().map(|(name, bytes)| Ok((name.clone(), tensor(path, &name, &bytes)?))).collect()
+}
+
+fn tensor(path: &Path, name: &str, bytes: &[u8]) -> Result<Tensor, Error> {
+    let array = npy::parse(name, bytes).map_err(|e| fail(path, e))?;
     let shape = array.shape.iter().map(|&d| usize::try_from(d)).collect::<Result<Vec<_>, _>>();
     let shape = shape.map_err(|e| fail(path, e))?;
     let integers = || array.integers().unwrap_or_default();

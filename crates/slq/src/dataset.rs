@@ -42,7 +42,7 @@ impl Dataset {
     /// names none, one that is detected; a built-in architecture gets pixels from 0 to 1.
     ///
     /// # Errors
-    /// Those of [`Model::preprocessing`]; [`Error::Preprocessing`] where nothing usual fits.
+    /// Those of [`Model::preprocessing`]; [`Error::UnknownPreprocessing`] where nothing usual fits.
     pub fn for_model(&self, model: &Model) -> Result<TrainingData, Error> {
         let (train, test) = (self.train.clone(), self.test.clone());
         match &self.transform {
@@ -142,7 +142,7 @@ impl DataOptions {
     /// the prototxt (in this order); where none says it, the usual ones are tried on training images.
     ///
     /// # Errors
-    /// [`Error::Data`] and [`Error::Argument`], naming file or option; [`Error::Preprocessing`] where none of the usual
+    /// [`Error::Data`] and [`Error::Argument`], naming file or option; [`Error::UnknownPreprocessing`] where none of the usual
     /// ones does clearly better than chance.
     pub fn open(&self, model: &Model, isa: Isa) -> Result<Option<Prepared>, Error> {
         let Some(files) = self.files()? else { return Ok(None) };
@@ -175,10 +175,11 @@ impl DataOptions {
     }
 
     fn prepare(&self, model: &Model, train: Split, test: Split, isa: Isa) -> Result<Prepared, Error> {
-        let mut preprocessing = self.preprocessing(model)?;
+        let mut preprocessing = self.preprocessing_for(model, &train)?;
         let mut data = TrainingData { train, test, transform: preprocessing.transform.clone() };
         if preprocessing.source == PreprocessingSource::Assumed {
-            preprocessing = detect(&model.graph, &data, isa)?.into();
+            let fitted = preprocessing.fitted.take();
+            preprocessing = Preprocessing { fitted, ..detect(&model.graph, &data, isa)?.into() };
             data.transform = preprocessing.transform.clone();
         }
         Ok(Prepared { data, preprocessing })
@@ -201,7 +202,16 @@ impl DataOptions {
             (false, None, _) => PreprocessingSource::Assumed,
         };
         let transform = self.adjusted(default_transform(model)?)?;
-        Ok(Preprocessing { transform, source, detection: None })
+        Ok(Preprocessing { transform, source, detection: None, fitted: None })
+    }
+
+    /// The same for the images of `split`, which are brought to the size and the channels that the network declares where
+    /// options and files do not say how.
+    ///
+    /// # Errors
+    /// As [`DataOptions::preprocessing`].
+    pub fn preprocessing_for(&self, model: &Model, split: &Split) -> Result<Preprocessing, Error> {
+        Ok(self.preprocessing(model)?.fitted_to(&model.graph, split))
     }
 
     /// `transform` with these options on top.

@@ -6,9 +6,9 @@
 
 use serde::{Deserialize, Serialize};
 use slq_compress::{Accuracy, TrainingData};
-use slq_data::{ChannelOrder, Split, Transform};
+use slq_data::{Batch, ChannelOrder, Mode, Resize, Split, Transform};
 use slq_engine::Isa;
-use slq_graph::Graph;
+use slq_graph::{DType, Dim, Graph, Node, Tensor, ValueInfo};
 
 use crate::Error;
 use crate::infer::evaluate_model;
@@ -50,6 +50,8 @@ pub struct Preprocessing {
     pub source: PreprocessingSource,
     /// How it was detected, if it was.
     pub detection: Option<Detection>,
+    /// What was added so that images get the network's size and channels; `None` where they have them.
+    pub fitted: Option<String>,
 }
 
 impl From<Detection> for Preprocessing {
@@ -58,21 +60,66 @@ impl From<Detection> for Preprocessing {
             transform: detection.transform.clone(),
             source: PreprocessingSource::Detected,
             detection: Some(detection),
+            fitted: None,
         }
     }
 }
 
 impl Preprocessing {
-    /// A sentence for what was detected or assumed; `None` where a file or a flag says it.
+    /// Brings images of another size or number of channels to those that the network declares, as ImageNet's networks are
+    /// evaluated: the short side to 8/7 of the input's, then the central crop. What options and files say is kept.
+    pub(crate) fn fitted_to(mut self, graph: &Graph, split: &Split) -> Self {
+        let shape = graph.inputs.first().and_then(|i| i.shape.as_deref());
+        let Some([_, Dim::Known(channels), Dim::Known(h), Dim::Known(w)]) = shape else { return self };
+        let transform = &mut self.transform;
+        let mut notes = Vec::new();
+        if transform.resize.is_none() && transform.crop.is_none() {
+            let size = (split.height(), split.width());
+            if size != (Some(*h), Some(*w)) {
+                let short = (*h.max(w) * 8).div_ceil(7);
+                (transform.resize, transform.crop) = (Some(Resize::ShortSide(short)), Some((*h, *w)));
+                notes.push(format!(
+                    "resized to a short side of {short}, central {h}x{w} (--resize and --crop set it)"
+                ));
+            }
+        }
+        let colours = (transform.channels.unwrap_or(split.channels()), *channels);
+        if matches!(colours, (1, 3) | (3, 1)) && transform.channels.is_none() {
+            transform.channels = Some(*channels);
+            notes.push(if *channels == 1 {
+                "colour made grey".into()
+            } else {
+                "grey repeated as colour".into()
+            });
+        }
+        self.fitted = (!notes.is_empty()).then(|| notes.join(", "));
+        self
+    }
+
+    /// A sentence for what was detected, assumed or added; `None` where a file or a flag says all.
     pub fn note(&self) -> Option<String> {
+        let fitted = self.fitted.as_ref().map(|f| format!("images fitted to the network's input: {f}"));
+        let texts: Vec<String> = self.origin().into_iter().chain(fitted).collect();
+        (!texts.is_empty()).then(|| texts.join("; "))
+    }
+
+    fn origin(&self) -> Option<String> {
         match (&self.detection, self.source) {
-            (Some(d), _) => Some(format!(
-                "preprocessing detected: {}, with which the network classifies {:.1} % of {} training images; {} pins it",
-                d.name,
-                100.0 * d.accuracy.top1,
-                d.images,
-                d.flags
-            )),
+            (Some(d), _) => Some(match d.accuracy {
+                Some(accuracy) => format!(
+                    "preprocessing detected: {}, with which the network classifies {:.1} % of {} training images; {} \
+                     pins it",
+                    d.name,
+                    100.0 * accuracy.top1,
+                    d.images,
+                    d.flags
+                ),
+                None => format!(
+                    "preprocessing detected: {}, with which activations of {} images have the statistics stored in \
+                     batch-norm; {} pins it",
+                    d.name, d.images, d.flags
+                ),
+            }),
             (None, PreprocessingSource::Assumed) => Some(
                 "preprocessing assumed: the network's file says nothing of it; --scale, --mean and --std set it".into(),
             ),
@@ -110,8 +157,9 @@ pub struct Detection {
     pub name: &'static str,
     /// The flags that pin it.
     pub flags: &'static str,
-    /// The float network's accuracy with it, on [`Detection::images`] training images.
-    pub accuracy: Accuracy,
+    /// The float network's accuracy with it, on [`Detection::images`] training images; `None` where it was found by
+    /// batch-norm statistics, without labels.
+    pub accuracy: Option<Accuracy>,
     /// Images of the final comparison.
     pub images: usize,
 }
@@ -220,7 +268,7 @@ struct Tried<'a> {
 /// Finds the preprocessing of `graph` on the training images of `data`, whose own preprocessing gives sizes and crops.
 ///
 /// # Errors
-/// [`Error::Preprocessing`] where no candidate is clearly better than chance, with what was tried, and the errors of
+/// [`Error::UnknownPreprocessing`] where no candidate is clearly better than chance, with what was tried, and the errors of
 /// engine and data.
 pub fn detect(graph: &Graph, data: &TrainingData, isa: Isa) -> Result<Detection, Error> {
     let candidates = if data.train.channels() == 1 { GREY } else { COLOUR };
@@ -246,11 +294,107 @@ pub fn detect(graph: &Graph, data: &TrainingData, isa: Isa) -> Result<Detection,
             transform: best.transform.clone(),
             name: best.candidate.name,
             flags: best.candidate.flags,
-            accuracy: best.accuracy,
+            accuracy: Some(best.accuracy),
             images: more.len(),
         }),
         _ => Err(undetected(&tried, classes)),
     }
+}
+
+/// Inputs of batch-norms whose statistics are compared.
+const NORMS: usize = 3;
+/// Images that statistics are taken of.
+const STATISTICS: usize = 64;
+/// Distance (see [`distance`]) up to which statistics are those of the stored ones, and the factor by which the best
+/// candidate has to be nearer than the next.
+const NEAR: f64 = 0.5;
+
+/// Finds the preprocessing without labels: the one with which the inputs of the first batch-norms have the means and
+/// variances that are stored in them. `None` where there is no batch-norm to compare with, or none of the usual ones fits.
+///
+/// # Errors
+/// The errors of engine and data.
+pub fn detect_by_statistics(
+    graph: &Graph,
+    split: &Split,
+    base: &Transform,
+    isa: Isa,
+) -> Result<Option<Detection>, Error> {
+    let norms: Vec<Norm<'_>> = graph.nodes.iter().filter_map(|n| Norm::of(graph, n)).take(NORMS).collect();
+    let [input] =
+        &graph.inputs.iter().filter(|i| !graph.weights.contains_key(&i.name)).collect::<Vec<_>>()[..]
+    else {
+        return Ok(None);
+    };
+    if norms.is_empty() {
+        return Ok(None);
+    }
+    let info = |n: &Norm<'_>| ValueInfo { name: n.input.into(), dtype: DType::F32, shape: None };
+    let tapped = Graph { outputs: norms.iter().map(info).collect(), ..graph.clone() };
+    let images = images(split, STATISTICS)?;
+    let candidates = if split.channels() == 1 { GREY } else { COLOUR };
+    let mut tried = Vec::new();
+    for candidate in candidates {
+        let transform = candidate.transform(base);
+        let mut batches = images.batches(images.len(), &transform, Mode::Eval, false)?;
+        let mut batch = Batch::default();
+        batches.next_into(&mut batch)?;
+        let tensor = Tensor::f32(batch.shape.to_vec(), batch.images)?;
+        let Ok(found) = slq_engine::run(&tapped, &[(input.name.as_str(), &tensor)], isa) else {
+            return Ok(None);
+        };
+        let far: Vec<f64> = norms.iter().zip(&found).map(|(n, (_, t))| distance(n, t)).collect();
+        tried.push((candidate, transform, far.iter().sum::<f64>() / far.len() as f64));
+    }
+    tried.sort_by(|a, b| a.2.total_cmp(&b.2));
+    Ok(match &tried[..] {
+        [(candidate, transform, far), ..] if *far <= NEAR => Some(Detection {
+            transform: transform.clone(),
+            name: candidate.name,
+            flags: candidate.flags,
+            accuracy: None,
+            images: images.len(),
+        }),
+        _ => None,
+    })
+}
+
+/// A batch-norm and what it stores.
+struct Norm<'a> {
+    input: &'a str,
+    mean: &'a [f32],
+    variance: &'a [f32],
+}
+
+impl<'a> Norm<'a> {
+    fn of(graph: &'a Graph, node: &'a Node) -> Option<Self> {
+        let constant = |i: usize| graph.weights.get(node.input(i)?)?.tensor.as_f32();
+        let is_norm = node.op == "BatchNormalization";
+        let (input, mean, variance) = (node.input(0)?, constant(3)?, constant(4)?);
+        (is_norm && mean.len() == variance.len()).then_some(Self { input, mean, variance })
+    }
+}
+
+/// How far an activation's means and variances are from those stored: the mean over channels of the squared difference of
+/// means in units of the stored deviation, and of the squared logarithm of the ratio of variances; each at most 10.
+fn distance(norm: &Norm<'_>, found: &Tensor) -> f64 {
+    let (Some(values), [batch, channels, ..]) = (found.as_f32(), found.shape()) else { return f64::INFINITY };
+    if *channels != norm.mean.len() {
+        return f64::INFINITY;
+    }
+    let plane = values.len() / (batch * channels).max(1);
+    let mut sum = 0.0;
+    for c in 0..*channels {
+        let runs = || (0..*batch).flat_map(|n| &values[(n * channels + c) * plane..][..plane]);
+        let n = (batch * plane).max(1) as f64;
+        let mean = runs().map(|&v| f64::from(v)).sum::<f64>() / n;
+        let variance = runs().map(|&v| (f64::from(v) - mean).powi(2)).sum::<f64>() / n;
+        let stored = f64::from(norm.variance[c]).max(1e-8);
+        let shift = (mean - f64::from(norm.mean[c])).powi(2) / stored;
+        let ratio = ((variance + 1e-8) / stored).ln().powi(2);
+        sum += shift.min(10.0) + ratio.min(10.0);
+    }
+    sum / *channels as f64
 }
 
 /// A candidate of the second pass, with its loss on each batch.
@@ -326,7 +470,7 @@ fn undetected(tried: &[Tried<'_>], classes: usize) -> Error {
         .take(4)
         .map(|t| format!("{} ({:.1} %)", t.candidate.name, 100.0 * t.accuracy.top1))
         .collect();
-    Error::Preprocessing(format!(
+    Error::UnknownPreprocessing(format!(
         "the network's preprocessing is not known, and with none of the {} usual ones it classifies {} training images \
          clearly better than chance ({:.1} %): {}, ...; give --scale, --mean and --std, or check that the class numbers \
          are those of the network",
@@ -347,7 +491,7 @@ mod tests {
         let data = TrainingData { transform: Transform::default(), ..data.for_model(&model).unwrap() };
         let found = detect(&model.graph, &data, Isa::detect()).unwrap();
         assert!(found.name == "0 to 1" || found.name == "pixels over 256", "{}", found.name);
-        assert!(found.accuracy.top1 > 0.95);
+        assert!(found.accuracy.unwrap().top1 > 0.95);
     }
 
     #[test]

@@ -30,6 +30,9 @@ pub enum Error {
     /// Stored preprocessing that cannot be understood.
     #[error("the preprocessing stored in the model (property 'slq.preprocessing') cannot be read: {0}")]
     Preprocessing(String),
+    /// It is not known how pixels become inputs, and nothing usual fits.
+    #[error("{0}")]
+    UnknownPreprocessing(String),
     /// A file that a Caffe file names was not found.
     #[error(
         "'{near}' names '{name}', which is neither below the current folder nor beside that file or above it"
@@ -101,7 +104,7 @@ impl Error {
             Self::UnknownOutput(_) => "unknown-output",
             Self::NeedsGraph(_) => "needs-graph",
             Self::Invalid { .. } => "invalid-model",
-            Self::Preprocessing(_) => "preprocessing",
+            Self::Preprocessing(_) | Self::UnknownPreprocessing(_) => "preprocessing",
             Self::CaffeFile { .. } | Self::CaffeLayer { .. } | Self::Caffe(_) => "caffe",
             Self::File { .. } => "file",
             Self::Argument(_) => "argument",
@@ -120,6 +123,9 @@ impl Error {
                 CompressError::NoLayers => "no-layers",
                 CompressError::NonFinite { .. } => "non-finite",
                 CompressError::NoData => "no-data",
+                CompressError::NoInputs => "no-inputs",
+                CompressError::Inputs(_) => "inputs",
+                CompressError::Calibrate(_) => "calibrate",
                 CompressError::TooFewImages { .. } => "too-few-images",
                 CompressError::DataMismatch { .. } => "data-mismatch",
                 CompressError::RunDir { .. } => "run-dir",

@@ -26,6 +26,7 @@
 
 pub mod arrays;
 pub mod caffe;
+mod calibration;
 mod dataset;
 mod detect;
 mod error;
@@ -44,6 +45,7 @@ pub use slq_data as data;
 pub use slq_engine as engine;
 pub use slq_graph as graph;
 
+pub use calibration::CalibrationInputs;
 pub use dataset::{DataOptions, Dataset, Prepared};
 pub use error::Error;
 pub use job::{Done, Inputs, Job, JobFile, JobReport};
@@ -59,7 +61,9 @@ pub use slq_engine::Isa;
 
 /// Preprocessing that was detected, and where preprocessing comes from.
 pub mod detection {
-    pub use crate::detect::{Detection, Preprocessing, PreprocessingReport, PreprocessingSource, detect};
+    pub use crate::detect::{
+        Detection, Preprocessing, PreprocessingReport, PreprocessingSource, detect, detect_by_statistics,
+    };
 }
 
 /// Job files and their parts.

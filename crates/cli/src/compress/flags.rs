@@ -7,8 +7,8 @@ use clap::Args;
 use serde::Serialize;
 use serde::de::{DeserializeOwned, value::StrDeserializer};
 use slq::methods::{
-    Advance, CodebookKind, Initialisation, LayerOrder, LayerRule, MethodName, PartitionRule, PartitionScope,
-    PruneRule, Weighting,
+    Advance, CalibrationPart, CodebookKind, Initialisation, LayerOrder, LayerRule, MethodName, PartitionRule,
+    PartitionScope, PruneRule, Weighting,
 };
 use slq::{Budget, Granularity};
 
@@ -30,6 +30,8 @@ pub(crate) struct Flags {
     pub(super) slq: SlqFlags,
     #[command(flatten)]
     pub(super) mlq: MlqFlags,
+    #[command(flatten)]
+    pub(super) calibrate: CalibrateFlags,
     #[command(flatten)]
     pub(super) inq: InqFlags,
     #[command(flatten)]
@@ -69,6 +71,12 @@ pub(crate) struct InputFlags {
     /// Settings, model and data from a file such as recipe.toml in a run directory; flags win over it
     #[arg(long, value_name = "FILE", hide_short_help = true)]
     pub(crate) recipe: Option<PathBuf>,
+    /// Images without labels (folder, zip), arrays (.npy, .npz) or random:N: few bits without training
+    ///
+    /// Implies --method calibrate. An .npz has an array for each input of the network; random:N draws N inputs and is the
+    /// last resort. Without it, calibrate uses the training images of --data, without their labels.
+    #[arg(long, value_name = "INPUTS")]
+    pub(crate) calibrate: Option<String>,
     /// Model whose outputs --distill trains towards [default: the model before compression]
     #[arg(long, value_name = "MODEL", hide_short_help = true)]
     pub(crate) teacher: Option<String>,
@@ -78,10 +86,11 @@ pub(crate) struct InputFlags {
 #[derive(Args, Clone, Default)]
 #[command(next_help_heading = "Method")]
 pub(crate) struct QuantizeFlags {
-    /// slq, mlq, inq, deep-compression or kmeans
+    /// slq, mlq, inq, deep-compression, calibrate or kmeans
     ///
-    /// slq (single level, the default), mlq (multiple levels: layer after layer), inq (powers of two), deep-compression
-    /// (pruning and k-means), kmeans (no re-training, no data needed).
+    /// With --data: slq (single level, the default), mlq (multiple levels: layer after layer), inq (powers of two),
+    /// deep-compression (pruning and k-means). With --calibrate: calibrate (the default then; no labels, no training).
+    /// With neither: kmeans (no data needed).
     #[arg(long, value_name = "NAME", value_parser = named::<MethodName>)]
     pub(crate) method: Option<MethodName>,
     /// Bits of a code, for 2^B values [default: 4]
@@ -96,9 +105,10 @@ pub(crate) struct QuantizeFlags {
     /// Number of values K, where it does not follow from the bits
     #[arg(long, value_name = "K", hide_short_help = true)]
     pub(crate) codebook_size: Option<usize>,
-    /// tensor, channel or group:N [default: tensor]
+    /// tensor, channel, group:N or block:N [default: tensor]
     ///
-    /// Weights that share a codebook: a tensor, an output channel, or N output channels.
+    /// Weights that share a codebook: a tensor, an output channel, N output channels, or N neighbouring weights of a
+    /// channel.
     #[arg(long, value_name = "WHAT")]
     pub(crate) granularity: Option<Granularity>,
     /// Bits of single layers, or GLOB=skip (repeatable)
@@ -172,6 +182,31 @@ pub(crate) struct MlqFlags {
     /// Finish a layer before the next begins, or a level of all layers: layer or level [default: layer]
     #[arg(long, value_name = "WHAT", value_parser = named::<Advance>, hide_short_help = true)]
     advance: Option<Advance>,
+}
+
+/// Settings of calibration.
+#[derive(Args, Clone, Default, Serialize)]
+#[command(next_help_heading = "Calibration")]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct CalibrateFlags {
+    /// Most inputs calibrated on; further ones are compared on [default: 512]
+    #[arg(long, value_name = "N", hide_short_help = true)]
+    calibration_images: Option<usize>,
+    /// Positions of a layer's output sampled in each input [default: 64]
+    #[arg(long, value_name = "N", hide_short_help = true)]
+    positions: Option<usize>,
+    /// Damping, as a share of the mean second moment of a layer's inputs [default: 0.01]
+    #[arg(long, value_name = "X", hide_short_help = true)]
+    damping: Option<f64>,
+    /// Price of a bit of code, for files whose codes are entropy-coded (.slq): 0.001 to 0.1 [default: 0]
+    #[arg(long, value_name = "X", hide_short_help = true)]
+    rate: Option<f64>,
+    /// Megabytes of activations kept between layers; beyond them they are computed again [default: 1024]
+    #[arg(long, value_name = "MB", hide_short_help = true)]
+    memory: Option<usize>,
+    /// Parts left out: targets, residual, weights, pass, fit, descent, scales or correction
+    #[arg(long, value_name = "PART,..", value_delimiter = ',', value_parser = named::<CalibrationPart>, hide_short_help = true)]
+    without: Option<Vec<CalibrationPart>>,
 }
 
 /// Settings of INQ.

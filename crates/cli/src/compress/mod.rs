@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 use slq::jobs::FileOptions;
-use slq::methods::Sensitivity;
+use slq::methods::{MethodName, Sensitivity};
 use slq::{Error, JobFile};
 
 use crate::common::{Common, free_path};
@@ -22,10 +22,12 @@ pub(crate) use summary::summary;
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   slq compress lenet.onnx --data mnist-10k --bits 4 -o small.onnx
+  slq compress net.onnx --calibrate images/ --bits 4 -o small.onnx
   slq compress net.onnx --method kmeans --bits 8 -o small.onnx")]
 #[command(after_long_help = "Examples:
   slq compress lenet.onnx --data mnist-10k --bits 4 -o small.onnx
   slq compress net.onnx --data images.zip --ternary -o ternary.onnx
+  slq compress net.onnx --calibrate images/ --bits 4 -o small.onnx
   slq compress net.onnx --method kmeans --bits 8 -o small.onnx
   slq compress net.onnx --data images.zip --target-size 20x -o small.onnx
   slq compress --recipe slq-runs/lenet/recipe.toml --seed 1 -o again.onnx
@@ -48,7 +50,9 @@ pub(crate) fn run(args: Args, common: &Common) -> crate::common::Outcome {
     inputs.notes.iter().for_each(|note| common.note(format_args!("note: {note}")));
     if resume.is_none() {
         job.seed = common.given_seed.or(inputs.seed).unwrap_or(job.seed);
-        job.stages = stages::stages(&flags, std::mem::take(&mut job.stages), inputs.training.clone())?;
+        let default = default_method(&job, &flags, common);
+        let recipe = std::mem::take(&mut job.stages);
+        job.stages = stages::stages(&flags, recipe, inputs.training.clone(), default)?;
         check(&job)?;
     }
     let table = job.sensitivity.as_deref().map(table).transpose()?;
@@ -87,6 +91,7 @@ fn described(flags: &Flags, common: &Common) -> Result<JobFile, Error> {
     if let (None, None, Some(recipe)) = (&job.model, &job.solver, &input.recipe) {
         return Err(Error::Argument(format!("'{}' names no model: give one", recipe.display())));
     }
+    job.calibrate = input.calibrate.clone().or(job.calibrate);
     job.sensitivity = flags.budget.sensitivity.clone().or(job.sensitivity);
     job.data = flags.data.options().over(job.data);
     job.outputs = flags.output.output.clone();
@@ -94,6 +99,25 @@ fn described(flags: &Flags, common: &Common) -> Result<JobFile, Error> {
     job.save.legacy_blobs |= flags.output.legacy_blobs;
     job.seed = common.given_seed.unwrap_or(job.seed);
     Ok(job)
+}
+
+/// The method where none is named: by what there is to work with.
+fn default_method(job: &JobFile, flags: &Flags, common: &Common) -> MethodName {
+    let quantize = &flags.quantize;
+    let named = quantize.method.is_some() || quantize.ternary || quantize.published;
+    match (&job.calibrate, &job.data.path, &job.solver) {
+        (Some(_), ..) => MethodName::Calibrate,
+        (None, None, None) => {
+            if !named && job.stages.is_empty() {
+                common.note(
+                    "note: without --data and --calibrate the method is kmeans; a few images, without labels, keep \
+                     more accuracy (--calibrate FOLDER)",
+                );
+            }
+            if quantize.ternary || quantize.published { MethodName::Slq } else { MethodName::Kmeans }
+        }
+        _ => MethodName::Slq,
+    }
 }
 
 /// Checks the flags that depend on the stages.
@@ -106,6 +130,10 @@ fn check(job: &JobFile) -> Result<(), Error> {
     }
     if job.solver.is_some() && stages().any(|s| matches!(s, slq::Stage::Decompose(_))) {
         let text = "a stage 'decompose' does not go with --solver, whose net keeps its layers";
+        return Err(Error::Argument(text.into()));
+    }
+    if job.calibrate.is_some() && stages().any(|s| s.trains()) {
+        let text = "--calibrate serves --method calibrate (and kmeans, to compare on); methods that train take --data";
         return Err(Error::Argument(text.into()));
     }
     if job.teacher.is_some() && !job.recipe().distills() {

@@ -10,15 +10,16 @@ use slq::{Budget, Error, Length, Quantize, Stage, Tune};
 use super::flags::{Flags, QuantizeFlags};
 
 /// The stages that `flags` ask for, on top of those of a recipe; `solver` is what a solver file says of the training,
-/// where there is no recipe.
+/// where there is no recipe, and `default` the method where none is named.
 pub(crate) fn stages(
     flags: &Flags,
     recipe: Vec<Stage>,
     solver: Option<TrainingSettings>,
+    default: MethodName,
 ) -> Result<Vec<Stage>, Error> {
     let mut stages = recipe;
     if stages.is_empty() {
-        stages.push(Stage::Quantize(base(flags, solver)));
+        stages.push(Stage::Quantize(base(flags, solver, default)));
     }
     let Some(place) = stages.iter().position(|s| matches!(s, Stage::Quantize(_))) else {
         return match given(flags)? {
@@ -64,8 +65,8 @@ fn given(flags: &Flags) -> Result<Option<String>, Error> {
 }
 
 /// The defaults of what is asked for, with a solver file's training.
-fn base(flags: &Flags, solver: Option<TrainingSettings>) -> Quantize {
-    let name = flags.quantize.method.unwrap_or_default();
+fn base(flags: &Flags, solver: Option<TrainingSettings>, default: MethodName) -> Quantize {
+    let name = flags.quantize.method.unwrap_or(default);
     let base = match flags.quantize {
         QuantizeFlags { ternary: true, .. } => Quantize::ternary(),
         QuantizeFlags { published: true, bits, .. } => Quantize::published(name, bits.unwrap_or(5)),
@@ -162,6 +163,7 @@ fn method_table(flags: &Flags) -> Result<Map<String, Value>, Error> {
     add(serde_json::to_value(&flags.slq))?;
     add(serde_json::to_value(&flags.mlq))?;
     add(serde_json::to_value(&flags.inq))?;
+    add(serde_json::to_value(&flags.calibrate))?;
     add(serde_json::to_value(&flags.prune))?;
     let mut training = flags.training.table();
     if let Some(length) = length(flags.rounds.epochs_per_round, flags.rounds.iterations_per_round) {

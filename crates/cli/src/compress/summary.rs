@@ -1,6 +1,6 @@
 //! The final text of `slq compress`: layers, rounds, accuracy before and after, sizes, files.
 
-use slq::methods::{Coverage, DecomposeReport};
+use slq::methods::{Coverage, Damage, DecomposeReport, Origin};
 use slq::{Done, JobReport};
 
 use crate::table::{self, percent, thousands};
@@ -25,6 +25,9 @@ pub(crate) fn summary(done: &Done, job: &JobReport) -> String {
             percent(after)
         );
     }
+    if let Some(damage) = &report.damage {
+        text += &format!("{}\n", beside(damage));
+    }
     let size = &report.size;
     text += &format!(
         "size      {} bytes before, {} stored ({:.1}x smaller), {} at the entropy of the codes ({:.1}x)\n",
@@ -48,7 +51,27 @@ pub(crate) fn summary(done: &Done, job: &JobReport) -> String {
     if let Some(low_rank) = &report.decompose {
         text += &format!("{}\n", both_parts(low_rank, size.stored_bytes));
     }
+    for warning in &report.warnings {
+        text += &format!("warning   {}\n", warning.message);
+    }
     text.trim_end().into()
+}
+
+/// One line: outputs beside those of the float network.
+fn beside(damage: &Damage) -> String {
+    let inputs = match (damage.inputs, damage.seen) {
+        (Origin::Random, _) => "random inputs",
+        (_, true) => "the inputs calibrated on",
+        _ => "inputs not calibrated on",
+    };
+    let classes = match (damage.agreement, damage.kl) {
+        (Some(share), Some(kl)) => {
+            format!("the same class for {:.2} %, mean KL divergence {kl:.4}, ", 100.0 * share)
+        }
+        _ => String::new(),
+    };
+    let noise = damage.snr_db.map_or("nothing differs".into(), |db| format!("signal to noise {db:.1} dB"));
+    format!("outputs   {classes}{noise} (beside the float network, {} {inputs})", damage.images)
 }
 
 /// One line: how much is quantized, and what is not.

@@ -11,17 +11,19 @@ use slq_graph::{Attribute, Graph, Node, Tensor, TensorData};
 
 use crate::context::Context;
 use crate::error::CompressError;
+use crate::inputs::Inputs;
 use crate::train::TrainingData;
 
 /// Version of the fields that are hashed.
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 
-/// Hashes of a stage's network, data, teacher and settings.
+/// Hashes of a stage's network, data, inputs, teacher and settings.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Fingerprint {
     version: u32,
     model: String,
     data: Option<String>,
+    inputs: Option<String>,
     teacher: Option<String>,
     settings: String,
 }
@@ -45,6 +47,7 @@ impl Fingerprint {
             version: VERSION,
             model: model(graph),
             data: context.data.map(data),
+            inputs: context.inputs.map(inputs).transpose()?,
             teacher: context.teacher.map(model),
             settings: hash.finish(),
         })
@@ -65,6 +68,7 @@ impl Fingerprint {
         let fields = [
             ("a model", self.model == job.model),
             ("data", self.data == job.data),
+            ("calibration inputs", self.inputs == job.inputs),
             ("a teacher", self.teacher == job.teacher),
             ("settings", self.settings == job.settings),
         ];
@@ -197,6 +201,13 @@ fn tensor(hash: &mut Fields, tensor: &Tensor) {
     }
 }
 
+/// All inputs without labels.
+fn inputs(inputs: &dyn Inputs) -> Result<String, CompressError> {
+    let mut hash = Fields::new();
+    hash.bytes(&inputs.fingerprint()?);
+    Ok(hash.finish())
+}
+
 /// Both splits and the preprocessing.
 fn data(data: &TrainingData) -> String {
     let mut hash = Fields::new();
@@ -220,8 +231,14 @@ mod tests {
         let all = TrainingData { train: images.clone(), test: images, transform: Default::default() };
         let fewer = TrainingData { train: all.train.subset(":3").unwrap(), ..all.clone() };
         let graph = slq_zoo::build("lenet", 0).unwrap();
-        let context =
-            Context { data: Some(&all), teacher: None, seed: 0, isa: Default::default(), dir: None };
+        let context = Context {
+            data: Some(&all),
+            teacher: None,
+            inputs: None,
+            seed: 0,
+            isa: Default::default(),
+            dir: None,
+        };
         let (four, three) = (Quantize::slq(4), Quantize::slq(3));
         let job = Fingerprint::new(&graph, &context, &four).unwrap();
         let other = slq_zoo::build("lenet", 1).unwrap();

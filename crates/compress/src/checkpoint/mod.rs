@@ -93,6 +93,11 @@ impl StageDir {
         Ok(slq_safetensors::read_into(graph, &self.weights(name))?)
     }
 
+    /// Removes `NAME.safetensors`, which a later step has replaced; that it cannot be removed does no harm.
+    pub(crate) fn remove_weights(&self, name: &str) {
+        let _ = fs::remove_file(self.weights(name));
+    }
+
     fn weights(&self, name: &str) -> PathBuf {
         self.path.join(format!("{name}.safetensors"))
     }

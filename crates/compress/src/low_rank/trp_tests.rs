@@ -49,7 +49,7 @@ fn lenet() -> Graph {
 }
 
 fn context(data: Option<&TrainingData>) -> Context<'_> {
-    Context { data, teacher: None, seed: 0, isa: Isa::detect(), dir: None }
+    Context { data, teacher: None, inputs: None, seed: 0, isa: Isa::detect(), dir: None }
 }
 
 fn run(settings: &Decompose) -> Decomposed {

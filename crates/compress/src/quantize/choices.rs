@@ -40,7 +40,7 @@ pub enum Initialisation {
     Exact,
 }
 
-/// How many weights share a codebook. In text: `tensor`, `channel` or `group:N`.
+/// How many weights share a codebook. In text: `tensor`, `channel`, `group:N` or `block:N`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Granularity {
@@ -50,6 +50,8 @@ pub enum Granularity {
     Channel,
     /// One for each run of this many output channels.
     Group(usize),
+    /// One for each run of this many neighbouring weights along the input axis.
+    Block(usize),
 }
 
 impl std::str::FromStr for Granularity {
@@ -59,10 +61,14 @@ impl std::str::FromStr for Granularity {
         match s {
             "tensor" => Ok(Self::Tensor),
             "channel" => Ok(Self::Channel),
-            _ => match s.strip_prefix("group:").map(str::parse) {
-                Some(Ok(n)) if n > 0 => Ok(Self::Group(n)),
-                _ => Err(format!("'{s}' is none of tensor, channel, group:N")),
-            },
+            _ => {
+                let number = |prefix| match s.strip_prefix(prefix).map(str::parse) {
+                    Some(Ok(n)) if n > 0 => Some(n),
+                    _ => None,
+                };
+                let group = number("group:").map(Self::Group).or_else(|| number("block:").map(Self::Block));
+                group.ok_or_else(|| format!("'{s}' is none of tensor, channel, group:N, block:N"))
+            }
         }
     }
 }
@@ -81,6 +87,7 @@ impl From<Granularity> for String {
             Granularity::Tensor => "tensor".into(),
             Granularity::Channel => "channel".into(),
             Granularity::Group(n) => format!("group:{n}"),
+            Granularity::Block(n) => format!("block:{n}"),
         }
     }
 }
@@ -140,13 +147,13 @@ mod tests {
     #[test]
     fn text_forms_parse() {
         assert_eq!("group:4".parse(), Ok(Granularity::Group(4)));
-        assert!("group:0".parse::<Granularity>().is_err());
+        assert!("group:0".parse::<Granularity>().is_err() && "block:x".parse::<Granularity>().is_err());
         let rule: LayerRule = "conv*=skip".parse().unwrap();
         assert_eq!((rule.pattern.as_str(), rule.bits), ("conv*", None));
         assert_eq!("fc=4".parse::<LayerRule>().unwrap().bits, Some(4));
         assert!("fc".parse::<LayerRule>().is_err());
         assert!("fc=9".parse::<LayerRule>().is_err());
-        for text in ["tensor", "channel", "group:7"] {
+        for text in ["tensor", "channel", "group:7", "block:64"] {
             assert_eq!(String::from(text.parse::<Granularity>().unwrap()), text);
         }
         for text in ["conv*=skip", "a=b=3"] {

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::calibrate::CalibrateSettings;
 use super::choices::CodebookKind;
 use super::deep_compression::DeepCompressionSettings;
 use super::inq::InqSettings;
@@ -25,6 +26,8 @@ pub enum Method {
     DeepCompression(DeepCompressionSettings),
     /// Optimal 1-D k-means, no re-training, no data.
     Kmeans(KmeansSettings),
+    /// Calibration on inputs without labels, layer by layer (docs/calibration.md).
+    Calibrate(CalibrateSettings),
 }
 
 /// The name of a [`Method`].
@@ -43,11 +46,14 @@ pub enum MethodName {
     DeepCompression,
     /// See [`Method::Kmeans`].
     Kmeans,
+    /// See [`Method::Calibrate`].
+    Calibrate,
 }
 
 impl MethodName {
     /// All names.
-    pub const ALL: [Self; 5] = [Self::Slq, Self::Mlq, Self::Inq, Self::DeepCompression, Self::Kmeans];
+    pub const ALL: [Self; 6] =
+        [Self::Slq, Self::Mlq, Self::Inq, Self::DeepCompression, Self::Kmeans, Self::Calibrate];
 
     /// The name in flags, recipes and JSON.
     pub fn text(self) -> &'static str {
@@ -57,6 +63,7 @@ impl MethodName {
             Self::Inq => "inq",
             Self::DeepCompression => "deep-compression",
             Self::Kmeans => "kmeans",
+            Self::Calibrate => "calibrate",
         }
     }
 
@@ -68,6 +75,7 @@ impl MethodName {
             Self::Inq => Method::Inq(InqSettings::default()),
             Self::DeepCompression => Method::DeepCompression(DeepCompressionSettings::default()),
             Self::Kmeans => Method::Kmeans(KmeansSettings::default()),
+            Self::Calibrate => Method::Calibrate(CalibrateSettings::default()),
         }
     }
 }
@@ -81,6 +89,7 @@ impl Method {
             Self::Inq(_) => MethodName::Inq,
             Self::DeepCompression(_) => MethodName::DeepCompression,
             Self::Kmeans(_) => MethodName::Kmeans,
+            Self::Calibrate(_) => MethodName::Calibrate,
         }
     }
 
@@ -91,7 +100,7 @@ impl Method {
             Self::Mlq(s) => Some(&s.training),
             Self::Inq(s) => Some(&s.training),
             Self::DeepCompression(s) => Some(&s.training),
-            Self::Kmeans(_) => None,
+            Self::Kmeans(_) | Self::Calibrate(_) => None,
         }
     }
 
@@ -102,7 +111,7 @@ impl Method {
             Self::Mlq(s) => Some(&mut s.training),
             Self::Inq(s) => Some(&mut s.training),
             Self::DeepCompression(s) => Some(&mut s.training),
-            Self::Kmeans(_) => None,
+            Self::Kmeans(_) | Self::Calibrate(_) => None,
         }
     }
 
@@ -111,6 +120,7 @@ impl Method {
         match self {
             Self::Slq(s) => s.codebook,
             Self::Mlq(s) => s.codebook,
+            Self::Calibrate(s) => s.codebook,
             Self::Inq(_) => CodebookKind::Pow2,
             Self::DeepCompression(_) | Self::Kmeans(_) => CodebookKind::Free,
         }
@@ -134,7 +144,7 @@ impl Method {
         match self {
             Self::Slq(s) => s.measures(),
             Self::Mlq(s) => s.measures(),
-            Self::Inq(_) | Self::DeepCompression(_) | Self::Kmeans(_) => false,
+            Self::Inq(_) | Self::DeepCompression(_) | Self::Kmeans(_) | Self::Calibrate(_) => false,
         }
     }
 
@@ -145,6 +155,7 @@ impl Method {
             Self::Inq(s) => s.check(),
             Self::DeepCompression(s) => s.check(),
             Self::Kmeans(s) => s.check(),
+            Self::Calibrate(s) => s.check(),
         }
     }
 }

@@ -27,6 +27,7 @@ pub(crate) mod stage;
 mod state;
 pub(crate) mod tune;
 
+pub use calibrate::{CalibrateSettings, CalibrationPart, CalibrationReport};
 pub use choices::{CodebookKind, Granularity, Initialisation, LayerRule, Weighting};
 pub use coverage::{Coverage, NotQuantized};
 pub use deep_compression::{DeepCompressionSettings, PruneRule};

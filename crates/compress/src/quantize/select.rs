@@ -52,7 +52,10 @@ pub fn select_layers(graph: &Graph, settings: &Quantize) -> Result<Vec<Layer>, C
             });
         }
         let asked = asked_groups(tensor.shape(), q, settings.granularity);
-        let groups = merged_groups(asked, values.len(), wanted);
+        let groups = match settings.granularity {
+            Granularity::Block(n) if q.channel_axis == 0 => merged_blocks(tensor.shape(), n, wanted),
+            _ => merged_groups(asked, values.len(), wanted),
+        };
         // A codebook of a given shape has its size, however few weights take values from it.
         let size = if settings.method.has_shaped_codebook() {
             wanted
@@ -85,15 +88,33 @@ fn asked_groups(shape: &[usize], layer: &Quantizable, granularity: Granularity) 
         Granularity::Group(n) if channels.is_multiple_of(n) => channels / n,
         // A group size that does not divide the channels: the nearest finer one that does.
         Granularity::Group(n) => {
-            (1..=n).rev().find(|d| channels.is_multiple_of(*d)).map_or(1, |d| channels / d)
+            (1..=n.min(channels)).rev().find(|d| channels.is_multiple_of(*d)).map_or(1, |d| channels / d)
         }
+        Granularity::Block(n) => channels * blocks(shape, n),
     }
+}
+
+/// Blocks of a channel: of `n` weights or, where `n` does not divide the channel, of the nearest finer size that does.
+fn blocks(shape: &[usize], n: usize) -> usize {
+    let row = shape[1..].iter().product::<usize>().max(1);
+    (1..=n.min(row)).rev().find(|d| row.is_multiple_of(*d)).map_or(1, |d| row / d)
+}
+
+/// Number of codebooks for blocks of `n` weights. Where they would take more bytes than coding saves, blocks grow within
+/// their channel, then channels are merged.
+fn merged_blocks(shape: &[usize], n: usize, size: usize) -> usize {
+    let (channels, row) = (shape[0], shape[1..].iter().product::<usize>().max(1));
+    let count = channels * row;
+    let saved = (4 * count).saturating_sub((count * usize::from(bits_for(size))).div_ceil(8));
+    let asked = blocks(shape, n);
+    let fits = |&blocks: &usize| row.is_multiple_of(blocks) && 4 * size * channels * blocks <= saved;
+    (1..=asked).rev().find(fits).map_or_else(|| merged_groups(channels, count, size), |b| channels * b)
 }
 
 /// Where `groups` codebooks of `size` values would take more bytes than coding `count` weights saves, neighbouring
 /// ones are merged until they do not.
 fn merged_groups(mut groups: usize, count: usize, size: usize) -> usize {
-    let saved = 4 * count - (count * usize::from(bits_for(size))).div_ceil(8);
+    let saved = (4 * count).saturating_sub((count * usize::from(bits_for(size))).div_ceil(8));
     while groups > 1 && 4 * size * groups > saved {
         let step = (2..=groups).find(|d| groups.is_multiple_of(*d)).unwrap_or(groups);
         groups /= step;
@@ -158,6 +179,17 @@ mod tests {
         assert_eq!(groups(&[64, 64, 3, 3], Granularity::Channel), 64);
         assert_eq!(groups(&[64, 64, 3, 3], Granularity::Group(4)), 16);
         assert_eq!(groups(&[6, 64, 3, 3], Granularity::Group(4)), 2);
+    }
+
+    #[test]
+    fn blocks_lie_within_a_channel_and_grow_where_they_cost_too_much() {
+        let groups = |shape: &[usize], n| merged_blocks(shape, n, 16);
+        assert_eq!(groups(&[64, 64, 3, 3], 64), 64 * 9);
+        assert_eq!(groups(&[64, 64, 3, 3], 100), 64 * 6);
+        assert_eq!(groups(&[10, 500], usize::MAX), 10);
+        // Sixteen centroids of 4 bytes do not pay for eight weights of 3.5 saved bytes, nor do they for sixteen.
+        assert_eq!(groups(&[4, 32], 8), 4);
+        assert!(groups(&[32, 1, 3, 3], 3) < 32);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use slq_engine::{BatchNormMode, UpdateRule};
 
+use super::calibrate::CalibrateSettings;
 use super::choices::{Granularity, LayerRule, Weighting};
 use super::deep_compression::DeepCompressionSettings;
 use super::inq::InqSettings;
@@ -112,6 +113,11 @@ impl Quantize {
         Self::new(MethodName::Kmeans.with_defaults(), bits)
     }
 
+    /// Calibration with codes of `bits` bits: inputs without labels, no re-training.
+    pub fn calibrate(bits: u8) -> Self {
+        Self::new(MethodName::Calibrate.with_defaults(), bits)
+    }
+
     /// Adds a rule: layers whose weight or node name matches `pattern` get `bits` bits.
     #[must_use]
     pub fn layer(mut self, pattern: &str, bits: u8) -> Self {
@@ -203,6 +209,11 @@ impl Quantize {
         self.retrains() || self.cluster_weights == Weighting::Fisher
     }
 
+    /// Whether the stage runs on inputs without labels.
+    pub fn calibrates(&self) -> bool {
+        self.method.name() == MethodName::Calibrate
+    }
+
     /// Whether the method re-trains, in rounds.
     pub fn retrains(&self) -> bool {
         self.method.training().is_some()
@@ -245,6 +256,8 @@ struct Table {
     deep_compression: Option<DeepCompressionSettings>,
     #[serde(skip_serializing_if = "Option::is_none")]
     kmeans: Option<KmeansSettings>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    calibrate: Option<CalibrateSettings>,
 }
 
 impl Default for Table {
@@ -258,13 +271,15 @@ impl Default for Table {
 impl From<Quantize> for Table {
     fn from(from: Quantize) -> Self {
         let method = Some(from.method.name());
-        let (mut slq, mut mlq, mut inq, mut deep_compression, mut kmeans) = (None, None, None, None, None);
+        let (mut slq, mut mlq, mut inq) = (None, None, None);
+        let (mut deep_compression, mut kmeans, mut calibrate) = (None, None, None);
         match from.method {
             Method::Slq(s) => slq = Some(s),
             Method::Mlq(s) => mlq = Some(s),
             Method::Inq(s) => inq = Some(s),
             Method::DeepCompression(s) => deep_compression = Some(s),
             Method::Kmeans(s) => kmeans = Some(s),
+            Method::Calibrate(s) => calibrate = Some(s),
         }
         Self {
             method,
@@ -281,6 +296,7 @@ impl From<Quantize> for Table {
             inq,
             deep_compression,
             kmeans,
+            calibrate,
         }
     }
 }
@@ -295,6 +311,7 @@ impl TryFrom<Table> for Quantize {
             from.inq.map(Method::Inq),
             from.deep_compression.map(Method::DeepCompression),
             from.kmeans.map(Method::Kmeans),
+            from.calibrate.map(Method::Calibrate),
         ];
         let mut given = given.into_iter().flatten();
         let (first, second) = (given.next(), given.next());

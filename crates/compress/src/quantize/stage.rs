@@ -7,6 +7,7 @@ use slq_data::{Portion, Split};
 use slq_engine::{CpuExecutor, Executor};
 use slq_graph::Graph;
 
+use super::calibrate::{CalibrateSettings, CalibrationReport, stage as calibration};
 use super::centroids::Centroids;
 use super::choices::Weighting;
 use super::correction::{apply, corrections};
@@ -23,6 +24,7 @@ use super::settings::Quantize;
 use super::slq::Slq;
 use crate::checkpoint::{Fingerprint, StageDir};
 use crate::context::Context;
+use crate::damage::{Damage, compare_outputs};
 use crate::error::CompressError;
 use crate::progress::{Accuracy, Event, Observer, RoundReport};
 use crate::size::Size;
@@ -60,6 +62,12 @@ pub struct QuantizeReport {
     pub rounds: Vec<RoundReport>,
     /// Sizes.
     pub size: Size,
+    /// The outputs beside those of the float network, where they were compared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub damage: Option<Damage>,
+    /// The figures of a calibration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calibration: Option<CalibrationReport>,
     /// Time of the whole stage, earlier sittings of a resumed job included.
     pub seconds: f64,
 }
@@ -82,7 +90,7 @@ fn rounds_of(
 ) -> Result<Option<Box<dyn Rounds>>, CompressError> {
     let layers = layers.to_vec();
     Ok(match &settings.method {
-        Method::Kmeans(_) => None,
+        Method::Kmeans(_) | Method::Calibrate(_) => None,
         Method::Slq(s) => Some(Box::new(Slq::new(s, layers, seed)?)),
         Method::Mlq(s) => Some(Box::new(Mlq::new(s, layers, seed)?)),
         Method::Inq(s) => Some(Box::new(Inq::new(s, settings.bits, layers)?)),
@@ -102,6 +110,9 @@ pub(crate) fn quantize(
 ) -> Result<Quantized, CompressError> {
     settings.check()?;
     let layers = select_layers(&graph, settings)?;
+    if let Method::Calibrate(own) = &settings.method {
+        return quantize_calibrated(graph, (settings, own), &layers, context, observer);
+    }
     match rounds_of(settings, &layers, context.seed)? {
         None => quantize_once(graph, settings, &layers, context, observer),
         Some(mut rounds) => {
@@ -138,13 +149,46 @@ fn quantize_once(
         }
         _ => None,
     };
+    let float = context.inputs.map(|_| graph.clone());
     kmeans::share(&mut graph, layers, importance.as_ref(), settings.corrects())?;
     let last = context.accuracy(&graph, batch)?;
     if let Some(accuracy) = last {
         observer.on(&Event::Final(accuracy));
     }
+    let damage = match (&float, context.inputs) {
+        // A network that the engine cannot run is shared all the same.
+        (Some(float), Some(inputs)) => compare_outputs(float, &graph, inputs, context.isa).ok(),
+        _ => None,
+    };
     let seconds = began.elapsed().as_secs_f64();
-    Ok(finished(graph, settings, layers, [baseline, last], Vec::new(), seconds))
+    let mut done = finished(graph, settings, layers, [baseline, last], Vec::new(), seconds);
+    done.report.damage = damage;
+    Ok(done)
+}
+
+/// Calibration: layer by layer, on inputs without labels.
+fn quantize_calibrated(
+    graph: Graph,
+    (settings, own): (&Quantize, &CalibrateSettings),
+    layers: &[Layer],
+    context: Context<'_>,
+    observer: &mut dyn Observer,
+) -> Result<Quantized, CompressError> {
+    let batch = settings.method.batch();
+    let baseline = context.accuracy(&graph, batch)?;
+    if let Some(accuracy) = baseline {
+        observer.on(&Event::Baseline(accuracy));
+    }
+    let fingerprint = Fingerprint::new(&graph, &context, settings)?;
+    let (graph, found) = calibration::calibrate_layers(graph, layers, own, fingerprint, context, observer)?;
+    let last = context.accuracy(&graph, batch)?;
+    if let Some(accuracy) = last {
+        observer.on(&Event::Final(accuracy));
+    }
+    let mut done = finished(graph, settings, layers, [baseline, last], Vec::new(), found.seconds);
+    done.report.damage = found.damage.clone();
+    done.report.calibration = Some(found);
+    Ok(done)
 }
 
 fn names(layers: &[Layer]) -> Vec<&str> {
@@ -172,6 +216,8 @@ fn finished(
         final_accuracy,
         rounds,
         size: Size::of(&graph),
+        damage: None,
+        calibration: None,
         seconds,
     };
     Quantized { graph, weights: layers.iter().map(|l| l.weight.clone()).collect(), report }

@@ -11,6 +11,7 @@ use super::report::{Report, StageReport};
 use crate::checkpoint::{Fingerprint, StageDir};
 use crate::context::Context;
 use crate::error::CompressError;
+use crate::inputs::Inputs;
 use crate::low_rank::decompose;
 use crate::progress::{Event, Observer};
 use crate::quantize::stage as quantization;
@@ -29,13 +30,15 @@ pub struct RunOptions<'a> {
     /// Teacher of all stages that distil; `None` for the network before the job or, behind a `fine-tune` stage, for the
     /// fine-tuned one.
     pub teacher: Option<&'a Graph>,
+    /// Inputs without labels: what calibration runs on, and what other methods are compared with the float network on.
+    pub inputs: Option<&'a dyn Inputs>,
     /// Sensitivities measured before, for a budget.
     pub sensitivity: Option<&'a Sensitivity>,
 }
 
 impl Default for RunOptions<'_> {
     fn default() -> Self {
-        Self { run_dir: None, isa: Isa::detect(), teacher: None, sensitivity: None }
+        Self { run_dir: None, isa: Isa::detect(), teacher: None, inputs: None, sensitivity: None }
     }
 }
 
@@ -50,13 +53,21 @@ pub struct Outcome {
     pub stages: Vec<StageReport>,
 }
 
-/// Checks what can be known before a job begins: settings, layers, schedules, whether there is data.
+/// Checks what can be known before a job begins: settings, layers, schedules, whether there is data and inputs.
 ///
 /// # Errors
 /// [`CompressError::Setting`], [`CompressError::NoLayers`] and the like, [`CompressError::Schedule`],
-/// [`CompressError::NoData`].
-pub fn check(graph: &Graph, data: Option<&TrainingData>, recipe: &Recipe) -> Result<(), CompressError> {
+/// [`CompressError::NoData`], [`CompressError::NoInputs`].
+pub fn check(
+    graph: &Graph,
+    data: Option<&TrainingData>,
+    inputs: Option<&dyn Inputs>,
+    recipe: &Recipe,
+) -> Result<(), CompressError> {
     recipe.check()?;
+    if inputs.is_none_or(|i| i.is_empty()) && recipe.calibrates() {
+        return Err(CompressError::NoInputs);
+    }
     if data.is_none() && recipe.needs_data() {
         return Err(CompressError::NoData);
     }
@@ -78,7 +89,7 @@ pub fn run(
     options: RunOptions<'_>,
     observer: &mut dyn Observer,
 ) -> Result<Outcome, CompressError> {
-    check(&graph, data, recipe)?;
+    check(&graph, data, options.inputs, recipe)?;
     let mut job = Job {
         data,
         recipe,
@@ -133,10 +144,12 @@ impl Job<'_> {
         observer: &mut dyn Observer,
     ) -> Result<Graph, CompressError> {
         let name = format!("{}-{}", index + 1, stage.name());
-        let dir: Option<PathBuf> = self.options.run_dir.filter(|_| stage.trains()).map(|d| d.join(name));
+        let dir: Option<PathBuf> =
+            self.options.run_dir.filter(|_| stage.keeps_checkpoints()).map(|d| d.join(name));
         let teacher = self.teacher.take();
         let context = Context {
             data: self.data,
+            inputs: self.options.inputs,
             teacher: self.options.teacher.or(teacher.as_ref()).filter(|_| stage.distills()),
             seed: self.recipe.seed,
             isa: self.options.isa,

@@ -6,4 +6,4 @@ mod report;
 
 pub use driver::{Outcome, RunOptions, check, run};
 pub use recipe::{FineTune, Recipe, Stage};
-pub use report::{Report, StageReport};
+pub use report::{Report, StageReport, Warning};

@@ -54,6 +54,11 @@ impl Stage {
         }
     }
 
+    /// Whether the stage keeps checkpoints.
+    pub fn keeps_checkpoints(&self) -> bool {
+        self.trains() || matches!(self, Self::Quantize(s) if s.calibrates())
+    }
+
     /// Whether the stage cannot do without data.
     pub fn needs_data(&self) -> bool {
         match self {
@@ -152,9 +157,19 @@ impl Recipe {
         self.stages.iter().any(Stage::needs_data)
     }
 
-    /// Whether a stage trains; such a job keeps checkpoints.
+    /// Whether a stage trains.
     pub fn trains(&self) -> bool {
         self.stages.iter().any(Stage::trains)
+    }
+
+    /// Whether a stage keeps checkpoints.
+    pub fn keeps_checkpoints(&self) -> bool {
+        self.stages.iter().any(Stage::keeps_checkpoints)
+    }
+
+    /// Whether a stage runs on inputs without labels.
+    pub fn calibrates(&self) -> bool {
+        self.stages.iter().any(|s| matches!(s, Stage::Quantize(q) if q.calibrates()))
     }
 
     /// Checks the settings of all stages, and their order.

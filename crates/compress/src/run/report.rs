@@ -3,10 +3,12 @@
 use serde::{Deserialize, Serialize};
 use slq_graph::Graph;
 
+use crate::damage::Damage;
 use crate::low_rank::DecomposeReport;
 use crate::progress::{Accuracy, RoundReport};
+use crate::quantize::calibrate::stage::warnings;
 use crate::quantize::stage::QuantizeReport;
-use crate::quantize::{Coverage, MethodName};
+use crate::quantize::{CalibrationReport, Coverage, MethodName};
 use crate::search::SearchReport;
 use crate::size::Size;
 use crate::train::FineTuneReport;
@@ -24,6 +26,15 @@ pub enum StageReport {
     Quantize(QuantizeReport, Option<SearchReport>),
     /// See [`Stage::Tune`](crate::Stage::Tune).
     Tune(RoundReport),
+}
+
+/// Something that the user should know of a result.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Warning {
+    /// Its kind: `damage`, `clustered`, `few-samples`, `random-inputs`.
+    pub kind: String,
+    /// What there is to know.
+    pub message: String,
 }
 
 /// The figures of a job, in one view: those of its quantization, with what other stages did beside them.
@@ -47,11 +58,21 @@ pub struct Report {
     /// Which weights the quantization covers.
     #[serde(flatten)]
     pub coverage: Coverage,
+    /// Share of inputs without labels that the network answers as the float network does; `None` where that was not
+    /// compared.
+    pub agreement: Option<f64>,
+    /// The outputs beside those of the float network, on inputs without labels.
+    pub damage: Option<Damage>,
+    /// What the user should know.
+    pub warnings: Vec<Warning>,
     /// Seconds in all, earlier sittings of a resumed job included.
     pub seconds: f64,
     /// A search under a budget.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub search: Option<SearchReport>,
+    /// A calibration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calibration: Option<CalibrationReport>,
     /// A low-rank decomposition.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decompose: Option<DecomposeReport>,
@@ -72,8 +93,12 @@ impl Report {
             rounds: Vec::new(),
             size: Size::of(graph),
             coverage: Coverage::of(graph),
+            agreement: None,
+            damage: None,
+            warnings: Vec::new(),
             seconds: 0.0,
             search: None,
+            calibration: None,
             decompose: None,
             fine_tune: None,
         };
@@ -81,6 +106,17 @@ impl Report {
             report.add(stage);
         }
         report
+    }
+
+    fn add_damage(&mut self, r: &QuantizeReport) {
+        self.agreement = r.damage.as_ref().and_then(|d| d.agreement);
+        self.damage = r.damage.clone();
+        self.calibration = r.calibration.clone();
+        let found = match &r.calibration {
+            Some(calibration) => warnings(calibration),
+            None => r.damage.iter().filter_map(Damage::warning).map(|text| ("damage", text)).collect(),
+        };
+        self.warnings.extend(found.into_iter().map(|(kind, message)| Warning { kind: kind.into(), message }));
     }
 
     fn add(&mut self, stage: &StageReport) {
@@ -100,6 +136,7 @@ impl Report {
                 self.method = Some(r.method);
                 (self.bits, self.codebook_size) = (Some(r.bits), Some(r.codebook_size));
                 self.rounds = r.rounds.clone();
+                self.add_damage(r);
                 self.seconds += r.seconds;
                 self.search = search.clone();
             }

@@ -10,11 +10,15 @@ use super::inputs::Inputs;
 use super::report::{JobReport, Output};
 use super::{Done, Job, run_dir_error};
 use crate::Error;
+use crate::calibration::CalibrationInputs;
 use crate::dataset::DataOptions;
+use crate::detect::{Preprocessing, PreprocessingSource};
 use crate::save::{SaveOptions, check_output};
 
 /// Name of the job file in a run directory.
 pub const RECIPE: &str = "recipe.toml";
+/// Random inputs that damage is estimated on.
+const RANDOM: usize = 32;
 /// Version of the job file's format.
 pub const FORMAT: u32 = 2;
 
@@ -36,6 +40,8 @@ pub struct JobFile {
     pub solver: Option<PathBuf>,
     /// The model whose outputs distillation trains towards; without one, see [`Job::teacher`].
     pub teacher: Option<String>,
+    /// Inputs without labels: a path, or `random:N`.
+    pub calibrate: Option<String>,
     /// A table of `slq sensitivity` for a budget.
     pub sensitivity: Option<PathBuf>,
     /// Where the results go; the endings name the formats. The program takes them from its flags, except to resume.
@@ -60,6 +66,7 @@ impl Default for JobFile {
             graph: None,
             solver: None,
             teacher: None,
+            calibrate: None,
             sensitivity: None,
             outputs: Vec::new(),
             save: SaveOptions::default(),
@@ -153,9 +160,14 @@ impl JobFile {
         self.outputs.iter().try_for_each(|o| check_output(o))?;
         // What trains keeps checkpoints.
         let recipe = self.recipe();
-        let run_dir = options.run_dir.filter(|_| recipe.trains());
+        let run_dir = options.run_dir.filter(|_| recipe.keeps_checkpoints());
+        let fallback = match inputs.calibration {
+            None => self.unnamed_inputs(inputs, &recipe)?,
+            Some(_) => None,
+        };
         let job = Job::new(recipe)
             .prepared(inputs.data.as_ref())
+            .calibrate(inputs.calibration.as_ref().or(fallback.as_ref()))
             .teacher(inputs.teacher.as_ref())
             .run_dir(run_dir)
             .isa(options.isa)
@@ -176,6 +188,28 @@ impl JobFile {
             run_dir: run_dir.map(Into::into),
         };
         Ok((done, report))
+    }
+
+    /// Inputs where none are named: for calibration the training images without their labels; for a method that uses no
+    /// data random ones, on which the network is compared with the float network.
+    fn unnamed_inputs(&self, inputs: &Inputs, recipe: &Recipe) -> Result<Option<CalibrationInputs>, Error> {
+        let (model, seed) = (&inputs.model, self.seed);
+        match &inputs.data {
+            Some(data) if recipe.calibrates() => {
+                let preprocessing = inputs.preprocessing.clone().unwrap_or_else(|| Preprocessing {
+                    transform: data.transform.clone(),
+                    source: PreprocessingSource::Stored,
+                    detection: None,
+                    fitted: None,
+                });
+                CalibrationInputs::images(model, data.train.clone(), preprocessing, seed).map(Some)
+            }
+            None if !recipe.calibrates() && !model.graph.nodes.is_empty() => {
+                // Where such inputs cannot be made, damage is not estimated.
+                Ok(CalibrationInputs::random(&model.graph, RANDOM, seed).ok())
+            }
+            _ => Ok(None),
+        }
     }
 
     /// Writes the job into a directory that holds none yet.

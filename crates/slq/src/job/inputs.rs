@@ -2,6 +2,7 @@
 
 use slq_compress::{TrainingData, TrainingSettings};
 
+use crate::calibration::CalibrationInputs;
 use crate::detect::Preprocessing;
 use crate::model::Model;
 
@@ -12,6 +13,8 @@ pub struct Inputs {
     pub model: Model,
     /// Images, where a dataset is named.
     pub data: Option<TrainingData>,
+    /// Inputs without labels, where they are named.
+    pub calibration: Option<CalibrationInputs>,
     /// Where the preprocessing of the images comes from.
     pub preprocessing: Option<Preprocessing>,
     /// Teacher of a distillation, where another model is named.

@@ -13,6 +13,7 @@ use slq_compress::{
 use slq_engine::Isa;
 
 use crate::Error;
+use crate::calibration::CalibrationInputs;
 use crate::dataset::Dataset;
 use crate::model::Model;
 
@@ -36,6 +37,7 @@ pub struct Job<'a> {
     recipe: Recipe,
     data: Option<Images<'a>>,
     teacher: Option<&'a Model>,
+    calibration: Option<&'a CalibrationInputs>,
     run_dir: Option<PathBuf>,
     isa: Isa,
     sensitivity: Option<&'a Sensitivity>,
@@ -65,6 +67,7 @@ impl<'a> Job<'a> {
             recipe: recipe.into(),
             data: None,
             teacher: None,
+            calibration: None,
             run_dir: None,
             isa: Isa::detect(),
             sensitivity: None,
@@ -83,6 +86,13 @@ impl<'a> Job<'a> {
     #[must_use]
     pub fn prepared(mut self, data: Option<&'a TrainingData>) -> Self {
         self.data = data.map(Images::Prepared);
+        self
+    }
+
+    /// Inputs without labels: what calibration runs on, and what other methods are compared with the float network on.
+    #[must_use]
+    pub fn calibrate(mut self, inputs: Option<&'a CalibrationInputs>) -> Self {
+        self.calibration = inputs;
         self
     }
 
@@ -128,7 +138,7 @@ impl<'a> Job<'a> {
     /// See [`slq_compress::check`].
     pub fn check(&self, model: &Model) -> Result<(), Error> {
         let data = self.images(model)?;
-        Ok(slq_compress::check(&model.graph, data.as_deref(), &self.recipe)?)
+        Ok(slq_compress::check(&model.graph, data.as_deref(), self.inputs(), &self.recipe)?)
     }
 
     /// Runs the job.
@@ -141,6 +151,7 @@ impl<'a> Job<'a> {
             run_dir: self.run_dir.as_deref(),
             isa: self.isa,
             teacher: self.teacher.map(|t| &t.graph),
+            inputs: self.inputs(),
             sensitivity: self.sensitivity,
         };
         let mut silent = slq_compress::Silent;
@@ -151,8 +162,14 @@ impl<'a> Job<'a> {
         let mut made = model.with_graph(outcome.graph, split);
         if let Some(data) = &data {
             made.transform = Some(data.transform.clone());
+        } else if let Some((_, transform)) = self.calibration.and_then(CalibrationInputs::split) {
+            made.transform = Some(transform.clone());
         }
         Ok(Done { model: made, report: outcome.report, stages: outcome.stages })
+    }
+
+    fn inputs(&self) -> Option<&'a dyn slq_compress::Inputs> {
+        self.calibration.map(|c| c as &dyn slq_compress::Inputs)
     }
 
     fn images(&self, model: &Model) -> Result<Option<std::borrow::Cow<'a, TrainingData>>, Error> {

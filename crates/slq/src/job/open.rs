@@ -4,6 +4,7 @@ use slq_engine::Isa;
 
 use super::file::JobFile;
 use super::inputs::Inputs;
+use crate::calibration::CalibrationInputs;
 use crate::dataset::Prepared;
 use crate::detect::{Preprocessing, PreprocessingSource};
 use crate::model::{Model, ModelName};
@@ -21,17 +22,35 @@ impl JobFile {
             let job = SolverJob::open(solver, &self.solver_options()?)?;
             let SolverJob { model, data, training, seed, notes, .. } = job;
             let (transform, source) = (data.transform.clone(), PreprocessingSource::Prototxt);
-            let preprocessing = Some(Preprocessing { transform, source, detection: None });
+            let preprocessing = Some(Preprocessing { transform, source, detection: None, fitted: None });
             let (data, training, seed) = (Some(data), Some(training), Some(seed));
-            return Ok(Inputs { model, data, preprocessing, teacher, training, seed, notes });
+            let calibration = self.calibration(&model, data.as_ref(), isa)?;
+            return Ok(Inputs { model, data, calibration, preprocessing, teacher, training, seed, notes });
         }
         let model = self.open_model()?;
         let (data, preprocessing) = match self.data.open(&model, isa)? {
             Some(Prepared { data, preprocessing }) => (Some(data), Some(preprocessing)),
             None => (None, None),
         };
+        let calibration = self.calibration(&model, data.as_ref(), isa)?;
+        let preprocessing =
+            preprocessing.or_else(|| calibration.as_ref().and_then(|c| c.preprocessing.clone()));
         let notes = preprocessing.iter().filter_map(Preprocessing::note).collect();
-        Ok(Inputs { model, data, preprocessing, teacher, training: None, seed: None, notes })
+        Ok(Inputs { model, data, calibration, preprocessing, teacher, training: None, seed: None, notes })
+    }
+
+    /// The inputs without labels, with the preprocessing of the images where there are any.
+    fn calibration(
+        &self,
+        model: &Model,
+        data: Option<&slq_compress::TrainingData>,
+        isa: Isa,
+    ) -> Result<Option<CalibrationInputs>, Error> {
+        let Some(text) = &self.calibrate else { return Ok(None) };
+        let known = data.map(|d| d.transform.clone());
+        let known = known.and_then(|transform| Model { transform: Some(transform), ..model.clone() }.into());
+        let model = known.as_ref().unwrap_or(model);
+        CalibrationInputs::open(text, model, &self.data, self.seed, isa).map(Some)
     }
 
     /// Opens the model, with images of the shape that the data has where a prototxt leaves their shape to the data.

@@ -1,10 +1,13 @@
 //! Calibration without labels: few bits from a few hundred unlabelled inputs.
 
-mod error;
 pub mod matrix;
 mod network;
+mod settings;
+pub(crate) mod stage;
 
-pub use error::CalibrateError;
+pub use crate::error::CalibrateError;
 pub use network::{
-    Calibrated, Inputs, Job, LayerDone, LayerReport, LayerSpec, NetworkOptions, Outcome, State, calibrate,
+    Calibrated, Job, LayerDone, LayerReport, LayerSpec, NetworkOptions, Outcome, State, calibrate,
 };
+pub use settings::{CalibrateSettings, CalibrationPart};
+pub use stage::CalibrationReport;

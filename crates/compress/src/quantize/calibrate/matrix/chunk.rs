@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::layout::Layout;
+use super::layout::{Layout, transposed};
 
 /// Most rows of a chunk. The split into chunks depends on shapes alone, and with it every sum.
 pub(crate) const ROWS: usize = 64;
@@ -80,7 +80,7 @@ pub(crate) fn chunks(
         let end = (group + 1) * group_rows;
         for start in (group * group_rows..end).step_by(step) {
             let rows = start..end.min(start + step);
-            let own = super::targets::transposed(&targets[start * n..rows.end * n], rows.len(), n);
+            let own = transposed(&targets[start * n..rows.end * n], rows.len(), n);
             chunks.push(Chunk {
                 group,
                 weights: weights[rows.clone()].to_vec(),

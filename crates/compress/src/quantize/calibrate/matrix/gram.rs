@@ -3,8 +3,8 @@
 use rayon::prelude::*;
 use slq_engine::Isa;
 
-use super::super::error::CalibrateError;
 use super::product::{Factor, Update, multiply};
+use crate::error::CalibrateError;
 
 /// Rows of a panel of the second moment: only the panels on and right of the diagonal are computed.
 const PANEL: usize = 256;

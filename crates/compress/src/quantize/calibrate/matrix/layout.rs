@@ -1,6 +1,6 @@
 //! Which weights share a codebook.
 
-use super::super::error::CalibrateError;
+use crate::error::CalibrateError;
 
 /// How a layer's codebooks lie over its `rows x columns` matrix of weights (a row is an output channel).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -62,6 +62,17 @@ impl Layout {
     pub fn book(&self, row: usize, column: usize) -> usize {
         row / self.book_rows * self.across() + column / self.book_columns
     }
+}
+
+/// A matrix of `rows` rows, with rows and columns exchanged.
+pub(super) fn transposed(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
+    let mut out = vec![0.0; values.len()];
+    for (r, row) in values.chunks_exact(columns).enumerate() {
+        for (c, &v) in row.iter().enumerate() {
+            out[c * rows + r] = v;
+        }
+    }
+    out
 }
 
 #[cfg(test)]

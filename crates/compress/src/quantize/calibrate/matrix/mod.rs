@@ -4,6 +4,7 @@
 mod chunk;
 mod codebook;
 mod curvature;
+mod damping;
 mod descent;
 mod error_pass;
 mod factor;

@@ -4,10 +4,11 @@ use rayon::prelude::*;
 use slq_engine::Isa;
 
 use super::curvature::Curvature;
+use super::damping::Damping;
 use super::factor::Cholesky;
 use super::gram::{Folds, Gram, Kept, RowSums, Store};
+use super::layout::transposed;
 use super::product::{Factor, Update, multiply};
-use super::targets::{Damping, transposed};
 
 /// What the damping may be multiplied by in the regression. Strong damping keeps only what many inputs agree on.
 const MULTIPLES: [f64; 3] = [1.0, 8.0, 64.0];

@@ -5,7 +5,6 @@ use std::borrow::Cow;
 use rayon::prelude::*;
 use slq_engine::Isa;
 
-use super::super::error::CalibrateError;
 use super::chunk::{Chunk, Rate, chunks, counts};
 use super::codebook::{Values, fit};
 use super::curvature::Curvature;
@@ -15,6 +14,7 @@ use super::gram::check_len;
 use super::layout::{Books, Layout};
 use super::scale::{refit_scales, starting_scales};
 use super::start::{importance, start};
+use crate::error::CalibrateError;
 
 /// Which parts of the method run, so that each can be measured alone.
 ///

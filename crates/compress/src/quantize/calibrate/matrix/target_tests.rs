@@ -2,10 +2,10 @@
 
 use slq_engine::Isa;
 
-use super::super::error::CalibrateError;
 use super::testing::{noise, second_moment};
 use super::tests::eliminate;
 use super::*;
+use crate::error::CalibrateError;
 
 fn isa() -> Isa {
     Isa::detect()

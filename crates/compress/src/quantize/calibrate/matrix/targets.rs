@@ -1,10 +1,11 @@
 //! From gathered samples to what a layer's weights should be: curvature and output-aware targets.
 
-use super::super::error::CalibrateError;
+use super::damping::Damping;
 use super::curvature::Curvature;
 use super::gram::{Gram, LayerShape, check_len};
 use super::regression::Directions;
 use super::shrinkage::estimated_shrinkage;
+use crate::error::CalibrateError;
 
 /// How far second moments are drawn towards their diagonal, since few samples exaggerate correlations.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -138,7 +139,7 @@ impl Gram<'_> {
             Shrinkage::Estimated => estimated_shrinkage(&self),
         };
         let weights = self.weights;
-        let damping = Damping::new(options, shrinkage);
+        let damping = Damping::new(options.damping, options.absolute_damping, shrinkage);
         let directions = match options.strength {
             Strength::Fixed(0.0) => Directions::default(),
             Strength::Fixed(strength) => Directions { strength, ..self.directions(&damping, None) },
@@ -175,57 +176,4 @@ impl Gram<'_> {
         let variance = self.outputs.iter().map(|s| (s[1] / count - (s[0] / count).powi(2)).max(0.0));
         Moments { mean, variance: variance.collect() }
     }
-}
-
-/// What is added to each column's diagonal.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Damping {
-    relative: f64,
-    absolute: f64,
-    /// Share of a column's own diagonal.
-    kappa: f64,
-}
-
-impl Damping {
-    /// Most that a diagonal is raised by shrinkage, as a share of itself.
-    const MOST: f64 = 10.0;
-
-    fn new(options: &TargetOptions, shrinkage: f64) -> Self {
-        let kappa = if shrinkage < 1.0 { shrinkage / (1.0 - shrinkage) } else { f64::INFINITY };
-        let kappa = kappa.min(Self::MOST);
-        Self { relative: options.damping, absolute: options.absolute_damping, kappa }
-    }
-
-    /// None at all.
-    pub fn none() -> Self {
-        Self { relative: 0.0, absolute: 0.0, kappa: 0.0 }
-    }
-
-    /// So many times as strong.
-    pub fn times(self, multiple: f64) -> Self {
-        let [relative, absolute, kappa] = [self.relative, self.absolute, self.kappa].map(|v| v * multiple);
-        Self { relative, absolute, kappa }
-    }
-
-    /// For half the samples, whose correlations are chance twice as much.
-    pub fn of_half(self) -> Self {
-        Self { kappa: (2.0 * self.kappa).min(Self::MOST), ..self }
-    }
-
-    /// For the diagonal of a second moment.
-    pub fn of(&self, diagonal: &[f64]) -> Vec<f32> {
-        let mean = diagonal.iter().sum::<f64>() / diagonal.len() as f64;
-        let delta = self.relative * mean + self.absolute;
-        diagonal.iter().map(|d| (delta + self.kappa * d) as f32).collect()
-    }
-}
-
-pub(super) fn transposed(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
-    let mut out = vec![0.0; values.len()];
-    for (r, row) in values.chunks_exact(columns).enumerate() {
-        for (c, &v) in row.iter().enumerate() {
-            out[c * rows + r] = v;
-        }
-    }
-    out
 }

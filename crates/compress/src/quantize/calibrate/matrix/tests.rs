@@ -401,7 +401,7 @@ fn what_makes_no_problem_is_refused() {
     let options = SolveOptions::default();
     let problem = case.problem();
     let short = &case.targets[1..];
-    use super::super::error::CalibrateError as E;
+    use crate::error::CalibrateError as E;
     assert!(matches!(refuse(Problem { targets: short, ..problem }, options), E::Length { .. }));
     assert!(matches!(refuse(Problem { size: 257, ..problem }, options), E::CodebookSize { size: 257 }));
     assert!(matches!(refuse(Problem { size: 0, ..problem }, options), E::CodebookSize { size: 0 }));

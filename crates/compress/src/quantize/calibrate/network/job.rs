@@ -3,42 +3,12 @@
 use std::collections::HashMap;
 
 use slq_engine::Isa;
-use slq_graph::{Graph, Tensor};
+use slq_graph::Graph;
 
-use super::super::error::CalibrateError;
 use super::super::matrix::{SolveOptions, TargetOptions};
 use super::site::LayerSpec;
-
-/// The inputs that a network is calibrated on.
-///
-/// A batch is a tensor for each input of the network, the images along the first axis. Batches are asked for more than
-/// once and must be the same each time.
-pub trait Inputs {
-    /// Number of batches.
-    fn len(&self) -> usize;
-
-    /// Whether there is none.
-    fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Batch `index`, by the names of the network's inputs.
-    ///
-    /// # Errors
-    /// [`CalibrateError::Inputs`] for a batch that cannot be read.
-    fn batch(&self, index: usize) -> Result<Vec<(String, Tensor)>, CalibrateError>;
-}
-
-/// Batches in memory.
-impl Inputs for Vec<Vec<(String, Tensor)>> {
-    fn len(&self) -> usize {
-        self.as_slice().len()
-    }
-
-    fn batch(&self, index: usize) -> Result<Vec<(String, Tensor)>, CalibrateError> {
-        Ok(self[index].clone())
-    }
-}
+use crate::error::CalibrateError;
+use crate::inputs::Inputs;
 
 /// How a network is calibrated.
 ///

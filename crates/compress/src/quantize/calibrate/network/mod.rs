@@ -17,9 +17,10 @@ use std::time::{Duration, Instant};
 use slq_engine::Isa;
 use slq_graph::{Graph, Palette, Tensor};
 
-use super::error::CalibrateError;
 use super::matrix::{Books, Curvature, LayerShape, Moments, Prepared, Problem, SolveOptions, quantize};
-pub use job::{Inputs, Job, NetworkOptions};
+use crate::error::CalibrateError;
+use crate::inputs::InputError;
+pub use job::{Job, NetworkOptions};
 pub use report::{Calibrated, LayerReport, Outcome};
 pub use site::LayerSpec;
 
@@ -72,11 +73,11 @@ pub fn calibrate(
     let begin = Instant::now();
     job.options.check()?;
     if job.inputs.is_empty() {
-        return Err(CalibrateError::Inputs { reason: "there are none".into() });
+        return Err(CalibrateError::Inputs(InputError { reason: "there are none".into() }));
     }
     if state.reports.len() > job.layers.len() {
         let reason = format!("{} layers are done, but the job has {}", state.reports.len(), job.layers.len());
-        return Err(CalibrateError::Inputs { reason });
+        return Err(CalibrateError::Inputs(InputError { reason }));
     }
     let mut walk = Walk::new(job)?;
     // On resuming, activations are kept from the same places as in a run without interruption. A layer that the engine
@@ -166,6 +167,7 @@ fn calibrate_layer(
     }
     Ok(Calibrated {
         samples: prepared.samples,
+        columns,
         books: problem.books,
         energy,
         progress: found.progress,

@@ -31,6 +31,8 @@ pub enum Outcome {
 pub struct Calibrated {
     /// Samples of its inputs. Fewer than its columns leave the fit to the damping.
     pub samples: usize,
+    /// Its inputs: columns of its matrix.
+    pub columns: usize,
     /// How its codebooks lie; one for all weights where the tensor allows no other.
     pub books: Books,
     /// Mean square of the float outputs (about their mean where a constant error costs nothing), weighted as errors are and

@@ -2,12 +2,12 @@
 
 use slq_graph::Graph;
 
-use super::super::error::CalibrateError;
 use super::super::matrix::{Block, Gathering, Gram};
 use super::Job;
 use super::samples::{Picks, Random, gather, gather_outputs, picks};
 use super::site::Site;
 use super::walk::{Found, Walk};
+use crate::error::CalibrateError;
 
 /// Blocks of samples that are wanted at least: they are compared with each other.
 const BLOCKS: usize = 4;

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use slq_engine::{EngineError, Isa};
 use slq_graph::{DType, Graph, Shapes, Tensor, ValueInfo, infer_shapes};
 
-use super::super::error::CalibrateError;
+use crate::error::CalibrateError;
 
 /// Values by name.
 pub(crate) type Values = HashMap<String, Tensor>;

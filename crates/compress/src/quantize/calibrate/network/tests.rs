@@ -8,6 +8,7 @@ use super::super::matrix::{Books, SolveOptions};
 use super::samples::{Picks, Random, gather, picks};
 use super::site::Site;
 use super::*;
+use crate::inputs::Inputs;
 
 fn noise(count: usize, seed: u64) -> Vec<f32> {
     let mut random = Random::of(seed, &[]);

@@ -7,10 +7,11 @@
 
 use slq_graph::{Graph, Shapes, Tensor};
 
-use super::super::error::CalibrateError;
 use super::job::{InputShapes, Job, numbered};
 use super::segment::{Order, Segment, Values, shapes_for, with_outputs};
 use super::site::{LayerSpec, Site};
+use crate::error::CalibrateError;
+use crate::inputs::InputError;
 
 /// Values at the cut for one batch.
 struct Kept {
@@ -37,7 +38,7 @@ impl<'a> Found<'a> {
     pub fn value(&self, name: &str) -> Result<&'a Tensor, CalibrateError> {
         let found = self.computed.get(name).or_else(|| self.live.get(name));
         let reason = || format!("value `{name}` is not computed by the network");
-        found.ok_or_else(|| CalibrateError::Inputs { reason: reason() })
+        found.ok_or_else(|| CalibrateError::Inputs(InputError { reason: reason() }))
     }
 }
 
@@ -229,7 +230,9 @@ fn value(name: &str) -> slq_graph::ValueInfo {
 
 /// Refuses a batch whose tensors are not those that the network takes.
 fn check_batch(graph: &Graph, index: usize, batch: &[(String, Tensor)]) -> Result<(), CalibrateError> {
-    let refuse = |reason: String| Err(CalibrateError::Inputs { reason: format!("batch {index}: {reason}") });
+    let refuse = |reason: String| {
+        Err(CalibrateError::Inputs(InputError { reason: format!("batch {index}: {reason}") }))
+    };
     for (name, tensor) in batch {
         let Some(info) = graph.inputs.iter().find(|i| i.name == *name) else {
             return refuse(format!("the network has no input `{name}`"));
@@ -257,7 +260,7 @@ fn check_shapes(graph: &Graph, distinct: &[InputShapes]) -> Result<(), Calibrate
     let inputs = graph.inputs.iter().filter(|i| !graph.weights.contains_key(&i.name));
     let handed_on: Vec<String> = inputs.take(1).map(|i| i.name.clone()).collect();
     let graph = with_outputs(graph, &handed_on);
-    let refuse = |e: CalibrateError| CalibrateError::Inputs { reason: e.to_string() };
+    let refuse = |e: CalibrateError| CalibrateError::Inputs(InputError { reason: e.to_string() });
     distinct.iter().try_for_each(|d| shapes_for(&graph, d).map(|_| ()).map_err(refuse))
 }
 

@@ -53,11 +53,8 @@ pub enum CalibrateError {
     #[error(transparent)]
     Cluster(#[from] slq_codebook::ClusterError),
     /// Inputs that do not fit the network or cannot be read.
-    #[error("calibration inputs: {reason}")]
-    Inputs {
-        /// What is wrong with them.
-        reason: String,
-    },
+    #[error(transparent)]
+    Inputs(#[from] crate::inputs::InputError),
     /// What is wrong with one layer.
     #[error("layer '{layer}': {source}")]
     Layer {

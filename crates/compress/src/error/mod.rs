@@ -1,6 +1,10 @@
 //! Errors of compression and training.
 
+mod calibrate;
+
 use std::path::PathBuf;
+
+pub use calibrate::CalibrateError;
 
 /// A compression or training that could not be done.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +52,17 @@ pub enum CompressError {
     /// A method that re-trains was given no data.
     #[error("this job needs a dataset, to re-train or to measure on; without data use the method 'kmeans'")]
     NoData,
+    /// A calibration without inputs.
+    #[error(
+        "calibration needs inputs: name images, arrays or random:N with --calibrate, or a dataset with --data"
+    )]
+    NoInputs,
+    /// Inputs that cannot be read.
+    #[error(transparent)]
+    Inputs(#[from] crate::inputs::InputError),
+    /// A calibration failed.
+    #[error(transparent)]
+    Calibrate(#[from] CalibrateError),
     /// A split too small for what is asked of it.
     #[error("{images} training images are too few: {reason}")]
     TooFewImages {

@@ -1,0 +1,214 @@
+//! Damage: how far a network's outputs are from those of another, on inputs without labels.
+
+use serde::{Deserialize, Serialize};
+use slq_engine::Isa;
+use slq_graph::{Graph, Tensor};
+
+use crate::error::CompressError;
+use crate::inputs::{InputError, Inputs, Origin, samples};
+
+/// Below this share of inputs with the same largest output, a network is said to be damaged.
+pub const LEAST_AGREEMENT: f64 = 0.8;
+/// Below this ratio of signal to noise (dB), the same for a network whose outputs are no classes.
+pub const LEAST_SNR: f64 = 10.0;
+
+/// Differences between the outputs of two networks.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Damage {
+    /// Inputs compared on.
+    pub images: usize,
+    /// Where they come from.
+    pub inputs: Origin,
+    /// Whether the network was calibrated on the same inputs.
+    #[serde(default)]
+    pub seen: bool,
+    /// Share of inputs whose largest output is the same; `None` where outputs are no classes.
+    pub agreement: Option<f64>,
+    /// Mean Kullback-Leibler divergence of the second network's distribution from the first one's, in nats.
+    pub kl: Option<f64>,
+    /// Largest difference of an output value.
+    pub max_abs: f64,
+    /// Root of the summed squared differences over that of the summed squares of the first network's outputs.
+    pub relative: f64,
+    /// The same as a ratio of signal to noise, in dB; `None` where nothing differs.
+    pub snr_db: Option<f64>,
+}
+
+impl Damage {
+    /// A sentence where the damage is above the threshold ([`LEAST_AGREEMENT`], [`LEAST_SNR`]).
+    pub fn warning(&self) -> Option<String> {
+        let inputs = match self.inputs {
+            Origin::Random => "random inputs, which say little of real ones",
+            _ => "inputs",
+        };
+        match (self.agreement, self.snr_db) {
+            (Some(share), _) if share < LEAST_AGREEMENT => Some(format!(
+                "on {} {inputs} the network answers as the float network for {:.1} % (below {:.0} %): give it more \
+                 bits, or calibrate or re-train it",
+                self.images,
+                100.0 * share,
+                100.0 * LEAST_AGREEMENT
+            )),
+            (None, Some(snr)) if snr < LEAST_SNR => Some(format!(
+                "on {} {inputs} the outputs have a signal-to-noise ratio of {snr:.1} dB (below {LEAST_SNR:.0}): give \
+                 the network more bits, or calibrate or re-train it",
+                self.images
+            )),
+            _ => None,
+        }
+    }
+}
+
+/// Sums over batches.
+#[derive(Default)]
+struct Sums {
+    images: usize,
+    classified: usize,
+    agreed: usize,
+    divergence: f64,
+    largest: f64,
+    noise: f64,
+    signal: f64,
+}
+
+/// Compares `other` with `float` on `inputs`: all outputs by value, the first one as classes where it has the shape
+/// [N, classes] (trailing axes of extent 1 left aside).
+///
+/// # Errors
+/// [`CompressError::Inputs`] for inputs that cannot be read, [`CompressError::Engine`] for networks that cannot run,
+/// [`CompressError::DataMismatch`] for networks whose outputs have other shapes.
+pub fn compare_outputs(
+    float: &Graph,
+    other: &Graph,
+    inputs: &dyn Inputs,
+    isa: Isa,
+) -> Result<Damage, CompressError> {
+    let mut sums = Sums::default();
+    for index in 0..inputs.len() {
+        let batch = inputs.batch(index)?;
+        let named: Vec<(&str, &Tensor)> = batch.iter().map(|(n, t)| (n.as_str(), t)).collect();
+        let (a, b) = (slq_engine::run(float, &named, isa)?, slq_engine::run(other, &named, isa)?);
+        sums.add(&a, &b)?;
+        sums.images += samples(&batch);
+    }
+    if sums.images == 0 {
+        return Err(InputError { reason: "there are none".into() }.into());
+    }
+    let classified = sums.classified > 0;
+    let of = |v: f64| v / sums.classified as f64;
+    let finite = |v: f64| if v.is_finite() { v } else { f64::MAX };
+    Ok(Damage {
+        images: sums.images,
+        inputs: inputs.origin(),
+        seen: false,
+        agreement: classified.then(|| of(sums.agreed as f64)),
+        kl: classified.then(|| finite(of(sums.divergence))),
+        max_abs: finite(sums.largest),
+        relative: finite((sums.noise / sums.signal.max(f64::MIN_POSITIVE)).sqrt()),
+        snr_db: (sums.noise > 0.0)
+            .then(|| 10.0 * (finite(sums.signal) / finite(sums.noise)).log10().max(-99.0)),
+    })
+}
+
+impl Sums {
+    fn add(&mut self, a: &[(String, Tensor)], b: &[(String, Tensor)]) -> Result<(), CompressError> {
+        let mismatch = |reason: String| Err(CompressError::DataMismatch { reason });
+        if a.len() != b.len() {
+            return mismatch(format!("the networks have {} and {} outputs", a.len(), b.len()));
+        }
+        for (place, ((name, x), (_, y))) in a.iter().zip(b).enumerate() {
+            if x.shape() != y.shape() {
+                return mismatch(format!("output '{name}' is {:?} and {:?}", x.shape(), y.shape()));
+            }
+            let (Some(x_values), Some(y_values)) = (x.as_f32(), y.as_f32()) else { continue };
+            for (&p, &q) in x_values.iter().zip(y_values) {
+                let (p, q) = (f64::from(p), f64::from(q));
+                let difference = p - q;
+                self.largest =
+                    if difference.is_nan() { f64::MAX } else { self.largest.max(difference.abs()) };
+                self.noise += difference * difference;
+                self.signal += p * p;
+            }
+            if place == 0
+                && let Some(classes) = classes(x.shape())
+            {
+                let rows = x_values.chunks_exact(classes).zip(y_values.chunks_exact(classes));
+                rows.for_each(|(p, q)| self.classify(p, q));
+            }
+        }
+        Ok(())
+    }
+
+    fn classify(&mut self, p: &[f32], q: &[f32]) {
+        self.classified += 1;
+        self.agreed += usize::from(first_maximum(p) == first_maximum(q) && q.iter().all(|v| v.is_finite()));
+        let (log_p, log_q) = (log_probabilities(p), log_probabilities(q));
+        let terms =
+            log_p.iter().zip(&log_q).map(|(p, q)| if p.exp() > 0.0 { p.exp() * (p - q) } else { 0.0 });
+        self.divergence += terms.sum::<f64>();
+    }
+}
+
+/// Classes of an output [N, classes].
+fn classes(shape: &[usize]) -> Option<usize> {
+    let inner: Vec<usize> = shape.iter().skip(1).copied().filter(|&d| d != 1).collect();
+    match inner[..] {
+        [classes] if shape.len() > 1 => Some(classes),
+        _ => None,
+    }
+}
+
+fn first_maximum(row: &[f32]) -> usize {
+    row.iter().enumerate().fold(0, |best, (i, v)| if *v > row[best] { i } else { best })
+}
+
+/// Logarithms of a row's probabilities: those it holds, or those of its softmax.
+fn log_probabilities(row: &[f32]) -> Vec<f64> {
+    let sum: f64 = row.iter().map(|&v| f64::from(v)).sum();
+    if row.iter().all(|&v| v >= 0.0) && (sum - 1.0).abs() < 1e-3 {
+        return row.iter().map(|&v| f64::from(v).max(1e-12).ln()).collect();
+    }
+    let most = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let total: f64 = row.iter().map(|&v| f64::from(v - most).exp()).sum();
+    row.iter().map(|&v| f64::from(v - most) - total.ln()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn inputs() -> Vec<Vec<(String, Tensor)>> {
+        let values = |seed: usize| (0..4 * 784).map(|i| ((i * 31 + seed) % 97) as f32 / 97.0).collect();
+        let graph = slq_zoo::build("lenet", 0).unwrap();
+        let name = graph.inputs[0].name.clone();
+        let batch = |seed| vec![(name.clone(), Tensor::f32(vec![4, 1, 28, 28], values(seed)).unwrap())];
+        vec![batch(1), batch(2)]
+    }
+
+    #[test]
+    fn a_network_agrees_with_itself_and_not_with_another() {
+        let (a, b) = (slq_zoo::build("lenet", 0).unwrap(), slq_zoo::build("lenet", 1).unwrap());
+        let same = compare_outputs(&a, &a, &inputs(), Isa::detect()).unwrap();
+        assert_eq!((same.images, same.agreement, same.snr_db), (8, Some(1.0), None));
+        assert!(same.kl.unwrap().abs() < 1e-12 && same.warning().is_none());
+        let other = compare_outputs(&a, &b, &inputs(), Isa::detect()).unwrap();
+        assert!(other.kl.unwrap() > 0.0 && other.relative > 0.1 && other.max_abs > 0.0);
+        let wrong = Damage { agreement: Some(0.5), ..other };
+        assert!(wrong.warning().unwrap().contains("50.0 %"));
+    }
+
+    #[test]
+    fn probabilities_and_logits_give_the_same_divergence() {
+        let (logits, other) = ([1.0f32, 2.0, -1.0], [0.5f32, 2.5, 0.0]);
+        let softmax = |row: &[f32]| -> Vec<f32> {
+            let total: f32 = row.iter().map(|v| v.exp()).sum();
+            row.iter().map(|v| v.exp() / total).collect()
+        };
+        let (mut a, mut b) = (Sums::default(), Sums::default());
+        a.classify(&logits, &other);
+        b.classify(&softmax(&logits), &softmax(&other));
+        assert!((a.divergence - b.divergence).abs() < 1e-6 && a.divergence > 0.0);
+        assert_eq!(classes(&[2, 10, 1, 1]), Some(10));
+        assert_eq!((classes(&[2, 3, 8, 8]), classes(&[5])), (None, None));
+    }
+}

@@ -1,0 +1,260 @@
+//! Calibration as a stage of a job: which inputs it sees, a checkpoint behind its layers, and its figures.
+
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+use slq_graph::Graph;
+
+use super::matrix::Books;
+use super::network::{Job, LayerReport, LayerSpec, Outcome, State, calibrate};
+use super::settings::CalibrateSettings;
+use crate::checkpoint::{Fingerprint, StageDir};
+use crate::context::Context;
+use crate::damage::{Damage, compare_outputs};
+use crate::error::CalibrateError;
+use crate::error::CompressError;
+use crate::inputs::{Inputs, Origin, Part, samples};
+use crate::progress::{Event, Observer};
+use crate::quantize::layer::Layer;
+
+/// The figures of a calibration.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CalibrationReport {
+    /// Inputs calibrated on.
+    pub images: usize,
+    /// Where they come from.
+    pub inputs: Origin,
+    /// Layer by layer, in execution order.
+    pub layers: Vec<LayerReport>,
+    /// The network beside the float network on inputs that it was not calibrated on, where there are any.
+    pub damage: Option<Damage>,
+    /// Seconds, earlier sittings of a resumed job included.
+    pub seconds: f64,
+}
+
+/// At least this share of the time goes into the work rather than into checkpoints.
+const WORK: f64 = 0.8;
+/// Batches that the networks are compared on, at most.
+const COMPARED: usize = 32;
+
+/// What is kept behind a layer.
+#[derive(Serialize, Deserialize)]
+struct Saved {
+    fingerprint: Fingerprint,
+    layers: Vec<LayerReport>,
+    seconds: f64,
+}
+
+fn weights_after(layers: usize) -> String {
+    format!("layer-{layers}")
+}
+
+/// Batches to calibrate on, and those behind them to compare on: what is left of the inputs or, where nothing is, a fifth.
+fn parts(total: usize, batch: usize, most: usize) -> (usize, usize) {
+    let wanted = most.div_ceil(batch.max(1)).max(1);
+    match total {
+        _ if total > wanted => (wanted, (total - wanted).min(COMPARED)),
+        5.. => (total - total / 5, total / 5),
+        _ => (total, 0),
+    }
+}
+
+/// Calibrates the layers of `graph`.
+///
+/// # Errors
+/// [`CompressError::NoInputs`], [`CompressError::Calibrate`] naming the layer, and those of a run directory.
+pub(crate) fn calibrate_layers(
+    float: Graph,
+    layers: &[Layer],
+    settings: &CalibrateSettings,
+    fingerprint: Fingerprint,
+    context: Context<'_>,
+    observer: &mut dyn Observer,
+) -> Result<(Graph, CalibrationReport), CompressError> {
+    let began = Instant::now();
+    let inputs = context.inputs.filter(|i| !i.is_empty()).ok_or(CompressError::NoInputs)?;
+    let first = samples(&inputs.batch(0)?);
+    let (used, left) = parts(inputs.len(), first, settings.calibration_images);
+    let seen = Part { all: inputs, first: 0, count: used };
+    let specs = layers.iter().map(|l| spec(&float, l)).collect::<Vec<_>>();
+    let options = settings.options(context.seed, context.isa);
+    let job = Job { float: &float, layers: &specs, inputs: &seen, options: &options };
+    let mut kept = Kept::open(context, fingerprint)?;
+    let mut state = kept.state(&float)?;
+    if !state.reports.is_empty() {
+        observer.on(&Event::LayersResumed(state.reports.len()));
+    }
+    let done = calibrate(&job, &mut state, &mut |done| {
+        let layer = done.state.reports.len();
+        observer.on(&Event::LayerCalibrated {
+            weight: &specs[layer - 1].weight,
+            done: layer,
+            layers: done.layers,
+            seconds: done.elapsed.as_secs_f64(),
+        });
+        kept.layer(done.state, layer == done.layers, began.elapsed())
+    });
+    match done {
+        Err(CalibrateError::Stopped { .. }) if kept.failed.is_some() => {
+            return Err(kept.failed.take().unwrap_or(CompressError::NoInputs));
+        }
+        done => done?,
+    }
+    let images = (0..used).map(|i| Ok(samples(&seen.batch(i)?))).sum::<Result<usize, CompressError>>()?;
+    let damage = damage(&float, &state.graph, inputs, (used, left), context)?;
+    let seconds = kept.before + began.elapsed().as_secs_f64();
+    let report =
+        CalibrationReport { images, inputs: inputs.origin(), layers: state.reports, damage, seconds };
+    Ok((state.graph, report))
+}
+
+/// The network beside the float one, on inputs it has not seen or, where there are none, on those it has; `None` where
+/// the engine cannot run the whole network.
+fn damage(
+    float: &Graph,
+    graph: &Graph,
+    inputs: &dyn Inputs,
+    (used, left): (usize, usize),
+    context: Context<'_>,
+) -> Result<Option<Damage>, CompressError> {
+    let part = match left {
+        0 => Part { all: inputs, first: 0, count: used },
+        _ => Part { all: inputs, first: used, count: left },
+    };
+    match compare_outputs(float, graph, &part, context.isa) {
+        Ok(damage) => Ok(Some(Damage { seen: left == 0, ..damage })),
+        Err(CompressError::Engine(_)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The layer as the calibration takes it.
+fn spec(graph: &Graph, layer: &Layer) -> LayerSpec {
+    let channels = graph.weights[&layer.weight].tensor.shape().first().copied().unwrap_or(1);
+    let books = match layer.groups {
+        1 => Books::Tensor,
+        groups if groups <= channels => Books::Rows(channels / groups),
+        groups => Books::Inputs(layer.count / groups),
+    };
+    LayerSpec { weight: layer.weight.clone(), node: layer.node.clone(), size: layer.size, books }
+}
+
+/// Checkpoints.
+struct Kept {
+    dir: Option<StageDir>,
+    fingerprint: Fingerprint,
+    /// Seconds of earlier sittings.
+    before: f64,
+    /// Layers of the weights that lie in the directory.
+    stored: Option<usize>,
+    /// When they were stored, and how long that took.
+    last: (Instant, Duration),
+    /// What went wrong while storing.
+    failed: Option<CompressError>,
+}
+
+impl Kept {
+    fn open(context: Context<'_>, fingerprint: Fingerprint) -> Result<Self, CompressError> {
+        let dir = context.dir.map(StageDir::create).transpose()?;
+        let last = (Instant::now(), Duration::ZERO);
+        Ok(Self { dir, fingerprint, before: 0.0, stored: None, last, failed: None })
+    }
+
+    /// Where the job goes on.
+    fn state(&mut self, float: &Graph) -> Result<State, CompressError> {
+        let mut state = State::new(float);
+        let Some(dir) = &self.dir else { return Ok(state) };
+        let Some(saved) = dir.state::<Saved>()? else { return Ok(state) };
+        saved.fingerprint.check(&self.fingerprint, dir.path())?;
+        if !saved.layers.is_empty() {
+            dir.load_weights(&weights_after(saved.layers.len()), &mut state.graph)?;
+        }
+        (self.before, self.stored) = (saved.seconds, Some(saved.layers.len()));
+        state.reports = saved.layers;
+        Ok(state)
+    }
+
+    /// Stores the state behind a layer, unless that would take more than a fifth of the time.
+    fn layer(&mut self, state: &State, is_last: bool, elapsed: Duration) -> Result<(), CalibrateError> {
+        let (at, took) = self.last;
+        let due = at.elapsed().as_secs_f64() * (1.0 - WORK) >= took.as_secs_f64() * WORK;
+        if !(due || is_last) {
+            return Ok(());
+        }
+        let began = Instant::now();
+        let stored = self.store(state, elapsed);
+        self.last = (Instant::now(), began.elapsed());
+        stored.map_err(|error| {
+            let reason = error.to_string();
+            self.failed = Some(error);
+            CalibrateError::Stopped { reason }
+        })
+    }
+
+    fn store(&mut self, state: &State, elapsed: Duration) -> Result<(), CompressError> {
+        let Some(dir) = &self.dir else { return Ok(()) };
+        let layers = state.reports.len();
+        dir.save_weights(&weights_after(layers), &state.graph)?;
+        dir.save_state(&Saved {
+            fingerprint: self.fingerprint.clone(),
+            layers: state.reports.clone(),
+            seconds: self.before + elapsed.as_secs_f64(),
+        })?;
+        if let Some(old) = self.stored.replace(layers).filter(|&old| old != layers) {
+            dir.remove_weights(&weights_after(old));
+        }
+        Ok(())
+    }
+}
+
+/// Sentences on what is worth knowing of a calibration.
+pub(crate) fn warnings(report: &CalibrationReport) -> Vec<(&'static str, String)> {
+    let mut warnings = Vec::new();
+    if report.inputs == Origin::Random {
+        let text = "calibrated on random inputs: expect less than from a few real ones".to_owned();
+        warnings.push(("random-inputs", text));
+    }
+    let clustered: Vec<&LayerReport> =
+        report.layers.iter().filter(|l| matches!(l.outcome, Outcome::Clustered { .. })).collect();
+    if let Some(Outcome::Clustered { reason }) = clustered.first().map(|l| &l.outcome) {
+        let names: Vec<&str> = clustered.iter().take(4).map(|l| l.weight.as_str()).collect();
+        let text = format!(
+            "{} layers could not be calibrated and were clustered without data: {}{} ({reason})",
+            clustered.len(),
+            names.join(", "),
+            if clustered.len() > names.len() { ", …" } else { "" }
+        );
+        warnings.push(("clustered", text));
+    }
+    let few = report
+        .layers
+        .iter()
+        .filter(|l| matches!(&l.outcome, Outcome::Calibrated(c) if c.columns > c.samples))
+        .count();
+    if few > 0 {
+        let text = format!(
+            "{few} of {} layers have more inputs than samples ({} images): there the damping decides; more images help",
+            report.layers.len(),
+            report.images
+        );
+        warnings.push(("few-samples", text));
+    }
+    if let Some(text) = report.damage.as_ref().and_then(Damage::warning) {
+        warnings.push(("damage", text));
+    }
+    warnings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn inputs_that_are_left_are_compared_on_and_else_a_fifth() {
+        assert_eq!(parts(100, 16, 512), (32, 32));
+        assert_eq!(parts(33, 16, 512), (32, 1));
+        assert_eq!(parts(16, 16, 512), (13, 3));
+        assert_eq!(parts(4, 16, 512), (4, 0));
+        assert_eq!(parts(1, 16, 1), (1, 0));
+    }
+}
