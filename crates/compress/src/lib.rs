@@ -24,7 +24,7 @@ mod size;
 mod train;
 
 pub use budget::Budget;
-pub use damage::{Damage, LEAST_AGREEMENT, LEAST_SNR, compare_outputs};
+pub use damage::{Damage, LEAST_SNR, MOST_KL, compare_outputs};
 pub use error::CompressError;
 pub use inputs::{InputError, Inputs, Origin};
 pub use low_rank::{

@@ -27,6 +27,8 @@ pub struct Dataset {
 pub struct OpenOptions {
     /// A text file with one class name a line, which numbers the class folders of an image folder from 0.
     pub classes: Option<PathBuf>,
+    /// Take images that lie in no class folder, all with label 0, for uses that read no labels.
+    pub unlabelled: bool,
 }
 
 impl Dataset {

@@ -186,7 +186,9 @@ pub enum DataError {
         folder: String,
     },
     /// A split's folder has images but no class folders.
-    #[error("{folder}: images must lie in one folder for each class")]
+    #[error(
+        "{folder}: images must lie in one folder for each class (without labels they serve calibration alone)"
+    )]
     NoClasses {
         /// The folder.
         folder: String,

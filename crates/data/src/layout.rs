@@ -173,7 +173,7 @@ fn open_images(tree: Tree, root: &str, options: &OpenOptions) -> Result<Dataset,
     };
     let mut splits: Vec<ByClass> = Vec::new();
     for place in places {
-        splits.push(by_class(&tree, &place)?);
+        splits.push(by_class(&tree, &place, options.unlabelled)?);
     }
     let folders: BTreeSet<&String> = splits.iter().flat_map(BTreeMap::keys).collect();
     let folders: Vec<String> = folders.into_iter().cloned().collect();
@@ -203,18 +203,22 @@ fn below_root(root: &str, folder: &str) -> String {
     if root.is_empty() { folder.into() } else { format!("{root}/{folder}") }
 }
 
-/// The images below `place`, by the folder directly below it.
-fn by_class(tree: &Tree, place: &str) -> Result<ByClass, DataError> {
+/// The images below `place`, by the folder directly below it; `unlabelled` ones without folders are one class without a
+/// name.
+fn by_class(tree: &Tree, place: &str, unlabelled: bool) -> Result<ByClass, DataError> {
     let mut images: ByClass = tree.subfolders(place).map(|class| (class.to_owned(), Vec::new())).collect();
-    let mut loose = None;
+    let mut loose = Vec::new();
     for (i, entry) in tree.files.iter().enumerate() {
         let Some(rest) = below(place, &entry.path).filter(|rest| is_image(rest)) else { continue };
         match rest.split_once('/') {
             Some((class, _)) => images.entry(class.to_owned()).or_default().push(i as u32),
-            None => loose = Some(i),
+            None => loose.push(i as u32),
         }
     }
-    if images.is_empty() && loose.is_some() {
+    if images.is_empty() && !loose.is_empty() {
+        if unlabelled {
+            return Ok(BTreeMap::from([(String::new(), loose)]));
+        }
         return Err(DataError::NoClasses { folder: tree.place(place) });
     }
     if images.values().all(Vec::is_empty) {

@@ -159,7 +159,7 @@ fn a_file_of_classes_numbers_the_folders() {
     put(&folder.path().join("d/b/1.png"), &png(1, 1, [0; 3]));
     let classes = folder.path().join("classes.txt");
     put(&classes, b"b\nc\na\n");
-    let options = OpenOptions { classes: Some(classes) };
+    let options = OpenOptions { classes: Some(classes), ..OpenOptions::default() };
     let data = Dataset::open(&folder.path().join("d"), &options).unwrap();
     assert_eq!((data.train.labels(), data.classes), (&[2, 0][..], 3));
 }

@@ -134,7 +134,7 @@ impl DataOptions {
     /// # Errors
     /// [`Error::Data`], naming the file.
     pub fn files(&self) -> Result<Option<slq_data::Dataset>, Error> {
-        let options = OpenOptions { classes: self.classes.clone() };
+        let options = OpenOptions { classes: self.classes.clone(), unlabelled: false };
         self.path.as_ref().map(|path| Ok(slq_data::Dataset::find(path, &options)?)).transpose()
     }
 

@@ -305,9 +305,12 @@ pub fn detect(graph: &Graph, data: &TrainingData, isa: Isa) -> Result<Detection,
 const NORMS: usize = 3;
 /// Images that statistics are taken of.
 const STATISTICS: usize = 64;
-/// Distance (see [`distance`]) up to which statistics are those of the stored ones, and the factor by which the best
-/// candidate has to be nearer than the next.
+/// Distance (see [`distance`]) up to which statistics are those of the stored ones.
 const NEAR: f64 = 0.5;
+/// Candidates that are no further than this factor times the smallest distance, or nearer than [`ALIKE`], fit as well.
+const SLACK: f64 = 1.25;
+/// See [`SLACK`].
+const ALIKE: f64 = 0.05;
 
 /// Finds the preprocessing without labels: the one with which the inputs of the first batch-norms have the means and
 /// variances that are stored in them. `None` where there is no batch-norm to compare with, or none of the usual ones fits.
@@ -346,9 +349,11 @@ pub fn detect_by_statistics(
         let far: Vec<f64> = norms.iter().zip(&found).map(|(n, (_, t))| distance(n, t)).collect();
         tried.push((candidate, transform, far.iter().sum::<f64>() / far.len() as f64));
     }
-    tried.sort_by(|a, b| a.2.total_cmp(&b.2));
-    Ok(match &tried[..] {
-        [(candidate, transform, far), ..] if *far <= NEAR => Some(Detection {
+    let nearest = tried.iter().map(|t| t.2).fold(f64::INFINITY, f64::min);
+    // The first in the list is the most usual; chance moves the statistics of so few images.
+    let found = tried.iter().find(|t| t.2 <= (SLACK * nearest).max(ALIKE));
+    Ok(match found {
+        Some((candidate, transform, far)) if *far <= NEAR => Some(Detection {
             transform: transform.clone(),
             name: candidate.name,
             flags: candidate.flags,

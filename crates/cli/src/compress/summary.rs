@@ -65,9 +65,10 @@ fn beside(damage: &Damage) -> String {
         _ => "inputs not calibrated on",
     };
     let classes = match (damage.agreement, damage.kl) {
-        (Some(share), Some(kl)) => {
+        (Some(share), Some(kl)) if damage.inputs == Origin::Given => {
             format!("the same class for {:.2} %, mean KL divergence {kl:.4}, ", 100.0 * share)
         }
+        (_, Some(kl)) => format!("mean KL divergence {kl:.4}, "),
         _ => String::new(),
     };
     let noise = damage.snr_db.map_or("nothing differs".into(), |db| format!("signal to noise {db:.1} dB"));

@@ -1,7 +1,7 @@
 //! From gathered samples to what a layer's weights should be: curvature and output-aware targets.
 
-use super::damping::Damping;
 use super::curvature::Curvature;
+use super::damping::Damping;
 use super::gram::{Gram, LayerShape, check_len};
 use super::regression::Directions;
 use super::shrinkage::estimated_shrinkage;
