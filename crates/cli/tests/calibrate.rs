@@ -1,0 +1,99 @@
+//! `slq compress --calibrate` and `slq compare`, end to end.
+
+mod common;
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use common::{fails, json, path, run, sample_model, slq};
+
+#[test]
+fn unlabelled_digits_keep_the_sample_at_two_bits() {
+    let dir = tempfile::tempdir().unwrap();
+    let (out, run_dir) = (path(&dir, "small.onnx"), path(&dir, "run"));
+    let args = ["compress", &sample_model(), "--calibrate", "mnist-10k", "--calibration-images", "256"];
+    let report = json(&[&args[..], &["--bits", "2", "--run-dir", &run_dir, "-o", &out]].concat());
+    assert_eq!((report["method"].as_str(), report["codebook_size"].as_u64()), (Some("calibrate"), Some(4)));
+    assert!(report["baseline"].is_null(), "no labels, no accuracy");
+    assert!(report["agreement"].as_f64().unwrap() > 0.97, "{}", report["agreement"]);
+    assert_eq!(report["calibration"]["images"], 256);
+    assert_eq!(report["damage"]["seen"], false);
+    assert!(report["outputs"][0]["ratio"].as_f64().unwrap() > 14.0, "{}", report["outputs"]);
+    // Labels are for the check alone: clustering without data loses a multiple.
+    let top1 = |model: &str| json(&["eval", model, "--data", "mnist-10k"])["top1"].as_f64().unwrap();
+    let clustered = path(&dir, "clustered.onnx");
+    run(&["compress", &sample_model(), "--method", "kmeans", "--bits", "2", "-o", &clustered, "--quiet"]);
+    let (float, calibrated, clustered) = (top1(&sample_model()), top1(&out), top1(&clustered));
+    assert!(float - calibrated < 0.01, "{float} {calibrated}");
+    assert!(calibrated > clustered, "{calibrated} {clustered}");
+    let beside = json(&["compare", &sample_model(), &out, "--data", "mnist-10k"]);
+    for key in ["max_abs", "relative", "snr_db", "agreement", "kl"] {
+        assert!(beside[key].is_f64(), "{key}: {beside}");
+    }
+    assert_eq!(
+        (beside["bytes"].as_array().unwrap().len(), beside["layers"].as_array().unwrap().len()),
+        (2, 4)
+    );
+    assert!(beside["agreement"].as_f64().unwrap() > 0.97);
+}
+
+#[test]
+fn without_data_damage_is_estimated_on_random_inputs() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = path(&dir, "o.onnx");
+    let estimate = |bits: &str| json(&["compress", &sample_model(), "--bits", bits, "-o", &out]);
+    let (fine, coarse) = (estimate("6"), estimate("1"));
+    assert_eq!((fine["method"].as_str(), &fine["agreement"]), (Some("kmeans"), &serde_json::Value::Null));
+    assert_eq!(fine["damage"]["inputs"], "random");
+    assert_eq!(fine["warnings"], serde_json::json!([]));
+    assert_eq!(coarse["warnings"][0]["kind"], "damage", "{}", coarse["warnings"]);
+    let run_dir = path(&dir, "run");
+    let args =
+        ["compress", &sample_model(), "--calibrate", "random:40", "--bits", "3", "--run-dir", &run_dir];
+    let random = json(&[&args[..], &["-o", &out]].concat());
+    assert_eq!(random["warnings"][0]["kind"], "random-inputs", "{}", random["warnings"]);
+}
+
+#[test]
+fn a_killed_calibration_resumes_to_the_same_bits_on_any_number_of_threads() {
+    let dir = tempfile::tempdir().unwrap();
+    let job = |run_dir: &str, out: &str| -> Vec<String> {
+        let args =
+            ["compress", "zoo:mobilenet-v2", "--calibrate", "random:32", "--positions", "16", "--bits", "3"];
+        let more = ["--granularity", "channel", "--run-dir", run_dir, "-o", out, "--quiet"];
+        args.iter().chain(&more).map(|a| (*a).to_owned()).collect()
+    };
+    let [whole_dir, whole] = ["whole", "whole.onnx"].map(|n| path(&dir, n));
+    let done = slq().args(job(&whole_dir, &whole)).args(["--threads", "1"]).status().unwrap();
+    assert!(done.success());
+    let [run_dir, out] = ["killed", "killed.onnx"].map(|n| path(&dir, n));
+    let mut child = slq().args(job(&run_dir, &out)).args(["--threads", "2"]).spawn().unwrap();
+    let (began, state) = (Instant::now(), Path::new(&run_dir).join("1-quantize/state.json"));
+    while !state.exists() {
+        assert!(began.elapsed() < Duration::from_secs(300), "no layer");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(!Path::new(&out).exists(), "killed too late to test anything");
+    run(&["compress", "--resume", &run_dir]);
+    assert_eq!(std::fs::read(&out).unwrap(), std::fs::read(&whole).unwrap());
+}
+
+#[test]
+fn inputs_that_do_not_fit_are_named_before_the_work() {
+    let dir = tempfile::tempdir().unwrap();
+    let (out, array) = (path(&dir, "o.onnx"), path(&dir, "x.npy"));
+    // 3 x 5 floats: not the network's 1 x 28 x 28.
+    let header = "{'descr': '<f4', 'fortran_order': False, 'shape': (3, 5), }";
+    let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
+    bytes.extend((header.len() as u16).to_le_bytes());
+    bytes.extend(header.bytes());
+    bytes.extend([0u8; 60]);
+    std::fs::write(&array, bytes).unwrap();
+    let run_dir = path(&dir, "run");
+    let args = ["compress", &sample_model(), "--calibrate", &array, "--run-dir", &run_dir, "-o", &out];
+    let said = fails(&args, 1);
+    assert!(said.contains("calibration inputs") && said.contains("[3, 5]"), "{said}");
+    assert!(!Path::new(&out).exists());
+}
