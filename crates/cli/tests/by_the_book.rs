@@ -137,7 +137,10 @@ fn alexnet_goes_through_the_published_rounds() {
         ["alexnet.caffemodel", "alexnet.safetensors", "small.caffemodel", "small.prototxt"]
             .map(|n| path(&dir, n));
     let [net, solver, run_dir] = ["train_val.prototxt", "solver.prototxt", "run"].map(|n| path(&dir, n));
-    run(&["train", "--solver", &path(&dir, "train_solver.prototxt"), "--quiet", "-o", &start]);
+    // The solver's snapshots go below the current folder.
+    let train = ["train", "--solver", "train_solver.prototxt", "--quiet", "-o", "alexnet.caffemodel"];
+    let trained = slq().args(train).current_dir(dir.path()).output().unwrap();
+    assert!(trained.status.success(), "{}", String::from_utf8_lossy(&trained.stderr));
 
     let args =
         ["compress", "--solver", &solver, "--weights", &start, "--codebook-size", "17", "--codebook", "free"];
