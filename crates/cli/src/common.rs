@@ -27,6 +27,9 @@ pub(crate) struct Common {
     /// Instruction set [default: the best this machine has]
     #[arg(long, global = true, value_name = "ISA", hide_short_help = true)]
     isa: Option<IsaName>,
+    /// All rows of long tables
+    #[arg(long, global = true, hide_short_help = true)]
+    pub(crate) all: bool,
     /// No progress
     #[arg(long, global = true)]
     pub(crate) quiet: bool,

@@ -51,5 +51,5 @@ fn compress(
     let save = |o: &_| Ok(slq::jobs::Output::new(done.model.save(AsRef::<Path>::as_ref(o))?, dense));
     let outputs = outputs.iter().map(save).collect::<Result<Vec<_>, slq::Error>>()?;
     let report = JobReport { report: done.report.clone(), outputs, preprocessing: None, run_dir: None };
-    Ok((json!(report), summary(&done, &report)))
+    Ok((json!(report), summary(&done, &report, true)))
 }

@@ -26,7 +26,7 @@ pub(crate) fn run(args: Args, common: &Common) -> crate::common::Outcome {
     });
     let text = format!(
         "{}\n\n{} parameters: {} bytes dense, {} stored, {} at the entropy of the codes",
-        table::layers(&summary.layers),
+        table::layers(&summary.layers, common.all),
         table::thousands(summary.parameters as u64),
         table::thousands(total.dense_bytes),
         table::thousands(total.stored_bytes),

@@ -15,6 +15,7 @@ mod eval;
 mod inspect;
 mod progress;
 mod run;
+mod runs;
 mod sensitivity;
 mod solver;
 mod table;
@@ -56,6 +57,8 @@ enum Command {
     Compare(compare::Args),
     /// Run the network on given inputs
     Run(run::Args),
+    /// Run directories, how far they have come, and how to go on
+    Runs(runs::Args),
     /// Layers, shapes, parameters, bits, bytes
     Inspect(inspect::Args),
     /// Convert between model formats and between dataset formats
@@ -89,6 +92,7 @@ fn main() -> ExitCode {
         Command::Eval(args) => eval::run(args, &common),
         Command::Compare(args) => compare::run(args, &common),
         Command::Run(args) => run::run(args, &common),
+        Command::Runs(args) => runs::run(args, &common),
         Command::Inspect(args) => inspect::run(args, &common),
         Command::Convert(args) => convert::run(args, &common),
         Command::Cluster(args) => cluster::run(args, &common),

@@ -37,8 +37,32 @@ pub(crate) fn thousands(n: u64) -> String {
     out
 }
 
-/// Layer by layer, for `slq inspect` and the end of `slq compress`.
-pub(crate) fn layers(layers: &[WeightStats]) -> Table {
+/// Rows up to which a table of layers is shown whole.
+const WHOLE: usize = 40;
+/// Rows of a longer one.
+const LARGEST: usize = 10;
+
+/// Layer by layer, for `slq inspect` and the end of `slq compress`; of more than forty the ten largest, unless `all` are
+/// asked for.
+pub(crate) fn layers(layers: &[WeightStats], all: bool) -> String {
+    if all || layers.len() <= WHOLE {
+        return layer_rows(layers).to_string();
+    }
+    let mut largest: Vec<usize> = (0..layers.len()).collect();
+    largest.sort_by_key(|&i| std::cmp::Reverse(layers[i].dense_bytes));
+    largest.truncate(LARGEST);
+    largest.sort_unstable();
+    let shown: Vec<WeightStats> = largest.iter().map(|&i| layers[i].clone()).collect();
+    let bytes = |l: &[WeightStats]| l.iter().map(|l| l.dense_bytes).sum::<u64>();
+    format!(
+        "{}\nthe {LARGEST} largest of {} tensors, {:.1} % of the bytes; --all shows the rest",
+        layer_rows(&shown),
+        layers.len(),
+        100.0 * bytes(&shown) as f64 / bytes(layers).max(1) as f64
+    )
+}
+
+fn layer_rows(layers: &[WeightStats]) -> Table {
     let header =
         ["layer", "op", "shape", "weights", "values", "bits", "zeros", "bytes before", "stored", "entropy"];
     let rows = layers.iter().map(|l| {

@@ -118,3 +118,36 @@ fn models_convert_between_formats() {
     let after = json(&["eval", &onnx, "--data", "mnist-10k", "--scale", "0.003921569"]);
     assert_eq!(before["top1"], after["top1"]);
 }
+
+#[test]
+fn runs_are_listed_with_the_command_that_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let (runs, out) = (path(&dir, "runs"), path(&dir, "o.onnx"));
+    let run_dir = format!("{runs}/one");
+    let args =
+        ["compress", &sample_model(), "--calibrate", "random:32", "--bits", "4", "--run-dir", &run_dir];
+    run(&[&args[..], &["-o", &out, "--quiet"]].concat());
+    let listed = json(&["runs", &runs]);
+    assert_eq!(
+        (listed["runs"][0]["finished"].as_bool(), listed["runs"][0]["resume"].as_str()),
+        (Some(true), Some(""))
+    );
+    std::fs::remove_file(&out).unwrap();
+    let listed = json(&["runs", &runs]);
+    assert_eq!(listed["runs"][0]["state"], "quantize: 4 layers done");
+    let resume = listed["runs"][0]["resume"].as_str().unwrap();
+    assert_eq!(resume, format!("slq compress --resume {run_dir}"));
+    run(&["compress", "--resume", &run_dir]);
+    assert!(std::path::Path::new(&out).exists());
+}
+
+#[test]
+fn long_tables_show_the_largest_layers() {
+    let text = |more: &[&str]| {
+        let output = run(&[&["inspect", "zoo:mobilenet-v2"], more].concat());
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let (short, all) = (text(&[]), text(&["--all"]));
+    assert!(short.contains("the 10 largest of") && short.lines().count() < 20, "{short}");
+    assert!(all.lines().count() > 100);
+}

@@ -68,7 +68,7 @@ pub(crate) fn run(args: Args, common: &Common) -> crate::common::Outcome {
         sensitivity: table.as_ref(),
     };
     let (done, report) = job.run(&inputs, &options, &mut Progress::new(common))?;
-    common.print(&json!(report), summary(&done, &report));
+    common.print(&json!(report), summary(&done, &report, common.all));
     Ok(())
 }
 
@@ -144,7 +144,7 @@ fn check(job: &JobFile) -> Result<(), Error> {
 
 /// Ends the program where flags are given that a resumed job would ignore: its recipe has them.
 pub(crate) fn refuse_flags_beside_resume(given: &clap::ArgMatches) {
-    const ALLOWED: &[&str] = &["resume", "json", "threads", "isa", "quiet"];
+    const ALLOWED: &[&str] = &["resume", "json", "threads", "isa", "quiet", "all"];
     let by_hand = |id: &&str| given.value_source(id) == Some(clap::parser::ValueSource::CommandLine);
     if given.get_one::<PathBuf>("resume").is_none() {
         return;

@@ -5,14 +5,14 @@ use slq::{Done, JobReport};
 
 use crate::table::{self, percent, thousands};
 
-pub(crate) fn summary(done: &Done, job: &JobReport) -> String {
+pub(crate) fn summary(done: &Done, job: &JobReport, all: bool) -> String {
     let report = &job.report;
     let layers = slq::graph::stats::summary(&done.model.graph).layers;
     let mut text = String::new();
     if let Some(search) = &report.search {
         text += &format!("{}\n\n", table::trials(search));
     }
-    text += &format!("{}\n", table::layers(&layers));
+    text += &format!("{}\n", table::layers(&layers, all));
     if !report.rounds.is_empty() {
         text += &format!("\n{}\n", table::rounds(&report.rounds));
     }
