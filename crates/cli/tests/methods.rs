@@ -140,10 +140,11 @@ fn a_size_is_kept_with_widths_of_their_own() {
     let (model, out) = (sample_model(), path(&dir, "k.onnx"));
     let args = ["compress", &model, "--method", "kmeans", "-o", &out, "--target-size"];
     let alone = json(&[&args[..], &["100KB"]].concat());
-    assert!(alone["size"]["stored_bytes"].as_u64().unwrap() <= 100_000, "{alone}");
+    let file = |report: &serde_json::Value| report["outputs"][0]["file_bytes"].as_u64().unwrap();
+    assert!((80_000..=100_000).contains(&file(&alone)), "the file itself keeps the size: {alone}");
     assert_eq!(alone["search"]["trials"].as_array().unwrap().len(), 1);
     let with_data = json(&[&args[..], &["20x", "--data", "mnist-10k", "--calibration", "200"]].concat());
-    assert!(with_data["size"]["ratio"].as_f64().unwrap() >= 20.0, "{with_data}");
+    assert!(with_data["outputs"][0]["ratio"].as_f64().unwrap() >= 20.0, "{with_data}");
     let trials = with_data["search"]["trials"].as_array().unwrap();
     let chosen = &trials[with_data["search"]["chosen"].as_u64().unwrap() as usize];
     assert!(trials.len() > 1);
@@ -151,8 +152,10 @@ fn a_size_is_kept_with_widths_of_their_own() {
     let loss = |t: &serde_json::Value| t["validation"]["loss"].as_f64().unwrap();
     assert!(trials.iter().all(|t| loss(t) >= loss(chosen)), "{with_data}");
     let said = fails(&[&args[..], &["1KB"]].concat(), 1);
-    // One bit for each of 430 500 weights, two values for each of four layers, 580 floats.
-    assert!(said.contains("56165 bytes"), "{said}");
+    // One bit for each of 430 500 weights, two values for each of four layers, 580 floats: 56 165 bytes, and the file around
+    // them.
+    let least: u64 = said.split("takes ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
+    assert!((56_166..60_000).contains(&least), "{said}");
 }
 
 #[test]

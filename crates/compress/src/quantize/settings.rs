@@ -200,7 +200,7 @@ impl Quantize {
     }
 
     /// The fewest bits that the method supports.
-    pub(crate) fn lowest_bits(&self) -> u8 {
+    pub fn lowest_bits(&self) -> u8 {
         if self.method.has_shaped_codebook() { 2 } else { 1 }
     }
 

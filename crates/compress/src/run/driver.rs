@@ -32,13 +32,22 @@ pub struct RunOptions<'a> {
     pub teacher: Option<&'a Graph>,
     /// Inputs without labels: what calibration runs on, and what other methods are compared with the float network on.
     pub inputs: Option<&'a dyn Inputs>,
+    /// Bytes that a file takes beside codes, codebooks and float parameters, which a budget of bytes has to hold, too.
+    pub overhead: u64,
     /// Sensitivities measured before, for a budget.
     pub sensitivity: Option<&'a Sensitivity>,
 }
 
 impl Default for RunOptions<'_> {
     fn default() -> Self {
-        Self { run_dir: None, isa: Isa::detect(), teacher: None, inputs: None, sensitivity: None }
+        Self {
+            run_dir: None,
+            isa: Isa::detect(),
+            teacher: None,
+            inputs: None,
+            overhead: 0,
+            sensitivity: None,
+        }
     }
 }
 
@@ -193,7 +202,14 @@ impl Job<'_> {
             None => (quantization::quantize(graph, settings, context, observer)?, None),
             Some(budget) => {
                 let table = self.options.sensitivity;
-                let (done, search) = quantize_within(graph, settings, budget, table, context, observer)?;
+                let (done, search) = quantize_within(
+                    graph,
+                    settings,
+                    budget,
+                    (table, self.options.overhead),
+                    context,
+                    observer,
+                )?;
                 (done, Some(search))
             }
         };

@@ -47,7 +47,8 @@ pub struct SearchReport {
 }
 
 /// Quantizes `graph` within a budget. [`Quantize::bits`] and [`Quantize::codebook_size`] are not read: widths are
-/// chosen; rules for single layers hold. `table` re-uses sensitivities that were measured before.
+/// chosen; rules for single layers hold. `table` re-uses sensitivities that were measured before; a budget of bytes holds for
+/// the stored bytes and `overhead` more.
 ///
 /// # Errors
 /// [`CompressError::Budget`] for one that cannot be kept, naming the smallest size or the smallest drop there is;
@@ -56,7 +57,7 @@ pub(crate) fn quantize_within(
     graph: Graph,
     settings: &Quantize,
     budget: Budget,
-    table: Option<&Sensitivity>,
+    (table, overhead): (Option<&Sensitivity>, u64),
     context: Context<'_>,
     observer: &mut dyn Observer,
 ) -> Result<(Quantized, SearchReport), CompressError> {
@@ -69,7 +70,7 @@ pub(crate) fn quantize_within(
     let dense = Size::of(&graph).dense_bytes;
     let selected = select_layers(&graph, &settings)?;
     let floats = dense - selected.iter().map(|l| 4 * l.count as u64).sum::<u64>();
-    let target = target(budget, dense, floats, &layers)?;
+    let target = target(budget, dense, floats + overhead, &layers)?;
     let portion = Portion::Fraction(VALIDATION);
     let parts = context.data.map(|d| d.train.split_off_validation(portion, context.seed)).transpose()?;
     let dir = SearchDir::open(&context, Fingerprint::new(&graph, &context, &settings)?)?;
@@ -81,7 +82,7 @@ pub(crate) fn quantize_within(
     }
 }
 
-/// Bytes that the selected layers may take; `None` for a budget on accuracy.
+/// Bytes that the selected layers may take beside `floats` others; `None` for a budget on accuracy.
 fn target(
     budget: Budget,
     dense: u64,

@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use slq_compress::{Observer, Recipe, Sensitivity, Stage};
+use slq_compress::{Observer, Quantize, Recipe, Sensitivity, Stage};
 use slq_engine::Isa;
+use slq_graph::Palette;
 
 use super::inputs::Inputs;
 use super::report::{JobReport, Output};
@@ -17,6 +18,10 @@ use crate::save::{SaveOptions, check_output};
 
 /// Name of the job file in a run directory.
 pub const RECIPE: &str = "recipe.toml";
+/// Share of a budget of bytes, and the most bytes, kept for constants that depend on the mix of widths.
+const SLACK: u64 = 200;
+/// See [`SLACK`].
+const MOST_SLACK: u64 = 2048;
 /// Random inputs that damage is estimated on.
 const RANDOM: usize = 32;
 /// Version of the job file's format.
@@ -165,12 +170,14 @@ impl JobFile {
             None => self.unnamed_inputs(inputs, &recipe)?,
             Some(_) => None,
         };
+        let overhead = self.overhead(inputs, &recipe)?;
         let job = Job::new(recipe)
             .prepared(inputs.data.as_ref())
             .calibrate(inputs.calibration.as_ref().or(fallback.as_ref()))
             .teacher(inputs.teacher.as_ref())
             .run_dir(run_dir)
             .isa(options.isa)
+            .overhead(overhead)
             .sensitivity(options.sensitivity)
             .observe(observer);
         job.check(&inputs.model)?;
@@ -188,6 +195,43 @@ impl JobFile {
             run_dir: run_dir.map(Into::into),
         };
         Ok((done, report))
+    }
+
+    /// What the first output takes beside the stored bytes, where a budget of bytes is to hold for its file: the network is
+    /// written with codebooks of zeros. Files whose codes are entropy-coded, or whose weights stay floats, are left aside.
+    fn overhead(&self, inputs: &Inputs, recipe: &Recipe) -> Result<u64, Error> {
+        let Some(ending) = self.outputs.first().and_then(|o| o.extension()?.to_str()) else { return Ok(0) };
+        let sized =
+            |s: &&Stage| matches!(s, Stage::Quantize(q) if q.budget.is_some_and(|b| b.bytes(1).is_some()));
+        let (Some(Stage::Quantize(settings)), false) = (recipe.stages.iter().find(sized), self.save.dense)
+        else {
+            return Ok(0);
+        };
+        if !matches!(ending, "onnx" | "safetensors") {
+            return Ok(0);
+        }
+        let dir = tempfile::tempdir()
+            .map_err(|e| Error::File { path: std::env::temp_dir(), reason: e.to_string() })?;
+        let mut most = 0;
+        // Widths that do not divide a byte are written with more operators than others.
+        for bits in (settings.lowest_bits()..=8).filter(|b| 8 % b != 0).chain([8]) {
+            let settings = Quantize { bits, codebook_size: None, ..settings.clone() };
+            let mut blank = inputs.model.clone();
+            blank.transform = inputs.preprocessing.as_ref().map(|p| p.transform.clone()).or(blank.transform);
+            for layer in slq_compress::select_layers(&blank.graph, &settings)? {
+                let (values, codes) = (vec![0.0; layer.groups * layer.size], vec![0; layer.count]);
+                let weight = &mut blank.graph.weights[&layer.weight];
+                weight.tensor.as_f32_mut().into_iter().for_each(|v| v.fill(0.0));
+                weight.palette = Palette::fully_fixed(values, layer.groups, codes).ok();
+            }
+            let saved = blank.save_with(dir.path().join("blank").with_extension(ending), &self.save)?;
+            let stored = slq_compress::Size::of(&blank.graph).stored_bytes;
+            most = saved.file_bytes.saturating_sub(stored).max(most);
+        }
+        // Layers of one width share some constants; several widths have their own.
+        let dense = slq_compress::Size::of(&inputs.model.graph).dense_bytes;
+        let share = settings.budget.and_then(|b| b.bytes(dense)).unwrap_or(0) / SLACK;
+        Ok(most + share.min(MOST_SLACK))
     }
 
     /// Inputs where none are named: for calibration the training images without their labels; for a method that uses no

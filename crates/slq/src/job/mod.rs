@@ -40,6 +40,7 @@ pub struct Job<'a> {
     calibration: Option<&'a CalibrationInputs>,
     run_dir: Option<PathBuf>,
     isa: Isa,
+    overhead: u64,
     sensitivity: Option<&'a Sensitivity>,
     observer: Option<&'a mut dyn Observer>,
 }
@@ -70,6 +71,7 @@ impl<'a> Job<'a> {
             calibration: None,
             run_dir: None,
             isa: Isa::detect(),
+            overhead: 0,
             sensitivity: None,
             observer: None,
         }
@@ -118,6 +120,14 @@ impl<'a> Job<'a> {
         self
     }
 
+    /// Bytes that the file takes beside codes, codebooks and float parameters: a budget of bytes holds for both together.
+    /// Default: 0.
+    #[must_use]
+    pub fn overhead(mut self, bytes: u64) -> Self {
+        self.overhead = bytes;
+        self
+    }
+
     /// Sensitivities measured before, for a budget.
     #[must_use]
     pub fn sensitivity(mut self, table: Option<&'a Sensitivity>) -> Self {
@@ -152,6 +162,7 @@ impl<'a> Job<'a> {
             isa: self.isa,
             teacher: self.teacher.map(|t| &t.graph),
             inputs: self.inputs(),
+            overhead: self.overhead,
             sensitivity: self.sensitivity,
         };
         let mut silent = slq_compress::Silent;
