@@ -48,8 +48,7 @@ fn zoo(name: &str, k: usize, by_channel: bool) -> Graph {
 
 fn input(graph: &Graph, batch: usize) -> Tensor {
     let declared = graph.inputs[0].shape.clone().unwrap();
-    let shape: Vec<usize> =
-        declared.iter().map(|d| if let Dim::Known(n) = d { *n } else { batch }).collect();
+    let shape: Vec<usize> = declared.iter().map(|d| if let Dim::Known(n) = d { *n } else { batch }).collect();
     Tensor::f32(shape.clone(), values(shape.iter().product(), 9)).unwrap()
 }
 
@@ -103,7 +102,7 @@ fn networks_agree_with_the_engine() {
         ("lenet", 5, true, 20),
         ("resnet20", 16, false, 2),
         ("resnet20", 32, true, 1),
-        ("mobilenetv2", 64, true, 1),
+        ("mobilenet-v2", 64, true, 1),
     ] {
         let largest = compare(&zoo(name, k, by_channel), batch);
         assert!(largest < 1e-5, "{name}, {k} values, batch {batch}: {largest}");
