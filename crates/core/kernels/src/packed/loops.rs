@@ -58,41 +58,68 @@ pub(super) fn spread(layout: &Layout, x: &[f32], to: &mut [f32]) {
     }
 }
 
+// The loops below have no closures: one that is not inlined would not have the instruction set, and then neither would
+// what it calls.
+
+/// Adds the products of the lowest codes of a vector of words to the sums, and shifts to the next.
+///
+/// # Safety
+/// As [`Dot`]; each `x` points to a vector.
+#[inline(always)]
+unsafe fn step<T: Table, const BITS: u32, const WIDE: usize, const SHARED: bool>(
+    tables: &[T; ROWS],
+    codes: &mut [T::Words; ROWS],
+    x: &mut [*const f32; WIDE],
+    sums: &mut [[<T::S as Simd>::V; WIDE]; ROWS],
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut values = [T::S::zero(); WIDE];
+        for c in 0..WIDE {
+            values[c] = T::S::load(x[c]);
+            x[c] = x[c].wrapping_add(LINE);
+        }
+        for r in 0..ROWS {
+            let w = tables[if SHARED { 0 } else { r }].look(codes[r]);
+            for c in 0..WIDE {
+                sums[r][c] = T::S::fma(w, values[c], sums[r][c]);
+            }
+            codes[r] = T::shift::<BITS>(codes[r]);
+        }
+    }
+}
+
 /// Adds the products of one line (sixteen words a row) to the sums.
 ///
 /// # Safety
 /// As [`Dot`]; `x` points to the elements that the line multiplies.
 #[inline(always)]
 unsafe fn line<T: Table, const BITS: u32, const WIDE: usize, const SHARED: bool>(
-    words: [*const u32; ROWS],
+    words: &[*const u32; ROWS],
     tables: &[T; ROWS],
-    x: [*const f32; WIDE],
+    x: &[*const f32; WIDE],
     sums: &mut [[[<T::S as Simd>::V; WIDE]; ROWS]; 2],
 ) {
     let lanes = T::S::LANES;
     // SAFETY: the caller's promise covers every place that is read.
     unsafe {
         for part in 0..LINE / lanes {
-            let mut codes = words.map(|w| T::words(w.add(part * lanes)));
-            let mut x = x.map(|x| x.add(part * lanes));
-            let mut step = |sums: &mut [[<T::S as Simd>::V; WIDE]; ROWS]| {
-                let values = x.map(|x| T::S::load(x));
-                for (r, sums) in sums.iter_mut().enumerate() {
-                    let w = tables[if SHARED { 0 } else { r }].look(codes[r]);
-                    for (sum, &v) in sums.iter_mut().zip(&values) {
-                        *sum = T::S::fma(w, v, *sum);
-                    }
-                    codes[r] = T::shift::<BITS>(codes[r]);
-                }
-                x = x.map(|x| x.wrapping_add(LINE));
-            };
-            // Two sets of sums, so that one does not wait for the other.
+            let mut codes = [T::words(words[0].add(part * lanes)); ROWS];
+            for r in 1..ROWS {
+                codes[r] = T::words(words[r].add(part * lanes));
+            }
+            let mut x = *x;
+            for x in &mut x {
+                *x = x.add(part * lanes);
+            }
+            // For one column two sets of sums, so that one does not wait for the other; several columns fill the registers.
+            let other = usize::from(WIDE == 1);
             for _ in 0..32 / BITS / 2 {
-                step(&mut sums[0]);
-                step(&mut sums[1]);
+                step::<T, BITS, WIDE, SHARED>(tables, &mut codes, &mut x, &mut sums[0]);
+                step::<T, BITS, WIDE, SHARED>(tables, &mut codes, &mut x, &mut sums[other]);
             }
             if 32 / BITS % 2 == 1 {
-                step(&mut sums[0]);
+                step::<T, BITS, WIDE, SHARED>(tables, &mut codes, &mut x, &mut sums[0]);
             }
         }
     }
@@ -106,7 +133,12 @@ unsafe fn dot_body<T: Table, const BITS: u32, const WIDE: usize, const SHARED: b
 ) {
     // SAFETY: the caller's promise covers every place that is read.
     unsafe {
-        let tables = rows.tables.map(|t| T::load(t));
+        let mut tables = [T::load(rows.tables[0]); ROWS];
+        if !SHARED {
+            for r in 1..ROWS {
+                tables[r] = T::load(rows.tables[r]);
+            }
+        }
         let mut sums = [[[T::S::zero(); WIDE]; ROWS]; 2];
         let (mut words, mut x) = (rows.words, rows.x);
         // One loop for lines and tail: the body is large.
@@ -114,9 +146,13 @@ unsafe fn dot_body<T: Table, const BITS: u32, const WIDE: usize, const SHARED: b
             if l == layout.lines {
                 x = rows.tails;
             }
-            line::<T, BITS, WIDE, SHARED>(words, &tables, x, &mut sums);
-            words = words.map(|w| w.wrapping_add(LINE));
-            x = x.map(|x| x.wrapping_add(layout.line_codes()));
+            line::<T, BITS, WIDE, SHARED>(&words, &tables, &x, &mut sums);
+            for words in &mut words {
+                *words = words.wrapping_add(LINE);
+            }
+            for x in &mut x {
+                *x = x.wrapping_add(layout.line_codes());
+            }
         }
         let mut lanes = [0.0f32; LINE];
         for r in 0..ROWS {
@@ -126,7 +162,9 @@ unsafe fn dot_body<T: Table, const BITS: u32, const WIDE: usize, const SHARED: b
                 let mut width = T::S::LANES;
                 while width > 1 {
                     width /= 2;
-                    (0..width).for_each(|l| lanes[l] += lanes[l + width]);
+                    for l in 0..width {
+                        lanes[l] += lanes[l + width];
+                    }
                 }
                 out[r * WIDE + c] = lanes[0];
             }

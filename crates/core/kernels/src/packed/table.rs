@@ -6,7 +6,7 @@ use crate::simd::{Plain, Simd};
 
 /// A codebook of `2^max(bits, 4)` entries, and how codes are looked up in it. Bits of a lane above the code are ignored, so
 /// no code reaches past the table.
-pub(super) trait Table {
+pub(super) trait Table: Copy {
     type S: Simd;
     /// A vector of words.
     type Words: Copy;
@@ -26,6 +26,7 @@ pub(super) trait Table {
 }
 
 /// Plain code, for any processor: `MASK` selects the bits of the index.
+#[derive(Clone, Copy)]
 pub(super) struct PlainTable<const MASK: u32>(*const f32);
 
 impl<const MASK: u32> Table for PlainTable<MASK> {
@@ -90,6 +91,7 @@ mod x86 {
     }
 
     /// 16 entries in a register: codes of 1 to 4 bits, the entries of narrow codes repeated.
+    #[derive(Clone, Copy)]
     pub(crate) struct Wide16(__m512);
 
     impl Table for Wide16 {
@@ -108,6 +110,7 @@ mod x86 {
     }
 
     /// `2 PAIRS` registers of 16 entries, a pair to a look-up; bit 5 and above choose among the pairs.
+    #[derive(Clone, Copy)]
     pub(crate) struct WidePairs<const PAIRS: usize>([[__m512; 2]; PAIRS]);
 
     impl<const PAIRS: usize> Table for WidePairs<PAIRS> {
@@ -116,23 +119,37 @@ mod x86 {
         #[inline(always)]
         unsafe fn load(p: *const f32) -> Self {
             // SAFETY: the caller's promise: `32 PAIRS` entries.
-            Self(std::array::from_fn(|i| unsafe {
-                [_mm512_loadu_ps(p.add(32 * i)), _mm512_loadu_ps(p.add(32 * i + 16))]
-            }))
+            unsafe {
+                let mut table = [[_mm512_setzero_ps(); 2]; PAIRS];
+                for (i, pair) in table.iter_mut().enumerate() {
+                    *pair = [_mm512_loadu_ps(p.add(32 * i)), _mm512_loadu_ps(p.add(32 * i + 16))];
+                }
+                Self(table)
+            }
         }
         #[inline(always)]
         unsafe fn look(&self, words: __m512i) -> __m512 {
             // SAFETY: the caller's promise.
             unsafe {
-                let mut found: [__m512; PAIRS] =
-                    std::array::from_fn(|i| _mm512_permutex2var_ps(self.0[i][0], words, self.0[i][1]));
-                let (mut count, mut bit) = (PAIRS, 32);
-                while count > 1 {
-                    let upper = _mm512_test_epi32_mask(words, _mm512_set1_epi32(bit));
-                    for i in 0..count / 2 {
+                let mut found = [_mm512_setzero_ps(); PAIRS];
+                for (found, pair) in found.iter_mut().zip(&self.0) {
+                    *found = _mm512_permutex2var_ps(pair[0], words, pair[1]);
+                }
+                if PAIRS > 1 {
+                    let upper = _mm512_test_epi32_mask(words, _mm512_set1_epi32(32));
+                    for i in 0..PAIRS / 2 {
                         found[i] = _mm512_mask_blend_ps(upper, found[2 * i], found[2 * i + 1]);
                     }
-                    (count, bit) = (count / 2, 2 * bit);
+                }
+                if PAIRS > 2 {
+                    let upper = _mm512_test_epi32_mask(words, _mm512_set1_epi32(64));
+                    for i in 0..PAIRS / 4 {
+                        found[i] = _mm512_mask_blend_ps(upper, found[2 * i], found[2 * i + 1]);
+                    }
+                }
+                if PAIRS > 4 {
+                    let upper = _mm512_test_epi32_mask(words, _mm512_set1_epi32(128));
+                    found[0] = _mm512_mask_blend_ps(upper, found[0], found[1]);
                 }
                 found[0]
             }
@@ -140,6 +157,7 @@ mod x86 {
     }
 
     /// 8 entries in a register: codes of 1 to 3 bits.
+    #[derive(Clone, Copy)]
     pub(crate) struct Narrow8(__m256);
 
     impl Table for Narrow8 {
@@ -158,6 +176,7 @@ mod x86 {
     }
 
     /// 16 entries in two registers: codes of 4 bits, the highest of which becomes the sign that chooses.
+    #[derive(Clone, Copy)]
     pub(crate) struct Narrow16([__m256; 2]);
 
     impl Table for Narrow16 {
@@ -172,13 +191,15 @@ mod x86 {
         unsafe fn look(&self, words: __m256i) -> __m256 {
             // SAFETY: the caller's promise.
             unsafe {
-                let [low, high] = self.0.map(|t| _mm256_permutevar8x32_ps(t, words));
+                let low = _mm256_permutevar8x32_ps(self.0[0], words);
+                let high = _mm256_permutevar8x32_ps(self.0[1], words);
                 _mm256_blendv_ps(low, high, _mm256_castsi256_ps(_mm256_slli_epi32::<28>(words)))
             }
         }
     }
 
     /// A table in memory: codes of 5 to 8 bits.
+    #[derive(Clone, Copy)]
     pub(crate) struct Gathered<const MASK: i32>(*const f32);
 
     impl<const MASK: i32> Table for Gathered<MASK> {
