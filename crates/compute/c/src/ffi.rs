@@ -109,7 +109,8 @@ pub unsafe extern "C" fn slq_open(path: *const c_char, expand_what: i32) -> *mut
             return Err("the path is NULL".into());
         }
         // SAFETY: the caller's promise.
-        let path = unsafe { CStr::from_ptr(path) }.to_str().map_err(|_| "the path is not UTF-8".to_owned())?;
+        let path =
+            unsafe { CStr::from_ptr(path) }.to_str().map_err(|_| "the path is not UTF-8".to_owned())?;
         let network = slq_network::open(path.as_ref(), expand(expand_what)?)?;
         Ok(Box::into_raw(Box::new(network)))
     })
@@ -120,7 +121,11 @@ pub unsafe extern "C" fn slq_open(path: *const c_char, expand_what: i32) -> *mut
 /// # Safety
 /// `bytes` is NULL or points to `length` bytes.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn slq_open_bytes(bytes: *const u8, length: usize, expand_what: i32) -> *mut slq_network {
+pub unsafe extern "C" fn slq_open_bytes(
+    bytes: *const u8,
+    length: usize,
+    expand_what: i32,
+) -> *mut slq_network {
     guard(ptr::null_mut(), || {
         // SAFETY: the caller's promise.
         let bytes = unsafe { slice(bytes, length, "the data") }?;

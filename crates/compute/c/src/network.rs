@@ -50,7 +50,8 @@ impl Network {
 
     /// The declared shape of input `i`; -1 where an extent is free.
     pub(crate) fn input_shape(&self, i: usize) -> Result<Vec<i64>, String> {
-        let input = self.session.inputs().get(i).ok_or_else(|| self.no_such("input", i, self.inputs.len()))?;
+        let input =
+            self.session.inputs().get(i).ok_or_else(|| self.no_such("input", i, self.inputs.len()))?;
         let dims = input.shape.as_ref().ok_or_else(|| format!("input `{}` declares no shape", input.name))?;
         let extent = |d: &Dim| if let Dim::Known(n) = d { i64::try_from(*n).unwrap_or(-1) } else { -1 };
         Ok(dims.iter().map(extent).collect())
@@ -73,13 +74,16 @@ impl Network {
 
     pub(crate) fn run(&mut self) -> Result<(), String> {
         if self.broken {
-            return Err("an earlier call failed inside the library; close the network and open it again".into());
+            return Err(
+                "an earlier call failed inside the library; close the network and open it again".into()
+            );
         }
         self.broken = true;
         self.outputs.clear();
         let names: Vec<String> = self.session.inputs().iter().map(|i| i.name.clone()).collect();
         let given = names.iter().zip(&self.inputs);
-        let given: Vec<(&str, &Tensor)> = given.filter_map(|(n, t)| Some((n.as_str(), t.as_ref()?))).collect();
+        let given: Vec<(&str, &Tensor)> =
+            given.filter_map(|(n, t)| Some((n.as_str(), t.as_ref()?))).collect();
         let result = self.session.run(&given).map_err(|e| e.to_string());
         self.broken = false;
         self.outputs = result?.into_iter().map(|(_, tensor)| tensor).collect();

@@ -14,7 +14,8 @@ fn here() -> &'static Path {
 #[test]
 fn the_header_is_up_to_date() {
     let config = cbindgen::Config::from_file(here().join("cbindgen.toml")).unwrap();
-    let made = cbindgen::Builder::new().with_src(here().join("src/ffi.rs")).with_config(config).generate().unwrap();
+    let made =
+        cbindgen::Builder::new().with_src(here().join("src/ffi.rs")).with_config(config).generate().unwrap();
     let mut text = Vec::new();
     made.write(&mut text);
     let path = here().join("include/slq.h");

@@ -6,7 +6,7 @@ use crate::error::EngineError;
 use crate::executor::Executor;
 use crate::loss;
 use crate::options::{EngineOptions, Statistics, StepSettings, Target};
-use crate::packed::PackedWeight;
+use crate::packed::{PackedWeight, keep_given_inputs};
 use crate::pass;
 use crate::plan::Plan;
 use crate::program::Mode;
@@ -63,6 +63,7 @@ impl CpuExecutor {
         if batch == 0 {
             return Err(EngineError::EmptyBatch);
         }
+        keep_given_inputs(&mut graph, &packed);
         let image_shape = image_shape(&mut graph)?;
         graph.inputs.extend(packed.iter().map(PackedWeight::as_input));
         let count = graph.weights.len();

@@ -25,6 +25,12 @@ impl PackedWeight {
     }
 }
 
+/// Leaves only the inputs that a caller gives: neither weights nor packed weights.
+pub(crate) fn keep_given_inputs(graph: &mut Graph, packed: &[PackedWeight]) {
+    let Graph { inputs, weights, .. } = graph;
+    inputs.retain(|i| !weights.contains_key(&i.name) && packed.iter().all(|w| w.name != i.name));
+}
+
 /// Why a weight cannot stay packed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]

@@ -5,7 +5,7 @@ use slq_kernels::Isa;
 
 use crate::cpu::skeleton;
 use crate::error::EngineError;
-use crate::packed::PackedWeight;
+use crate::packed::{PackedWeight, keep_given_inputs};
 use crate::pass;
 use crate::plan::Plan;
 use crate::program::Mode;
@@ -38,7 +38,7 @@ pub struct Session {
 impl Session {
     /// A network whose weights are the floats of `graph` and those in `packed`.
     pub fn new(mut graph: Graph, packed: Vec<PackedWeight>, isa: Isa) -> Self {
-        graph.inputs.retain(|i| !graph.weights.contains_key(&i.name));
+        keep_given_inputs(&mut graph, &packed);
         graph.inputs.extend(packed.iter().map(PackedWeight::as_input));
         Self { graph, packed, isa, plan: None, buffers: Vec::new() }
     }

@@ -80,7 +80,11 @@ pub(crate) fn slq<S: Source>(reader: &Reader<S>, expand: Expand) -> Result<Parts
             Form::Dictionary { .. } => 1,
             _ => continue,
         };
-        candidates.push(Candidate::new(&parts.graph, &info.name, &info.shape, groups));
+        let candidate = Candidate::new(&parts.graph, &info.name, &info.shape, groups);
+        // A dictionary is how a weight is stored, not a palette: where floats are needed, they are what it is.
+        if candidate.form.is_ok() || matches!(info.form, Form::Palette { .. }) {
+            candidates.push(candidate);
+        }
     }
     let reasons = reasons(&candidates, expand);
     // The largest first: what is read takes most memory while little is packed.
@@ -99,12 +103,13 @@ pub(crate) fn slq<S: Source>(reader: &Reader<S>, expand: Expand) -> Result<Parts
             }
         }
     }
+    let palettized: Vec<&str> = candidates.iter().map(|c| c.name.as_str()).collect();
     let packed: Vec<&str> = parts.report.packed.iter().map(|(name, _)| name.as_str()).collect();
     let floats: Vec<&WeightInfo> =
         reader.weights().iter().filter(|w| !packed.contains(&w.name.as_str())).collect();
     for info in floats {
         let weight = reader.weight(&info.name)?;
-        if info.form == Form::Values {
+        if !palettized.contains(&info.name.as_str()) {
             parts.report.float_bytes += bytes(&weight.tensor);
         }
         parts.float(&info.name, weight);

@@ -164,6 +164,12 @@ fn what_must_be_floats_is_said() {
     let network = Network::from_graph(product(matmul, [70, 20], 70), Expand::None).unwrap();
     assert!(matches!(network.report().expanded[0].reason, Reason::Codebooks(_)));
     assert_eq!(network.report().expanded_bytes(), 5600);
+    let matmul = Node::new("fc", "MatMul", &["x", "w"], &["h"]);
+    let mut listed = product(matmul, [70, 20], 1);
+    listed.inputs.push(value("w", &[70, 20]));
+    let session = Network::from_graph(listed.clone(), Expand::None).unwrap().session(Isa::detect());
+    assert_eq!(session.inputs().len(), 1, "weights that a file lists as inputs are none");
+    assert!(compare(&listed, 3) < 1e-5);
     let mut shared = product(Node::new("fc", "Gemm", &["x", "w"], &["h"]), [70, 20], 1);
     shared.nodes.push(Node::new("more", "Relu", &["w"], &["z"]));
     shared.outputs.push(value("z", &[70, 20]));
