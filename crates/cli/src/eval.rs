@@ -5,10 +5,11 @@ use std::time::Instant;
 
 use clap::ValueEnum;
 use serde_json::json;
-use slq::inference::{evaluate_model, predict};
+use slq::inference::{evaluate_model, evaluate_on, predict, predict_on};
 
 use crate::common::Common;
 use crate::data::DataArgs;
+use crate::packed::PackedArgs;
 use crate::solver::SolverModelArgs;
 use crate::table::percent;
 
@@ -23,6 +24,8 @@ pub(crate) struct Args {
     model: SolverModelArgs,
     #[command(flatten)]
     data: DataArgs,
+    #[command(flatten)]
+    packed: PackedArgs,
     /// Which images
     #[arg(long, value_enum, default_value_t = Part::Test)]
     split: Part,
@@ -41,10 +44,18 @@ enum Part {
 }
 
 pub(crate) fn run(args: Args, common: &Common) -> crate::common::Outcome {
+    let packed = match args.model.name() {
+        Some(name) => args.packed.open(name, common)?,
+        None => None,
+    };
     let (graph, data) = match args.model.solver(&args.data, None, common)? {
         Some(job) => (job.model.for_use(), job.data),
         None => {
-            let model = args.model.open(&args.data, common.seed())?;
+            let model = match &packed {
+                // Where its file says how images are prepared, nothing needs the network as floats.
+                Some(packed) if packed.about.transform.is_some() => packed.about.clone(),
+                _ => args.model.open(&args.data, common.seed())?,
+            };
             let data = match args.split {
                 Part::Test => args.data.options().open_test(&model, common.isa())?,
                 Part::Train => args.data.options().require(&model, common.isa())?,
@@ -57,10 +68,17 @@ pub(crate) fn run(args: Args, common: &Common) -> crate::common::Outcome {
         Part::Train => &data.train,
     };
     let began = Instant::now();
-    let accuracy = evaluate_model(&graph, split, &data.transform, args.batch, common.isa())?;
+    let mut packed = packed.map(|p| p.network.executor(args.batch, common.isa())).transpose()?;
+    let accuracy = match &mut packed {
+        Some(executor) => evaluate_on(executor, split, &data.transform)?,
+        None => evaluate_model(&graph, split, &data.transform, args.batch, common.isa())?,
+    };
     let seconds = began.elapsed().as_secs_f64();
     if let Some(path) = &args.predictions {
-        let predictions = predict(&graph, split, &data.transform, args.batch, common.isa())?;
+        let predictions = match &mut packed {
+            Some(executor) => predict_on(executor, split, &data.transform)?,
+            None => predict(&graph, split, &data.transform, args.batch, common.isa())?,
+        };
         slq::arrays::write_i64(path, &[predictions.len()], &predictions)?;
     }
     let json = json!({

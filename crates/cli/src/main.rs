@@ -13,6 +13,7 @@ mod decompose;
 mod demo;
 mod eval;
 mod inspect;
+mod packed;
 mod progress;
 mod run;
 mod runs;

@@ -3,11 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
-use slq::Error;
-use slq::inference::{image_tensor, run_model};
+use slq::graph::Tensor;
+use slq::inference::{image_tensor, run_model, run_session};
+use slq::{Error, Model, PackedModel};
 
 use crate::common::{Common, ModelArgs};
 use crate::data::DataArgs;
+use crate::packed::PackedArgs;
 
 /// Run a network on inputs and write its outputs.
 #[derive(clap::Args)]
@@ -23,10 +25,38 @@ pub(crate) struct Args {
     output: PathBuf,
     #[command(flatten)]
     data: DataArgs,
+    #[command(flatten)]
+    packed: PackedArgs,
 }
 
 pub(crate) fn run(args: Args, common: &Common) -> crate::common::Outcome {
-    let model = args.model.open(common.seed())?;
+    let (model, packed) = match args.packed.open(&args.model.model, common)? {
+        Some(PackedModel { network, about }) => (about, Some(network)),
+        None => (args.model.open(common.seed())?, None),
+    };
+    let inputs = inputs(&args, &model, common)?;
+    let outputs = match packed {
+        Some(network) => run_session(&mut network.session(common.isa()), &inputs)?,
+        None => run_model(&model.graph, &inputs, common.isa())?,
+    };
+    let mut written = Vec::new();
+    for (place, (name, tensor)) in outputs.iter().enumerate() {
+        let path = if place == 0 {
+            args.output.clone()
+        } else {
+            args.output.with_extension(format!("{}.npy", name.replace(['/', '\\'], "_")))
+        };
+        slq::arrays::write(&path, tensor)?;
+        written.push(json!({ "name": name, "path": path, "shape": tensor.shape() }));
+    }
+    let text: Vec<String> =
+        written.iter().map(|w| format!("{} {} -> {}", w["name"], w["shape"], w["path"])).collect();
+    common.print(&json!({ "outputs": written }), text.join("\n"));
+    Ok(())
+}
+
+/// The tensors of all inputs of the network.
+fn inputs(args: &Args, model: &Model, common: &Common) -> Result<Vec<(String, Tensor)>, Error> {
     let names: Vec<String> = model.graph.inputs.iter().map(|i| i.name.clone()).collect();
     let mut inputs = Vec::new();
     for (place, given) in args.input.iter().enumerate() {
@@ -46,7 +76,7 @@ pub(crate) fn run(args: Args, common: &Common) -> crate::common::Outcome {
         let tensor = match Path::new(file).extension().and_then(|e| e.to_str()) {
             Some("npy") => slq::arrays::read(Path::new(file))?,
             _ => {
-                let preprocessing = args.data.options().preprocessing(&model)?;
+                let preprocessing = args.data.options().preprocessing(model)?;
                 preprocessing.note().iter().for_each(|n| common.note(format_args!("note: {n}")));
                 image_tensor(Path::new(file), &preprocessing.transform)?
             }
@@ -56,19 +86,5 @@ pub(crate) fn run(args: Args, common: &Common) -> crate::common::Outcome {
     if let Some(missing) = names.iter().find(|n| !inputs.iter().any(|(m, _)| m == *n)) {
         return Err(Error::Argument(format!("input '{missing}' is missing: give --input {missing}=FILE")));
     }
-    let outputs = run_model(&model.graph, &inputs, common.isa())?;
-    let mut written = Vec::new();
-    for (place, (name, tensor)) in outputs.iter().enumerate() {
-        let path = if place == 0 {
-            args.output.clone()
-        } else {
-            args.output.with_extension(format!("{}.npy", name.replace(['/', '\\'], "_")))
-        };
-        slq::arrays::write(&path, tensor)?;
-        written.push(json!({ "name": name, "path": path, "shape": tensor.shape() }));
-    }
-    let text: Vec<String> =
-        written.iter().map(|w| format!("{} {} -> {}", w["name"], w["shape"], w["path"])).collect();
-    common.print(&json!({ "outputs": written }), text.join("\n"));
-    Ok(())
+    Ok(inputs)
 }

@@ -42,6 +42,11 @@ impl SolverModelArgs {
         Ok(Some(job))
     }
 
+    /// The model that was named by its file, unless a solver file names it.
+    pub(crate) fn name(&self) -> Option<&str> {
+        self.model.as_deref().filter(|_| self.solver.is_none())
+    }
+
     /// The model, where no solver file was named.
     pub(crate) fn open(&self, data: &DataArgs, seed: u64) -> Result<Model, slq::Error> {
         self.files(data, seed).open_model()

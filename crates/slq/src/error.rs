@@ -73,6 +73,9 @@ pub enum Error {
     /// `.slq` containers.
     #[error(transparent)]
     Slq(#[from] slq_pack::SlqError),
+    /// Networks that run packed.
+    #[error(transparent)]
+    Runtime(#[from] slq_runtime::RuntimeError),
     /// safetensors files.
     #[error(transparent)]
     Safetensors(#[from] slq_safetensors::SafetensorsError),
@@ -111,6 +114,9 @@ impl Error {
             Self::Onnx(_) => "onnx",
             Self::Safetensors(_) => "safetensors",
             Self::Slq(_) => "slq",
+            Self::Runtime(slq_runtime::RuntimeError::Slq(_)) => "slq",
+            Self::Runtime(slq_runtime::RuntimeError::Engine(_)) => "engine",
+            Self::Runtime(_) => "runtime",
             Self::Graph(_) => "graph",
             Self::Zoo(_) => "zoo",
             Self::Data(_) => "data",

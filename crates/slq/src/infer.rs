@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use slq_compress::{Accuracy, check_fit, evaluate};
 use slq_data::{Mode, Split, Transform};
-use slq_engine::{CpuExecutor, EngineOptions, Executor, Isa, StepSettings, Target};
+use slq_engine::{CpuExecutor, EngineOptions, Executor, Isa, Session, StepSettings, Target};
 use slq_graph::{Graph, Tensor};
 
 use crate::Error;
@@ -25,9 +25,22 @@ pub fn evaluate_model(
     batch: usize,
     isa: Isa,
 ) -> Result<Accuracy, Error> {
-    let mut executor = executor(graph, batch, isa)?;
-    check_fit(&mut executor, split, transform)?;
-    Ok(evaluate(&mut executor, split, transform, batch)?)
+    evaluate_on(&mut executor(graph, batch, isa)?, split, transform)
+}
+
+/// The same on an executor that is there already, such as that of a packed network; batches have the size that it was
+/// planned for.
+///
+/// # Errors
+/// As [`evaluate_model`].
+pub fn evaluate_on(
+    executor: &mut CpuExecutor,
+    split: &Split,
+    transform: &Transform,
+) -> Result<Accuracy, Error> {
+    check_fit(executor, split, transform)?;
+    let batch = executor.batch();
+    Ok(evaluate(executor, split, transform, batch)?)
 }
 
 /// The index of each image's largest output, the first one on ties.
@@ -41,11 +54,22 @@ pub fn predict(
     batch: usize,
     isa: Isa,
 ) -> Result<Vec<i64>, Error> {
-    let mut executor = executor(graph, batch, isa)?;
+    predict_on(&mut executor(graph, batch, isa)?, split, transform)
+}
+
+/// The same on an executor that is there already.
+///
+/// # Errors
+/// As [`evaluate_model`].
+pub fn predict_on(
+    executor: &mut CpuExecutor,
+    split: &Split,
+    transform: &Transform,
+) -> Result<Vec<i64>, Error> {
     let mut predictions = Vec::with_capacity(split.len());
-    check_fit(&mut executor, split, transform)?;
+    check_fit(executor, split, transform)?;
     let classes = executor.classes()?;
-    for prepared in split.batches(batch, transform, Mode::Eval, false)? {
+    for prepared in split.batches(executor.batch(), transform, Mode::Eval, false)? {
         let logits = executor.logits(&prepared?.images)?;
         predictions.extend(logits.chunks_exact(classes).map(first_maximum));
     }
@@ -90,9 +114,22 @@ pub fn run_model(
     inputs: &[(String, Tensor)],
     isa: Isa,
 ) -> Result<Vec<(String, Tensor)>, Error> {
-    let borrowed: Vec<(&str, &Tensor)> =
-        inputs.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
-    Ok(slq_engine::run(graph, &borrowed, isa)?)
+    Ok(slq_engine::run(graph, &borrowed(inputs), isa)?)
+}
+
+/// The same on a session, such as that of a packed network.
+///
+/// # Errors
+/// As [`run_model`].
+pub fn run_session(
+    session: &mut Session,
+    inputs: &[(String, Tensor)],
+) -> Result<Vec<(String, Tensor)>, Error> {
+    Ok(session.run(&borrowed(inputs))?)
+}
+
+fn borrowed(inputs: &[(String, Tensor)]) -> Vec<(&str, &Tensor)> {
+    inputs.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect()
 }
 
 /// Speed of a network.
@@ -113,15 +150,7 @@ pub struct Speed {
 /// [`Error::Engine`] for operators that cannot run.
 pub fn measure_speed(graph: &Graph, batch: usize, seconds: f64, isa: Isa) -> Result<Speed, Error> {
     let mut executor = executor(graph, batch, isa)?;
-    let mut state = 0x2545_f491_4f6c_dd1du64;
-    let mut random = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state >> 40) as f32 / (1u32 << 24) as f32 - 0.5
-    };
-    let images: Vec<f32> =
-        (0..executor.image_shape().iter().product::<usize>() * batch).map(|_| random()).collect();
+    let images = random_images(&executor);
     let classes = executor.classes()?;
     let labels: Vec<u32> = (0..batch).map(|i| (i % classes) as u32).collect();
     // The rate is too small to leave the starting point, so that no measurement can diverge.
@@ -131,6 +160,28 @@ pub fn measure_speed(graph: &Graph, batch: usize, seconds: f64, isa: Isa) -> Res
         executor.train_step(&images, Target::Labels(&labels), &step).map(drop)
     })?;
     Ok(Speed { forward, train, peak_bytes: executor.peak_bytes() })
+}
+
+/// Measures forward passes only, as [`measure_speed`] does; images a second.
+///
+/// # Errors
+/// As [`measure_speed`].
+pub fn measure_forward(executor: &mut CpuExecutor, seconds: f64) -> Result<f64, Error> {
+    let (images, batch) = (random_images(executor), executor.batch());
+    median_rate(batch, seconds, || executor.evaluate(&images, None).map(drop))
+}
+
+/// A batch of random images.
+fn random_images(executor: &CpuExecutor) -> Vec<f32> {
+    let mut state = 0x2545_f491_4f6c_dd1du64;
+    let mut random = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 40) as f32 / (1u32 << 24) as f32 - 0.5
+    };
+    let values = executor.image_shape().iter().product::<usize>() * executor.batch();
+    (0..values).map(|_| random()).collect()
 }
 
 fn median_rate(

@@ -34,6 +34,7 @@ pub mod guide;
 mod infer;
 mod job;
 mod model;
+mod packed;
 pub mod preprocessing;
 mod sample;
 mod save;
@@ -44,12 +45,14 @@ pub use slq_compress as methods;
 pub use slq_data as data;
 pub use slq_engine as engine;
 pub use slq_graph as graph;
+pub use slq_runtime as runtime;
 
 pub use calibration::CalibrationInputs;
 pub use dataset::{DataOptions, Dataset, Prepared};
 pub use error::Error;
 pub use job::{Done, Inputs, Job, JobFile, JobReport};
 pub use model::{Model, ModelName, Source};
+pub use packed::PackedModel;
 pub use sample::sample;
 pub use save::{SaveOptions, Saved};
 pub use slq_compress::{
@@ -73,7 +76,10 @@ pub mod jobs {
 
 /// Inference: evaluating, predicting, running, timing.
 pub mod inference {
-    pub use crate::infer::{Speed, evaluate_model, image_tensor, measure_speed, predict, run_model};
+    pub use crate::infer::{
+        Speed, evaluate_model, evaluate_on, image_tensor, measure_forward, measure_speed, predict,
+        predict_on, run_model, run_session,
+    };
 }
 
 /// Files: outputs and datasets.

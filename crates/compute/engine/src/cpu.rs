@@ -6,6 +6,7 @@ use crate::error::EngineError;
 use crate::executor::Executor;
 use crate::loss;
 use crate::options::{EngineOptions, Statistics, StepSettings, Target};
+use crate::packed::{PackedWeight, keep_given_inputs};
 use crate::pass;
 use crate::plan::Plan;
 use crate::program::Mode;
@@ -18,6 +19,7 @@ use crate::update::{self, Mask, Update};
 pub struct CpuExecutor {
     /// The network without its palettes; holds the parameters' values.
     graph: Graph,
+    packed: Vec<PackedWeight>,
     options: EngineOptions,
     batch: usize,
     image_shape: Vec<usize>,
@@ -44,14 +46,30 @@ impl CpuExecutor {
     /// [`EngineError::InputCount`], [`EngineError::OpenShape`], [`EngineError::ElementType`] for its input;
     /// [`EngineError::EmptyBatch`], [`EngineError::Memory`] for the batch.
     pub fn new(graph: &Graph, batch: usize, options: &EngineOptions) -> Result<Self, EngineError> {
+        Self::with_packed(skeleton(graph), Vec::new(), batch, options)
+    }
+
+    /// Plans `graph` for evaluating batches of up to `batch` images; its weights are the floats, and `packed` are those
+    /// that stay packed. Training and gradients are refused where there are any.
+    ///
+    /// # Errors
+    /// As [`CpuExecutor::new`].
+    pub fn with_packed(
+        mut graph: Graph,
+        packed: Vec<PackedWeight>,
+        batch: usize,
+        options: &EngineOptions,
+    ) -> Result<Self, EngineError> {
         if batch == 0 {
             return Err(EngineError::EmptyBatch);
         }
-        let mut graph = skeleton(graph);
+        keep_given_inputs(&mut graph, &packed);
         let image_shape = image_shape(&mut graph)?;
+        graph.inputs.extend(packed.iter().map(PackedWeight::as_input));
         let count = graph.weights.len();
         let mut executor = Self {
             graph,
+            packed,
             options: options.clone(),
             batch,
             image_shape,
@@ -105,7 +123,8 @@ impl CpuExecutor {
                 self.plans.retain(|(m, n, _)| *m != mode || *n == self.batch || images == self.batch);
                 let shape = [&[images], self.image_shape.as_slice()].concat();
                 let heads = self.options.heads.as_slice();
-                let plan = Plan::new(&self.graph, &[shape], mode, self.options.isa, &self.frozen(), heads)?;
+                let network = (&self.graph, self.packed.as_slice());
+                let plan = Plan::new(network, &[shape], mode, self.options.isa, &self.frozen(), heads)?;
                 pass::grow(&mut self.buffers, &plan.slots);
                 if mode != Mode::Evaluate {
                     self.allocate_gradients(&plan.trained);
@@ -138,7 +157,8 @@ impl CpuExecutor {
         let masks: usize = self.masks.iter().map(Mask::bytes).sum();
         let plans: usize = self.plans.iter().map(|(_, _, p)| p.scratch_bytes()).sum();
         let steps = floats(&self.gradients) + floats(&self.momentum) + floats(&self.pending);
-        weights + masks + plans + steps + floats(&self.buffers)
+        let packed: usize = self.packed.iter().map(|w| w.matrix.bytes()).sum();
+        weights + packed + masks + plans + steps + floats(&self.buffers)
     }
 
     /// Number of labels (0, 1, ...) that the loss at the first output accepts.

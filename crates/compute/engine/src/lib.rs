@@ -41,6 +41,7 @@ mod loss;
 mod memory;
 mod ops;
 mod options;
+mod packed;
 mod pass;
 mod plan;
 mod program;
@@ -54,7 +55,8 @@ pub use executor::Executor;
 pub use options::{
     BatchNormMode, EngineOptions, Head, Loss, Penalty, Statistics, StepSettings, Target, UpdateRule,
 };
-pub use run::run;
+pub use packed::{NotPacked, PackedWeight, packed_form};
+pub use run::{Session, run};
 pub use schedule::LearningRate;
 pub use slq_kernels::centroids::{CentroidRule, CentroidStep, mean_gradients};
 pub use slq_kernels::softmax::soften;

@@ -9,6 +9,7 @@ use crate::error::EngineError;
 use crate::memory::{self, Lifetime, Object};
 use crate::ops::{self, GradientPlace, Layer, Place};
 use crate::options::{Head, Loss};
+use crate::packed::PackedWeight;
 use crate::program::{Mode, Operand, Program, Source, Step, lower};
 
 /// The backward half of a step.
@@ -56,14 +57,14 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// Plans `graph` for the given input shapes. `frozen[i]` says that parameter i needs no gradient; `heads` are the
+    /// Plans `graph` for the given input shapes; `packed` weights are the last of its inputs. `frozen[i]` says that parameter i needs no gradient; `heads` are the
     /// outputs with a loss.
     ///
     /// # Errors
     /// Errors of shape inference; [`EngineError::Unsupported`], [`EngineError::ElementType`],
     /// [`EngineError::Memory`], [`EngineError::Head`].
     pub fn new(
-        graph: &Graph,
+        (graph, packed): (&Graph, &[PackedWeight]),
         input_shapes: &[Vec<usize>],
         mode: Mode,
         isa: Isa,
@@ -72,14 +73,14 @@ impl Plan {
     ) -> Result<Plan, EngineError> {
         let (first, further) = losses_of(graph, heads)?;
         let positions: Vec<(usize, Loss)> = further.iter().map(|(at, head)| (*at, head.loss)).collect();
-        let program = lower(graph, input_shapes, mode, first.loss, &positions)?;
+        let program = lower(graph, packed, input_shapes, mode, first.loss, &positions)?;
         let batch = input_shapes.first().and_then(|s| s.first()).copied().unwrap_or(1);
         let wants = wants(&program, graph, mode, frozen);
         let bytes = program.lens.iter().fold(0usize, |n, &len| n.saturating_add(len.saturating_mul(4)));
         check_memory(batch, bytes / program.lens.len().max(1))?;
         let mut layers = Vec::with_capacity(program.steps.len());
         for (step, wants) in program.steps.iter().zip(&wants) {
-            layers.push(ops::build(step, mode, isa, wants, graph)?);
+            layers.push(ops::build(step, mode, isa, wants, graph, packed)?);
         }
         let mut plan = Layout::new(&program, &layers, &wants, mode)?.finish(graph, layers, batch)?;
         plan.weight = first.weight;
@@ -141,7 +142,7 @@ fn wants(program: &Program, graph: &Graph, mode: Mode, frozen: &[bool]) -> Vec<V
     let mut all = Vec::with_capacity(program.steps.len());
     for step in &program.steps {
         let one = |(i, operand): (usize, &Option<Operand>)| match operand {
-            None => false,
+            None | Some(Operand { source: Source::Packed(_), .. }) => false,
             Some(_) if mode == Mode::Evaluate => false,
             Some(Operand { source: Source::Value(v), .. }) => required[*v],
             Some(Operand { source: Source::Weight(w), .. }) => {
@@ -319,6 +320,8 @@ impl<'a> Layout<'a> {
                 let known = match operand.source {
                     Source::Value(v) => self.gradient.contains_key(&v),
                     Source::Weight(w) => !weights_written.insert(w),
+                    // It has no gradient.
+                    Source::Packed(_) => false,
                 };
                 let store = if known { Store::Accumulate } else { Store::Overwrite };
                 let again = touched.contains(&operand.source);
@@ -358,6 +361,8 @@ impl<'a> Layout<'a> {
         let at = |object: usize, len: usize| Place::Slot { slot: slots.slot_of[object], len };
         let place = |operand: &Operand| match operand.source {
             Source::Weight(w) => Place::Weight(w),
+            // Its layer holds it.
+            Source::Packed(_) => Place::Absent,
             Source::Value(v) => at(self.value[&v], self.program.lens[v]),
         };
         let mut trained = vec![false; graph.weights.len()];
@@ -372,6 +377,7 @@ impl<'a> Layout<'a> {
                             trained[w] = true;
                             Place::Weight(w)
                         }
+                        Source::Packed(_) => Place::Absent,
                         Source::Value(v) => at(self.gradient[&v], self.program.lens[v]),
                     };
                     let detour = target.detour.map(|object| slots.slot_of[object]);

@@ -10,6 +10,7 @@ use slq_kernels::elementwise::Broadcast;
 
 use crate::error::EngineError;
 use crate::options::{BatchNormMode, Loss};
+use crate::packed::PackedWeight;
 
 /// What a plan is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +37,8 @@ pub(crate) enum Source {
     Value(usize),
     /// A parameter, by its position among the graph's weights.
     Weight(usize),
+    /// A weight that stays packed, by its position among these.
+    Packed(usize),
 }
 
 /// A tensor as one step sees it. Two operands of one source may differ in shape (a view), never in length.
@@ -92,16 +95,17 @@ pub(crate) struct Program {
     pub heads: Vec<(usize, Operand)>,
 }
 
-/// Lowers `graph` for the given shapes of its inputs (in the graph's order). `first` is the loss at its first output,
-/// `heads` are the positions and losses of further outputs with a loss in training.
+/// Lowers `graph` for the given shapes of its inputs (in the graph's order, `packed` weights last, without shapes). `first`
+/// is the loss at its first output, `heads` are the positions and losses of further outputs with a loss in training.
 pub(crate) fn lower(
     graph: &Graph,
+    packed: &[PackedWeight],
     input_shapes: &[Vec<usize>],
     mode: Mode,
     first: Loss,
     heads: &[(usize, Loss)],
 ) -> Result<Program, EngineError> {
-    let mut program = trace(graph, input_shapes, mode)?;
+    let mut program = trace(graph, packed, input_shapes, mode)?;
     let scores = |program: &Program, output: Operand, loss: Loss| match loss {
         Loss::SoftmaxCrossEntropy => strip_softmax(program, output),
         _ => output,
@@ -128,7 +132,12 @@ pub(crate) fn lower(
 }
 
 /// Follows the nodes in order and gives every value a number; nodes that only rename or reshape disappear.
-fn trace(graph: &Graph, input_shapes: &[Vec<usize>], mode: Mode) -> Result<Program, EngineError> {
+fn trace(
+    graph: &Graph,
+    packed: &[PackedWeight],
+    input_shapes: &[Vec<usize>],
+    mode: Mode,
+) -> Result<Program, EngineError> {
     let given: Vec<(&str, Vec<usize>)> =
         graph.inputs.iter().zip(input_shapes).map(|(i, s)| (i.name.as_str(), s.clone())).collect();
     let shapes = infer_shapes(graph, &given)?;
@@ -144,6 +153,10 @@ fn trace(graph: &Graph, input_shapes: &[Vec<usize>], mode: Mode) -> Result<Progr
             let operand = Operand { source: Source::Weight(index), shape: weight.tensor.shape().to_vec() };
             known.insert(name, operand);
         }
+    }
+    for (index, weight) in packed.iter().enumerate() {
+        let operand = Operand { source: Source::Packed(index), shape: weight.shape.clone() };
+        known.insert(&weight.name, operand);
     }
     follow_views(graph, &shapes, &mut known);
     for (node_index, op) in shapes.ops() {
@@ -344,7 +357,7 @@ fn fold_batch_norm(program: &mut Program, keep: &[Operand]) {
         let parameters: Vec<usize> = (1..5)
             .filter_map(|i| match program.steps[at].operand(i)?.source {
                 Source::Weight(w) => Some(w),
-                Source::Value(_) => None,
+                Source::Value(_) | Source::Packed(_) => None,
             })
             .collect();
         let (Ok(parameters), Some(p)) =
@@ -353,7 +366,7 @@ fn fold_batch_norm(program: &mut Program, keep: &[Operand]) {
             continue;
         };
         let conv = &program.steps[p];
-        let constant = |i: usize| conv.operand(i).is_none_or(|o| matches!(o.source, Source::Weight(_)));
+        let constant = |i: usize| conv.operand(i).is_none_or(|o| !matches!(o.source, Source::Value(_)));
         if !matches!(conv.op, Op::Conv { .. }) || conv.fold.is_some() || !constant(1) || !constant(2) {
             continue;
         }

@@ -1,10 +1,11 @@
-//! Running a graph once, on any number of inputs.
+//! Running a graph on named inputs, any number of them.
 
-use slq_graph::{Graph, Tensor};
+use slq_graph::{Graph, Tensor, ValueInfo};
 use slq_kernels::Isa;
 
 use crate::cpu::skeleton;
 use crate::error::EngineError;
+use crate::packed::{PackedWeight, keep_given_inputs};
 use crate::pass;
 use crate::plan::Plan;
 use crate::program::Mode;
@@ -20,39 +21,104 @@ pub fn run(
     inputs: &[(&str, &Tensor)],
     isa: Isa,
 ) -> Result<Vec<(String, Tensor)>, EngineError> {
-    let graph = skeleton(graph);
-    if let Some((name, _)) = inputs.iter().find(|(name, _)| !graph.inputs.iter().any(|i| i.name == *name)) {
-        return Err(EngineError::InputName {
-            input: name.to_string(),
-            problem: "not an input of the network",
-        });
+    Session::new(skeleton(graph), Vec::new(), isa).run(inputs)
+}
+
+/// A network for inference on named inputs. Its plan and its buffers stay until the shape of an input changes.
+pub struct Session {
+    /// The network; weights that stay packed are its last inputs.
+    graph: Graph,
+    packed: Vec<PackedWeight>,
+    isa: Isa,
+    /// Shapes of the inputs, and the plan for them.
+    plan: Option<(Vec<Vec<usize>>, Plan)>,
+    buffers: Vec<Vec<f32>>,
+}
+
+impl Session {
+    /// A network whose weights are the floats of `graph` and those in `packed`.
+    pub fn new(mut graph: Graph, packed: Vec<PackedWeight>, isa: Isa) -> Self {
+        keep_given_inputs(&mut graph, &packed);
+        graph.inputs.extend(packed.iter().map(PackedWeight::as_input));
+        Self { graph, packed, isa, plan: None, buffers: Vec::new() }
     }
-    let mut given = Vec::with_capacity(graph.inputs.len());
-    for input in &graph.inputs {
-        let tensor = inputs.iter().find(|(name, _)| *name == input.name).map(|(_, t)| *t);
-        let tensor =
-            tensor.ok_or_else(|| EngineError::InputName { input: input.name.clone(), problem: "missing" })?;
-        let values = tensor.as_f32().ok_or_else(|| EngineError::ElementType {
-            place: format!("input `{}`", input.name),
-            found: format!("{:?}", tensor.dtype()),
-        })?;
-        given.push((tensor.shape().to_vec(), values));
+
+    /// The inputs that a caller gives.
+    pub fn inputs(&self) -> &[ValueInfo] {
+        &self.graph.inputs[..self.graph.inputs.len() - self.packed.len()]
     }
-    let shapes: Vec<Vec<usize>> = given.iter().map(|(shape, _)| shape.clone()).collect();
-    let frozen = vec![true; graph.weights.len()];
-    let mut plan = Plan::new(&graph, &shapes, Mode::Evaluate, isa, &frozen, &[])?;
-    let mut buffers = Vec::new();
-    pass::grow(&mut buffers, &plan.slots);
-    plan.steps.iter_mut().for_each(|s| s.layer.refresh(&graph));
-    for (i, (_, values)) in given.iter().enumerate() {
-        pass::set_input(&mut buffers, &plan, i, values);
+
+    /// The outputs.
+    pub fn outputs(&self) -> &[ValueInfo] {
+        &self.graph.outputs
     }
-    pass::forward(&mut plan, &mut buffers, &graph, isa, (0, 0));
-    let named = graph.outputs.iter().zip(&plan.outputs);
-    named
-        .map(|(info, (place, shape))| {
-            let values = pass::read(&buffers, &graph, *place).to_vec();
-            Ok((info.name.clone(), Tensor::f32(shape.clone(), values)?))
-        })
-        .collect()
+
+    /// The network: nodes, metadata, and the weights that are floats.
+    pub fn graph(&self) -> &Graph {
+        &self.graph
+    }
+
+    /// The weights that stay packed.
+    pub fn packed(&self) -> &[PackedWeight] {
+        &self.packed
+    }
+
+    /// Bytes of weights, and of the plan's buffers once it has run.
+    pub fn bytes(&self) -> usize {
+        let tensors = self.graph.weights.values().map(|w| w.tensor.len() * w.tensor.dtype().size());
+        let buffers = self.buffers.iter().map(|b| 4 * b.capacity());
+        let packed = self.packed.iter().map(|w| w.matrix.bytes());
+        let layers = self.plan.as_ref().map_or(0, |(_, plan)| plan.scratch_bytes());
+        tensors.chain(buffers).chain(packed).sum::<usize>() + layers
+    }
+
+    /// Runs the network; outputs by name, in the graph's order.
+    ///
+    /// # Errors
+    /// As [`run`].
+    pub fn run(&mut self, inputs: &[(&str, &Tensor)]) -> Result<Vec<(String, Tensor)>, EngineError> {
+        let given = self.given(inputs)?;
+        let shapes: Vec<Vec<usize>> = given.iter().map(|t| t.shape().to_vec()).collect();
+        if self.plan.as_ref().is_none_or(|(planned, _)| *planned != shapes) {
+            self.plan = None;
+            let frozen = vec![true; self.graph.weights.len()];
+            let network = (&self.graph, self.packed.as_slice());
+            let mut plan = Plan::new(network, &shapes, Mode::Evaluate, self.isa, &frozen, &[])?;
+            pass::grow(&mut self.buffers, &plan.slots);
+            plan.steps.iter_mut().for_each(|s| s.layer.refresh(&self.graph));
+            self.plan = Some((shapes, plan));
+        }
+        let Some((_, plan)) = &mut self.plan else { return Ok(Vec::new()) };
+        for (i, tensor) in given.iter().enumerate() {
+            pass::set_input(&mut self.buffers, plan, i, tensor.as_f32().unwrap_or_default());
+        }
+        pass::forward(plan, &mut self.buffers, &self.graph, self.isa, (0, 0));
+        let named = self.graph.outputs.iter().zip(&plan.outputs);
+        named
+            .map(|(info, (place, shape))| {
+                let values = pass::read(&self.buffers, &self.graph, *place).to_vec();
+                Ok((info.name.clone(), Tensor::f32(shape.clone(), values)?))
+            })
+            .collect()
+    }
+
+    /// The tensors of all inputs, in the graph's order.
+    fn given<'a>(&self, inputs: &[(&str, &'a Tensor)]) -> Result<Vec<&'a Tensor>, EngineError> {
+        let fail = |input: &str, problem| EngineError::InputName { input: input.into(), problem };
+        if let Some((name, _)) =
+            inputs.iter().find(|(name, _)| !self.inputs().iter().any(|i| i.name == *name))
+        {
+            return Err(fail(name, "not an input of the network"));
+        }
+        let one = |input: &ValueInfo| {
+            let tensor = inputs.iter().find(|(name, _)| *name == input.name).map(|(_, t)| *t);
+            let tensor = tensor.ok_or_else(|| fail(&input.name, "missing"))?;
+            if tensor.as_f32().is_none() {
+                let place = format!("input `{}`", input.name);
+                return Err(EngineError::ElementType { place, found: format!("{:?}", tensor.dtype()) });
+            }
+            Ok(tensor)
+        };
+        self.inputs().iter().map(one).collect()
+    }
 }

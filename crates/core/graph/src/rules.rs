@@ -6,7 +6,7 @@ use crate::op::{Op, PadMode, Padding, Window};
 use crate::tensor::element_count;
 
 /// Most elements that a value may have.
-pub const LARGEST_VALUE: usize = 1 << 40;
+pub const LARGEST_VALUE: usize = 1 << if usize::BITS > 40 { 40 } else { 29 };
 
 struct Rule<'a> {
     node: &'a Node,

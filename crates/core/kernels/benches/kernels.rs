@@ -6,6 +6,7 @@ use divan::Bencher;
 use divan::counter::ItemsCount;
 use slq_kernels::conv::{Conv, ConvGeometry, ConvNeeds, Post};
 use slq_kernels::gemm::{Factor, gemm};
+use slq_kernels::packed::{Order, PackedMatrix};
 use slq_kernels::{Isa, Store};
 
 fn main() {
@@ -111,4 +112,16 @@ fn product(bencher: Bencher<'_, '_>, (m, n, k): (usize, usize, usize)) {
     bencher.counter(ItemsCount::new(m * n * k)).bench_local(|| {
         gemm(Isa::detect(), [m, n, k], 1.0, Factor::plain(&a), Factor::transposed(&b), 0.0, &mut c);
     });
+}
+
+/// The product of `product` with the second factor packed, for bits of a code.
+#[divan::bench(args = [(1, 4096, 9216, 4), (1, 4096, 9216, 8), (4, 4096, 9216, 4), (16, 4096, 9216, 4), (64, 4096, 9216, 4)])]
+fn packed_product(bencher: Bencher<'_, '_>, (m, n, k, bits): (usize, usize, usize, u32)) {
+    let book = values(1 << bits);
+    let codes: Vec<u8> = (0..n * k).map(|i| (i * 7919 % (1 << bits)) as u8).collect();
+    let matrix = PackedMatrix::new([n, k], Order::Rows, &book, 1, &codes).expect("codes below 2^bits");
+    let (x, mut y) = (values(m * k), vec![0.0; m * n]);
+    bencher
+        .counter(ItemsCount::new(m * n * k))
+        .bench_local(|| matrix.multiply(Isa::detect(), &x, [1.0, 0.0], &mut y));
 }

@@ -12,10 +12,10 @@ use super::place::weight;
 use super::post;
 use super::site::Site;
 use crate::error::EngineError;
-use crate::program::Source;
+use crate::program::{Source, Step};
 
 /// The input that holds the other branch of a residual block.
-const RESIDUAL: usize = 3;
+pub(super) const RESIDUAL: usize = 3;
 
 /// Convolution, with bias and activation; in evaluation also with the batch-norm behind it.
 struct ConvLayer {
@@ -31,18 +31,54 @@ struct ConvLayer {
 /// Weights and bias that include a batch-norm.
 struct Folded {
     weight: usize,
-    bias: Option<usize>,
-    /// Scale, bias, mean, variance.
-    norm: [usize; 4],
-    epsilon: f32,
+    norm: Norm,
     w: Vec<f32>,
     b: Vec<f32>,
 }
 
-pub(super) fn conv(site: Site<'_>, window: &Window, groups: usize) -> Result<Box<dyn Layer>, EngineError> {
+/// A batch-norm behind a convolution; parameters by their position among the weights.
+pub(super) struct Norm {
+    /// Bias of the convolution.
+    pub bias: Option<usize>,
+    /// Scale, bias, mean, variance.
+    parameters: [usize; 4],
+    epsilon: f32,
+}
+
+impl Norm {
+    pub(super) fn of(step: &Step) -> Option<Self> {
+        let (parameters, epsilon) = step.fold?;
+        Some(Self { bias: position(step, 2), parameters, epsilon })
+    }
+
+    /// For each output channel the factor of its weights, and the bias that takes the place of `bias`.
+    pub(super) fn channels<'a>(
+        &'a self,
+        weights: &'a Graph,
+        bias: Option<&'a [f32]>,
+    ) -> impl Iterator<Item = (f64, f32)> + 'a {
+        let [scale, shift, mean, var] = self.parameters.map(|i| weight(weights, i));
+        (0..scale.len()).map(move |c| {
+            let factor = f64::from(scale[c]) / (f64::from(var[c]) + f64::from(self.epsilon)).sqrt();
+            let before = bias.map_or(0.0, |b| f64::from(b[c])) - f64::from(mean[c]);
+            (factor, (f64::from(shift[c]) + before * factor) as f32)
+        })
+    }
+}
+
+/// The position of input `i` among the weights, if it is one.
+fn position(step: &Step, i: usize) -> Option<usize> {
+    match step.operand(i)?.source {
+        Source::Weight(index) => Some(index),
+        Source::Value(_) | Source::Packed(_) => None,
+    }
+}
+
+/// The shape of a convolution.
+pub(super) fn geometry(site: Site<'_>, window: &Window, groups: usize) -> Result<ConvGeometry, EngineError> {
     let [n, c, h, w] = site.image_shape()?;
     let out_c = site.shape(1)?[0];
-    let geometry = ConvGeometry {
+    Ok(ConvGeometry {
         n,
         c,
         h,
@@ -54,15 +90,14 @@ pub(super) fn conv(site: Site<'_>, window: &Window, groups: usize) -> Result<Box
         pads: window.resolve_pads([h, w]),
         dilation: window.dilations,
         groups,
-    };
+    })
+}
+
+pub(super) fn conv(site: Site<'_>, window: &Window, groups: usize) -> Result<Box<dyn Layer>, EngineError> {
+    let geometry = geometry(site, window, groups)?;
     let needs = ConvNeeds { data_gradient: site.wants(0), weight_gradient: site.wants(1) };
-    let folded = site.step.fold.map(|(norm, epsilon)| {
-        let index = |i: usize| match site.step.operand(i)?.source {
-            Source::Weight(index) => Some(index),
-            Source::Value(_) => None,
-        };
-        Folded { weight: index(1).unwrap_or_default(), bias: index(2), norm, epsilon, w: vec![], b: vec![] }
-    });
+    let weight = position(site.step, 1).unwrap_or_default();
+    let folded = Norm::of(site.step).map(|norm| Folded { weight, norm, w: vec![], b: vec![] });
     Ok(Box::new(ConvLayer {
         kernel: Conv::new(geometry, site.isa, needs),
         post: site.step.post,
@@ -91,17 +126,15 @@ impl Layer for ConvLayer {
 
     fn refresh(&mut self, weights: &Graph) {
         let Some(f) = &mut self.folded else { return };
-        let [scale, shift, mean, var] = f.norm.map(|i| weight(weights, i));
-        let (w, bias) = (weight(weights, f.weight), f.bias.map(|i| weight(weights, i)));
-        let fan_in = w.len() / scale.len().max(1);
+        let (w, bias) = (weight(weights, f.weight), f.norm.bias.map(|i| weight(weights, i)));
+        let channels: Vec<(f64, f32)> = f.norm.channels(weights, bias).collect();
+        let fan_in = w.len() / channels.len().max(1);
         f.w.resize(w.len(), 0.0);
-        f.b.resize(scale.len(), 0.0);
-        for c in 0..scale.len() {
-            let factor = f64::from(scale[c]) / (f64::from(var[c]) + f64::from(f.epsilon)).sqrt();
+        f.b.clear();
+        for (c, (factor, shift)) in channels.into_iter().enumerate() {
             let (from, to) = (&w[c * fan_in..][..fan_in], &mut f.w[c * fan_in..][..fan_in]);
             to.iter_mut().zip(from).for_each(|(to, &from)| *to = (f64::from(from) * factor) as f32);
-            let before = bias.map_or(0.0, |b| f64::from(b[c])) - f64::from(mean[c]);
-            f.b[c] = (f64::from(shift[c]) + before * factor) as f32;
+            f.b.push(shift);
         }
     }
 

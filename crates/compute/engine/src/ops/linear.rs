@@ -11,6 +11,44 @@ use super::post;
 use super::site::Site;
 use crate::error::EngineError;
 
+/// beta C of a Gemm.
+#[derive(Default)]
+pub(super) struct Addend {
+    beta: f32,
+    /// Steps of C from row to row and from column to column; 0 where it repeats.
+    steps: Option<[usize; 2]>,
+}
+
+/// The addend of a Gemm: its third input, if it has one.
+pub(super) fn addend(site: Site<'_>, beta: f32) -> Addend {
+    let steps = site.step.operand(2).map(|c| {
+        let [rows, columns] = addend_shape(&c.shape);
+        [if rows == 1 { 0 } else { columns }, usize::from(columns != 1)]
+    });
+    Addend { beta, steps }
+}
+
+fn addend_shape(shape: &[usize]) -> [usize; 2] {
+    [shape.iter().rev().nth(1).copied().unwrap_or(1), shape.last().copied().unwrap_or(1)]
+}
+
+impl Addend {
+    /// Writes beta C into an output of rows of `n`, and says which factor keeps it; 0 where there is none.
+    pub(super) fn fill(&self, c: Option<&[f32]>, n: usize, y: &mut [f32]) -> f32 {
+        let (Some([row, column]), Some(c)) = (self.steps, c) else { return 0.0 };
+        if self.beta == 0.0 {
+            return 0.0;
+        }
+        for (i, y) in y.chunks_exact_mut(n.max(1)).enumerate() {
+            match c.get(i * row..i * row + n) {
+                Some(c) if column == 1 && self.beta == 1.0 => y.copy_from_slice(c),
+                _ => y.iter_mut().enumerate().for_each(|(j, y)| *y = self.beta * c[i * row + j * column]),
+            }
+        }
+        1.0
+    }
+}
+
 /// alpha A' B' + beta C, with an activation.
 struct GemmLayer {
     m: usize,
@@ -20,8 +58,7 @@ struct GemmLayer {
     beta: f32,
     trans_a: bool,
     trans_b: bool,
-    /// Steps of C from row to row and from column to column; 0 where it repeats.
-    addend: Option<[usize; 2]>,
+    addend: Addend,
     /// Sums the output's gradient to the shape of C.
     addend_sum: Reduction,
     post: Post,
@@ -38,14 +75,8 @@ pub(super) fn gemm(
         return Err(site.unsupported("its operands are not matrices".into()));
     };
     let k = if trans_a { a0 } else { a1 };
-    let mut addend = None;
-    let mut axes = Vec::new();
-    if let Some(c) = site.step.operand(2) {
-        let rows = c.shape.iter().rev().nth(1).copied().unwrap_or(1);
-        let columns = c.shape.last().copied().unwrap_or(1);
-        addend = Some([if rows == 1 { 0 } else { columns }, usize::from(columns != 1)]);
-        axes = (0..2).filter(|&axis| [rows, columns][axis] == 1).collect();
-    }
+    let shape = site.step.operand(2).map(|c| addend_shape(&c.shape));
+    let axes: Vec<usize> = (0..2).filter(|&axis| shape.is_some_and(|shape| shape[axis] == 1)).collect();
     let addend_sum = Reduction::new(&[m, n], &axes);
     Ok(Box::new(GemmLayer {
         m,
@@ -55,7 +86,7 @@ pub(super) fn gemm(
         beta,
         trans_a,
         trans_b,
-        addend,
+        addend: addend(site, beta),
         addend_sum,
         post: site.step.post,
     }))
@@ -75,21 +106,7 @@ impl Layer for GemmLayer {
     }
 
     fn forward(&mut self, pass: &mut Forward<'_>, y: &mut [f32]) {
-        let keep = match (self.addend, pass.optional(2)) {
-            (Some([row, column]), Some(c)) if self.beta != 0.0 => {
-                for (i, y) in y.chunks_exact_mut(self.n.max(1)).enumerate() {
-                    match c.get(i * row..i * row + self.n) {
-                        Some(c) if column == 1 && self.beta == 1.0 => y.copy_from_slice(c),
-                        _ => y
-                            .iter_mut()
-                            .enumerate()
-                            .for_each(|(j, y)| *y = self.beta * c[i * row + j * column]),
-                    }
-                }
-                1.0
-            }
-            _ => 0.0,
-        };
+        let keep = self.addend.fill(pass.optional(2), self.n, y);
         let (a, b) = (pass.input(0), pass.input(1));
         let a = Factor { values: a, transposed: self.trans_a };
         let b = Factor { values: b, transposed: self.trans_b };

@@ -11,6 +11,7 @@ mod layer;
 mod layout;
 mod linear;
 mod norm;
+mod packed;
 mod pass;
 mod place;
 mod pool;
@@ -28,21 +29,27 @@ use slq_graph::op::Op;
 use slq_kernels::Isa;
 
 use crate::error::EngineError;
-use crate::program::{Mode, Step};
+use crate::packed::PackedWeight;
+use crate::program::{Mode, Source, Step};
 use site::Site;
 
 /// Builds the layer of a step.
 ///
 /// # Errors
-/// [`EngineError::Unsupported`] for an operator that no kernel computes.
+/// [`EngineError::Unsupported`] for an operator that no kernel computes, and for a packed weight where there is no packed
+/// kernel for it: in other operators, and in training.
 pub(crate) fn build(
     step: &Step,
     mode: Mode,
     isa: Isa,
     wants: &[bool],
     graph: &Graph,
+    packed: &[PackedWeight],
 ) -> Result<Box<dyn Layer>, EngineError> {
-    let site = Site { step, node: &graph.nodes[step.node], mode, isa, wants };
+    let site = Site { step, node: &graph.nodes[step.node], mode, isa, wants, packed };
+    if step.inputs.iter().flatten().any(|o| matches!(o.source, Source::Packed(_))) {
+        return with_packed(site);
+    }
     match &step.op {
         Op::Conv { window, groups } => conv::conv(site, window, *groups),
         Op::ConvTranspose { window, groups, .. } => conv::transposed(site, window, *groups),
@@ -68,5 +75,20 @@ pub(crate) fn build(
         Op::Dropout { ratio } => dropout::dropout(site, *ratio),
         Op::Softmax { axis, flatten, log } => softmax::softmax(site, *axis, *flatten, *log),
         other => Err(site.unsupported(format!("the engine has no kernel for {other:?}"))),
+    }
+}
+
+/// The layer of a step that reads a packed weight.
+fn with_packed(site: Site<'_>) -> Result<Box<dyn Layer>, EngineError> {
+    if site.mode != Mode::Evaluate {
+        return Err(site.unsupported("its weight is packed, and packed weights cannot be trained".into()));
+    }
+    match (&site.step.op, packed::matrix(site)) {
+        (Op::Conv { window, groups }, Some(matrix)) => packed::conv(site, window, *groups, matrix),
+        (Op::Gemm { alpha, beta, trans_a: false, .. }, Some(matrix)) => {
+            packed::gemm(site, [*alpha, *beta], matrix)
+        }
+        (Op::MatMul, Some(matrix)) => packed::matmul(site, matrix),
+        _ => Err(site.unsupported("it reads a packed weight, for which it has no kernel".into())),
     }
 }

@@ -4,6 +4,7 @@ use slq_graph::Node;
 use slq_kernels::Isa;
 
 use crate::error::EngineError;
+use crate::packed::PackedWeight;
 use crate::program::{Mode, Operand, Step};
 
 /// A step of the program, its node, and how it will be run.
@@ -15,6 +16,8 @@ pub(crate) struct Site<'a> {
     pub isa: Isa,
     /// Which inputs need a gradient.
     pub wants: &'a [bool],
+    /// Weights that stay packed.
+    pub packed: &'a [PackedWeight],
 }
 
 impl<'a> Site<'a> {

@@ -7,6 +7,7 @@ mod gather;
 #[cfg(target_arch = "x86_64")]
 mod gather_wide;
 mod geometry;
+mod packed;
 mod straight;
 mod tap_geometry;
 mod taps;
@@ -15,6 +16,7 @@ mod weights;
 mod winograd;
 
 pub use geometry::{ConvGeometry, ConvNeeds, Post};
+pub use packed::PackedConv;
 
 use crate::{Isa, Store};
 use columns::ColumnConv;

@@ -9,7 +9,6 @@ use super::straight::Straight;
 use super::tap_geometry::TapGeometry;
 use super::tile::Epilogue;
 use crate::gemm::micro::{Kernels, MAX_COLS, MAX_ROWS, cut};
-use crate::scratch::Aligned;
 use crate::{Isa, Store};
 use crate::{par, scratch};
 
@@ -26,11 +25,10 @@ struct WeightStrides {
     c: usize,
 }
 
-/// A sum over taps on a grid of pixels, and its working memory.
+/// A sum over taps on a grid of pixels.
 pub(crate) struct TapConv {
     geometry: TapGeometry,
     strides: WeightStrides,
-    packed: Aligned,
     /// Blocks of channels.
     blocks: usize,
     /// Set where tiles are read without gathering.
@@ -54,28 +52,26 @@ impl TapConv {
         let in_block = (DEPTH / geometry.taps.len().max(1)).max(1);
         let straight = Straight::of(&geometry);
         let blocks = if straight.is_some() { 1 } else { geometry.channels.div_ceil(in_block).max(1) };
-        let packed = Aligned::with_len(geometry.weight_len());
-        TapConv { geometry, strides, packed, blocks, straight }
+        TapConv { geometry, strides, blocks, straight }
     }
 
-    /// Bytes kept for packed weights.
+    /// Bytes kept for the views of tiles.
     pub(crate) fn bytes(&self) -> usize {
-        self.packed.bytes() + self.straight.as_ref().map_or(0, Straight::bytes)
+        self.straight.as_ref().map_or(0, Straight::bytes)
     }
 
     /// Weights in the order of the micro-kernels: group, block of channels, panel, (channel, tap), row.
-    fn pack_weights(&mut self, w: &[f32]) {
+    fn pack_weights(&self, w: &[f32], to: &mut [f32]) {
         let geometry = &self.geometry;
-        let len = geometry.weight_len();
         // A phase of the data gradient that no tap reaches has nothing to pack.
-        if len == 0 {
+        if to.is_empty() {
             return;
         }
         let kernels = Kernels::of(geometry.isa);
         let (taps, rows, channels) = (geometry.taps.len(), geometry.rows, geometry.channels);
         let (blocks, strides) = (self.blocks, self.strides);
         let panels = kernels.panels(rows);
-        let out = par::Shared::new(self.packed.get(len));
+        let out = par::Shared::new(to);
         let groups_per_item = (par::CHUNK / (rows * channels * taps).max(1)).clamp(1, geometry.groups.max(1));
         let items = geometry.groups.div_ceil(groups_per_item) * panels;
         par::each(items, |item| {
@@ -101,11 +97,11 @@ impl TapConv {
     }
 
     /// The sums of `x` and weights `w`, stored in `y` as `finish` says.
-    pub(crate) fn run(&mut self, x: &[f32], w: &[f32], finish: Finish<'_>, y: &mut [f32]) {
-        self.pack_weights(w);
-        let mut packed = std::mem::take(&mut self.packed);
-        self.sums(packed.get(self.geometry.weight_len()), x, finish, y);
-        self.packed = packed;
+    pub(crate) fn run(&self, x: &[f32], w: &[f32], finish: Finish<'_>, y: &mut [f32]) {
+        scratch::with(self.geometry.weight_len(), |packed| {
+            self.pack_weights(w, packed);
+            self.sums(packed, x, finish, y);
+        });
     }
 
     fn sums(&self, packed: &[f32], x: &[f32], finish: Finish<'_>, y: &mut [f32]) {

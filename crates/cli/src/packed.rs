@@ -1,0 +1,43 @@
+//! The flag that says how a .slq file runs.
+
+use clap::Args;
+use slq::runtime::{Expand, Network, UnknownExpand};
+use slq::{Error, PackedModel};
+
+use crate::common::Common;
+
+/// How the weights of a .slq file lie in memory.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct PackedArgs {
+    /// Of a .slq file: which weights become floats in memory [default: auto]
+    ///
+    /// auto: layers of less than 256 KB as floats, 2 MB in all; all: every layer; none: only those that must be.
+    #[arg(long, value_name = "WHAT", value_parser = |text: &str| text.parse::<Expand>().map_err(|e: UnknownExpand| e.to_string()))]
+    expand: Option<Expand>,
+}
+
+impl PackedArgs {
+    /// The model as a packed network if it is a .slq file; says which weights had to be expanded.
+    pub(crate) fn open(&self, model: &str, common: &Common) -> Result<Option<PackedModel>, Error> {
+        if PackedModel::names(model) {
+            let packed = PackedModel::open(model, self.expand.unwrap_or_default())?;
+            note(&packed.network, common);
+            return Ok(Some(packed));
+        }
+        match self.expand {
+            Some(_) => Err(Error::Argument(format!("--expand is for .slq files, '{model}' is none"))),
+            None => Ok(None),
+        }
+    }
+}
+
+/// Says which weights had to be expanded though nobody asked for it.
+fn note(network: &Network, common: &Common) {
+    for weight in network.report().expanded.iter().filter(|e| e.reason != slq::runtime::Reason::Chosen) {
+        let kilobytes = weight.bytes as f64 / 1e3;
+        common.note(format_args!(
+            "note: '{}' takes {kilobytes:.1} KB as floats: {}",
+            weight.name, weight.reason
+        ));
+    }
+}
