@@ -41,6 +41,9 @@ enum Part {
 }
 
 pub(crate) fn run(args: Args, common: &Common) -> crate::common::Outcome {
+    if let Some(output) = &args.predictions {
+        slq::files::check_paths(&[output], &args.model.job(&args.data, common.seed()).input_files())?;
+    }
     let (graph, data) = match args.model.solver(&args.data, None, common)? {
         Some(job) => (job.model.for_use(), job.data),
         None => {

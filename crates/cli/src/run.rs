@@ -56,15 +56,24 @@ pub(crate) fn run(args: Args, common: &Common) -> crate::common::Outcome {
     if let Some(missing) = names.iter().find(|n| !inputs.iter().any(|(m, _)| m == *n)) {
         return Err(Error::Argument(format!("input '{missing}' is missing: give --input {missing}=FILE")));
     }
+    let paths: Vec<PathBuf> = model
+        .graph
+        .outputs
+        .iter()
+        .enumerate()
+        .map(|(place, output)| match place {
+            0 => args.output.clone(),
+            _ => args.output.with_extension(format!("{}.npy", output.name.replace(['/', '\\'], "_"))),
+        })
+        .collect();
+    let mut files = args.model.job(&args.data, common.seed()).input_files();
+    files.extend(args.input.iter().map(|given| given.split_once('=').map_or(given.as_str(), |(_, f)| f).into()));
+    files.extend(args.input.iter().map(PathBuf::from));
+    slq::files::check_paths(&paths.iter().map(PathBuf::as_path).collect::<Vec<_>>(), &files)?;
     let outputs = run_model(&model.graph, &inputs, common.isa())?;
     let mut written = Vec::new();
-    for (place, (name, tensor)) in outputs.iter().enumerate() {
-        let path = if place == 0 {
-            args.output.clone()
-        } else {
-            args.output.with_extension(format!("{}.npy", name.replace(['/', '\\'], "_")))
-        };
-        slq::arrays::write(&path, tensor)?;
+    for (path, (name, tensor)) in paths.iter().zip(&outputs) {
+        slq::arrays::write(path, tensor)?;
         written.push(json!({ "name": name, "path": path, "shape": tensor.shape() }));
     }
     let text: Vec<String> =

@@ -125,6 +125,13 @@ pub enum Event<'a> {
     RoundEnded(&'a RoundReport),
     /// The job goes on from its checkpoint; these rounds were done before.
     Resumed(&'a [RoundReport]),
+    /// A training goes on from its checkpoint.
+    Continued {
+        /// Steps done before.
+        iteration: u64,
+        /// Steps of the training.
+        iterations: u64,
+    },
     /// Layers have been split.
     Decomposed {
         /// Layers split.
@@ -142,6 +149,12 @@ pub enum Event<'a> {
 pub trait Observer {
     /// Called for each event.
     fn on(&mut self, event: &Event<'_>);
+
+    /// Asked after every training step: whether the job should stop. It then keeps a checkpoint and ends with
+    /// [`CompressError::Interrupted`](crate::CompressError::Interrupted).
+    fn stop(&mut self) -> bool {
+        false
+    }
 }
 
 /// Ignores all events.

@@ -220,8 +220,9 @@ mod tests {
         let all = TrainingData { train: images.clone(), test: images, transform: Default::default() };
         let fewer = TrainingData { train: all.train.subset(":3").unwrap(), ..all.clone() };
         let graph = slq_zoo::build("lenet", 0).unwrap();
+        let every = std::time::Duration::from_secs(60);
         let context =
-            Context { data: Some(&all), teacher: None, seed: 0, isa: Default::default(), dir: None };
+            Context { data: Some(&all), teacher: None, seed: 0, isa: Default::default(), dir: None, every };
         let (four, three) = (Quantize::slq(4), Quantize::slq(3));
         let job = Fingerprint::new(&graph, &context, &four).unwrap();
         let other = slq_zoo::build("lenet", 1).unwrap();

@@ -85,7 +85,7 @@ fn asked_groups(shape: &[usize], layer: &Quantizable, granularity: Granularity) 
         Granularity::Group(n) if channels.is_multiple_of(n) => channels / n,
         // A group size that does not divide the channels: the nearest finer one that does.
         Granularity::Group(n) => {
-            (1..=n).rev().find(|d| channels.is_multiple_of(*d)).map_or(1, |d| channels / d)
+            (1..=n.min(channels)).rev().find(|d| channels.is_multiple_of(*d)).map_or(1, |d| channels / d)
         }
     }
 }
@@ -158,6 +158,7 @@ mod tests {
         assert_eq!(groups(&[64, 64, 3, 3], Granularity::Channel), 64);
         assert_eq!(groups(&[64, 64, 3, 3], Granularity::Group(4)), 16);
         assert_eq!(groups(&[6, 64, 3, 3], Granularity::Group(4)), 2);
+        assert_eq!(groups(&[6, 64, 3, 3], Granularity::Group(usize::MAX)), 1);
     }
 
     #[test]

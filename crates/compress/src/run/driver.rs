@@ -1,6 +1,7 @@
 //! Runs a recipe: stage after stage, each with checkpoints of its own.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use slq_engine::Isa;
@@ -8,16 +9,16 @@ use slq_graph::Graph;
 
 use super::recipe::{Recipe, Stage};
 use super::report::{Report, StageReport};
-use crate::checkpoint::{Fingerprint, StageDir};
+use crate::checkpoint::{Fingerprint, StageDir, TrainingDir, check_hash, hash_of};
 use crate::context::Context;
 use crate::error::CompressError;
-use crate::low_rank::decompose;
+use crate::low_rank::{Keepers, decompose};
 use crate::progress::{Event, Observer};
 use crate::quantize::stage as quantization;
 use crate::quantize::tune::tune;
 use crate::quantize::{Quantize, Sensitivity};
 use crate::search::quantize_within;
-use crate::train::{TrainOptions, TrainingData, train};
+use crate::train::{Keep, TrainOptions, TrainingData, train_kept};
 
 /// Where and how a job runs, beside its recipe.
 #[derive(Debug, Clone, Copy)]
@@ -31,11 +32,22 @@ pub struct RunOptions<'a> {
     pub teacher: Option<&'a Graph>,
     /// Sensitivities measured before, for a budget.
     pub sensitivity: Option<&'a Sensitivity>,
+    /// Time between two checkpoints within a training, see [`CHECKPOINT_EVERY`].
+    pub checkpoint_every: Duration,
 }
+
+/// Time between two checkpoints within a training, unless told otherwise.
+pub const CHECKPOINT_EVERY: Duration = Duration::from_secs(60);
 
 impl Default for RunOptions<'_> {
     fn default() -> Self {
-        Self { run_dir: None, isa: Isa::detect(), teacher: None, sensitivity: None }
+        Self {
+            run_dir: None,
+            isa: Isa::detect(),
+            teacher: None,
+            sensitivity: None,
+            checkpoint_every: CHECKPOINT_EVERY,
+        }
     }
 }
 
@@ -104,6 +116,8 @@ pub fn run(
 #[derive(Serialize, Deserialize)]
 struct Done {
     fingerprint: Fingerprint,
+    /// SHA-256 of the network.
+    network: String,
     report: StageReport,
 }
 
@@ -141,6 +155,7 @@ impl Job<'_> {
             seed: self.recipe.seed,
             isa: self.options.isa,
             dir: dir.as_deref(),
+            every: self.options.checkpoint_every,
         };
         let (graph, report) = match stage {
             Stage::Quantize(settings) => self.quantize(graph, settings, context, observer)?,
@@ -203,11 +218,18 @@ fn whole_network(
         && let Some(done) = dir.state::<Done>()?
     {
         done.fingerprint.check(&fingerprint, dir.path())?;
-        return Ok((slq_onnx::read(dir.path().join(NETWORK))?, done.report));
+        let network = dir.path().join(NETWORK);
+        check_hash(&network, &done.network)?;
+        return Ok((slq_onnx::read(network)?, done.report));
     }
+    let keeper = |part: &str| {
+        dir.as_ref().map(|dir| TrainingDir::new(dir, &fingerprint, part.into(), context.every))
+    };
+    let mut keepers = [keeper("training"), keeper("low-rank"), keeper("factors")];
+    let [training, low_rank, factors] = keepers.each_mut().map(|k| k.as_mut().map(|k| k as &mut dyn Keep));
     let (graph, report) = match stage {
         Stage::Decompose(settings) => {
-            let done = decompose(graph, settings, context, observer)?;
+            let done = decompose(graph, settings, context, Keepers { low_rank, factors }, observer)?;
             (done.graph, StageReport::Decompose(done.report))
         }
         Stage::FineTune(settings) => {
@@ -218,7 +240,7 @@ fn whole_network(
                 teacher: context.teacher,
                 ..TrainOptions::default()
             };
-            let done = train(graph, data, &settings.training, options, observer)?;
+            let done = train_kept(graph, data, &settings.training, options, training, observer)?;
             (done.graph, StageReport::FineTune(done.report))
         }
         Stage::Quantize(_) | Stage::Tune(_) => return Err(CompressError::StageOrder { stage: stage.name() }),
@@ -226,7 +248,9 @@ fn whole_network(
     let Some(dir) = &dir else { return Ok((graph, report)) };
     let network = dir.path().join(NETWORK);
     slq_onnx::write(&graph, &network, &slq_onnx::WriteOptions { dense: true })?;
-    dir.save_state(&Done { fingerprint, report: report.clone() })?;
+    let hash = hash_of(&network)?;
+    dir.save_state(&Done { fingerprint: fingerprint.clone(), network: hash, report: report.clone() })?;
+    keepers.iter_mut().flatten().for_each(TrainingDir::clear);
     // As a resumed job will read it.
     Ok((slq_onnx::read(&network)?, report))
 }

@@ -5,6 +5,7 @@ use slq_graph::{DType, Dim, Graph, Weight};
 use crate::error::EngineError;
 use crate::executor::Executor;
 use crate::loss;
+use crate::memory;
 use crate::options::{EngineOptions, Statistics, StepSettings, Target};
 use crate::pass;
 use crate::plan::Plan;
@@ -106,9 +107,9 @@ impl CpuExecutor {
                 let shape = [&[images], self.image_shape.as_slice()].concat();
                 let heads = self.options.heads.as_slice();
                 let plan = Plan::new(&self.graph, &[shape], mode, self.options.isa, &self.frozen(), heads)?;
-                pass::grow(&mut self.buffers, &plan.slots);
+                pass::grow(&mut self.buffers, &plan.slots, images)?;
                 if mode != Mode::Evaluate {
-                    self.allocate_gradients(&plan.trained);
+                    self.allocate_gradients(&plan.trained)?;
                 }
                 self.plans.push((mode, images, plan));
                 self.peak = self.peak.max(self.bytes());
@@ -123,12 +124,13 @@ impl CpuExecutor {
         Ok(at)
     }
 
-    fn allocate_gradients(&mut self, trained: &[bool]) {
+    fn allocate_gradients(&mut self, trained: &[bool]) -> Result<(), EngineError> {
         for (i, weight) in self.graph.weights.values().enumerate() {
-            if trained[i] {
-                self.gradients[i].resize(weight.tensor.len(), 0.0);
+            if trained[i] && self.gradients[i].len() != weight.tensor.len() {
+                memory::grow(&mut self.gradients[i], weight.tensor.len(), self.batch)?;
             }
         }
+        Ok(())
     }
 
     fn bytes(&self) -> usize {

@@ -42,7 +42,8 @@ pub fn run(
     let frozen = vec![true; graph.weights.len()];
     let mut plan = Plan::new(&graph, &shapes, Mode::Evaluate, isa, &frozen, &[])?;
     let mut buffers = Vec::new();
-    pass::grow(&mut buffers, &plan.slots);
+    let batch = shapes.first().and_then(|s| s.first()).copied().unwrap_or(1);
+    pass::grow(&mut buffers, &plan.slots, batch)?;
     plan.steps.iter_mut().for_each(|s| s.layer.refresh(&graph));
     for (i, (_, values)) in given.iter().enumerate() {
         pass::set_input(&mut buffers, &plan, i, values);
