@@ -15,7 +15,7 @@ use crate::context::Context;
 use crate::error::CompressError;
 use crate::progress::{Accuracy, Event, Observer};
 use crate::train::{
-    Between as _, Course, Home, Keep, Nothing, Span, TrainingData, TrainingSettings, check_trainable, evaluate, executor,
+    Course, Home, Keep, Nothing, Span, TrainingData, TrainingSettings, check_trainable, evaluate, executor,
     retrain,
 };
 
@@ -158,7 +158,7 @@ impl Job<'_> {
         let teacher = teacher.as_mut().map(|t| t as &mut dyn Executor);
         let seconds = retrain(&mut executor, teacher, &course, &mut home, &mut truncation, observer)?;
         // What follows is quick to repeat.
-        home.keep(&executor, iterations, seconds, truncation.state())?;
+        home.keep(&executor, iterations, seconds, &truncation)?;
         Ok(TrpReport {
             iterations,
             truncations: truncation.count,

@@ -87,12 +87,7 @@ impl Centroids {
     /// # Errors
     /// [`CompressError::Graph`] for a centroid that is no number.
     pub(crate) fn finish(self, graph: &mut Graph) -> Result<(), CompressError> {
-        for book in self.books {
-            let groups = book.values.len() / book.size;
-            let palette = Palette::fully_fixed(book.values, groups, book.codes)?;
-            store_palette(graph, &book.weight, palette);
-        }
-        Ok(())
+        self.store(graph)
     }
 }
 
@@ -106,6 +101,15 @@ struct BookState {
 impl Between for Centroids {
     fn after_step(&mut self, executor: &mut dyn Executor, rate: f32) -> Result<(), CompressError> {
         self.step(executor, rate)
+    }
+
+    fn store(&self, graph: &mut Graph) -> Result<(), CompressError> {
+        for book in &self.books {
+            let groups = book.values.len() / book.size;
+            let palette = Palette::fully_fixed(book.values.clone(), groups, book.codes.clone())?;
+            store_palette(graph, &book.weight, palette);
+        }
+        Ok(())
     }
 
     fn state(&self) -> Value {

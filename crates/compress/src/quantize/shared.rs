@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use slq_engine::Executor;
+use slq_graph::Graph;
 
 use super::centroids::Centroids;
 use crate::error::CompressError;
@@ -44,6 +45,10 @@ pub(crate) struct RoundTraining<'a> {
 impl Between for RoundTraining<'_> {
     fn after_step(&mut self, executor: &mut dyn Executor, rate: f32) -> Result<(), CompressError> {
         self.centroids.as_mut().map_or(Ok(()), |c| c.after_step(executor, rate))
+    }
+
+    fn store(&self, graph: &mut Graph) -> Result<(), CompressError> {
+        self.centroids.as_ref().map_or(Ok(()), |c| c.store(graph))
     }
 
     fn state(&self) -> Value {

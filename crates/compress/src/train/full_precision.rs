@@ -7,7 +7,7 @@ use slq_graph::Graph;
 use super::data::{TrainingData, check_trainable, executor};
 use super::distill::teacher;
 use super::evaluate::evaluate;
-use super::keep::{Home, Keep, Nothing};
+use super::keep::{Between, Home, Keep, Nothing};
 use super::retrain::{Course, Ended, Part, Span, advance};
 use super::settings::TrainingSettings;
 use crate::error::CompressError;
@@ -135,7 +135,7 @@ pub(crate) fn train_kept(
         }
         saver.save(&executor, home.graph, first, if stopped { When::Now } else { When::Due })?;
         if done.ended != Ended::Done && first < iterations {
-            home.keep(&executor, first, seconds, serde_json::json!(tests))?;
+            home.keep(&executor, first, seconds, &Tests(&tests))?;
         }
         if stopped {
             return Err(CompressError::Interrupted);
@@ -163,6 +163,19 @@ fn next_stop(first: u64, iterations: u64, settings: &TrainingSettings, every: Op
 
 fn due(every: Option<u64>, done: u64) -> bool {
     done > 0 && every.is_some_and(|n| done.is_multiple_of(n.max(1)))
+}
+
+/// The test accuracies so far, as a checkpoint keeps them.
+struct Tests<'a>(&'a [(u64, Accuracy)]);
+
+impl Between for Tests<'_> {
+    fn after_step(&mut self, _: &mut dyn Executor, _: f32) -> Result<(), CompressError> {
+        Ok(())
+    }
+
+    fn state(&self) -> serde_json::Value {
+        serde_json::json!(self.0)
+    }
 }
 
 /// Whether a snapshot is written.

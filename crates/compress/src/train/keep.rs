@@ -69,11 +69,13 @@ impl Home<'_, '_> {
         executor: &dyn Executor,
         iteration: u64,
         seconds: f64,
-        between: Value,
+        between: &dyn Between,
     ) -> Result<(), CompressError> {
         let Some(keeper) = &mut self.keeper else { return Ok(()) };
         executor.store_parameters(self.graph)?;
-        keeper.save(self.graph, &Moment { iteration, seconds, history: executor.momentum(), between })
+        between.store(self.graph)?;
+        let (history, between) = (executor.momentum(), between.state());
+        keeper.save(self.graph, &Moment { iteration, seconds, history, between })
     }
 
     /// Time between two moments; `None` where none are kept.
@@ -89,6 +91,14 @@ pub(crate) trait Between {
     /// # Errors
     /// What the engine reports.
     fn after_step(&mut self, executor: &mut dyn Executor, rate: f32) -> Result<(), CompressError>;
+
+    /// Brings the palettes of `graph`, whose weights are those of the moment, to that moment, too.
+    ///
+    /// # Errors
+    /// Values that make no palette.
+    fn store(&self, _graph: &mut Graph) -> Result<(), CompressError> {
+        Ok(())
+    }
 
     /// What must be kept with a moment of the training.
     fn state(&self) -> Value {

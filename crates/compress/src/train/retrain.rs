@@ -67,7 +67,7 @@ pub(crate) fn retrain(
             break;
         }
         if done.ended != Ended::Done {
-            home.keep(executor, first, seconds, between.state())?;
+            home.keep(executor, first, seconds, between)?;
         }
         if done.ended == Ended::Stopped {
             return Err(CompressError::Interrupted);
