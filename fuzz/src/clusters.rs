@@ -10,7 +10,9 @@ fn best(values: &[f64], k: usize) -> f64 {
         let mean = values.iter().sum::<f64>() / values.len().max(1) as f64;
         return values.iter().map(|v| (v - mean).powi(2)).sum();
     }
-    (1..=values.len()).map(|cut| best(&values[..cut], 1) + best(&values[cut..], k - 1)).fold(f64::INFINITY, f64::min)
+    (1..=values.len())
+        .map(|cut| best(&values[..cut], 1) + best(&values[cut..], k - 1))
+        .fold(f64::INFINITY, f64::min)
 }
 
 /// The exact algorithm finds the smallest squared error there is, and every code is one of its codebook.

@@ -171,8 +171,12 @@ impl Builder<'_> {
                 + at(&shift, c)
         });
         let tensor = |v: Vec<f32>| Tensor::f32(vec![channels], v).ok();
-        let weights =
-            vec![("scale", tensor(scale)?), ("shift", tensor(shift)?), ("mean", tensor(mean)?), ("var", tensor(variance)?)];
+        let weights = vec![
+            ("scale", tensor(scale)?),
+            ("shift", tensor(shift)?),
+            ("mean", tensor(mean)?),
+            ("var", tensor(variance)?),
+        ];
         self.node("BatchNormalization", weights, vec![]);
         Some(())
     }

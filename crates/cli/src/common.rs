@@ -130,7 +130,8 @@ const LONGEST: usize = 2000;
 
 /// The text with everything escaped that a terminal would obey or that would turn its direction: names come from files.
 fn clean(text: &str) -> String {
-    let turns = |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let turns =
+        |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     let mut clean = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
@@ -208,6 +209,10 @@ mod tests {
     fn an_error_is_one_line_of_bounded_length() {
         assert_eq!(sentence("two\nlines"), "two\\nlines");
         let long = sentence(&"é".repeat(1 << 20));
-        assert!(long.chars().count() < LONGEST + 50 && long.ends_with("(1046576 characters more)"), "{}", long.len());
+        assert!(
+            long.chars().count() < LONGEST + 50 && long.ends_with("(1046576 characters more)"),
+            "{}",
+            long.len()
+        );
     }
 }

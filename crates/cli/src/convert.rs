@@ -54,7 +54,8 @@ pub(crate) fn run(args: Args, common: &Common) -> crate::common::Outcome {
             let plan = slq::files::plan_models(std::slice::from_ref(&args.output), &all, overwrite)?;
             plan.iter().filter_map(Planned::note).for_each(|n| common.note(format_args!("note: {n}")));
             let options = SaveOptions { dense, legacy_blobs, overwrite };
-            let saved = plan.iter().map(|p| model.save_planned(p, &options)).collect::<Result<Vec<_>, _>>()?;
+            let saved =
+                plan.iter().map(|p| model.save_planned(p, &options)).collect::<Result<Vec<_>, _>>()?;
             saved.into_iter().next().ok_or_else(|| slq::Error::UnknownOutput(args.output.clone()))?
         }
     };

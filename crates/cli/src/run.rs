@@ -67,7 +67,9 @@ pub(crate) fn run(args: Args, common: &Common) -> crate::common::Outcome {
         })
         .collect();
     let mut files = args.model.job(&args.data, common.seed()).input_files();
-    files.extend(args.input.iter().map(|given| given.split_once('=').map_or(given.as_str(), |(_, f)| f).into()));
+    files.extend(
+        args.input.iter().map(|given| given.split_once('=').map_or(given.as_str(), |(_, f)| f).into()),
+    );
     files.extend(args.input.iter().map(PathBuf::from));
     slq::files::check_paths(&paths.iter().map(PathBuf::as_path).collect::<Vec<_>>(), &files)?;
     let outputs = run_model(&model.graph, &inputs, common.isa())?;

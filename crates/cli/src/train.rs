@@ -148,7 +148,10 @@ fn by_solver(args: &Args, mut job: SolverJob, common: &Common) -> crate::common:
     let written = snapshots.as_ref().map(|s| s.written().to_vec()).unwrap_or_default();
     let trained = trained.map_err(slq::Error::from).inspect_err(|e| match written.last() {
         Some(state) => {
-            signals::end_if_stopped(e, &format!("go on with the same command and --snapshot {}", state.display()));
+            signals::end_if_stopped(
+                e,
+                &format!("go on with the same command and --snapshot {}", state.display()),
+            );
         }
         None => signals::end_if_stopped(e, how),
     })?;

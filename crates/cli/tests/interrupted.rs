@@ -13,7 +13,19 @@ const JOBS: &[(&str, &[&str], &str)] = &[
     ("train", &["train", "MODEL", "--iterations", "400", "--lr", "0.01"], "1-fine-tune/training.json"),
     (
         "low rank",
-        &["decompose", "MODEL", "--scheme", "spatial", "--macs", "1.8", "--trp", "--iterations", "60", "--trp-period", "4"],
+        &[
+            "decompose",
+            "MODEL",
+            "--scheme",
+            "spatial",
+            "--macs",
+            "1.8",
+            "--trp",
+            "--iterations",
+            "60",
+            "--trp-period",
+            "4",
+        ],
         "1-decompose/low-rank.json",
     ),
     (
@@ -28,14 +40,33 @@ const JOBS: &[(&str, &[&str], &str)] = &[
     ),
     (
         "tune",
-        &["compress", "MODEL", "--codebook-size", "9", "--schedule", "9", "--iterations-per-round", "5", "--tune-iterations", "200"],
+        &[
+            "compress",
+            "MODEL",
+            "--codebook-size",
+            "9",
+            "--schedule",
+            "9",
+            "--iterations-per-round",
+            "5",
+            "--tune-iterations",
+            "200",
+        ],
         "2-tune/tuning.json",
     ),
     (
         "shared values",
         &[
-            "compress", "MODEL", "--method", "deep-compression", "--prune-steps", "1", "--iterations-per-round", "5",
-            "--tune-iterations", "200",
+            "compress",
+            "MODEL",
+            "--method",
+            "deep-compression",
+            "--prune-steps",
+            "1",
+            "--iterations-per-round",
+            "5",
+            "--tune-iterations",
+            "200",
         ],
         "1-quantize/within-round-3.json",
     ),
@@ -43,7 +74,18 @@ const JOBS: &[(&str, &[&str], &str)] = &[
 
 fn arguments(job: &[&str], run_dir: &str, out: &str) -> Vec<String> {
     let mut args: Vec<String> = job.iter().map(|a| a.replace("MODEL", &sample_model())).collect();
-    let rest = ["--data", "mnist-10k", "--train-subset", "::4", "--test-subset", "::10", "--run-dir", run_dir, "-o", out];
+    let rest = [
+        "--data",
+        "mnist-10k",
+        "--train-subset",
+        "::4",
+        "--test-subset",
+        "::10",
+        "--run-dir",
+        run_dir,
+        "-o",
+        out,
+    ];
     args.extend(rest.map(String::from));
     args
 }
@@ -142,8 +184,7 @@ fn relative_paths_are_found_from_another_folder() {
     let out = dir.path().join("small.onnx");
     let expected = std::fs::read(&out).unwrap();
     std::fs::remove_file(&out).unwrap();
-    let resumed =
-        slq().args(["resume", &path(&dir, "run")]).current_dir(elsewhere.path()).output().unwrap();
+    let resumed = slq().args(["resume", &path(&dir, "run")]).current_dir(elsewhere.path()).output().unwrap();
     assert!(resumed.status.success(), "{}", String::from_utf8_lossy(&resumed.stderr));
     assert_eq!(std::fs::read(&out).unwrap(), expected);
 }
@@ -172,7 +213,8 @@ fn eight_starts_at_once_in_one_directory_make_one_job() {
     let start = |i: usize| {
         let args = ["compress", &sample_model(), "--data", "mnist-10k", "--bits", "2"].map(String::from);
         let out = path(&dir, &format!("{i}.onnx"));
-        let rest = ["--iterations-per-round", "1", "--train-subset", "::20", "--run-dir", &run_dir, "-o", &out];
+        let rest =
+            ["--iterations-per-round", "1", "--train-subset", "::20", "--run-dir", &run_dir, "-o", &out];
         slq().args(args).args(rest).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
     };
     let children: Vec<Child> = (0..8).map(start).collect();

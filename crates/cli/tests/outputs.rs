@@ -41,17 +41,20 @@ fn a_users_prototxt_beside_a_caffemodel_stays() {
 fn the_net_that_a_solver_names_is_never_replaced() {
     let dir = tempfile::tempdir().unwrap();
     let [net, solver, weights, model, data] =
-        ["net.prototxt", "solver.prototxt", "start.caffemodel", "net.caffemodel", "d.npz"].map(|n| path(&dir, n));
+        ["net.prototxt", "solver.prototxt", "start.caffemodel", "net.caffemodel", "d.npz"]
+            .map(|n| path(&dir, n));
     run(&["convert", &sample_model(), &weights]);
     std::fs::rename(path(&dir, "start.prototxt"), &net).unwrap();
     let text = std::fs::read_to_string(&net).unwrap();
     run(&["convert", "mnist-10k", &data]);
-    std::fs::write(&solver, format!("net: '{net}'\nbase_lr: 0.01\nlr_policy: 'fixed'\nmax_iter: 1\n")).unwrap();
+    std::fs::write(&solver, format!("net: '{net}'\nbase_lr: 0.01\nlr_policy: 'fixed'\nmax_iter: 1\n"))
+        .unwrap();
     // slq wrote the net's description itself, but here it is an input.
     for overwrite in [&[][..], &["--overwrite"]] {
         let args = ["eval", &net, "--weights", &weights, "--data", &data];
         run(&args);
-        let args = ["compress", &net, "--weights", &weights, "--method", "kmeans", "--bits", "4", "-o", &model];
+        let args =
+            ["compress", &net, "--weights", &weights, "--method", "kmeans", "--bits", "4", "-o", &model];
         run(&[&args[..], overwrite].concat());
         assert_eq!(std::fs::read_to_string(&net).unwrap(), text);
         run(&["inspect", &path(&dir, "net.slq.prototxt"), "--weights", &model]);
@@ -76,10 +79,16 @@ fn outputs_are_refused_before_the_work() {
         (&[&["train", &net], &long, &["-o", &folder]], "d.onnx"),
         (&[&["train", &net], &long, &["-o", &net]], "input"),
         (&[&["train", &net], &long, &["-o", &link]], "input"),
-        (&[&["train", &net], &long, &["-o", &path(&dir, "a.onnx"), "-o", &path(&dir, "./a.onnx")]], "two outputs"),
+        (
+            &[&["train", &net], &long, &["-o", &path(&dir, "a.onnx"), "-o", &path(&dir, "./a.onnx")]],
+            "two outputs",
+        ),
         (&[&["compress", &net], &rounds, &["-o", &folder]], "d.onnx"),
         (&[&["compress", &net], &rounds, &["-o", &link]], "input"),
-        (&[&["decompose", &net, "--scheme", "spatial", "--macs", "2", "--trp"], &long, &["-o", &link]], "input"),
+        (
+            &[&["decompose", &net, "--scheme", "spatial", "--macs", "2", "--trp"], &long, &["-o", &link]],
+            "input",
+        ),
         (&[&["convert", &net, &net]], "input"),
         (&[&["sensitivity", &net, "--data", "mnist-10k", "-o", &folder]], "d.onnx"),
         (&[&["eval", &net, "--data", "mnist-10k", "--predictions", &net]], "input"),
@@ -122,7 +131,8 @@ fn what_a_killed_writer_left_is_removed_by_the_next_run() {
 #[test]
 fn links_and_pipes_are_written_through() {
     let dir = tempfile::tempdir().unwrap();
-    let [plain, target, link, pipe] = ["plain.onnx", "target.onnx", "link.onnx", "pipe.onnx"].map(|n| path(&dir, n));
+    let [plain, target, link, pipe] =
+        ["plain.onnx", "target.onnx", "link.onnx", "pipe.onnx"].map(|n| path(&dir, n));
     run(&["convert", "zoo:lenet", &plain]);
     let expected = std::fs::read(&plain).unwrap();
     std::os::unix::fs::symlink("target.onnx", &link).unwrap();

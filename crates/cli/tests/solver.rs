@@ -316,7 +316,9 @@ fn the_net_of_a_solver_is_never_replaced() {
 fn a_signal_writes_a_snapshot_to_go_on_from() {
     let dir = project("");
     let prefix = path(&dir, "snap");
-    let text = SOLVER.replace("max_iter: 430", "max_iter: 3000").replace("test_interval: 200", "test_interval: 9000");
+    let text = SOLVER
+        .replace("max_iter: 430", "max_iter: 3000")
+        .replace("test_interval: 200", "test_interval: 9000");
     let solver = write(&dir, "solver.prototxt", &format!("{text}\nsnapshot: 1 snapshot_prefix: '{prefix}'"));
     let args = ["train", "--solver", &solver];
     let mut child = common::slq().args(args).stderr(std::process::Stdio::piped()).spawn().unwrap();

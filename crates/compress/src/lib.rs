@@ -37,7 +37,9 @@ pub use quantize::{
     MethodName, MlqSettings, NotQuantized, PartitionRule, PartitionScope, PruneRule, Quantize, Sensitivity,
     SensitivityOptions, SlqSettings, Weighting, check_schedule, default_schedule, select_layers, sensitivity,
 };
-pub use run::{CHECKPOINT_EVERY, FineTune, Outcome, Recipe, Report, RunOptions, Stage, StageReport, check, run};
+pub use run::{
+    CHECKPOINT_EVERY, FineTune, Outcome, Recipe, Report, RunOptions, Stage, StageReport, check, run,
+};
 pub use search::SearchReport;
 pub use size::Size;
 pub use slq_lowrank::RankRule;

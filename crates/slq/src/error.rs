@@ -59,7 +59,9 @@ pub enum Error {
         reason: String,
     },
     /// A written file whose network computes something else than the one that was to be written.
-    #[error("'{path}' was written, but its network is not the trained one: {what}; do not use the file, and report this")]
+    #[error(
+        "'{path}' was written, but its network is not the trained one: {what}; do not use the file, and report this"
+    )]
     Verify {
         /// The file.
         path: PathBuf,

@@ -52,7 +52,10 @@ pub fn plan_models(outputs: &[PathBuf], inputs: &[PathBuf], overwrite: bool) -> 
 pub fn check_paths(outputs: &[&Path], inputs: &[PathBuf]) -> Result<(), Error> {
     for (i, output) in outputs.iter().enumerate() {
         if outputs[..i].iter().any(|o| slq_file::same_file(o, output)) {
-            return Err(refused(output, "two outputs would be this file: give each a name of its own".into()));
+            return Err(refused(
+                output,
+                "two outputs would be this file: give each a name of its own".into(),
+            ));
         }
         check_no_input(output, inputs)?;
     }
@@ -115,8 +118,9 @@ fn planned(path: &Path, inputs: &[PathBuf], overwrite: bool) -> Result<Planned, 
         return Ok(Planned { prototxt: Some(ours), kept: Some(usual), ..alone });
     }
     let (usual, ours) = (usual.display(), ours.display());
-    let reason =
-        format!("its description has no place: '{usual}' and '{ours}' are others' files; give another name, or --overwrite");
+    let reason = format!(
+        "its description has no place: '{usual}' and '{ours}' are others' files; give another name, or --overwrite"
+    );
     Err(refused(path, reason))
 }
 

@@ -52,7 +52,10 @@ impl Model {
     pub fn save_with(&self, path: impl AsRef<Path>, options: &SaveOptions) -> Result<Saved, Error> {
         let outputs = [path.as_ref().to_path_buf()];
         let plan = plan_models(&outputs, &self.caffe_files(), options.overwrite)?;
-        plan.iter().map(|p| self.save_planned(p, options)).next_back().unwrap_or_else(|| measure(path.as_ref()))
+        plan.iter()
+            .map(|p| self.save_planned(p, options))
+            .next_back()
+            .unwrap_or_else(|| measure(path.as_ref()))
     }
 
     /// Writes the files of a plan, see [`plan_models`].

@@ -132,7 +132,11 @@ fn compare(
     for ((name, a), (_, b)) in expected.iter().zip(found) {
         let (Some(left), Some(right)) = (a.as_f32(), b.as_f32()) else { continue };
         if left.len() != right.len() {
-            return Err(differs(format!("output '{name}' has {} values instead of {}", right.len(), left.len())));
+            return Err(differs(format!(
+                "output '{name}' has {} values instead of {}",
+                right.len(),
+                left.len()
+            )));
         }
         let largest = left.iter().fold(0.0f64, |m, v| m.max(f64::from(v.abs()))).max(f64::MIN_POSITIVE);
         for (position, (l, r)) in left.iter().zip(right).enumerate() {

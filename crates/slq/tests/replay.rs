@@ -108,6 +108,21 @@ macro_rules! targets {
 }
 
 targets!(
-    onnx, container, safetensors, prototxt, caffemodel, solver, solverstate, npy, npz, zip, idx, cifar, lmdb, image,
-    recipe, clustering, graph
+    onnx,
+    container,
+    safetensors,
+    prototxt,
+    caffemodel,
+    solver,
+    solverstate,
+    npy,
+    npz,
+    zip,
+    idx,
+    cifar,
+    lmdb,
+    image,
+    recipe,
+    clustering,
+    graph
 );

@@ -28,8 +28,8 @@ use crate::error::CompressError;
 use crate::progress::{Accuracy, Event, Observer, RoundReport};
 use crate::size::Size;
 use crate::train::{
-    Course, HeldOut, Home, Keep, Span, TrainingData, TrainingSettings, check_fit, check_trainable,
-    evaluate, executor, retrain, teacher,
+    Course, HeldOut, Home, Keep, Span, TrainingData, TrainingSettings, check_fit, check_trainable, evaluate,
+    executor, retrain, teacher,
 };
 
 /// A quantized network.

@@ -116,12 +116,14 @@ pub fn run(
 #[derive(Serialize, Deserialize)]
 struct Done {
     fingerprint: Fingerprint,
-    /// SHA-256 of the network.
+    /// SHA-256 of the file that holds the result.
     network: String,
     report: StageReport,
 }
 
+/// The result of a stage that changes the layers, and of one that changes the weights alone.
 const NETWORK: &str = "network.onnx";
+const WEIGHTS: &str = "network";
 
 struct Job<'a> {
     data: Option<&'a TrainingData>,
@@ -218,13 +220,10 @@ fn whole_network(
         && let Some(done) = dir.state::<Done>()?
     {
         done.fingerprint.check(&fingerprint, dir.path())?;
-        let network = dir.path().join(NETWORK);
-        check_hash(&network, &done.network)?;
-        return Ok((slq_onnx::read(network)?, done.report));
+        return Ok((kept(graph, stage, dir, &done.network)?, done.report));
     }
-    let keeper = |part: &str| {
-        dir.as_ref().map(|dir| TrainingDir::new(dir, &fingerprint, part.into(), context.every))
-    };
+    let keeper =
+        |part: &str| dir.as_ref().map(|dir| TrainingDir::new(dir, &fingerprint, part.into(), context.every));
     let mut keepers = [keeper("training"), keeper("low-rank"), keeper("factors")];
     let [training, low_rank, factors] = keepers.each_mut().map(|k| k.as_mut().map(|k| k as &mut dyn Keep));
     let (graph, report) = match stage {
@@ -246,11 +245,36 @@ fn whole_network(
         Stage::Quantize(_) | Stage::Tune(_) => return Err(CompressError::StageOrder { stage: stage.name() }),
     };
     let Some(dir) = &dir else { return Ok((graph, report)) };
-    let network = dir.path().join(NETWORK);
-    slq_onnx::write(&graph, &network, &slq_onnx::WriteOptions { dense: true })?;
-    let hash = hash_of(&network)?;
-    dir.save_state(&Done { fingerprint: fingerprint.clone(), network: hash, report: report.clone() })?;
+    let Some(network) = keep(&graph, stage, dir)? else { return Ok((graph, report)) };
+    let done = Done { fingerprint: fingerprint.clone(), network, report: report.clone() };
+    dir.save_state(&done)?;
     keepers.iter_mut().flatten().for_each(TrainingDir::clear);
     // As a resumed job will read it.
-    Ok((slq_onnx::read(&network)?, report))
+    Ok((kept(graph, stage, dir, &done.network)?, report))
+}
+
+/// Keeps the result of a complete stage; its hash. `None` where the layers are none that ONNX can hold: then the stage's
+/// trainings, which are kept on their own, are what a resumed job goes on from.
+fn keep(graph: &Graph, stage: &Stage, dir: &StageDir) -> Result<Option<String>, CompressError> {
+    if let Stage::FineTune(_) = stage {
+        return dir.save_weights(WEIGHTS, graph).map(Some);
+    }
+    let network = dir.path().join(NETWORK);
+    match slq_onnx::write(graph, &network, &slq_onnx::WriteOptions { dense: true }) {
+        Err(slq_onnx::OnnxError::Io(error)) => Err(slq_onnx::OnnxError::Io(error).into()),
+        Err(_) => Ok(None),
+        Ok(_) => hash_of(&network).map(Some),
+    }
+}
+
+/// The result of a complete stage that began with `graph`.
+fn kept(mut graph: Graph, stage: &Stage, dir: &StageDir, hash: &str) -> Result<Graph, CompressError> {
+    if let Stage::FineTune(_) = stage {
+        graph.weights.values_mut().for_each(|w| w.palette = None);
+        dir.load_weights(WEIGHTS, hash, &mut graph)?;
+        return Ok(graph);
+    }
+    let network = dir.path().join(NETWORK);
+    check_hash(&network, hash)?;
+    Ok(slq_onnx::read(network)?)
 }

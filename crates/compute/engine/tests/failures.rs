@@ -265,7 +265,8 @@ fn planning_is_not_quadratic_in_the_nodes() {
     let long = (0..NODES).map(|i| relu(i, if i == 0 { "x".into() } else { format!("v{}", i - 1) }));
     let last = node(NODES, "Relu", vec![format!("v{}", NODES - 1)], "y".into());
     for nodes in [wide.chain([sum]).collect::<Vec<_>>(), long.chain([last]).collect()] {
-        let mut graph = Graph { nodes, inputs: vec![info("x")], outputs: vec![info("y")], ..Graph::default() };
+        let mut graph =
+            Graph { nodes, inputs: vec![info("x")], outputs: vec![info("y")], ..Graph::default() };
         graph.metadata.opset = 17;
         let began = std::time::Instant::now();
         slq_graph::validate(&graph).unwrap();

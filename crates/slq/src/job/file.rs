@@ -11,9 +11,9 @@ use slq_file::Lock;
 use super::inputs::Inputs;
 use super::report::{JobReport, Output};
 use super::{Done, Job, run_dir_error};
-use crate::model::Model;
 use crate::Error;
 use crate::dataset::DataOptions;
+use crate::model::Model;
 use crate::outputs::{Planned, plan_models};
 use crate::save::SaveOptions;
 use crate::verify::{VERIFIED_BYTES, Verified, verify};
@@ -186,7 +186,8 @@ impl JobFile {
                 true => Some(verify(&done.model, &saved, options.isa)?),
                 false => None,
             };
-            let verified = if let Some(Verified::Agrees(difference)) = verified { Some(difference) } else { None };
+            let verified =
+                if let Some(Verified::Agrees(difference)) = verified { Some(difference) } else { None };
             outputs.push(Output { verified, ..Output::new(saved, dense) });
         }
         let report = JobReport {

@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use slq_compress::{
-    CHECKPOINT_EVERY, CompressError, Observer, Recipe, Report, RunOptions, Sensitivity, Stage, StageReport, TrainingData,
+    CHECKPOINT_EVERY, CompressError, Observer, Recipe, Report, RunOptions, Sensitivity, Stage, StageReport,
+    TrainingData,
 };
 use slq_engine::Isa;
 use slq_file::Lock;
@@ -200,7 +201,9 @@ impl<'a> Job<'a> {
 /// Locks a run directory, and removes what a killed process left in it.
 fn lock(dir: &Path) -> Result<Lock, Error> {
     match Lock::take(dir).map_err(|e| run_dir_error(dir, e))? {
-        None => Err(run_dir_error(dir, "another process works in it: wait for its end, or give each its own")),
+        None => {
+            Err(run_dir_error(dir, "another process works in it: wait for its end, or give each its own"))
+        }
         Some(lock) => {
             slq_file::remove_leftovers(dir).map_err(|e| run_dir_error(dir, e))?;
             Ok(lock)

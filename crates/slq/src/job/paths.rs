@@ -23,13 +23,8 @@ impl JobFile {
                 *name = path.into();
             }
         }
-        let paths = [
-            &mut job.weights,
-            &mut job.graph,
-            &mut job.solver,
-            &mut job.sensitivity,
-            &mut job.data.classes,
-        ];
+        let paths =
+            [&mut job.weights, &mut job.graph, &mut job.solver, &mut job.sensitivity, &mut job.data.classes];
         for path in paths.into_iter().flatten().chain(&mut job.outputs) {
             *path = from_root(path);
         }

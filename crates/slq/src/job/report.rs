@@ -30,7 +30,13 @@ impl Output {
     /// A saved file of a network that takes `dense` bytes at full precision.
     pub fn new(saved: Saved, dense: u64) -> Self {
         let ratio = dense as f64 / saved.file_bytes.max(1) as f64;
-        Self { path: saved.path, file_bytes: saved.file_bytes, prototxt: saved.prototxt, ratio, verified: None }
+        Self {
+            path: saved.path,
+            file_bytes: saved.file_bytes,
+            prototxt: saved.prototxt,
+            ratio,
+            verified: None,
+        }
     }
 }
 
