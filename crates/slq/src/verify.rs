@@ -144,8 +144,7 @@ fn compare(
                 true => 0.0,
                 false => f64::from((l - r).abs()) / largest,
             };
-            // A comparison with what is no number is false, too.
-            if !(difference <= TOLERANCE) {
+            if !difference.is_finite() || difference > TOLERANCE {
                 let text = format!("output '{name}' at position {position} is {r} instead of {l}");
                 return Err(differs(text));
             }
