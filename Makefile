@@ -1,7 +1,7 @@
 # One entry for every habit: .ci/run and the README call these targets.
 
 CARGO ?= cargo
-.PHONY: all check test lint doc demo bench results golden
+.PHONY: all check test lint doc demo bench results golden fuzz torture
 
 all: lint doc demo test
 
@@ -42,3 +42,14 @@ results:
 golden:
 	$(CARGO) build --release --bin slq
 	python3 scripts/golden.py target/release/slq target/golden --check
+
+# Every fuzz target for so many seconds; needs cargo-fuzz and a nightly compiler.
+SECONDS ?= 60
+fuzz:
+	scripts/fuzz $(SECONDS)
+
+# Kills and stops jobs at random moments and compares what they end with, byte by byte (docs/reliability.md).
+KILLS ?= 40
+torture:
+	$(CARGO) build --release --bin slq
+	scripts/torture --slq target/release/slq --kills $(KILLS)

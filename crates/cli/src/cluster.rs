@@ -51,6 +51,10 @@ pub(crate) fn run(args: Args, common: &Common) -> crate::common::Outcome {
     };
     let params =
         ClusterParams::builder(args.k).algorithm(algorithm).fixed(args.fixed).seed(common.seed()).build()?;
+    if let Some(output) = &args.output {
+        let inputs: Vec<PathBuf> = std::iter::once(args.values).chain(args.weights).collect();
+        slq::files::check_paths(&[output], &inputs)?;
+    }
     let began = Instant::now();
     let found: Clustering<u16> = match &weights {
         Some(weights) => cluster_weighted(&values, weights, &params)?,

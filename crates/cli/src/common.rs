@@ -84,7 +84,10 @@ impl Common {
     /// Prints the result: JSON where asked for, the text otherwise.
     pub(crate) fn print(&self, json: &serde_json::Value, text: impl std::fmt::Display) {
         let mut out = std::io::stdout().lock();
-        let written = if self.json { writeln!(out, "{json}") } else { writeln!(out, "{text}") };
+        let written = match self.json {
+            true => writeln!(out, "{json}"),
+            false => writeln!(out, "{}", clean(&text.to_string())),
+        };
         match written.and_then(|()| out.flush()) {
             // A closed pipe (`slq inspect … | head`) is not a failure.
             Err(error) if error.kind() != ErrorKind::BrokenPipe => {
@@ -103,9 +106,10 @@ impl Common {
 
     /// Says what failed: a sentence on stderr; with `--json` one object on stdout, too.
     pub(crate) fn fail(&self, kind: &str, message: &dyn std::fmt::Display) {
+        let message = sentence(&message.to_string());
         say(format_args!("error: {message}"));
         if self.json {
-            let error = json!({ "error": { "kind": kind, "message": message.to_string() } });
+            let error = json!({ "error": { "kind": kind, "message": message } });
             // The error is on stderr already, should nobody read this.
             let _ = writeln!(std::io::stdout(), "{error}");
         }
@@ -121,7 +125,37 @@ impl Common {
 
 /// Writes a line to stderr; errors of writing are ignored, so that the work goes on.
 pub(crate) fn say(text: impl std::fmt::Display) {
-    let _ = writeln!(std::io::stderr(), "{text}");
+    let _ = writeln!(std::io::stderr(), "{}", clean(&text.to_string()));
+}
+
+/// Characters of an error message that are shown: names in files may be of any length.
+const LONGEST: usize = 2000;
+
+/// The text with everything escaped that a terminal would obey or that would turn its direction: names come from files.
+fn clean(text: &str) -> String {
+    let turns =
+        |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let mut clean = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\n' => clean.push(c),
+            c if c.is_control() || turns(c) => clean.extend(c.escape_default()),
+            c => clean.push(c),
+        }
+    }
+    clean
+}
+
+/// The text as one line of bounded length.
+fn sentence(text: &str) -> String {
+    let one_line = clean(text).replace('\n', "\\n");
+    match one_line.char_indices().nth(LONGEST) {
+        None => one_line,
+        Some((end, _)) => {
+            let more = one_line[end..].chars().count();
+            format!("{} ... ({more} characters more)", &one_line[..end])
+        }
+    }
 }
 
 /// How a model is named.
@@ -162,4 +196,26 @@ pub(crate) fn free_path(base: PathBuf) -> PathBuf {
         .chain((2..).map(|n| base.with_file_name(format!("{name}-{n}"))))
         .find(|p| !p.exists())
         .unwrap_or(base)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_from_files_cannot_command_a_terminal() {
+        assert_eq!(clean("a\u{1b}[2Jb\r\u{9b}1mc\u{202e}d\ne"), "a\\u{1b}[2Jb\\r\\u{9b}1mc\\u{202e}d\ne");
+        assert_eq!(clean("größe 漢字 \u{1f600}"), "größe 漢字 \u{1f600}");
+    }
+
+    #[test]
+    fn an_error_is_one_line_of_bounded_length() {
+        assert_eq!(sentence("two\nlines"), "two\\nlines");
+        let long = sentence(&"é".repeat(1 << 20));
+        assert!(
+            long.chars().count() < LONGEST + 50 && long.ends_with("(1046576 characters more)"),
+            "{}",
+            long.len()
+        );
+    }
 }

@@ -4,8 +4,10 @@ use std::path::PathBuf;
 
 use serde_json::json;
 use slq::SaveOptions;
+use slq::files::Planned;
 
 use crate::common::{Common, ModelArgs};
+use crate::data::DataArgs;
 use crate::table;
 
 /// Convert a model (.onnx, .slq, .caffemodel, .safetensors) or a dataset (.npz, .lmdb).
@@ -22,26 +24,39 @@ pub(crate) struct Args {
     /// Keep float32 weights in an ONNX output
     #[arg(long)]
     dense: bool,
+    /// Replace a prototxt beside a caffemodel that slq did not write
+    #[arg(long)]
+    overwrite: bool,
     /// Describe the shapes of a caffemodel's blobs by four extents, as files before 2015 did
     #[arg(long)]
     legacy_blobs: bool,
 }
 
 pub(crate) fn run(args: Args, common: &Common) -> crate::common::Outcome {
+    let inputs = args.input.job(&DataArgs::default(), common.seed()).input_files();
     let saved = match args.output.extension().and_then(|e| e.to_str()) {
         Some("npz") => {
+            slq::files::check_paths(&[&args.output], &inputs)?;
             let dataset = slq::data::Dataset::find(&args.input.model, &Default::default())?;
             slq::files::write_npz(&dataset, &args.output)?
         }
         Some("lmdb") => {
+            slq::files::check_folder(&args.output, &inputs)?;
             let dataset = slq::data::Dataset::find(&args.input.model, &Default::default())?;
             slq::files::write_lmdb(&dataset, &args.output, common.seed())?
         }
         _ => {
-            slq::files::check_output(&args.output)?;
+            slq::files::plan_models(std::slice::from_ref(&args.output), &inputs, args.overwrite)?;
             let model = args.input.open(common.seed())?;
-            let (dense, legacy_blobs) = (args.dense, args.legacy_blobs);
-            model.save_with(&args.output, &SaveOptions { dense, legacy_blobs })?
+            let Args { dense, legacy_blobs, overwrite, .. } = args;
+            let mut all = inputs;
+            all.extend(model.caffe_files());
+            let plan = slq::files::plan_models(std::slice::from_ref(&args.output), &all, overwrite)?;
+            plan.iter().filter_map(Planned::note).for_each(|n| common.note(format_args!("note: {n}")));
+            let options = SaveOptions { dense, legacy_blobs, overwrite };
+            let saved =
+                plan.iter().map(|p| model.save_planned(p, &options)).collect::<Result<Vec<_>, _>>()?;
+            saved.into_iter().next().ok_or_else(|| slq::Error::UnknownOutput(args.output.clone()))?
         }
     };
     let json = json!({ "outputs": [saved] });

@@ -8,12 +8,12 @@ use slq::inference::measure_speed;
 use slq::methods::{
     DecomposeReport, RankChoice, RankRule, RankRuleFor, Scheme, TrainingSettings, TrpSettings,
 };
-use slq::{Decompose, Job, Length, Recipe, SaveOptions, Saved};
+use slq::{Decompose, Done, JobReport, Length, SaveOptions, Saved, Stage};
 
 use crate::common::{Common, ModelArgs};
 use crate::compress::length;
 use crate::data::DataArgs;
-use crate::progress::Progress;
+use crate::job::{Keep, Place, RunArgs, go};
 use crate::table::{self, percent};
 use crate::training::TrainingArgs;
 
@@ -77,6 +77,8 @@ pub(crate) struct Args {
     /// Output; may be given several times, the ending decides: .onnx, .caffemodel, .safetensors
     #[arg(short, long, value_name = "OUT", required = true)]
     output: Vec<PathBuf>,
+    #[command(flatten)]
+    run: RunArgs,
 }
 
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq)]
@@ -200,27 +202,25 @@ impl Args {
 }
 
 pub(crate) fn run(args: Args, common: &Common) -> crate::common::Outcome {
-    args.output.iter().try_for_each(|o| slq::files::check_output(o))?;
-    let model = args.model.open(common.seed())?;
+    let mut job = args.model.job(&args.data, common.seed());
+    job.outputs.clone_from(&args.output);
+    job.outputs.iter().try_for_each(|o| slq::files::check_output(o))?;
+    job.save = SaveOptions { dense: true, overwrite: args.run.overwrite, ..SaveOptions::default() };
+    let inputs = job.open(common.isa())?;
+    let model = &inputs.model;
     if model.graph.nodes.is_empty() {
         return Err(slq::Error::NeedsGraph(args.model.model.clone().into()));
     }
+    inputs.notes.iter().for_each(|note| common.note(format_args!("note: {note}")));
     let settings = args.settings(4 * model.graph.parameter_count() as u64)?;
     let batch = settings.batch;
-    let data = args.data.options().open(&model, common.isa())?.map(|d| common.prepared(d));
-    let mut progress = Progress::new(common);
-    let job = Job::new(Recipe::new(settings).seed(common.seed()));
-    let done = job.prepared(data.as_ref()).isa(common.isa()).observe(&mut progress).run(&model)?;
-    let Some(report) = &done.report.decompose else { return Ok(()) };
-    for layer in report.left_whole.iter().filter(|l| l.warning) {
+    job.stages = vec![Stage::Decompose(settings)];
+    let (done, written) = go(&job, &inputs, &args.run, &Place::New(Keep::UntilDone), &[], common)?;
+    let left_whole = done.report.decompose.iter().flat_map(|r| &r.left_whole);
+    for layer in left_whole.filter(|l| l.warning) {
         common.note(format!("warning: layer '{}' is left whole: {}", layer.name, layer.reason));
     }
-    let options = SaveOptions { dense: true, ..SaveOptions::default() };
-    let save = |o: &PathBuf| done.model.save_with(o, &options);
-    let saved = args.output.iter().map(save).collect::<Result<Vec<_>, _>>()?;
-    let mut json = serde_json::to_value(report).unwrap_or_default();
-    json["outputs"] = json!(saved);
-    let mut text = summary(report, &saved);
+    let (mut json, mut text) = report(&done, &written);
     if args.speed {
         let rate = |graph| measure_speed(graph, batch, 2.0, common.isa()).map(|s| s.forward);
         let (before, after) = (rate(&model.graph)?, rate(&done.model.graph)?);
@@ -230,6 +230,19 @@ pub(crate) fn run(args: Args, common: &Common) -> crate::common::Outcome {
     }
     common.print(&json, text);
     Ok(())
+}
+
+/// The figures of a decomposition as JSON and as text.
+pub(crate) fn report(done: &Done, written: &JobReport) -> (serde_json::Value, String) {
+    let Some(report) = &done.report.decompose else { return Default::default() };
+    let saved: Vec<Saved> = written
+        .outputs
+        .iter()
+        .map(|o| Saved { path: o.path.clone(), file_bytes: o.file_bytes, prototxt: o.prototxt.clone() })
+        .collect();
+    let mut json = serde_json::to_value(report).unwrap_or_default();
+    json["outputs"] = json!(saved);
+    (json, summary(report, &saved))
 }
 
 /// The final table: layers, layers left whole with the reason, accuracy, MACs, parameters, files.

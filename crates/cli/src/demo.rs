@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
+use slq::files::Planned;
 use slq::{Dataset, Done, JobReport, Length, Model, Quantize, Recipe};
 
 use crate::common::Common;
@@ -23,7 +24,9 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: Args, common: &Common) -> crate::common::Outcome {
     let ternary = std::slice::from_ref(&args.ternary);
-    args.output.iter().chain(ternary).try_for_each(|o| slq::files::check_output(o))?;
+    let all: Vec<PathBuf> = args.output.iter().chain(ternary).cloned().collect();
+    let plan = slq::files::plan_models(&all, &[], false)?;
+    plan.iter().filter_map(Planned::note).for_each(|n| common.note(format_args!("note: {n}")));
     let sample = slq::sample()?;
     common.note("LeNet, trained on 8000 images of MNIST; 4 bits (16 values), five rounds of 2 epochs");
     let (four_bits, text) = compress(&sample, Quantize::slq(4), &args.output, common)?;

@@ -44,6 +44,9 @@ enum Part {
 }
 
 pub(crate) fn run(args: Args, common: &Common) -> crate::common::Outcome {
+    if let Some(output) = &args.predictions {
+        slq::files::check_paths(&[output], &args.model.job(&args.data, common.seed()).input_files())?;
+    }
     let packed = match args.model.name() {
         Some(name) => args.packed.open(name, common)?,
         None => None,

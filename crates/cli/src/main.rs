@@ -13,11 +13,14 @@ mod decompose;
 mod demo;
 mod eval;
 mod inspect;
+mod job;
 mod packed;
 mod progress;
+mod resume;
 mod run;
 mod runs;
 mod sensitivity;
+mod signals;
 mod solver;
 mod table;
 mod train;
@@ -48,6 +51,8 @@ enum Command {
     Train(train::Args),
     /// The main job: share the weights of a trained network, round by round
     Compress(Box<compress::Args>),
+    /// Go on with a job that was stopped
+    Resume(resume::Args),
     /// Low-rank decomposition: layers into thin ones, so that the network computes less
     Decompose(Box<decompose::Args>),
     /// How much the loss rises when a layer or a cluster is quantized
@@ -72,7 +77,7 @@ enum Command {
 
 /// Parses the arguments, runs the command, and says in one sentence what failed.
 ///
-/// Status 0: done; 1: the work failed; 2: wrong usage.
+/// Status 0: done; 1: the work failed; 2: wrong usage; 130 and 143: stopped by SIGINT or SIGTERM.
 fn main() -> ExitCode {
     let matches = Cli::command().get_matches();
     if let Some(("compress", given)) = matches.subcommand() {
@@ -88,6 +93,7 @@ fn main() -> ExitCode {
         Command::Demo(args) => demo::run(args, &common),
         Command::Train(args) => train::run(args, &common),
         Command::Compress(args) => compress::run(*args, &common),
+        Command::Resume(args) => resume::run(args, &common),
         Command::Decompose(args) => decompose::run(*args, &common),
         Command::Sensitivity(args) => sensitivity::run(args, &common),
         Command::Eval(args) => eval::run(args, &common),

@@ -6,6 +6,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use slq::{Event, Observer};
 
 use crate::common::{Common, say};
+use crate::signals;
 use crate::table::{percent, thousands, widths};
 
 /// Time between two lines of a training, where there are no bars.
@@ -129,10 +130,24 @@ impl Progress {
 }
 
 impl Observer for Progress {
+    fn stop(&mut self) -> bool {
+        signals::came()
+    }
+
     fn on(&mut self, event: &Event<'_>) {
+        match event {
+            Event::Step { iteration, iterations, .. } => signals::busy(iteration < iterations),
+            // Steps follow.
+            Event::Shared { .. } | Event::Continued { .. } => signals::busy(true),
+            Event::Tested { .. } => {}
+            _ => signals::busy(false),
+        }
         match event {
             Event::Baseline(a) => {
                 self.line(&format!("float: {} top-1, loss {:.4}, {} images", percent(a), a.loss, a.images))
+            }
+            Event::Continued { iteration, iterations } => {
+                self.line(&format!("going on after step {iteration} of {iterations}"));
             }
             Event::Resumed(rounds) => self.line(&format!("going on after round {}", rounds.len())),
             Event::RoundStarted { round, rounds } => {

@@ -35,24 +35,36 @@ pub(crate) fn run(args: Args, common: &Common) -> crate::common::Outcome {
         None => (args.model.open(common.seed())?, None),
     };
     let inputs = inputs(&args, &model, common)?;
+    let paths = paths(&args, &model, common)?;
     let outputs = match packed {
         Some(network) => run_session(&mut network.session(common.isa()), &inputs)?,
         None => run_model(&model.graph, &inputs, common.isa())?,
     };
     let mut written = Vec::new();
-    for (place, (name, tensor)) in outputs.iter().enumerate() {
-        let path = if place == 0 {
-            args.output.clone()
-        } else {
-            args.output.with_extension(format!("{}.npy", name.replace(['/', '\\'], "_")))
-        };
-        slq::arrays::write(&path, tensor)?;
+    for (path, (name, tensor)) in paths.iter().zip(&outputs) {
+        slq::arrays::write(path, tensor)?;
         written.push(json!({ "name": name, "path": path, "shape": tensor.shape() }));
     }
     let text: Vec<String> =
         written.iter().map(|w| format!("{} {} -> {}", w["name"], w["shape"], w["path"])).collect();
     common.print(&json!({ "outputs": written }), text.join("\n"));
     Ok(())
+}
+
+/// Where the outputs go; none replaces a file that is read.
+fn paths(args: &Args, model: &Model, common: &Common) -> Result<Vec<PathBuf>, Error> {
+    let name = |(place, output): (usize, &slq::graph::ValueInfo)| match place {
+        0 => args.output.clone(),
+        _ => args.output.with_extension(format!("{}.npy", output.name.replace(['/', '\\'], "_"))),
+    };
+    let paths: Vec<PathBuf> = model.graph.outputs.iter().enumerate().map(name).collect();
+    let mut files = args.model.job(&args.data, common.seed()).input_files();
+    files.extend(
+        args.input.iter().map(|given| given.split_once('=').map_or(given.as_str(), |(_, f)| f).into()),
+    );
+    files.extend(args.input.iter().map(PathBuf::from));
+    slq::files::check_paths(&paths.iter().map(PathBuf::as_path).collect::<Vec<_>>(), &files)?;
+    Ok(paths)
 }
 
 /// The tensors of all inputs of the network.

@@ -48,7 +48,7 @@ fn row(dir: &Path) -> Value {
     let written = !job.outputs.is_empty() && job.outputs.iter().all(|o| newer(o, dir));
     let stages: Vec<String> = job.stages.iter().enumerate().map(|(i, s)| stage(dir, i, s.name())).collect();
     let state = if written { "finished".into() } else { stages.join(", ") };
-    let resume = if written { String::new() } else { format!("slq compress --resume {}", dir.display()) };
+    let resume = if written { String::new() } else { format!("slq resume {}", dir.display()) };
     json!({
         "dir": dir, "model": job.model.or(job.solver.map(|s| s.display().to_string())), "state": state,
         "resume": resume, "finished": written, "outputs": job.outputs,

@@ -63,6 +63,9 @@ pub(crate) fn run(args: Args, common: &Common) -> crate::common::Outcome {
     if !(args.tolerance >= 0.0 && args.tolerance.is_finite()) {
         return Err(slq::Error::Argument(format!("--tolerance {}: give 0 or more", args.tolerance)));
     }
+    if let Some(output) = &args.output {
+        slq::files::check_paths(&[output], &args.model.job(&args.data, common.seed()).input_files())?;
+    }
     let model = args.model.open(common.seed())?;
     let data = common.prepared(args.data.options().require(&model, common.isa())?);
     let options =

@@ -35,7 +35,7 @@ impl SolverModelArgs {
         common: &Common,
     ) -> Result<Option<SolverJob>, slq::Error> {
         let Some(solver) = &self.solver else { return Ok(None) };
-        let mut files = self.files(data, common.seed());
+        let mut files = self.job(data, common.seed());
         files.weights = weights.map(Into::into).or(files.weights);
         let job = SolverJob::open(solver, &files.solver_options()?)?;
         job.notes.iter().for_each(|note| common.note(format_args!("note: {note}")));
@@ -49,10 +49,10 @@ impl SolverModelArgs {
 
     /// The model, where no solver file was named.
     pub(crate) fn open(&self, data: &DataArgs, seed: u64) -> Result<Model, slq::Error> {
-        self.files(data, seed).open_model()
+        self.job(data, seed).open_model()
     }
 
-    fn files(&self, data: &DataArgs, seed: u64) -> JobFile {
+    pub(crate) fn job(&self, data: &DataArgs, seed: u64) -> JobFile {
         JobFile {
             model: self.model.clone(),
             weights: self.weights.clone(),

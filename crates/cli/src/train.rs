@@ -3,14 +3,17 @@
 use std::path::PathBuf;
 
 use serde_json::json;
-use slq::methods::{Standing, TrainOptions, Trained, TrainingSettings};
+use slq::files::Planned;
+use slq::methods::{FineTuneReport, StageReport, Standing, TrainOptions, TrainingSettings};
 use slq::solver::{Snapshots, SolverJob};
-use slq::{Model, SaveOptions};
+use slq::{Done, FineTune, JobReport, Model, SaveOptions, Saved, Stage};
 
 use crate::common::Common;
 use crate::compress::length;
 use crate::data::DataArgs;
+use crate::job::{Keep, Place, RunArgs, go};
 use crate::progress::Progress;
+use crate::signals;
 use crate::solver::SolverModelArgs;
 use crate::table::percent;
 use crate::training::TrainingArgs;
@@ -46,6 +49,8 @@ pub(crate) struct Args {
     /// Describe the shapes of a caffemodel's blobs by four extents, as files before 2015 did
     #[arg(long)]
     legacy_blobs: bool,
+    #[command(flatten)]
+    run: RunArgs,
 }
 
 pub(crate) fn run(args: Args, common: &Common) -> crate::common::Outcome {
@@ -70,29 +75,40 @@ fn settings(args: &Args, base: TrainingSettings) -> Result<TrainingSettings, slq
     Ok(TrainingSettings { length, ..settings })
 }
 
-/// Opens the network that `--teacher` names.
-fn teacher(args: &Args, settings: &TrainingSettings) -> Result<Option<slq::graph::Graph>, slq::Error> {
+fn check_teacher(args: &Args, settings: &TrainingSettings) -> Result<(), slq::Error> {
     if args.teacher.is_some() && settings.distill.is_none() {
         return Err(slq::Error::Argument("--teacher: give --distill, too; labels need no teacher".into()));
     }
-    args.teacher.as_deref().map(|name| Model::open(name).map(|model| model.graph)).transpose()
+    Ok(())
 }
 
 fn by_flags(args: &Args, common: &Common) -> crate::common::Outcome {
-    let mut model = args.model.open(&args.data, common.seed())?;
-    let data = common.prepared(args.data.options().require(&model, common.isa())?);
+    let mut job = args.model.job(&args.data, common.seed());
+    (job.teacher, job.outputs) = (args.teacher.clone(), args.output.clone());
+    job.save = SaveOptions { dense: true, legacy_blobs: args.legacy_blobs, overwrite: args.run.overwrite };
     let settings = settings(args, args.training.float()?)?;
-    let teacher = teacher(args, &settings)?;
-    let options = TrainOptions {
-        seed: common.seed(),
-        isa: common.isa(),
-        teacher: teacher.as_ref(),
-        ..Default::default()
-    };
-    let graph = std::mem::take(&mut model.graph);
-    let trained = slq::methods::train(graph, &data, &settings, options, &mut Progress::new(common))?;
-    model.transform = Some(data.transform);
-    report(args, common, model, trained, &settings, &[])
+    check_teacher(args, &settings)?;
+    let inputs = job.open(common.isa())?;
+    inputs.notes.iter().for_each(|note| common.note(format_args!("note: {note}")));
+    if inputs.data.is_none() {
+        // Says how to name a dataset.
+        args.data.options().require(&inputs.model, common.isa())?;
+    }
+    job.stages = vec![Stage::FineTune(FineTune { training: settings.clone() })];
+    let (done, report) = go(&job, &inputs, &args.run, &Place::New(Keep::UntilDone), &[], common)?;
+    print(&settings, &done, &report, common);
+    Ok(())
+}
+
+/// Prints the figures of a training that was a job.
+pub(crate) fn print(settings: &TrainingSettings, done: &Done, report: &JobReport, common: &Common) {
+    let Some(StageReport::FineTune(figures)) = done.stages.first() else { return };
+    let outputs: Vec<_> = report
+        .outputs
+        .iter()
+        .map(|o| Saved { path: o.path.clone(), file_bytes: o.file_bytes, prototxt: o.prototxt.clone() })
+        .collect();
+    tell(settings, figures, &outputs, &[], common);
 }
 
 fn by_solver(args: &Args, mut job: SolverJob, common: &Common) -> crate::common::Outcome {
@@ -103,14 +119,22 @@ fn by_solver(args: &Args, mut job: SolverJob, common: &Common) -> crate::common:
         return Err(slq::Error::Argument(format!("{}: {reason}", solver.display())));
     }
     let settings = settings(args, job.training.clone())?;
+    check_teacher(args, &settings)?;
+    let plan = plan(args, &job)?;
+    plan.iter().filter_map(Planned::note).for_each(|n| common.note(format_args!("note: {n}")));
     let resume = args.snapshot.as_ref().map(|state| slq::solver::resume(&job, state)).transpose()?;
     let (every, at_end) = snapshots.as_ref().map_or((None, false), |s| (s.every, s.at_end));
+    let how = match snapshots {
+        Some(_) => "go on with the same command and --snapshot, naming the last .solverstate",
+        None => "nothing was kept: the solver file has no snapshot_prefix",
+    };
+    signals::listen(how.into())?;
     let network = std::mem::take(&mut job.model.graph);
     let mut write = |graph: &slq::graph::Graph, standing: &Standing| match &mut snapshots {
         Some(snapshots) => snapshots.write(&job, graph, standing).map_err(|e| Box::new(e) as _),
         None => Ok(()),
     };
-    let teacher = teacher(args, &settings)?;
+    let teacher = args.teacher.as_deref().map(|name| Model::open(name).map(|m| m.graph)).transpose()?;
     let options = TrainOptions {
         seed: job.seed,
         isa: common.isa(),
@@ -119,25 +143,42 @@ fn by_solver(args: &Args, mut job: SolverJob, common: &Common) -> crate::common:
         snapshots: Some((every.unwrap_or(u64::MAX), &mut write)),
         snapshot_at_end: at_end,
     };
-    let trained = slq::methods::train(network, &job.data, &settings, options, &mut Progress::new(common))?;
+    let trained = slq::methods::train(network, &job.data, &settings, options, &mut Progress::new(common));
+    signals::busy(false);
     let written = snapshots.as_ref().map(|s| s.written().to_vec()).unwrap_or_default();
-    report(args, common, job.model, trained, &settings, &written)
+    let trained = trained.map_err(slq::Error::from).inspect_err(|e| match written.last() {
+        Some(state) => {
+            signals::end_if_stopped(
+                e,
+                &format!("go on with the same command and --snapshot {}", state.display()),
+            );
+        }
+        None => signals::end_if_stopped(e, how),
+    })?;
+    let model = Model { graph: trained.graph, ..job.model };
+    let options = SaveOptions { dense: true, legacy_blobs: args.legacy_blobs, overwrite: args.run.overwrite };
+    let save = |p: &Planned| model.save_planned(p, &options);
+    let outputs = plan.iter().map(save).collect::<Result<Vec<_>, _>>()?;
+    tell(&settings, &trained.report, &outputs, &written, common);
+    Ok(())
 }
 
-/// Writes the trained network and prints the figures.
-fn report(
-    args: &Args,
-    common: &Common,
-    model: Model,
-    trained: Trained,
+/// The outputs beside the snapshots; none may replace one of Caffe's files.
+fn plan(args: &Args, job: &SolverJob) -> Result<Vec<Planned>, slq::Error> {
+    let mut inputs = args.model.job(&args.data, 0).input_files();
+    inputs.extend(job.model.caffe_files());
+    inputs.extend([&args.snapshot, &args.teacher.as_ref().map(PathBuf::from)].into_iter().flatten().cloned());
+    slq::files::plan_models(&args.output, &inputs, args.run.overwrite)
+}
+
+/// Prints the figures.
+fn tell(
     settings: &TrainingSettings,
+    report: &FineTuneReport,
+    outputs: &[Saved],
     snapshots: &[PathBuf],
-) -> crate::common::Outcome {
-    let model = Model { graph: trained.graph, ..model };
-    let options = SaveOptions { dense: true, legacy_blobs: args.legacy_blobs };
-    let save = |o: &PathBuf| model.save_with(o, &options);
-    let outputs = args.output.iter().map(save).collect::<Result<Vec<_>, _>>()?;
-    let report = trained.report;
+    common: &Common,
+) {
     let tests: Vec<_> = report
         .tests
         .iter()
@@ -157,5 +198,4 @@ fn report(
         report.seconds,
     );
     common.print(&json, text);
-    Ok(())
 }

@@ -10,6 +10,7 @@ fn every_command_has_help_with_an_example() {
         "demo",
         "train",
         "compress",
+        "resume",
         "decompose",
         "sensitivity",
         "eval",
@@ -136,7 +137,7 @@ fn runs_are_listed_with_the_command_that_goes_on() {
     let listed = json(&["runs", &runs]);
     assert_eq!(listed["runs"][0]["state"], "quantize: 4 layers done");
     let resume = listed["runs"][0]["resume"].as_str().unwrap();
-    assert_eq!(resume, format!("slq compress --resume {run_dir}"));
+    assert_eq!(resume, format!("slq resume {run_dir}"));
     run(&["compress", "--resume", &run_dir]);
     assert!(std::path::Path::new(&out).exists());
 }

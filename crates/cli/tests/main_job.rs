@@ -248,7 +248,7 @@ fn preprocessing_that_no_file_says_is_detected() {
     let found = json(&["eval", &net, "--data", &data, "--train-subset", "::100", "--test-subset", "::20"]);
     assert!(found["top1"].as_f64().unwrap() > 0.76, "{found}");
     let dir = tempfile::tempdir().unwrap();
-    let out = path(&dir, "k.onnx");
+    let [out, again] = ["k.onnx", "again.onnx"].map(|n| path(&dir, n));
     let subsets = ["--train-subset", "::100", "--test-subset", "::50"];
     let args = ["compress", &net, "--method", "kmeans", "--bits", "6", "--data", &data, "-o", &out];
     let report = json(&[&args[..], &subsets].concat());
@@ -258,7 +258,7 @@ fn preprocessing_that_no_file_says_is_detected() {
     // The file that was written says it from now on.
     let again = json(
         &[
-            &["compress", &out, "--method", "kmeans", "--bits", "5", "--data", &data, "-o", &out],
+            &["compress", &out, "--method", "kmeans", "--bits", "5", "--data", &data, "-o", &again],
             &subsets[..],
         ]
         .concat(),

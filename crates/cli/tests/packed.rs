@@ -40,8 +40,8 @@ fn packed_networks_give_what_their_float_twins_give() {
     let [packed, dense] = [&slq, &onnx]
         .map(|m| json(&["eval", m, "--data", "mnist-10k", "--predictions", &path(&dir, "p.npy")]));
     assert_eq!(packed["top1"], dense["top1"]);
-    let (a, b) = (packed["loss"].as_f64().unwrap(), dense["loss"].as_f64().unwrap());
-    assert!((a - b).abs() < 1e-5, "{a} {b}");
+    let [p, d] = [&packed, &dense].map(|e| e["loss"].as_f64().unwrap());
+    assert!((p - d).abs() < 1e-5, "{p} {d}");
 
     let bench =
         json(&["bench", &slq, "--only-packed", "--batch", "1", "--seconds", "0.1", "--expand", "none"]);

@@ -298,3 +298,39 @@ fn other_losses_are_trained_on_and_measured() {
     let said = fails(&["train", "--solver", &solver, "-o", &model], 1);
     assert!(said.contains("label"), "digits are no labels of two classes: {said}");
 }
+
+#[test]
+fn the_net_of_a_solver_is_never_replaced() {
+    let dir = project("");
+    let solver = write(&dir, "solver.prototxt", &SOLVER.replace("max_iter: 430", "max_iter: 2"));
+    // The output's description would have the name of the net that the solver trains.
+    for overwrite in [&[][..], &["--overwrite"]] {
+        run(&[&["train", "--solver", &solver, "-o", &path(&dir, "net.caffemodel")], overwrite].concat());
+        assert_eq!(std::fs::read_to_string(dir.path().join("net.prototxt")).unwrap(), NET);
+        run(&["eval", &path(&dir, "net.slq.prototxt"), "--weights", &path(&dir, "net.caffemodel")]);
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_signal_writes_a_snapshot_to_go_on_from() {
+    let dir = project("");
+    let prefix = path(&dir, "snap");
+    let text = SOLVER
+        .replace("max_iter: 430", "max_iter: 3000")
+        .replace("test_interval: 200", "test_interval: 9000");
+    let solver = write(&dir, "solver.prototxt", &format!("{text}\nsnapshot: 1 snapshot_prefix: '{prefix}'"));
+    let args = ["train", "--solver", &solver];
+    let mut child = common::slq().args(args).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    while !dir.path().join("snap_iter_3.solverstate").exists() {
+        assert!(child.try_wait().unwrap().is_none());
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    let id = child.id().to_string();
+    assert!(std::process::Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+    let ended = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert_eq!(ended.status.code(), Some(143), "{said}");
+    let state = said.trim().rsplit(' ').next().unwrap();
+    assert!(state.ends_with(".solverstate") && Path::new(state).exists(), "{said}");
+}

@@ -19,6 +19,11 @@ pub enum Budget {
 }
 
 impl Budget {
+    /// Whether a network could keep the budget: a drop lies between 0 and 100 points.
+    pub fn is_possible(self) -> bool {
+        !matches!(self, Budget::Drop(points) if !(0.0..=100.0).contains(&points))
+    }
+
     /// The most bytes that a network of `dense` bytes may take; `None` for a budget on accuracy.
     pub fn bytes(self, dense: u64) -> Option<u64> {
         match self {

@@ -1,6 +1,7 @@
 //! What all stages of a job share beside the network and their settings.
 
 use std::path::Path;
+use std::time::Duration;
 
 use slq_engine::{CpuExecutor, EngineOptions, Isa};
 use slq_graph::Graph;
@@ -25,6 +26,8 @@ pub(crate) struct Context<'a> {
     pub(crate) isa: Isa,
     /// Where checkpoints are kept; a stage goes on from those it finds there.
     pub(crate) dir: Option<&'a Path>,
+    /// Time between two checkpoints within a training.
+    pub(crate) every: Duration,
 }
 
 impl<'a> Context<'a> {

@@ -42,7 +42,9 @@ pub use quantize::{
     PartitionRule, PartitionScope, PruneRule, Quantize, Sensitivity, SensitivityOptions, SlqSettings,
     Weighting, check_schedule, default_schedule, select_layers, sensitivity,
 };
-pub use run::{FineTune, Outcome, Recipe, Report, RunOptions, Stage, StageReport, Warning, check, run};
+pub use run::{
+    CHECKPOINT_EVERY, FineTune, Outcome, Recipe, Report, RunOptions, Stage, StageReport, Warning, check, run,
+};
 pub use search::SearchReport;
 pub use size::Size;
 pub use slq_lowrank::RankRule;

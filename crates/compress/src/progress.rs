@@ -138,6 +138,13 @@ pub enum Event<'a> {
     },
     /// A calibration goes on from its checkpoint; so many layers were done before.
     LayersResumed(usize),
+    /// A training goes on from its checkpoint.
+    Continued {
+        /// Steps done before.
+        iteration: u64,
+        /// Steps of the training.
+        iterations: u64,
+    },
     /// Layers have been split.
     Decomposed {
         /// Layers split.
@@ -155,6 +162,12 @@ pub enum Event<'a> {
 pub trait Observer {
     /// Called for each event.
     fn on(&mut self, event: &Event<'_>);
+
+    /// Asked after every training step: whether the job should stop. It then keeps a checkpoint and ends with
+    /// [`CompressError::Interrupted`](crate::CompressError::Interrupted).
+    fn stop(&mut self) -> bool {
+        false
+    }
 }
 
 /// Ignores all events.

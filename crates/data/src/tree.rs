@@ -96,8 +96,15 @@ impl Tree {
         let archive = ZipArchive::new(BufReader::new(file)).map_err(|e| zip_error(top.display(), e))?;
         let mut files = Vec::with_capacity(archive.len());
         let mut folders = BTreeSet::new();
+        let (held, mut packed) = (bytes_of(top)?, 0u64);
         for slot in 0..archive.len() {
             let entry = archive.by_index_data(slot).map_err(|e| zip_error(top.display(), e))?;
+            // Entries that share their bytes would be inflated again and again.
+            packed = packed.saturating_add(entry.compressed_size());
+            if packed > held {
+                let file = top.display().to_string();
+                return Err(DataError::Truncated { file, announced: packed, found: held });
+            }
             let raw = || String::from_utf8_lossy(entry.name_raw()).into_owned();
             let escapes = || DataError::ZipPath { path: top.into(), entry: raw() };
             // The zip crate turns absolute names into relative ones; here they are as suspect as those with "..".
@@ -216,4 +223,8 @@ fn hidden(name: &str) -> bool {
 
 fn zip_error(path: impl ToString, source: ZipError) -> DataError {
     DataError::Zip { path: path.to_string(), source: Box::new(source) }
+}
+/// The size of the file at `path`.
+fn bytes_of(path: &Path) -> Result<u64, DataError> {
+    Ok(std::fs::metadata(path).map_err(|source| DataError::Io { path: path.into(), source })?.len())
 }

@@ -275,6 +275,33 @@ fn archives() {
     check(cases.collect());
 }
 
+/// An archive whose directory names the same bytes many times.
+#[test]
+fn an_archive_of_overlapping_entries() {
+    let image = [png(1, 1, [0; 3]), vec![0; 2000]].concat();
+    let names: Vec<String> = (0..400).map(|i| format!("train/a/{i:03}.png")).collect();
+    let first = zip(&[(names[0].as_str(), &image)]);
+    let directory = first.windows(4).position(|w| w == b"PK\x01\x02").unwrap();
+    let end = first.windows(4).position(|w| w == b"PK\x05\x06").unwrap();
+    let entry = &first[directory..end];
+    let mut bytes = first[..directory].to_vec();
+    for name in &names {
+        let at = bytes.len();
+        bytes.extend(entry);
+        bytes[at + 46..at + 46 + name.len()].copy_from_slice(name.as_bytes());
+    }
+    let size = (bytes.len() - directory) as u32;
+    let mut tail = first[end..].to_vec();
+    for at in [8, 10] {
+        tail[at..at + 2].copy_from_slice(&400u16.to_le_bytes());
+    }
+    tail[12..16].copy_from_slice(&size.to_le_bytes());
+    bytes.extend(tail);
+    let (_folder, path) = file("x.zip", &bytes);
+    let error = open(&path).unwrap_err();
+    assert!(matches!(error, DataError::Truncated { .. } | DataError::Zip { .. }), "{error}");
+}
+
 /// A 64-bit directory that announces 2^39 entries, at a place and of a size far beyond the file.
 #[test]
 fn an_archive_of_absurdly_many_entries() {

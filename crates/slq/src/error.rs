@@ -61,6 +61,16 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// A written file whose network computes something else than the one that was to be written.
+    #[error(
+        "'{path}' was written, but its network is not the trained one: {what}; do not use the file, and report this"
+    )]
+    Verify {
+        /// The file.
+        path: PathBuf,
+        /// The first difference.
+        what: String,
+    },
     /// Arguments that contradict each other or the model.
     #[error("{0}")]
     Argument(String),
@@ -110,6 +120,7 @@ impl Error {
             Self::Preprocessing(_) | Self::UnknownPreprocessing(_) => "preprocessing",
             Self::CaffeFile { .. } | Self::CaffeLayer { .. } | Self::Caffe(_) => "caffe",
             Self::File { .. } => "file",
+            Self::Verify { .. } => "verify",
             Self::Argument(_) => "argument",
             Self::Onnx(_) => "onnx",
             Self::Safetensors(_) => "safetensors",
@@ -137,6 +148,7 @@ impl Error {
                 CompressError::RunDir { .. } => "run-dir",
                 CompressError::Fingerprint { .. } => "fingerprint",
                 CompressError::Budget { .. } | CompressError::BudgetTooSmall { .. } => "budget",
+                CompressError::Interrupted => "interrupted",
                 CompressError::Engine(_) => "engine",
                 CompressError::Data(_) => "data",
                 _ => "compress",

@@ -34,11 +34,13 @@ pub mod guide;
 mod infer;
 mod job;
 mod model;
+mod outputs;
 mod packed;
 pub mod preprocessing;
 mod sample;
 mod save;
 pub mod solver;
+mod verify;
 
 pub use slq_codebook as codebook;
 pub use slq_compress as methods;
@@ -82,8 +84,10 @@ pub mod inference {
     };
 }
 
-/// Files: outputs and datasets.
+/// Files: outputs, planned before the work, and datasets.
 pub mod files {
-    pub use crate::save::{check_output, write_lmdb, write_npz};
+    pub use crate::outputs::{Planned, check_folder, check_output, check_paths, plan_models};
+    pub use crate::save::{write_lmdb, write_npz};
+    pub use crate::verify::{TOLERANCE, VERIFIED_BYTES, Verified, verify};
     pub use slq_file::write_atomically;
 }

@@ -126,6 +126,14 @@ impl Model {
         }
     }
 
+    /// The Caffe files that the model was read from; none for other formats.
+    pub fn caffe_files(&self) -> Vec<PathBuf> {
+        match &self.source {
+            Source::Caffe(files) => files.paths(),
+            _ => Vec::new(),
+        }
+    }
+
     /// Whether the model comes from Caffe's files.
     pub fn is_caffe(&self) -> bool {
         matches!(self.source, Source::Caffe(_))

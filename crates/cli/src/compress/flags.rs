@@ -13,6 +13,7 @@ use slq::methods::{
 use slq::{Budget, Granularity};
 
 use crate::data::DataArgs;
+use crate::job::RunArgs;
 use crate::training::TrainingArgs;
 
 /// The flags of all headings.
@@ -284,9 +285,8 @@ pub(crate) struct OutputFlags {
     /// Describe the shapes of a caffemodel's blobs by four extents, as files before 2015 did
     #[arg(long, hide_short_help = true)]
     pub(crate) legacy_blobs: bool,
-    /// Where checkpoints go [default: slq-runs/NAME]
-    #[arg(long, value_name = "DIR", hide_short_help = true)]
-    pub(crate) run_dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) run: RunArgs,
     /// Go on with a run that was stopped
     #[arg(long, value_name = "DIR", conflicts_with_all = ["model", "output"])]
     pub(crate) resume: Option<PathBuf>,

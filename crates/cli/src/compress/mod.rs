@@ -4,15 +4,15 @@ mod flags;
 mod stages;
 mod summary;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde_json::json;
-use slq::jobs::FileOptions;
-use slq::methods::{MethodName, Sensitivity};
+use slq::methods::MethodName;
 use slq::{Error, JobFile};
 
-use crate::common::{Common, free_path};
-use crate::progress::Progress;
+use crate::common::Common;
+use crate::job::{Keep, Place, go};
+use crate::resume::resume;
 use flags::Flags;
 pub(crate) use flags::named;
 pub(crate) use stages::length;
@@ -40,34 +40,21 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: Args, common: &Common) -> crate::common::Outcome {
     let flags = args.flags;
-    let resume = flags.output.resume.as_deref();
-    let mut job = match resume {
-        Some(dir) => JobFile::resume(dir)?,
-        None => described(&flags, common)?,
-    };
+    if let Some(dir) = &flags.output.resume {
+        return resume(dir, &flags.output.run, common);
+    }
+    let mut job = described(&flags, common)?;
     job.outputs.iter().try_for_each(|o| slq::files::check_output(o))?;
     let inputs = job.open(common.isa())?;
     inputs.notes.iter().for_each(|note| common.note(format_args!("note: {note}")));
-    if resume.is_none() {
-        job.seed = common.given_seed.or(inputs.seed).unwrap_or(job.seed);
-        let default = default_method(&job, &flags, common);
-        let recipe = std::mem::take(&mut job.stages);
-        job.stages = stages::stages(&flags, recipe, inputs.training.clone(), default)?;
-        check(&job)?;
-    }
-    let table = job.sensitivity.as_deref().map(table).transpose()?;
-    let run_dir = match (resume, &flags.output.run_dir) {
-        (Some(dir), _) => dir.into(),
-        (None, Some(dir)) => dir.clone(),
-        (None, None) => default_run_dir(&job),
-    };
-    let options = FileOptions {
-        run_dir: Some(&run_dir),
-        resume: resume.is_some(),
-        isa: common.isa(),
-        sensitivity: table.as_ref(),
-    };
-    let (done, report) = job.run(&inputs, &options, &mut Progress::new(common))?;
+    job.seed = common.given_seed.or(inputs.seed).unwrap_or(job.seed);
+    let default = default_method(&job, &flags, common);
+    let recipe = std::mem::take(&mut job.stages);
+    job.stages = stages::stages(&flags, recipe, inputs.training.clone(), default)?;
+    check(&job)?;
+    let recipe: Vec<PathBuf> = flags.input.recipe.iter().cloned().collect();
+    let place = Place::New(Keep::Always);
+    let (done, report) = go(&job, &inputs, &flags.output.run, &place, &recipe, common)?;
     common.print(&json!(report), summary(&done, &report, common.all));
     Ok(())
 }
@@ -97,6 +84,7 @@ fn described(flags: &Flags, common: &Common) -> Result<JobFile, Error> {
     job.outputs = flags.output.output.clone();
     job.save.dense |= flags.output.dense;
     job.save.legacy_blobs |= flags.output.legacy_blobs;
+    job.save.overwrite = flags.output.run.overwrite;
     job.seed = common.given_seed.unwrap_or(job.seed);
     Ok(job)
 }
@@ -144,7 +132,7 @@ fn check(job: &JobFile) -> Result<(), Error> {
 
 /// Ends the program where flags are given that a resumed job would ignore: its recipe has them.
 pub(crate) fn refuse_flags_beside_resume(given: &clap::ArgMatches) {
-    const ALLOWED: &[&str] = &["resume", "json", "threads", "isa", "quiet", "all"];
+    const ALLOWED: &[&str] = &["resume", "json", "threads", "isa", "quiet", "all", "checkpoint_seconds"];
     let by_hand = |id: &&str| given.value_source(id) == Some(clap::parser::ValueSource::CommandLine);
     if given.get_one::<PathBuf>("resume").is_none() {
         return;
@@ -157,21 +145,6 @@ pub(crate) fn refuse_flags_beside_resume(given: &clap::ArgMatches) {
             format!("--{flag} cannot stand beside --resume: a run goes on with the settings it began with");
         clap::Error::raw(clap::error::ErrorKind::ArgumentConflict, format!("{text}\n")).exit();
     }
-}
-
-/// The table of sensitivities at `path`.
-fn table(path: &Path) -> Result<Sensitivity, Error> {
-    let fail = |e: &dyn std::fmt::Display| Error::File { path: path.into(), reason: e.to_string() };
-    let text = std::fs::read_to_string(path).map_err(|e| fail(&e))?;
-    serde_json::from_str(&text).map_err(|e| fail(&e))
-}
-
-/// `slq-runs/NAME` with the model's name, numbered where it is taken.
-fn default_run_dir(job: &JobFile) -> PathBuf {
-    let solver = job.solver.as_ref().map(|s| s.to_string_lossy());
-    let model = job.model.as_deref().or(solver.as_deref()).unwrap_or_default();
-    let name = Path::new(model).file_stem().map(|s| s.to_string_lossy().replace(':', "-"));
-    free_path(Path::new("slq-runs").join(name.unwrap_or_default()))
 }
 
 #[cfg(test)]

@@ -136,6 +136,9 @@ fn settings(flags: &Flags, base: Quantize) -> Result<Quantize, Error> {
 /// The budget of the flags, which excludes flags that set widths.
 fn budget(flags: &Flags) -> Result<Option<Budget>, Error> {
     let budget = flags.budget.target_size.or(flags.budget.max_drop.map(Budget::Drop));
+    if let Some(Budget::Drop(points)) = budget.filter(|b| !b.is_possible()) {
+        return Err(Error::Argument(format!("--max-drop {points}: give 0 to 100 points")));
+    }
     let widths = [
         (flags.quantize.bits.is_some(), "--bits"),
         (flags.quantize.codebook_size.is_some(), "--codebook-size"),

@@ -238,6 +238,7 @@ mod tests {
             seed: 0,
             isa: Default::default(),
             dir: None,
+            every: crate::CHECKPOINT_EVERY,
         };
         let (four, three) = (Quantize::slq(4), Quantize::slq(3));
         let job = Fingerprint::new(&graph, &context, &four).unwrap();

@@ -107,6 +107,9 @@ pub enum CompressError {
         /// What disagrees.
         reason: String,
     },
+    /// The observer asked the job to stop.
+    #[error("the job was stopped before its end")]
+    Interrupted,
     /// A recipe without a stage.
     #[error("the recipe has no stage: give at least one of fine-tune, decompose, quantize and tune")]
     NoStages,

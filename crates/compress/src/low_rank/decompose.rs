@@ -15,7 +15,8 @@ use crate::context::Context;
 use crate::error::CompressError;
 use crate::progress::{Accuracy, Event, Observer};
 use crate::train::{
-    Course, Span, TrainingData, TrainingSettings, check_trainable, evaluate, executor, retrain,
+    Course, Home, Keep, Nothing, Span, TrainingData, TrainingSettings, check_trainable, evaluate, executor,
+    retrain,
 };
 
 /// A decomposed network.
@@ -40,6 +41,7 @@ pub(crate) fn decompose(
     mut graph: Graph,
     settings: &Decompose,
     context: Context<'_>,
+    keepers: Keepers<'_>,
     observer: &mut dyn Observer,
 ) -> Result<Decomposed, CompressError> {
     let began = Instant::now();
@@ -58,7 +60,10 @@ pub(crate) fn decompose(
         observer.on(&Event::Baseline(accuracy));
     }
     let trp = match &settings.trp {
-        Some(trp) => Some(job.train_at_low_rank(&mut graph, context.require_data()?, trp, observer)?),
+        Some(trp) => {
+            let home = Home { graph: &mut graph, keeper: keepers.low_rank };
+            Some(job.train_at_low_rank(home, context.require_data()?, trp, observer)?)
+        }
         None => None,
     };
     let split_began = Instant::now();
@@ -72,7 +77,8 @@ pub(crate) fn decompose(
         whole: left_whole.len(),
         accuracy: split_accuracy,
     });
-    let tuned = job.fine_tune(&mut graph, split_accuracy, observer)?;
+    let home = Home { graph: &mut graph, keeper: keepers.factors };
+    let tuned = job.fine_tune(home, split_accuracy, observer)?;
     let final_accuracy = tuned.as_ref().map(|(_, after)| *after).or(split_accuracy);
     if let Some(accuracy) = final_accuracy {
         observer.on(&Event::Final(accuracy));
@@ -92,6 +98,15 @@ pub(crate) fn decompose(
         seconds: began.elapsed().as_secs_f64(),
     };
     Ok(Decomposed { graph, report })
+}
+
+/// What keeps the trainings of a decomposition on the way.
+#[derive(Default)]
+pub(crate) struct Keepers<'a> {
+    /// The training at low rank; its end is kept, too.
+    pub(crate) low_rank: Option<&'a mut dyn Keep>,
+    /// The training of the factors.
+    pub(crate) factors: Option<&'a mut dyn Keep>,
 }
 
 /// What all parts of a decomposition share.
@@ -125,23 +140,25 @@ impl Job<'_> {
 
     fn train_at_low_rank(
         &self,
-        graph: &mut Graph,
+        mut home: Home<'_, '_>,
         data: &TrainingData,
         trp: &TrpSettings,
         observer: &mut dyn Observer,
     ) -> Result<TrpReport, CompressError> {
         let training = &trp.training;
-        let mut executor = self.executor(graph, data, training)?;
+        let mut executor = self.executor(home.graph, data, training)?;
         let mut teacher = self.teacher(data, training)?;
-        let (layers, _) = find(graph, self.settings)?;
+        let (layers, _) = find(home.graph, self.settings)?;
         let iterations = training.steps(data.train.len());
-        let mut truncation = Truncation::new(trp, self.settings, layers, network_cost(graph)?, iterations);
+        let cost = network_cost(home.graph)?;
+        let mut truncation = Truncation::new(trp, self.settings, layers, cost, iterations);
         let span = Span { done: 0, iterations, seed: self.context.seed };
-        let course = Course { train: &data.train, transform: &data.transform, settings: training, span };
+        let TrainingData { train, test, transform } = data;
+        let course = Course { train, test, transform, settings: training, span };
         let teacher = teacher.as_mut().map(|t| t as &mut dyn Executor);
-        let mut truncate = |executor: &mut dyn Executor, rate| truncation.after_step(executor, rate);
-        let seconds = retrain(&mut executor, teacher, &course, &data.test, observer, &mut truncate)?;
-        executor.store_parameters(graph)?;
+        let seconds = retrain(&mut executor, teacher, &course, &mut home, &mut truncation, observer)?;
+        // What follows is quick to repeat.
+        home.keep(&executor, iterations, seconds, &truncation)?;
         Ok(TrpReport {
             iterations,
             truncations: truncation.count,
@@ -156,22 +173,21 @@ impl Job<'_> {
     /// Trains the factors, where that is asked for: the figures and the accuracy afterwards.
     fn fine_tune(
         &self,
-        graph: &mut Graph,
+        mut home: Home<'_, '_>,
         before: Option<Accuracy>,
         observer: &mut dyn Observer,
     ) -> Result<Option<(FactorReport, Accuracy)>, CompressError> {
         let (Some(training), Some(before)) = (&self.settings.fine_tune, before) else { return Ok(None) };
         let data = self.context.require_data()?;
-        let mut executor = self.executor(graph, data, training)?;
+        let mut executor = self.executor(home.graph, data, training)?;
         let mut teacher = self.teacher(data, training)?;
         let done = self.settings.trp.as_ref().map_or(0, |t| t.training.steps(data.train.len()));
         let iterations = training.steps(data.train.len());
         let span = Span { done, iterations, seed: self.context.seed };
-        let course = Course { train: &data.train, transform: &data.transform, settings: training, span };
+        let TrainingData { train, test, transform } = data;
+        let course = Course { train, test, transform, settings: training, span };
         let teacher = teacher.as_mut().map(|t| t as &mut dyn Executor);
-        let nothing = &mut |_: &mut dyn Executor, _| Ok(());
-        let seconds = retrain(&mut executor, teacher, &course, &data.test, observer, nothing)?;
-        executor.store_parameters(graph)?;
+        let seconds = retrain(&mut executor, teacher, &course, &mut home, &mut Nothing, observer)?;
         let after = evaluate(&mut executor, &data.test, &data.transform, training.batch)?;
         Ok(Some((FactorReport { iterations, seconds, before }, after)))
     }

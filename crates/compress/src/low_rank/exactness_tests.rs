@@ -56,11 +56,19 @@ fn everything(scheme: Scheme, rule: RankRule) -> Decompose {
 }
 
 fn split(graph: &Graph, settings: &Decompose) -> Decomposed {
-    decompose(graph.clone(), settings, context(None), &mut Silent).unwrap()
+    decompose(graph.clone(), settings, context(None), Keepers::default(), &mut Silent).unwrap()
 }
 
 fn context(data: Option<&crate::train::TrainingData>) -> crate::context::Context<'_> {
-    crate::context::Context { data, teacher: None, inputs: None, seed: 0, isa: Isa::detect(), dir: None }
+    crate::context::Context {
+        data,
+        teacher: None,
+        inputs: None,
+        seed: 0,
+        isa: Isa::detect(),
+        dir: None,
+        every: crate::CHECKPOINT_EVERY,
+    }
 }
 
 /// What differs between the network and its split at full rank, if anything.
@@ -203,7 +211,7 @@ fn transposed_data_is_left_whole() {
     let node = Node::new("fc", "Gemm", &["x", "w"], &["y"]).with("transA", Attribute::Int(1));
     let graph = network(13, &[9, 3], vec![node], &[("w", &[9, 7])]);
     let settings = everything(Scheme::Svd, RankRule::Rank(2));
-    let error = decompose(graph, &settings, context(None), &mut Silent).unwrap_err();
+    let error = decompose(graph, &settings, context(None), Keepers::default(), &mut Silent).unwrap_err();
     assert!(error.to_string().contains("transposed"), "{error}");
 }
 

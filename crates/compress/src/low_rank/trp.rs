@@ -4,6 +4,8 @@
 use std::time::Instant;
 
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use slq_engine::Executor;
 use slq_lowrank::{RankRule, Svd};
 
@@ -11,6 +13,7 @@ use super::layer::{Candidate, Cost};
 use super::plan::{Budget, exact, rank_of};
 use super::settings::{Decompose, RankChoice, TrpSettings};
 use crate::error::CompressError;
+use crate::train::Between;
 
 /// Truncates weights between training steps.
 pub(crate) struct Truncation<'a> {
@@ -53,19 +56,6 @@ impl<'a> Truncation<'a> {
             count: 0,
             failures: 0,
         }
-    }
-
-    /// Called after every step with its learning rate; truncates after each period and after the last step.
-    pub fn after_step(&mut self, executor: &mut dyn Executor, rate: f32) -> Result<(), CompressError> {
-        self.steps[0] += 1;
-        let [done, all] = self.steps;
-        if done.is_multiple_of(self.trp.period) || done == all {
-            let began = Instant::now();
-            self.truncate(executor, f64::from(rate))?;
-            self.seconds += began.elapsed().as_secs_f64();
-            self.count += 1;
-        }
-        Ok(())
     }
 
     fn truncate(&mut self, executor: &mut dyn Executor, rate: f64) -> Result<(), CompressError> {
@@ -130,5 +120,52 @@ impl<'a> Truncation<'a> {
             }
             (None, _) => Ok(vec![None; self.layers.len()]),
         }
+    }
+}
+
+/// The part of a [`Truncation`] that the training changes.
+#[derive(Serialize, Deserialize)]
+struct State {
+    steps: u64,
+    frozen: Option<Vec<Option<usize>>>,
+    seconds: f64,
+    count: u64,
+    failures: u64,
+}
+
+impl Between for Truncation<'_> {
+    /// Truncates after each period and after the last step.
+    fn after_step(&mut self, executor: &mut dyn Executor, rate: f32) -> Result<(), CompressError> {
+        self.steps[0] += 1;
+        let [done, all] = self.steps;
+        if done.is_multiple_of(self.trp.period) || done == all {
+            let began = Instant::now();
+            self.truncate(executor, f64::from(rate))?;
+            self.seconds += began.elapsed().as_secs_f64();
+            self.count += 1;
+        }
+        Ok(())
+    }
+
+    fn state(&self) -> Value {
+        json!(State {
+            steps: self.steps[0],
+            frozen: self.frozen.clone(),
+            seconds: self.seconds,
+            count: self.count,
+            failures: self.failures,
+        })
+    }
+
+    fn restore(&mut self, state: Value) -> Result<(), CompressError> {
+        let bad = |reason: String| CompressError::MethodState { reason };
+        let state: State = serde_json::from_value(state).map_err(|e| bad(e.to_string()))?;
+        if state.frozen.as_ref().is_some_and(|f| f.len() != self.layers.len()) {
+            return Err(bad("it has ranks of another number of layers".into()));
+        }
+        self.steps[0] = state.steps;
+        (self.frozen, self.seconds) = (state.frozen, state.seconds);
+        (self.count, self.failures) = (state.count, state.failures);
+        Ok(())
     }
 }

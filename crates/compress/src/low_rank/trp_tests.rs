@@ -49,11 +49,19 @@ fn lenet() -> Graph {
 }
 
 fn context(data: Option<&TrainingData>) -> Context<'_> {
-    Context { data, teacher: None, inputs: None, seed: 0, isa: Isa::detect(), dir: None }
+    Context {
+        data,
+        teacher: None,
+        inputs: None,
+        seed: 0,
+        isa: Isa::detect(),
+        dir: None,
+        every: crate::CHECKPOINT_EVERY,
+    }
 }
 
 fn run(settings: &Decompose) -> Decomposed {
-    decompose(lenet(), settings, context(Some(&data())), &mut Silent).unwrap()
+    decompose(lenet(), settings, context(Some(&data())), Keepers::default(), &mut Silent).unwrap()
 }
 
 #[test]
@@ -147,7 +155,7 @@ fn fine_tuning_improves_a_plain_split() {
 #[test]
 fn training_without_data_is_refused() {
     let settings = settings(RankChoice::Macs(1.5), TrpSettings::default());
-    let error = decompose(lenet(), &settings, context(None), &mut Silent).unwrap_err();
+    let error = decompose(lenet(), &settings, context(None), Keepers::default(), &mut Silent).unwrap_err();
     assert!(matches!(error, CompressError::NoData));
 }
 

@@ -1,12 +1,14 @@
 //! Training of centroids: codes stay, the shared values move (Han et al., "Deep Compression", ICLR 2016, section
 //! 3.3: the gradient of a centroid is the sum of its members' gradients).
 
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use slq_engine::{CentroidRule, CentroidStep, Executor, mean_gradients};
 use slq_graph::{Graph, Palette};
 
 use super::state::store_palette;
 use crate::error::CompressError;
-use crate::train::TrainingSettings;
+use crate::train::{Between, TrainingSettings};
 
 /// The codebooks of one weight while they are trained. Centroids at zero stay there: pruned weights remain pruned.
 #[derive(Debug)]
@@ -85,10 +87,51 @@ impl Centroids {
     /// # Errors
     /// [`CompressError::Graph`] for a centroid that is no number.
     pub(crate) fn finish(self, graph: &mut Graph) -> Result<(), CompressError> {
-        for book in self.books {
+        self.store(graph)
+    }
+}
+
+/// One codebook under way, every number by its bits.
+#[derive(Serialize, Deserialize)]
+struct BookState {
+    values: Vec<u32>,
+    velocity: Vec<u64>,
+}
+
+impl Between for Centroids {
+    fn after_step(&mut self, executor: &mut dyn Executor, rate: f32) -> Result<(), CompressError> {
+        self.step(executor, rate)
+    }
+
+    fn store(&self, graph: &mut Graph) -> Result<(), CompressError> {
+        for book in &self.books {
             let groups = book.values.len() / book.size;
-            let palette = Palette::fully_fixed(book.values, groups, book.codes)?;
+            let palette = Palette::fully_fixed(book.values.clone(), groups, book.codes.clone())?;
             store_palette(graph, &book.weight, palette);
+        }
+        Ok(())
+    }
+
+    fn state(&self) -> Value {
+        let book = |b: &Book| BookState {
+            values: b.values.iter().map(|v| v.to_bits()).collect(),
+            velocity: b.velocity.iter().map(|v| v.to_bits()).collect(),
+        };
+        json!(self.books.iter().map(book).collect::<Vec<_>>())
+    }
+
+    fn restore(&mut self, state: Value) -> Result<(), CompressError> {
+        let bad = |reason: String| CompressError::MethodState { reason };
+        let books: Vec<BookState> = serde_json::from_value(state).map_err(|e| bad(e.to_string()))?;
+        let fits = |(book, kept): (&Book, &BookState)| {
+            book.values.len() == kept.values.len() && book.velocity.len() == kept.velocity.len()
+        };
+        if books.len() != self.books.len() || !self.books.iter().zip(&books).all(fits) {
+            return Err(bad("it has other codebooks".into()));
+        }
+        for (book, kept) in self.books.iter_mut().zip(books) {
+            book.values = kept.values.into_iter().map(f32::from_bits).collect();
+            book.velocity = kept.velocity.into_iter().map(f64::from_bits).collect();
         }
         Ok(())
     }

@@ -22,6 +22,7 @@ mod schedule;
 pub(crate) mod select;
 pub(crate) mod sensitivity;
 pub(crate) mod settings;
+mod shared;
 mod slq;
 pub(crate) mod stage;
 mod state;

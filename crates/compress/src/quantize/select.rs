@@ -179,6 +179,7 @@ mod tests {
         assert_eq!(groups(&[64, 64, 3, 3], Granularity::Channel), 64);
         assert_eq!(groups(&[64, 64, 3, 3], Granularity::Group(4)), 16);
         assert_eq!(groups(&[6, 64, 3, 3], Granularity::Group(4)), 2);
+        assert_eq!(groups(&[6, 64, 3, 3], Granularity::Group(usize::MAX)), 1);
     }
 
     #[test]

@@ -163,6 +163,9 @@ impl Quantize {
         if !(lowest..=8).contains(&self.bits) {
             return bad("bits", format!("{} is not between {lowest} and 8", self.bits));
         }
+        if let Some(Budget::Drop(points)) = self.budget.filter(|b| !b.is_possible()) {
+            return bad("max-drop", format!("{points} is not between 0 and 100 points"));
+        }
         if let Some(k) = self.codebook_size.filter(|k| !(2..=256).contains(k)) {
             return bad("codebook-size", format!("{k} is not between 2 and 256"));
         }

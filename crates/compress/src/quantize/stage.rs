@@ -21,16 +21,17 @@ use super::mlq::Mlq;
 use super::rounds::{RoundContext, Rounds, Trains};
 use super::select::select_layers;
 use super::settings::Quantize;
+use super::shared::{Kept, RoundTraining, Shared};
 use super::slq::Slq;
-use crate::checkpoint::{Fingerprint, StageDir};
+use crate::checkpoint::{Fingerprint, StageDir, TrainingDir};
 use crate::context::Context;
 use crate::damage::{Damage, compare_outputs};
 use crate::error::CompressError;
 use crate::progress::{Accuracy, Event, Observer, RoundReport};
 use crate::size::Size;
 use crate::train::{
-    Course, HeldOut, Span, TrainingData, TrainingSettings, check_fit, check_trainable, evaluate, executor,
-    retrain, teacher,
+    Course, HeldOut, Home, Keep, Span, TrainingData, TrainingSettings, check_fit, check_trainable, evaluate,
+    executor, retrain, teacher,
 };
 
 /// A quantized network.
@@ -237,13 +238,17 @@ struct State {
     iterations: u64,
     /// Seconds spent.
     seconds: f64,
+    /// SHA-256 of the weights after each round.
+    weights: Vec<String>,
 }
 
 impl State {
-    fn save(&self, dir: Option<&StageDir>, graph: &Graph) -> Result<(), CompressError> {
+    fn save(&mut self, dir: Option<&StageDir>, graph: &Graph) -> Result<(), CompressError> {
         let Some(dir) = dir else { return Ok(()) };
         if !self.rounds.is_empty() {
-            dir.save_weights(&weights_after(self.rounds.len()), graph)?;
+            let hash = dir.save_weights(&weights_after(self.rounds.len()), graph)?;
+            self.weights.truncate(self.rounds.len() - 1);
+            self.weights.push(hash);
         }
         dir.save_state(self)
     }
@@ -306,10 +311,17 @@ impl<'a> Run<'a> {
         let state = match (found, &dir) {
             (Some(found), Some(dir)) => {
                 found.fingerprint.check(&fingerprint, dir.path())?;
-                if !found.rounds.is_empty() {
-                    dir.load_weights(&weights_after(found.rounds.len()), &mut graph)?;
-                    executor.load_parameters(&graph)?;
+                for (done, hash) in found.weights.iter().enumerate() {
+                    let last = done + 1 == found.rounds.len();
+                    match last {
+                        true => dir.load_weights(&weights_after(done + 1), hash, &mut graph)?,
+                        false => dir.check_weights(&weights_after(done + 1), hash)?,
+                    }
                 }
+                if found.weights.len() != found.rounds.len() {
+                    return Err(dir.error("state.json", &"it does not name the weights of every round"));
+                }
+                executor.load_parameters(&graph)?;
                 found
             }
             _ => State {
@@ -319,6 +331,7 @@ impl<'a> Run<'a> {
                 method_state: Vec::new(),
                 iterations: 0,
                 seconds: 0.0,
+                weights: Vec::new(),
             },
         };
         Ok(Self {
@@ -365,6 +378,7 @@ impl<'a> Run<'a> {
             self.state.rounds.push(report);
             self.state.seconds = before_this_sitting + began.elapsed().as_secs_f64();
             self.state.save(self.dir.as_ref(), &self.graph)?;
+            self.keeper(round).iter_mut().for_each(TrainingDir::clear);
             observer.on(&Event::RoundEnded(&self.state.rounds[round]));
         }
         let last = self.state.rounds.last().and_then(|r| r.after);
@@ -382,25 +396,55 @@ impl<'a> Run<'a> {
         observer: &mut dyn Observer,
     ) -> Result<RoundReport, CompressError> {
         let began = Instant::now();
+        let mut keeper = self.keeper(round);
+        let kept = keeper.as_ref().map_or(Ok(None), TrainingDir::between::<Kept>)?;
+        let shared = match (kept, &mut keeper) {
+            (Some(Kept { shared, .. }), Some(keeper)) => {
+                keeper.load(&mut self.graph)?;
+                method.load_state(&shared.method_state)?;
+                self.apply_palettes()?;
+                shared
+            }
+            _ => self.shared(method, round, observer)?,
+        };
+        let keeper = keeper.as_mut().map(|k| k as &mut dyn Keep);
+        let (iterations, retrain_seconds) = self.retrain(method.trains(round), &shared, keeper, observer)?;
+        let after = self.test_accuracy()?;
+        Ok(RoundReport {
+            fixed_fraction: shared.fixed_fraction,
+            layers: shared.layers,
+            before: Some(shared.before),
+            after: Some(after),
+            iterations,
+            share_seconds: shared.seconds,
+            retrain_seconds,
+            seconds: began.elapsed().as_secs_f64(),
+        })
+    }
+
+    /// Keeps the training of a round on the way.
+    fn keeper(&self, round: usize) -> Option<TrainingDir> {
+        let part = format!("within-round-{}", round + 1);
+        let (fingerprint, every) = (&self.state.fingerprint, self.context.every);
+        self.dir.as_ref().map(|dir| TrainingDir::new(dir, fingerprint, part, every))
+    }
+
+    /// The first half of a round: shares weights and tells the executor.
+    fn shared(
+        &mut self,
+        method: &mut dyn Rounds,
+        round: usize,
+        observer: &mut dyn Observer,
+    ) -> Result<Shared, CompressError> {
+        let began = Instant::now();
         let layers = self.share(method, round, observer)?;
         let fixed = self.apply_palettes()?;
-        let share_seconds = began.elapsed().as_secs_f64();
+        let seconds = began.elapsed().as_secs_f64();
         let total: usize = self.layers.iter().map(|l| l.count).sum();
         let fixed_fraction = fixed as f64 / total.max(1) as f64;
         let before = self.test_accuracy()?;
         observer.on(&Event::Shared { layers: &layers, fixed_fraction, before: Some(before) });
-        let (iterations, retrain_seconds) = self.retrain(method.trains(round), observer)?;
-        let after = self.test_accuracy()?;
-        Ok(RoundReport {
-            fixed_fraction,
-            layers,
-            before: Some(before),
-            after: Some(after),
-            iterations,
-            share_seconds,
-            retrain_seconds,
-            seconds: began.elapsed().as_secs_f64(),
-        })
+        Ok(Shared { layers, fixed_fraction, before, seconds, method_state: method.save_state() })
     }
 
     /// Lets the method fix weights; corrects frozen batch-norm statistics for the shift, since training does not update them.
@@ -426,7 +470,13 @@ impl<'a> Run<'a> {
     }
 
     /// Re-trains what the round trains. Returns the steps and the seconds they took.
-    fn retrain(&mut self, trains: Trains, observer: &mut dyn Observer) -> Result<(u64, f64), CompressError> {
+    fn retrain(
+        &mut self,
+        trains: Trains,
+        shared: &Shared,
+        keeper: Option<&mut dyn Keep>,
+        observer: &mut dyn Observer,
+    ) -> Result<(u64, f64), CompressError> {
         let training = match (&self.settings.method, trains) {
             (Method::DeepCompression(s), Trains::Centroids) => s.tuning(),
             _ => self.training.clone(),
@@ -434,23 +484,19 @@ impl<'a> Run<'a> {
         let iterations = training.steps(self.train.len());
         let span = Span { done: self.state.iterations, iterations, seed: self.context.seed };
         let teacher = self.teacher.as_mut().map(|t| t as &mut dyn Executor);
-        let mut centroids = match trains {
+        let centroids = match trains {
             Trains::Weights => None,
             Trains::Centroids => {
                 let weights = self.layers.iter().map(|l| l.weight.clone());
                 Some(Centroids::begin(&self.graph, weights, &training, &mut self.executor)?)
             }
         };
-        let mut after = |executor: &mut dyn Executor, rate| match &mut centroids {
-            Some(centroids) => centroids.step(executor, rate),
-            None => Ok(()),
-        };
-        let transform = &self.data.transform;
-        let course = Course { train: &self.train, transform, settings: &training, span };
-        let (executor, test) = (&mut self.executor, &self.data.test);
-        let seconds = retrain(executor, teacher, &course, test, observer, &mut after)?;
-        self.executor.store_parameters(&mut self.graph)?;
-        if let Some(centroids) = centroids {
+        let mut between = RoundTraining { centroids, shared };
+        let TrainingData { test, transform, .. } = self.data;
+        let course = Course { train: &self.train, test, transform, settings: &training, span };
+        let mut home = Home { graph: &mut self.graph, keeper };
+        let seconds = retrain(&mut self.executor, teacher, &course, &mut home, &mut between, observer)?;
+        if let Some(centroids) = between.centroids {
             centroids.finish(&mut self.graph)?;
         }
         Ok((iterations, seconds))

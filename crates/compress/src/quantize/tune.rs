@@ -8,11 +8,14 @@ use slq_engine::Executor;
 use slq_graph::Graph;
 
 use super::centroids::Centroids;
-use crate::checkpoint::{Fingerprint, StageDir};
+use crate::checkpoint::{Fingerprint, StageDir, TrainingDir};
 use crate::context::Context;
 use crate::error::CompressError;
 use crate::progress::{Event, Observer, RoundReport};
-use crate::train::{Course, Span, TrainingSettings, check_trainable, evaluate, executor, retrain, teacher};
+use crate::train::{
+    Course, Home, Keep, Span, TrainingData, TrainingSettings, check_trainable, evaluate, executor, retrain,
+    teacher,
+};
 
 /// A stage that trains the shared values of weights that are quantized already.
 ///
@@ -39,6 +42,8 @@ const TUNED: &str = "tuned";
 #[derive(Serialize, Deserialize)]
 struct State {
     fingerprint: Fingerprint,
+    /// SHA-256 of the weights.
+    weights: String,
     report: RoundReport,
 }
 
@@ -67,7 +72,7 @@ pub(crate) fn tune(
         && let Some(state) = dir.state::<State>()?
     {
         state.fingerprint.check(&fingerprint, dir.path())?;
-        dir.load_weights(TUNED, &mut graph)?;
+        dir.load_weights(TUNED, &state.weights, &mut graph)?;
         return Ok((graph, state.report));
     }
     let began = Instant::now();
@@ -79,12 +84,14 @@ pub(crate) fn tune(
     observer.on(&Event::Shared { layers: &[], fixed_fraction: 1.0, before: Some(before) });
     let iterations = training.steps(data.train.len());
     let span = Span { done, iterations, seed: context.seed };
-    let course = Course { train: &data.train, transform: &data.transform, settings: training, span };
+    let TrainingData { train, test, transform } = data;
+    let course = Course { train, test, transform, settings: training, span };
+    let keeper = |dir| TrainingDir::new(dir, &fingerprint, "tuning".into(), context.every);
+    let mut keeper = dir.as_ref().map(keeper);
     let teacher = teacher.as_mut().map(|t| t as &mut dyn Executor);
     let mut centroids = Centroids::begin(&graph, weights.iter().cloned(), training, &mut executor)?;
-    let mut after = |executor: &mut dyn Executor, rate| centroids.step(executor, rate);
-    let retrain_seconds = retrain(&mut executor, teacher, &course, &data.test, observer, &mut after)?;
-    executor.store_parameters(&mut graph)?;
+    let mut home = Home { graph: &mut graph, keeper: keeper.as_mut().map(|k| k as &mut dyn Keep) };
+    let retrain_seconds = retrain(&mut executor, teacher, &course, &mut home, &mut centroids, observer)?;
     centroids.finish(&mut graph)?;
     let after = evaluate(&mut executor, &data.test, &data.transform, training.batch)?;
     let report = RoundReport {
@@ -98,8 +105,9 @@ pub(crate) fn tune(
         seconds: began.elapsed().as_secs_f64(),
     };
     if let Some(dir) = &dir {
-        dir.save_weights(TUNED, &graph)?;
-        dir.save_state(&State { fingerprint, report: report.clone() })?;
+        let weights = dir.save_weights(TUNED, &graph)?;
+        dir.save_state(&State { fingerprint, weights, report: report.clone() })?;
+        keeper.iter_mut().for_each(TrainingDir::clear);
     }
     Ok((graph, report))
 }

@@ -1,6 +1,7 @@
 //! Runs a recipe: stage after stage, each with checkpoints of its own.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use slq_engine::Isa;
@@ -8,17 +9,17 @@ use slq_graph::Graph;
 
 use super::recipe::{Recipe, Stage};
 use super::report::{Report, StageReport};
-use crate::checkpoint::{Fingerprint, StageDir};
+use crate::checkpoint::{Fingerprint, StageDir, TrainingDir, check_hash, hash_of};
 use crate::context::Context;
 use crate::error::CompressError;
 use crate::inputs::Inputs;
-use crate::low_rank::decompose;
+use crate::low_rank::{Keepers, decompose};
 use crate::progress::{Event, Observer};
 use crate::quantize::stage as quantization;
 use crate::quantize::tune::tune;
 use crate::quantize::{Quantize, Sensitivity};
 use crate::search::quantize_within;
-use crate::train::{TrainOptions, TrainingData, train};
+use crate::train::{Keep, TrainOptions, TrainingData, train_kept};
 
 /// Where and how a job runs, beside its recipe.
 #[derive(Debug, Clone, Copy)]
@@ -36,7 +37,12 @@ pub struct RunOptions<'a> {
     pub overhead: u64,
     /// Sensitivities measured before, for a budget.
     pub sensitivity: Option<&'a Sensitivity>,
+    /// Time between two checkpoints within a training, see [`CHECKPOINT_EVERY`].
+    pub checkpoint_every: Duration,
 }
+
+/// Time between two checkpoints within a training, unless told otherwise.
+pub const CHECKPOINT_EVERY: Duration = Duration::from_secs(60);
 
 impl Default for RunOptions<'_> {
     fn default() -> Self {
@@ -47,6 +53,7 @@ impl Default for RunOptions<'_> {
             inputs: None,
             overhead: 0,
             sensitivity: None,
+            checkpoint_every: CHECKPOINT_EVERY,
         }
     }
 }
@@ -124,10 +131,14 @@ pub fn run(
 #[derive(Serialize, Deserialize)]
 struct Done {
     fingerprint: Fingerprint,
+    /// SHA-256 of the file that holds the result.
+    network: String,
     report: StageReport,
 }
 
+/// The result of a stage that changes the layers, and of one that changes the weights alone.
 const NETWORK: &str = "network.onnx";
+const WEIGHTS: &str = "network";
 
 struct Job<'a> {
     data: Option<&'a TrainingData>,
@@ -163,6 +174,7 @@ impl Job<'_> {
             seed: self.recipe.seed,
             isa: self.options.isa,
             dir: dir.as_deref(),
+            every: self.options.checkpoint_every,
         };
         let (graph, report) = match stage {
             Stage::Quantize(settings) => self.quantize(graph, settings, context, observer)?,
@@ -232,11 +244,15 @@ fn whole_network(
         && let Some(done) = dir.state::<Done>()?
     {
         done.fingerprint.check(&fingerprint, dir.path())?;
-        return Ok((slq_onnx::read(dir.path().join(NETWORK))?, done.report));
+        return Ok((kept(graph, stage, dir, &done.network)?, done.report));
     }
+    let keeper =
+        |part: &str| dir.as_ref().map(|dir| TrainingDir::new(dir, &fingerprint, part.into(), context.every));
+    let mut keepers = [keeper("training"), keeper("low-rank"), keeper("factors")];
+    let [training, low_rank, factors] = keepers.each_mut().map(|k| k.as_mut().map(|k| k as &mut dyn Keep));
     let (graph, report) = match stage {
         Stage::Decompose(settings) => {
-            let done = decompose(graph, settings, context, observer)?;
+            let done = decompose(graph, settings, context, Keepers { low_rank, factors }, observer)?;
             (done.graph, StageReport::Decompose(done.report))
         }
         Stage::FineTune(settings) => {
@@ -247,15 +263,42 @@ fn whole_network(
                 teacher: context.teacher,
                 ..TrainOptions::default()
             };
-            let done = train(graph, data, &settings.training, options, observer)?;
+            let done = train_kept(graph, data, &settings.training, options, training, observer)?;
             (done.graph, StageReport::FineTune(done.report))
         }
         Stage::Quantize(_) | Stage::Tune(_) => return Err(CompressError::StageOrder { stage: stage.name() }),
     };
     let Some(dir) = &dir else { return Ok((graph, report)) };
-    let network = dir.path().join(NETWORK);
-    slq_onnx::write(&graph, &network, &slq_onnx::WriteOptions { dense: true })?;
-    dir.save_state(&Done { fingerprint, report: report.clone() })?;
+    let Some(network) = keep(&graph, stage, dir)? else { return Ok((graph, report)) };
+    let done = Done { fingerprint: fingerprint.clone(), network, report: report.clone() };
+    dir.save_state(&done)?;
+    keepers.iter_mut().flatten().for_each(TrainingDir::clear);
     // As a resumed job will read it.
-    Ok((slq_onnx::read(&network)?, report))
+    Ok((kept(graph, stage, dir, &done.network)?, report))
+}
+
+/// Keeps the result of a complete stage; its hash. `None` where the layers are none that ONNX can hold: then the stage's
+/// trainings, which are kept on their own, are what a resumed job goes on from.
+fn keep(graph: &Graph, stage: &Stage, dir: &StageDir) -> Result<Option<String>, CompressError> {
+    if let Stage::FineTune(_) = stage {
+        return dir.save_weights(WEIGHTS, graph).map(Some);
+    }
+    let network = dir.path().join(NETWORK);
+    match slq_onnx::write(graph, &network, &slq_onnx::WriteOptions { dense: true }) {
+        Err(slq_onnx::OnnxError::Io(error)) => Err(slq_onnx::OnnxError::Io(error).into()),
+        Err(_) => Ok(None),
+        Ok(_) => hash_of(&network).map(Some),
+    }
+}
+
+/// The result of a complete stage that began with `graph`.
+fn kept(mut graph: Graph, stage: &Stage, dir: &StageDir, hash: &str) -> Result<Graph, CompressError> {
+    if let Stage::FineTune(_) = stage {
+        graph.weights.values_mut().for_each(|w| w.palette = None);
+        dir.load_weights(WEIGHTS, hash, &mut graph)?;
+        return Ok(graph);
+    }
+    let network = dir.path().join(NETWORK);
+    check_hash(&network, hash)?;
+    Ok(slq_onnx::read(network)?)
 }

@@ -4,6 +4,6 @@ mod driver;
 mod recipe;
 mod report;
 
-pub use driver::{Outcome, RunOptions, check, run};
+pub use driver::{CHECKPOINT_EVERY, Outcome, RunOptions, check, run};
 pub use recipe::{FineTune, Recipe, Stage};
 pub use report::{Report, StageReport, Warning};

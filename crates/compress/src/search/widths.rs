@@ -151,8 +151,15 @@ mod tests {
     #[test]
     fn predicted_bytes_are_those_that_are_stored() {
         let graph = slq_zoo::build("lenet", 2).unwrap();
-        let context =
-            Context { data: None, teacher: None, inputs: None, seed: 0, isa: Default::default(), dir: None };
+        let context = Context {
+            data: None,
+            teacher: None,
+            inputs: None,
+            seed: 0,
+            isa: Default::default(),
+            dir: None,
+            every: crate::CHECKPOINT_EVERY,
+        };
         for granularity in [Granularity::Tensor, Granularity::Channel] {
             let settings = Quantize::kmeans(8).granularity(granularity);
             let layers = widths(&graph, &settings).unwrap();

@@ -7,7 +7,8 @@ use slq_graph::Graph;
 use super::data::{TrainingData, check_trainable, executor};
 use super::distill::teacher;
 use super::evaluate::evaluate;
-use super::retrain::{Course, Part, Span, advance};
+use super::keep::{Between, Home, Keep, Nothing};
+use super::retrain::{Course, Ended, Part, Span, advance};
 use super::settings::TrainingSettings;
 use crate::error::CompressError;
 use crate::progress::{Accuracy, Event, Observer};
@@ -72,12 +73,25 @@ pub struct TrainOptions<'a> {
 ///
 /// # Errors
 /// [`CompressError::Setting`] for settings out of range, [`CompressError::TooFewImages`] for less than one batch
-/// of images, [`CompressError::Snapshot`] with what the snapshot writer reports, and the errors of engine and data.
+/// of images, [`CompressError::Snapshot`] with what the snapshot writer reports, [`CompressError::Interrupted`] where the
+/// observer asks to stop (a snapshot is written first), and the errors of engine and data.
 pub fn train(
+    graph: Graph,
+    data: &TrainingData,
+    settings: &TrainingSettings,
+    options: TrainOptions<'_>,
+    observer: &mut dyn Observer,
+) -> Result<Trained, CompressError> {
+    train_kept(graph, data, settings, options, None, observer)
+}
+
+/// As [`train`], with a `keeper` of moments to go on from.
+pub(crate) fn train_kept(
     mut graph: Graph,
     data: &TrainingData,
     settings: &TrainingSettings,
     options: TrainOptions<'_>,
+    keeper: Option<&mut dyn Keep>,
     observer: &mut dyn Observer,
 ) -> Result<Trained, CompressError> {
     settings.check()?;
@@ -92,28 +106,43 @@ pub fn train(
     observer.on(&Event::Baseline(baseline));
     let iterations = settings.steps(data.train.len());
     let span = Span { done: 0, iterations, seed };
-    let course = Course { train: &data.train, transform: &data.transform, settings, span };
-    let mut first = 0;
+    let TrainingData { train, test, transform } = data;
+    let course = Course { train, test, transform, settings, span };
+    let mut home = Home { graph: &mut graph, keeper };
+    let (mut first, mut seconds, mut tests) = (0, 0.0, Vec::new());
     if let Some(standing) = resume {
         executor.set_momentum(&standing.history)?;
         first = standing.iteration.min(iterations);
     }
-    let (mut tests, mut seconds) = (Vec::new(), 0.0);
+    if let Some(moment) = home.resume(&mut executor)? {
+        (first, seconds) = (moment.iteration.min(iterations), moment.seconds);
+        tests = serde_json::from_value(moment.between)
+            .map_err(|e| CompressError::MethodState { reason: e.to_string() })?;
+        observer.on(&Event::Continued { iteration: first, iterations });
+    }
     let mut saver = Saver::new(snapshots, snapshot_at_end);
     while first < iterations {
-        let part = Part { first, steps: next_stop(first, iterations, settings, saver.every) - first };
+        let steps = next_stop(first, iterations, settings, saver.every) - first;
+        let part = Part { first, steps, pause: home.pause() };
         let teacher = teacher.as_mut().map(|t| t as &mut dyn Executor);
-        seconds += advance(&mut executor, teacher, &course, part, observer, &mut |_, _| Ok(()))?;
-        first += part.steps;
+        let done = advance(&mut executor, teacher, &course, part, observer, &mut Nothing)?;
+        (first, seconds) = (first + done.steps, seconds + done.seconds);
+        let stopped = done.ended == Ended::Stopped && first < iterations;
         if due(settings.test_interval, first) && first < iterations {
-            let accuracy = evaluate(&mut executor, &data.test, &data.transform, settings.batch)?;
+            let accuracy = evaluate(&mut executor, test, transform, settings.batch)?;
             observer.on(&Event::Tested { iteration: first, accuracy });
             tests.push((first, accuracy));
         }
-        saver.save(&executor, &mut graph, first, first == iterations)?;
+        saver.save(&executor, home.graph, first, if stopped { When::Now } else { When::Due })?;
+        if done.ended != Ended::Done && first < iterations {
+            home.keep(&executor, first, seconds, &Tests(&tests))?;
+        }
+        if stopped {
+            return Err(CompressError::Interrupted);
+        }
     }
     executor.store_parameters(&mut graph)?;
-    saver.save(&executor, &mut graph, first, true)?;
+    saver.save(&executor, &mut graph, first, When::AtEnd)?;
     let final_accuracy = evaluate(&mut executor, &data.test, &data.transform, settings.batch)?;
     observer.on(&Event::Final(final_accuracy));
     let report = FineTuneReport { baseline, final_accuracy, tests, iterations: first, seconds };
@@ -136,6 +165,30 @@ fn due(every: Option<u64>, done: u64) -> bool {
     done > 0 && every.is_some_and(|n| done.is_multiple_of(n.max(1)))
 }
 
+/// The test accuracies so far, as a checkpoint keeps them.
+struct Tests<'a>(&'a [(u64, Accuracy)]);
+
+impl Between for Tests<'_> {
+    fn after_step(&mut self, _: &mut dyn Executor, _: f32) -> Result<(), CompressError> {
+        Ok(())
+    }
+
+    fn state(&self) -> serde_json::Value {
+        serde_json::json!(self.0)
+    }
+}
+
+/// Whether a snapshot is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum When {
+    /// If its interval is over.
+    Due,
+    /// If its interval is over or one is asked for at the end.
+    AtEnd,
+    /// In any case: the training stops here.
+    Now,
+}
+
 /// Calls the snapshot writer when a snapshot is due.
 struct Saver<'a> {
     write: Option<SnapshotWriter<'a>>,
@@ -155,10 +208,15 @@ impl<'a> Saver<'a> {
         executor: &CpuExecutor,
         graph: &mut Graph,
         done: u64,
-        ended: bool,
+        when: When,
     ) -> Result<(), CompressError> {
         let Some(write) = &mut self.write else { return Ok(()) };
-        if self.saved == Some(done) || !(due(self.every, done) || (ended && self.at_end)) {
+        let wanted = match when {
+            When::Due => due(self.every, done),
+            When::AtEnd => due(self.every, done) || self.at_end,
+            When::Now => true,
+        };
+        if self.saved == Some(done) || !wanted {
             return Ok(());
         }
         executor.store_parameters(graph)?;

@@ -5,6 +5,7 @@ mod distill;
 mod evaluate;
 mod full_precision;
 mod held_out;
+mod keep;
 mod retrain;
 mod settings;
 
@@ -12,7 +13,9 @@ pub use data::{TrainingData, check_fit};
 pub(crate) use data::{check_trainable, executor};
 pub(crate) use distill::teacher;
 pub use evaluate::evaluate;
+pub(crate) use full_precision::train_kept;
 pub use full_precision::{FineTuneReport, SnapshotWriter, Standing, TrainOptions, Trained, train};
 pub(crate) use held_out::HeldOut;
+pub(crate) use keep::{Between, Home, Keep, Moment, Nothing};
 pub(crate) use retrain::{Course, Span, retrain};
 pub use settings::{Length, TrainingSettings};

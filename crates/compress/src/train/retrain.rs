@@ -1,11 +1,12 @@
 //! The training loop: masked SGD over a deterministic stream of batches.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use slq_data::{Batch, Split, Transform};
+use slq_data::{Batch, Split, Stream, Transform};
 use slq_engine::{Executor, Statistics, StepSettings, Target, soften};
 
 use super::evaluate::evaluate;
+use super::keep::{Between, Home};
 use super::settings::TrainingSettings;
 use crate::error::CompressError;
 use crate::progress::{Event, Observer};
@@ -21,47 +22,63 @@ pub(crate) struct Span {
     pub(crate) seed: u64,
 }
 
-/// Called after each step, with the step's learning rate.
-pub(crate) type AfterStep<'a> = &'a mut dyn FnMut(&mut dyn Executor, f32) -> Result<(), CompressError>;
-
 /// Images, preprocessing, settings and length of a training.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Course<'a> {
     pub train: &'a Split,
+    pub test: &'a Split,
     pub transform: &'a Transform,
     pub settings: &'a TrainingSettings,
     pub span: Span,
 }
 
 /// Runs SGD steps on `executor`; with a `teacher`, towards its outputs instead of the labels. The learning rate
-/// starts anew with each call; `after` is called after every step, and the accuracy on `test` is measured every
-/// [`TrainingSettings::test_interval`] steps.
+/// starts anew with each call, and the accuracy on the test images is measured every
+/// [`TrainingSettings::test_interval`] steps. It goes on from the moment that `home` kept, if there is one; the parameters
+/// are in the graph of `home` at the end.
 ///
 /// Returns the seconds it took.
 ///
 /// # Errors
-/// [`CompressError::Engine`] where a step fails or diverges, [`CompressError::Data`] for an unreadable image.
+/// [`CompressError::Engine`] where a step fails or diverges, [`CompressError::Data`] for an unreadable image,
+/// [`CompressError::Interrupted`] where the observer asks to stop; the moment is kept then.
 pub(crate) fn retrain(
     executor: &mut dyn Executor,
     mut teacher: Option<&mut (dyn Executor + '_)>,
     course: &Course<'_>,
-    test: &Split,
+    home: &mut Home<'_, '_>,
+    between: &mut dyn Between,
     observer: &mut dyn Observer,
-    after: AfterStep<'_>,
 ) -> Result<f64, CompressError> {
     let (settings, iterations) = (course.settings, course.span.iterations);
-    let interval = settings.test_interval.unwrap_or(iterations).max(1);
+    let interval = settings.test_interval.unwrap_or(u64::MAX).max(1);
     let (mut seconds, mut first) = (0.0, 0);
-    loop {
-        let part = Part { first, steps: interval.min(iterations - first) };
-        seconds += advance(executor, teacher.as_deref_mut(), course, part, observer, &mut *after)?;
-        first += part.steps;
-        if first >= iterations {
-            return Ok(seconds);
-        }
-        let accuracy = evaluate(executor, test, course.transform, settings.batch)?;
-        observer.on(&Event::Tested { iteration: first, accuracy });
+    if let Some(moment) = home.resume(executor)? {
+        (seconds, first) = (moment.seconds, moment.iteration.min(iterations));
+        between.restore(moment.between)?;
+        observer.on(&Event::Continued { iteration: first, iterations });
     }
+    while first < iterations {
+        let next = (first / interval).saturating_add(1).saturating_mul(interval).min(iterations);
+        let part = Part { first, steps: next - first, pause: home.pause() };
+        let done = advance(executor, teacher.as_deref_mut(), course, part, observer, &mut *between)?;
+        (seconds, first) = (seconds + done.seconds, first + done.steps);
+        if first == iterations {
+            break;
+        }
+        if done.ended != Ended::Done {
+            home.keep(executor, first, seconds, between)?;
+        }
+        if done.ended == Ended::Stopped {
+            return Err(CompressError::Interrupted);
+        }
+        if first.is_multiple_of(interval) {
+            let accuracy = evaluate(executor, course.test, course.transform, settings.batch)?;
+            observer.on(&Event::Tested { iteration: first, accuracy });
+        }
+    }
+    executor.store_parameters(home.graph)?;
+    Ok(seconds)
 }
 
 /// Consecutive steps of a training.
@@ -71,21 +88,45 @@ pub(crate) struct Part {
     pub first: u64,
     /// Steps to do.
     pub steps: u64,
+    /// Ends the part early after this time.
+    pub pause: Option<Duration>,
 }
 
-/// Does `part` of a training. Returns the seconds it took.
+/// Why a part ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// All its steps are done.
+    Done,
+    /// Its time is over.
+    Paused,
+    /// The observer asked to stop.
+    Stopped,
+}
+
+/// What was done of a part.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Advanced {
+    /// Steps.
+    pub steps: u64,
+    /// Seconds they took.
+    pub seconds: f64,
+    /// Why it ended.
+    pub ended: Ended,
+}
+
+/// Does `part` of a training, at least one step of it.
 ///
 /// # Errors
-/// As [`retrain`].
+/// [`CompressError::Engine`] where a step fails or diverges, [`CompressError::Data`] for an unreadable image.
 pub(crate) fn advance(
     executor: &mut dyn Executor,
     mut teacher: Option<&mut (dyn Executor + '_)>,
     course: &Course<'_>,
     part: Part,
     observer: &mut dyn Observer,
-    after: AfterStep<'_>,
-) -> Result<f64, CompressError> {
-    let Course { train, transform, settings, span } = *course;
+    between: &mut dyn Between,
+) -> Result<Advanced, CompressError> {
+    let Course { train, transform, settings, span, .. } = *course;
     let began = Instant::now();
     if part.first == 0 {
         executor.reset_momentum();
@@ -109,29 +150,8 @@ pub(crate) fn advance(
             iter_size: settings.iter_size,
             iteration,
         };
-        let mut seen = Statistics::default();
-        for earlier in (0..settings.iter_size).rev() {
-            stream.next_into(&mut batch)?;
-            let outputs = match (&mut teacher, settings.distill) {
-                (Some(teacher), Some(temperature)) => {
-                    let mut outputs = teacher.logits(&batch.images)?;
-                    soften(&mut outputs, teacher.classes()?, temperature);
-                    Some((outputs, temperature))
-                }
-                _ => None,
-            };
-            let target = match &outputs {
-                Some((probabilities, temperature)) => {
-                    Target::Distribution { probabilities, temperature: *temperature }
-                }
-                None => Target::Labels(&batch.labels),
-            };
-            seen.merge(&match earlier {
-                0 => executor.train_step(&batch.images, target, &step)?,
-                _ => executor.accumulate(&batch.images, target)?,
-            });
-        }
-        after(executor, learning_rate)?;
+        let seen = one_step(executor, &mut teacher, settings, &mut stream, &mut batch, &step)?;
+        between.after_step(executor, learning_rate)?;
         observer.on(&Event::Step {
             iteration: iteration + 1,
             iterations: span.iterations,
@@ -140,6 +160,51 @@ pub(crate) fn advance(
             images: seen.images,
             correct: seen.top1,
         });
+        let advanced = |ended| Advanced {
+            steps: iteration + 1 - part.first,
+            seconds: began.elapsed().as_secs_f64(),
+            ended,
+        };
+        if observer.stop() {
+            return Ok(advanced(Ended::Stopped));
+        }
+        if part.pause.is_some_and(|pause| began.elapsed() >= pause) {
+            return Ok(advanced(Ended::Paused));
+        }
     }
-    Ok(began.elapsed().as_secs_f64())
+    Ok(Advanced { steps: part.steps, seconds: began.elapsed().as_secs_f64(), ended: Ended::Done })
+}
+
+/// One update of the parameters, over as many batches as the settings say.
+fn one_step(
+    executor: &mut dyn Executor,
+    teacher: &mut Option<&mut (dyn Executor + '_)>,
+    settings: &TrainingSettings,
+    stream: &mut Stream,
+    batch: &mut Batch,
+    step: &StepSettings,
+) -> Result<Statistics, CompressError> {
+    let mut seen = Statistics::default();
+    for earlier in (0..settings.iter_size).rev() {
+        stream.next_into(batch)?;
+        let outputs = match (&mut *teacher, settings.distill) {
+            (Some(teacher), Some(temperature)) => {
+                let mut outputs = teacher.logits(&batch.images)?;
+                soften(&mut outputs, teacher.classes()?, temperature);
+                Some((outputs, temperature))
+            }
+            _ => None,
+        };
+        let target = match &outputs {
+            Some((probabilities, temperature)) => {
+                Target::Distribution { probabilities, temperature: *temperature }
+            }
+            None => Target::Labels(&batch.labels),
+        };
+        seen.merge(&match earlier {
+            0 => executor.train_step(&batch.images, target, step)?,
+            _ => executor.accumulate(&batch.images, target)?,
+        });
+    }
+    Ok(seen)
 }

@@ -5,6 +5,7 @@ use slq_graph::{DType, Dim, Graph, Weight};
 use crate::error::EngineError;
 use crate::executor::Executor;
 use crate::loss;
+use crate::memory;
 use crate::options::{EngineOptions, Statistics, StepSettings, Target};
 use crate::packed::{PackedWeight, keep_given_inputs};
 use crate::pass;
@@ -125,9 +126,9 @@ impl CpuExecutor {
                 let heads = self.options.heads.as_slice();
                 let network = (&self.graph, self.packed.as_slice());
                 let plan = Plan::new(network, &[shape], mode, self.options.isa, &self.frozen(), heads)?;
-                pass::grow(&mut self.buffers, &plan.slots);
+                pass::grow(&mut self.buffers, &plan.slots, images)?;
                 if mode != Mode::Evaluate {
-                    self.allocate_gradients(&plan.trained);
+                    self.allocate_gradients(&plan.trained)?;
                 }
                 self.plans.push((mode, images, plan));
                 self.peak = self.peak.max(self.bytes());
@@ -142,12 +143,13 @@ impl CpuExecutor {
         Ok(at)
     }
 
-    fn allocate_gradients(&mut self, trained: &[bool]) {
+    fn allocate_gradients(&mut self, trained: &[bool]) -> Result<(), EngineError> {
         for (i, weight) in self.graph.weights.values().enumerate() {
-            if trained[i] {
-                self.gradients[i].resize(weight.tensor.len(), 0.0);
+            if trained[i] && self.gradients[i].len() != weight.tensor.len() {
+                memory::grow(&mut self.gradients[i], weight.tensor.len(), self.batch)?;
             }
         }
+        Ok(())
     }
 
     fn bytes(&self) -> usize {

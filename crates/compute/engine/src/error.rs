@@ -152,17 +152,23 @@ pub enum EngineError {
         /// Iteration, counted from 0.
         iteration: u64,
     },
-    /// The plan needs more memory than the machine has.
+    /// The plan needs more memory than machine, control group and limits of the process leave.
     #[error(
-        "a batch of {batch} needs {bytes} bytes of memory, but the machine has {available}; try a smaller batch"
+        "a batch of {batch} needs {bytes} bytes of memory where {available} may be taken; {}",
+        match fits {
+            0 => "not even one image fits".to_owned(),
+            n => format!("a batch of {n} or less should fit"),
+        }
     )]
     Memory {
         /// Images in the batch.
         batch: usize,
         /// Bytes wanted.
         bytes: usize,
-        /// Bytes of the machine.
+        /// Bytes that may be taken.
         available: usize,
+        /// A batch that should fit; 0 where none does.
+        fits: usize,
     },
     /// A form of an operator that the engine does not support.
     #[error("node `{node}` ({op}): {reason}; `--method kmeans` compresses this network without running it")]

@@ -37,6 +37,7 @@
 mod cpu;
 mod error;
 mod executor;
+mod limits;
 mod loss;
 mod memory;
 mod ops;

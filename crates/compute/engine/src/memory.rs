@@ -1,5 +1,10 @@
 //! Assignment of buffers: values whose lifetimes do not overlap share one.
 
+use std::collections::BTreeMap;
+
+use crate::error::EngineError;
+use crate::limits;
+
 /// A span of plan time in which a value must keep its contents. Times are inclusive: an operator reads its
 /// inputs and writes its output at the same time, so the two must not share a buffer unless it works in place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -8,6 +13,7 @@ pub(crate) struct Lifetime {
     pub end: usize,
 }
 
+#[cfg(test)]
 impl Lifetime {
     fn overlaps(self, other: Lifetime) -> bool {
         self.start <= other.end && other.start <= self.end
@@ -28,32 +34,84 @@ pub(crate) struct Slots {
     pub lens: Vec<usize>,
 }
 
+/// Slots that are looked through for a free one; only networks with more values alive at once than this have more.
+const LOOKED_THROUGH: usize = 512;
+
+/// The lives of the values in one slot, which do not overlap, by their start.
+#[derive(Default)]
+struct Tenants(BTreeMap<usize, usize>);
+
+impl Tenants {
+    /// Whether no value lives there during `life`: of those that begin before its end, the last one decides.
+    fn are_gone(&self, life: Lifetime) -> bool {
+        self.0.range(..=life.end).next_back().is_none_or(|(_, &end)| end < life.start)
+    }
+}
+
 /// Places objects, largest first, each into the first slot that is free during its whole life.
 pub(crate) fn assign(objects: &[Object]) -> Slots {
     let mut order: Vec<usize> = (0..objects.len()).collect();
     order.sort_by_key(|&i| (std::cmp::Reverse(objects[i].len), objects[i].life.start, i));
     let mut slots = Slots { slot_of: vec![0; objects.len()], lens: Vec::new() };
-    let mut tenants: Vec<Vec<Lifetime>> = Vec::new();
+    let mut tenants: Vec<Tenants> = Vec::new();
     for i in order {
         let life = objects[i].life;
-        let slot = tenants.iter().position(|t| t.iter().all(|other| !other.overlaps(life)));
+        let slot = tenants.iter().take(LOOKED_THROUGH).position(|t| t.are_gone(life));
         let slot = slot.unwrap_or_else(|| {
-            tenants.push(Vec::new());
+            tenants.push(Tenants::default());
             slots.lens.push(objects[i].len);
             tenants.len() - 1
         });
-        tenants[slot].push(life);
+        tenants[slot].0.insert(life.start, life.end);
         slots.slot_of[i] = slot;
     }
     slots
 }
 
-/// Bytes of the machine's memory; `None` where they are not known.
-pub(crate) fn physical_bytes() -> Option<usize> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find(|l| l.starts_with("MemTotal:"))?;
-    let kib: usize = line.split_whitespace().nth(1)?.parse().ok()?;
-    kib.checked_mul(1024)
+/// Values from which the room for a buffer is checked on its own.
+const LARGE: usize = 4 << 20;
+
+/// Checks that a plan for `batch` images may take `bytes` at all.
+pub(crate) fn check_total(batch: usize, bytes: usize) -> Result<(), EngineError> {
+    check(batch, bytes, limits::total_bytes())
+}
+
+/// Checks that `bytes` more are free; small amounts are not looked at.
+pub(crate) fn check_free(batch: usize, bytes: usize) -> Result<(), EngineError> {
+    if bytes < 4 * LARGE {
+        return Ok(());
+    }
+    check(batch, bytes, limits::free_bytes())
+}
+
+fn check(batch: usize, bytes: usize, available: Option<usize>) -> Result<(), EngineError> {
+    match available {
+        Some(available) if bytes > available => Err(refused(batch, bytes, available)),
+        _ => Ok(()),
+    }
+}
+
+/// The error of a batch that does not fit, with one that would: memory grows with the batch.
+fn refused(batch: usize, bytes: usize, available: usize) -> EngineError {
+    let fits = (batch as f64 * 0.9 * available as f64 / bytes.max(1) as f64) as usize;
+    EngineError::Memory { batch, bytes, available, fits: fits.min(batch.saturating_sub(1)) }
+}
+
+/// Makes `buffer` at least `len` values long; longer ones keep their length, the values are lost.
+///
+/// # Errors
+/// [`EngineError::Memory`] where the system refuses.
+pub(crate) fn grow(buffer: &mut Vec<f32>, len: usize, batch: usize) -> Result<(), EngineError> {
+    if buffer.len() >= len {
+        return Ok(());
+    }
+    *buffer = Vec::new();
+    if buffer.try_reserve_exact(len).is_err() {
+        let bytes = len.saturating_mul(4);
+        return Err(refused(batch, bytes, limits::free_bytes().unwrap_or(0).min(bytes)));
+    }
+    buffer.resize(len, 0.0);
+    Ok(())
 }
 
 #[cfg(test)]
@@ -63,6 +121,20 @@ mod tests {
 
     fn object(len: usize, start: usize, end: usize) -> Object {
         Object { len, life: Lifetime { start, end } }
+    }
+
+    #[test]
+    fn what_does_not_fit_names_a_batch_that_would() {
+        let error = check(512, 1000, Some(500)).unwrap_err();
+        assert!(matches!(error, EngineError::Memory { fits: 230, .. }), "{error}");
+        assert!(error.to_string().contains("230"), "{error}");
+        let error = check(1, 1000, Some(900)).unwrap_err().to_string();
+        assert!(error.contains("not even one"), "{error}");
+        assert!(check(1, 1000, None).is_ok());
+        let mut buffer = vec![1.0; 3];
+        assert!(matches!(grow(&mut buffer, usize::MAX / 8, 9), Err(EngineError::Memory { batch: 9, .. })));
+        grow(&mut buffer, 5, 9).unwrap();
+        assert_eq!(buffer, [0.0; 5]);
     }
 
     #[test]

@@ -3,21 +3,23 @@
 use slq_graph::Graph;
 use slq_kernels::Isa;
 
+use crate::error::EngineError;
+use crate::memory;
 use crate::ops::{self, Backward, Forward, Place};
 use crate::plan::Plan;
 
-/// Makes every buffer at least as long as its slot.
-pub(crate) fn grow(buffers: &mut Vec<Vec<f32>>, slots: &[usize]) {
+/// Makes every buffer at least as long as its slot, for a batch of `batch` images.
+///
+/// # Errors
+/// [`EngineError::Memory`].
+pub(crate) fn grow(buffers: &mut Vec<Vec<f32>>, slots: &[usize], batch: usize) -> Result<(), EngineError> {
     if buffers.len() < slots.len() {
         buffers.resize_with(slots.len(), Vec::new);
     }
-    for (buffer, &len) in buffers.iter_mut().zip(slots) {
-        if buffer.len() < len {
-            buffer.clear();
-            buffer.reserve_exact(len);
-            buffer.resize(len, 0.0);
-        }
-    }
+    let short = buffers.iter().zip(slots).filter(|(b, len)| b.len() < **len);
+    let bytes = short.fold(0usize, |sum, (b, len)| sum.saturating_add(4 * (len - b.len())));
+    memory::check_free(batch, bytes)?;
+    buffers.iter_mut().zip(slots).try_for_each(|(buffer, &len)| memory::grow(buffer, len, batch))
 }
 
 /// The values at `place`.

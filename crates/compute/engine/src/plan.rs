@@ -77,9 +77,11 @@ impl Plan {
         let batch = input_shapes.first().and_then(|s| s.first()).copied().unwrap_or(1);
         let wants = wants(&program, graph, mode, frozen);
         let bytes = program.lens.iter().fold(0usize, |n, &len| n.saturating_add(len.saturating_mul(4)));
-        check_memory(batch, bytes / program.lens.len().max(1))?;
+        memory::check_total(batch, bytes / program.lens.len().max(1))?;
         let mut layers = Vec::with_capacity(program.steps.len());
         for (step, wants) in program.steps.iter().zip(&wants) {
+            // A layer may keep as much as its output beside it.
+            memory::check_free(batch, program.lens[step.output].saturating_mul(8))?;
             layers.push(ops::build(step, mode, isa, wants, graph, packed)?);
         }
         let mut plan = Layout::new(&program, &layers, &wants, mode)?.finish(graph, layers, batch)?;
@@ -127,13 +129,6 @@ fn losses_of(graph: &Graph, heads: &[Head]) -> Result<(Head, Vec<(usize, Head)>)
         }
     }
     Ok((first, further))
-}
-
-fn check_memory(batch: usize, bytes: usize) -> Result<(), EngineError> {
-    match memory::physical_bytes() {
-        Some(available) if bytes > available => Err(EngineError::Memory { batch, bytes, available }),
-        _ => Ok(()),
-    }
 }
 
 /// For every step and input: whether its gradient is needed.
@@ -357,7 +352,7 @@ impl<'a> Layout<'a> {
         let slots = memory::assign(&self.objects);
         let wanted = slots.lens.iter().fold(0usize, |n, &len| n.saturating_add(len.saturating_mul(4)));
         let own: usize = layers.iter().map(|l| l.scratch_bytes()).sum();
-        check_memory(batch, wanted.saturating_add(own))?;
+        memory::check_total(batch, wanted.saturating_add(own))?;
         let at = |object: usize, len: usize| Place::Slot { slot: slots.slot_of[object], len };
         let place = |operand: &Operand| match operand.source {
             Source::Weight(w) => Place::Weight(w),

@@ -84,7 +84,8 @@ impl Session {
             let frozen = vec![true; self.graph.weights.len()];
             let network = (&self.graph, self.packed.as_slice());
             let mut plan = Plan::new(network, &shapes, Mode::Evaluate, self.isa, &frozen, &[])?;
-            pass::grow(&mut self.buffers, &plan.slots);
+            let batch = shapes.first().and_then(|s| s.first()).copied().unwrap_or(1);
+            pass::grow(&mut self.buffers, &plan.slots, batch)?;
             plan.steps.iter_mut().for_each(|s| s.layer.refresh(&self.graph));
             self.plan = Some((shapes, plan));
         }

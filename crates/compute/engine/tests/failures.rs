@@ -242,3 +242,37 @@ fn a_pooling_that_shape_inference_accepts_never_panics() {
         }
     }
 }
+
+/// Many values alive at once, and many one after the other: planning takes seconds, not minutes.
+#[test]
+fn planning_is_not_quadratic_in_the_nodes() {
+    const NODES: usize = 40_000;
+    let node = |i: usize, op: &str, inputs: Vec<String>, output: String| Node {
+        name: format!("n{i}"),
+        op: op.into(),
+        inputs,
+        outputs: vec![output],
+        ..Node::default()
+    };
+    let info = |name: &str| ValueInfo {
+        name: name.into(),
+        dtype: DType::F32,
+        shape: Some(vec![Dim::Known(1), Dim::Known(2)]),
+    };
+    let relu = |i: usize, from: String| node(i, "Relu", vec![from], format!("v{i}"));
+    let wide = (0..NODES).map(|i| relu(i, "x".into()));
+    let sum = node(NODES, "Sum", (0..NODES).map(|i| format!("v{i}")).collect(), "y".into());
+    let long = (0..NODES).map(|i| relu(i, if i == 0 { "x".into() } else { format!("v{}", i - 1) }));
+    let last = node(NODES, "Relu", vec![format!("v{}", NODES - 1)], "y".into());
+    for nodes in [wide.chain([sum]).collect::<Vec<_>>(), long.chain([last]).collect()] {
+        let mut graph =
+            Graph { nodes, inputs: vec![info("x")], outputs: vec![info("y")], ..Graph::default() };
+        graph.metadata.opset = 17;
+        let began = std::time::Instant::now();
+        slq_graph::validate(&graph).unwrap();
+        let input = Tensor::f32(vec![1, 2], vec![1.0, -1.0]).unwrap();
+        let out = slq_engine::run(&graph, &[("x", &input)], Isa::Scalar).unwrap();
+        assert!(out[0].1.as_f32().unwrap()[0] >= 1.0);
+        assert!(began.elapsed() < std::time::Duration::from_secs(20), "{:?}", began.elapsed());
+    }
+}

@@ -34,4 +34,4 @@ pub use solver::{
     read_solver,
 };
 pub use state::{SolverState, learned_net, read_state, write_state};
-pub use write::{WriteOptions, write};
+pub use write::{WriteOptions, is_own_prototxt, write};

@@ -1,6 +1,7 @@
 //! The Caffe files that a model came from.
 
 use std::borrow::Cow;
+use std::path::PathBuf;
 
 use slq_caffe::{DataSource, Source};
 use slq_data::{Split, Transform};
@@ -30,6 +31,12 @@ pub(crate) struct TestNet {
 }
 
 impl CaffeFiles {
+    /// The prototxts and the caffemodels.
+    pub(crate) fn paths(&self) -> Vec<PathBuf> {
+        let sources = std::iter::once(&self.source).chain(self.test.as_ref().map(|t| &t.source));
+        sources.flat_map(|s| std::iter::once(s.prototxt.clone()).chain(s.caffemodel.clone())).collect()
+    }
+
     /// `transform_param` of the first data layer; its mean image is read now.
     pub(crate) fn preprocessing(&self) -> Result<Option<Transform>, Error> {
         self.data_layers.first().map(|layer| transform(&self.source.prototxt, layer)).transpose()

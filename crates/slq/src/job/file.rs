@@ -1,10 +1,12 @@
 //! Job files: everything a job was made with, as a TOML file that makes it again (docs/recipes.md).
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use slq_compress::{Observer, Quantize, Recipe, Sensitivity, Stage};
 use slq_engine::Isa;
+use slq_file::Lock;
 use slq_graph::Palette;
 
 use super::inputs::Inputs;
@@ -14,7 +16,10 @@ use crate::Error;
 use crate::calibration::CalibrationInputs;
 use crate::dataset::DataOptions;
 use crate::detect::{Preprocessing, PreprocessingSource};
-use crate::save::{SaveOptions, check_output};
+use crate::model::Model;
+use crate::outputs::{Planned, plan_models};
+use crate::save::SaveOptions;
+use crate::verify::{VERIFIED_BYTES, Verified, verify};
 
 /// Name of the job file in a run directory.
 pub const RECIPE: &str = "recipe.toml";
@@ -93,6 +98,13 @@ pub struct FileOptions<'a> {
     pub isa: Isa,
     /// Sensitivities measured before, for a budget.
     pub sensitivity: Option<&'a Sensitivity>,
+    /// Time between two checkpoints within a training; `None` for the default.
+    pub checkpoint_every: Option<Duration>,
+    /// Whether outputs are read again and compared with the network, see [`verify`]; `None` for those up to
+    /// [`VERIFIED_BYTES`].
+    pub verify: Option<bool>,
+    /// Files beside those that the job names which no output may replace.
+    pub inputs: &'a [PathBuf],
 }
 
 impl JobFile {
@@ -162,7 +174,7 @@ impl JobFile {
         options: &FileOptions<'_>,
         observer: &mut dyn Observer,
     ) -> Result<(Done, JobReport), Error> {
-        self.outputs.iter().try_for_each(|o| check_output(o))?;
+        let plan = self.plan(inputs, options.inputs)?;
         // What trains keeps checkpoints.
         let recipe = self.recipe();
         let run_dir = options.run_dir.filter(|_| recipe.keeps_checkpoints());
@@ -179,15 +191,24 @@ impl JobFile {
             .isa(options.isa)
             .overhead(overhead)
             .sensitivity(options.sensitivity)
+            .checkpoint_every(options.checkpoint_every)
             .observe(observer);
         job.check(&inputs.model)?;
-        if let (Some(dir), false) = (run_dir, options.resume) {
-            self.begin(dir)?;
-        }
-        let done = job.run(&inputs.model)?;
+        let lock = run_dir.map(|dir| self.lock(dir, options.resume)).transpose()?;
+        let done = job.locked(lock).run(&inputs.model)?;
         let dense = done.report.size.dense_bytes;
-        let save = |path| Ok::<_, Error>(Output::new(done.model.save_with(path, &self.save)?, dense));
-        let outputs = self.outputs.iter().map(save).collect::<Result<Vec<_>, _>>()?;
+        let mut outputs = Vec::new();
+        for planned in &plan {
+            let saved = done.model.save_planned(planned, &self.save)?;
+            let wanted = options.verify.unwrap_or(saved.file_bytes <= VERIFIED_BYTES);
+            let verified = match wanted && saved.path.is_file() {
+                true => Some(verify(&done.model, &saved, options.isa)?),
+                false => None,
+            };
+            let verified =
+                if let Some(Verified::Agrees(difference)) = verified { Some(difference) } else { None };
+            outputs.push(Output { verified, ..Output::new(saved, dense) });
+        }
         let report = JobReport {
             report: done.report.clone(),
             outputs,
@@ -256,14 +277,37 @@ impl JobFile {
         }
     }
 
-    /// Writes the job into a directory that holds none yet.
-    fn begin(&self, dir: &Path) -> Result<(), Error> {
+    /// Plans the outputs of the job, see [`plan_models`]; none may replace a file that the job reads, nor one of `further`.
+    ///
+    /// # Errors
+    /// Those of [`plan_models`].
+    pub fn plan(&self, inputs: &Inputs, further: &[PathBuf]) -> Result<Vec<Planned>, Error> {
+        let mut files = self.input_files();
+        files.extend(inputs.model.caffe_files());
+        files.extend(inputs.teacher.iter().flat_map(Model::caffe_files));
+        files.extend_from_slice(further);
+        plan_models(&self.outputs, &files, self.save.overwrite)
+    }
+
+    /// Locks the run directory, and writes the job into one that holds none yet.
+    fn lock(&self, dir: &Path, resume: bool) -> Result<Lock, Error> {
         let path = dir.join(RECIPE);
-        if path.exists() || dir.join("command.json").exists() {
-            return Err(run_dir_error(dir, "it already holds a run: --resume it, or name another --run-dir"));
+        if resume {
+            return super::lock(dir);
+        }
+        let taken = || path.exists() || dir.join("command.json").exists();
+        let refuse = || run_dir_error(dir, "it already holds a run: --resume it, or name another --run-dir");
+        // Before the lock's file is made in a directory that is not ours.
+        if taken() {
+            return Err(refuse());
         }
         std::fs::create_dir_all(dir).map_err(|e| run_dir_error(dir, e))?;
-        self.write(&path)
+        let lock = super::lock(dir)?;
+        if taken() {
+            return Err(refuse());
+        }
+        self.absolute().write(&path)?;
+        Ok(lock)
     }
 }
 

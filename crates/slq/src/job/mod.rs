@@ -3,14 +3,18 @@
 mod file;
 mod inputs;
 mod open;
+mod paths;
 mod report;
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use slq_compress::{
-    CompressError, Observer, Recipe, Report, RunOptions, Sensitivity, Stage, StageReport, TrainingData,
+    CHECKPOINT_EVERY, CompressError, Observer, Recipe, Report, RunOptions, Sensitivity, Stage, StageReport,
+    TrainingData,
 };
 use slq_engine::Isa;
+use slq_file::Lock;
 
 use crate::Error;
 use crate::calibration::CalibrationInputs;
@@ -42,6 +46,8 @@ pub struct Job<'a> {
     isa: Isa,
     overhead: u64,
     sensitivity: Option<&'a Sensitivity>,
+    checkpoint_every: Duration,
+    lock: Option<Lock>,
     observer: Option<&'a mut dyn Observer>,
 }
 
@@ -73,6 +79,8 @@ impl<'a> Job<'a> {
             isa: Isa::detect(),
             overhead: 0,
             sensitivity: None,
+            checkpoint_every: CHECKPOINT_EVERY,
+            lock: None,
             observer: None,
         }
     }
@@ -151,12 +159,33 @@ impl<'a> Job<'a> {
         Ok(slq_compress::check(&model.graph, data.as_deref(), self.inputs(), &self.recipe)?)
     }
 
+    /// Time between two checkpoints within a training; `None` for [`CHECKPOINT_EVERY`].
+    #[must_use]
+    pub fn checkpoint_every(mut self, every: Option<Duration>) -> Self {
+        self.checkpoint_every = every.unwrap_or(CHECKPOINT_EVERY);
+        self
+    }
+
+    /// With a run directory that is locked already.
+    fn locked(mut self, lock: Option<Lock>) -> Self {
+        self.lock = lock;
+        self
+    }
+
     /// Runs the job.
     ///
     /// # Errors
     /// [`Error::Compress`]; [`Error::NeedsGraph`] for a model without a network that is to be trained.
     pub fn run(mut self, model: &Model) -> Result<Done, Error> {
         let data = self.images(model)?;
+        // One job at a time in a directory.
+        let _lock = match (&self.run_dir, self.lock.take()) {
+            (Some(dir), None) => {
+                std::fs::create_dir_all(dir).map_err(|e| run_dir_error(dir, e))?;
+                Some(lock(dir)?)
+            }
+            (_, lock) => lock,
+        };
         let options = RunOptions {
             run_dir: self.run_dir.as_deref(),
             isa: self.isa,
@@ -164,6 +193,7 @@ impl<'a> Job<'a> {
             inputs: self.inputs(),
             overhead: self.overhead,
             sensitivity: self.sensitivity,
+            checkpoint_every: self.checkpoint_every,
         };
         let mut silent = slq_compress::Silent;
         let observer = self.observer.take().unwrap_or(&mut silent);
@@ -193,6 +223,19 @@ impl<'a> Job<'a> {
             Some(Images::Dataset(data)) => Some(Cow::Owned(data.for_model(model)?)),
             Some(Images::Prepared(data)) => Some(Cow::Borrowed(data)),
         })
+    }
+}
+
+/// Locks a run directory, and removes what a killed process left in it.
+fn lock(dir: &Path) -> Result<Lock, Error> {
+    match Lock::take(dir).map_err(|e| run_dir_error(dir, e))? {
+        None => {
+            Err(run_dir_error(dir, "another process works in it: wait for its end, or give each its own"))
+        }
+        Some(lock) => {
+            slq_file::remove_leftovers(dir).map_err(|e| run_dir_error(dir, e))?;
+            Ok(lock)
+        }
     }
 }
 

@@ -15,15 +15,28 @@ pub struct Output {
     pub path: PathBuf,
     /// Its size.
     pub file_bytes: u64,
+    /// For a caffemodel: its description.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prototxt: Option<PathBuf>,
     /// 4 bytes for every parameter over its size.
     pub ratio: f64,
+    /// Largest difference between the outputs of the trained network and of the file read again, as a share of the largest
+    /// output; `None` where it was not verified.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verified: Option<f64>,
 }
 
 impl Output {
     /// A saved file of a network that takes `dense` bytes at full precision.
     pub fn new(saved: Saved, dense: u64) -> Self {
         let ratio = dense as f64 / saved.file_bytes.max(1) as f64;
-        Self { path: saved.path, file_bytes: saved.file_bytes, ratio }
+        Self {
+            path: saved.path,
+            file_bytes: saved.file_bytes,
+            prototxt: saved.prototxt,
+            ratio,
+            verified: None,
+        }
     }
 }
 

@@ -42,6 +42,8 @@ const COMPARED: usize = 32;
 struct Saved {
     fingerprint: Fingerprint,
     layers: Vec<LayerReport>,
+    /// Hash of the weights' file.
+    weights: String,
     seconds: f64,
 }
 
@@ -167,7 +169,7 @@ impl Kept {
         let Some(saved) = dir.state::<Saved>()? else { return Ok(state) };
         saved.fingerprint.check(&self.fingerprint, dir.path())?;
         if !saved.layers.is_empty() {
-            dir.load_weights(&weights_after(saved.layers.len()), &mut state.graph)?;
+            dir.load_weights(&weights_after(saved.layers.len()), &saved.weights, &mut state.graph)?;
         }
         (self.before, self.stored) = (saved.seconds, Some(saved.layers.len()));
         state.reports = saved.layers;
@@ -194,10 +196,11 @@ impl Kept {
     fn store(&mut self, state: &State, elapsed: Duration) -> Result<(), CompressError> {
         let Some(dir) = &self.dir else { return Ok(()) };
         let layers = state.reports.len();
-        dir.save_weights(&weights_after(layers), &state.graph)?;
+        let weights = dir.save_weights(&weights_after(layers), &state.graph)?;
         dir.save_state(&Saved {
             fingerprint: self.fingerprint.clone(),
             layers: state.reports.clone(),
+            weights,
             seconds: self.before + elapsed.as_secs_f64(),
         })?;
         if let Some(old) = self.stored.replace(layers).filter(|&old| old != layers) {

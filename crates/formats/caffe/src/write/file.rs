@@ -1,6 +1,7 @@
 //! Layers to files: encoded, read back, compared, renamed.
 
-use std::io::Write as _;
+use std::fs::File;
+use std::io::{Read as _, Write as _};
 use std::path::Path;
 
 use prost::Message as _;
@@ -58,7 +59,21 @@ fn describe(net: &NetParameter, path: &Path) -> Result<String, CaffeError> {
         POOL.get_message_by_name("caffe.NetParameter").ok_or_else(|| fail("no schema".into()))?;
     let mut message = DynamicMessage::new(descriptor);
     message.transcode_from(net).map_err(|e| fail(e.to_string()))?;
-    Ok(print(&message))
+    Ok(format!("{MARK} {}\n{}", env!("CARGO_PKG_VERSION"), print(&message)))
+}
+
+/// Begins the first line of every prototxt that [`write`](fn@crate::write) writes.
+const MARK: &str = "# Written by slq";
+
+/// Whether [`write`](fn@crate::write) wrote the prototxt at `path`: its first line says so. An unreadable file is not ours.
+pub fn is_own_prototxt(path: &Path) -> bool {
+    let mut start = Vec::new();
+    // A pipe would wait for its writer.
+    if !path.is_file() {
+        return false;
+    }
+    let read = File::open(path).and_then(|f| f.take(MARK.len() as u64).read_to_end(&mut start));
+    read.is_ok() && start == MARK.as_bytes()
 }
 
 /// Compares the blobs of the file at `written` with those of `net`, bit by bit.

@@ -18,6 +18,7 @@ use slq_graph::Graph;
 
 use crate::error::CaffeError;
 use crate::proto::NetParameter;
+pub use file::is_own_prototxt;
 pub use options::WriteOptions;
 
 /// Writes `graph` as a caffemodel: float32 blobs, quantized weights with the values of their centroids.

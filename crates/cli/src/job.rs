@@ -1,0 +1,179 @@
+//! Jobs that keep checkpoints: train, compress, decompose, and going on with them.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Args;
+use slq::jobs::FileOptions;
+use slq::methods::Sensitivity;
+use slq::{Done, Error, Inputs, JobFile, JobReport};
+
+use crate::common::{Common, free_path};
+use crate::progress::Progress;
+use crate::signals;
+
+/// Checkpoints, and what may be replaced.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Output")]
+pub(crate) struct RunArgs {
+    /// Where checkpoints go [default: slq-runs/NAME]
+    #[arg(long, value_name = "DIR", hide_short_help = true)]
+    pub(crate) run_dir: Option<PathBuf>,
+    /// Seconds from one checkpoint to the next within a training [default: 60]
+    #[arg(long, value_name = "N", hide_short_help = true)]
+    checkpoint_seconds: Option<f64>,
+    /// Replace a prototxt beside a caffemodel that slq did not write
+    #[arg(long, hide_short_help = true)]
+    pub(crate) overwrite: bool,
+    /// Read every output again and compare what it computes with the network [default: up to 1 GiB]
+    #[arg(long, hide_short_help = true)]
+    verify: bool,
+    /// Do not read outputs again
+    #[arg(long, conflicts_with = "verify", hide_short_help = true)]
+    no_verify: bool,
+}
+
+impl RunArgs {
+    /// Whether outputs are read again, where a flag says so.
+    fn verify(&self) -> Option<bool> {
+        (self.verify || self.no_verify).then_some(self.verify)
+    }
+
+    /// Time between two checkpoints, where it was given.
+    fn every(&self) -> Result<Option<Duration>, Error> {
+        let Some(seconds) = self.checkpoint_seconds else { return Ok(None) };
+        let every = Duration::try_from_secs_f64(seconds);
+        every.map(Some).map_err(|_| {
+            Error::Argument(format!("--checkpoint-seconds {seconds}: give a number of seconds, 0 or more"))
+        })
+    }
+}
+
+/// Where a job keeps its checkpoints.
+pub(crate) enum Place<'a> {
+    /// In the directory of the flags or a default one, which a job without rounds removes at its end.
+    New(Keep),
+    /// In the directory of a job that was stopped.
+    Resumed(&'a Path),
+}
+
+/// What happens to a default directory once the outputs are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Keep {
+    Always,
+    UntilDone,
+}
+
+/// Runs a job: plans its outputs and says so, listens to signals, shows progress.
+pub(crate) fn go(
+    job: &JobFile,
+    inputs: &Inputs,
+    args: &RunArgs,
+    place: &Place<'_>,
+    further: &[PathBuf],
+    common: &Common,
+) -> Result<(Done, JobReport), Error> {
+    let (run_dir, remove) = match (place, &args.run_dir) {
+        (Place::Resumed(dir), _) => (dir.to_path_buf(), false),
+        (Place::New(_), Some(dir)) => (dir.clone(), false),
+        (Place::New(keep), None) => (default_run_dir(job), *keep == Keep::UntilDone),
+    };
+    let every = args.every()?;
+    let keeps = job.recipe().keeps_checkpoints();
+    tell_plan(job, inputs, further, keeps.then_some(run_dir.as_path()), common)?;
+    let table = job.sensitivity.as_deref().map(table).transpose()?;
+    let options = FileOptions {
+        run_dir: Some(&run_dir),
+        resume: matches!(place, Place::Resumed(_)),
+        isa: common.isa(),
+        sensitivity: table.as_ref(),
+        checkpoint_every: every,
+        verify: args.verify(),
+        inputs: further,
+    };
+    let how = format!("go on with: slq resume {}", quoted(&run_dir));
+    if keeps {
+        signals::listen(how.clone())?;
+    }
+    let done = job.run(inputs, &options, &mut Progress::new(common));
+    signals::busy(false);
+    let (done, mut report) = done.inspect_err(|e| signals::end_if_stopped(e, &how))?;
+    tell_unverified(&report, args, common);
+    if keeps && remove {
+        // The outputs are written: the checkpoints have served. A folder that stays does no harm.
+        let _ = std::fs::remove_dir_all(&run_dir);
+        let _ = run_dir.parent().map(std::fs::remove_dir);
+        report.run_dir = None;
+    }
+    Ok((done, report))
+}
+
+/// Says what will be written and where checkpoints go.
+fn tell_plan(
+    job: &JobFile,
+    inputs: &Inputs,
+    further: &[PathBuf],
+    run_dir: Option<&Path>,
+    common: &Common,
+) -> Result<(), Error> {
+    let plan = job.plan(inputs, further)?;
+    plan.iter().filter_map(slq::files::Planned::note).for_each(|n| common.note(format_args!("note: {n}")));
+    let paths: Vec<String> =
+        plan.iter().flat_map(slq::files::Planned::paths).map(|p| p.display().to_string()).collect();
+    let checkpoints = run_dir.map(|d| format!("; checkpoints in {}", d.display())).unwrap_or_default();
+    common.note(format_args!("writes {}{checkpoints}", paths.join(", ")));
+    Ok(())
+}
+
+/// Says which outputs were not compared with the network, unless that was asked for.
+fn tell_unverified(report: &JobReport, args: &RunArgs, common: &Common) {
+    for output in report.outputs.iter().filter(|o| o.verified.is_none() && !args.no_verify) {
+        let path = output.path.display();
+        common.note(format_args!(
+            "note: {path} was compared bit by bit with the network, but not run: it is large (--verify), a pipe, or holds \
+             operators that slq does not run"
+        ));
+    }
+}
+
+/// The path as a shell takes it.
+fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+=:@,".contains(c);
+    if text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', "'\\''")) }
+}
+
+/// The table of sensitivities at `path`.
+fn table(path: &Path) -> Result<Sensitivity, Error> {
+    let fail = |e: &dyn std::fmt::Display| Error::File { path: path.into(), reason: e.to_string() };
+    let text = std::fs::read_to_string(path).map_err(|e| fail(&e))?;
+    serde_json::from_str(&text).map_err(|e| fail(&e))
+}
+
+/// `slq-runs/NAME` with the model's name, numbered where it is taken.
+fn default_run_dir(job: &JobFile) -> PathBuf {
+    let solver = job.solver.as_ref().map(|s| s.to_string_lossy());
+    let model = job.model.as_deref().or(solver.as_deref()).unwrap_or_default();
+    let name = Path::new(model).file_stem().map(|s| s.to_string_lossy().replace(':', "-"));
+    free_path(Path::new("slq-runs").join(name.unwrap_or_default()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shell_takes_a_quoted_path_as_it_is() {
+        assert_eq!(quoted(Path::new("slq-runs/net-2")), "slq-runs/net-2");
+        assert_eq!(quoted(Path::new("my runs/it's")), "'my runs/it'\\''s'");
+    }
+
+    #[test]
+    fn seconds_out_of_range_are_refused() {
+        let every = |n| RunArgs { checkpoint_seconds: Some(n), ..RunArgs::default() }.every();
+        assert_eq!(every(0.5).unwrap(), Some(Duration::from_millis(500)));
+        for bad in [-1.0, f64::NAN, f64::INFINITY, 1e300] {
+            assert!(every(bad).unwrap_err().to_string().contains("--checkpoint-seconds"), "{bad}");
+        }
+    }
+}

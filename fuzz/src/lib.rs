@@ -1,0 +1,40 @@
+//! What each fuzz target does with its bytes. A target returns; a panic, a hang or memory without bound is a finding.
+//!
+//! `make fuzz` runs every target under libFuzzer; the test `replay` of the crate `slq-nn` runs all seeds, all inputs that
+//! ever failed (`regressions/`) and some thousand mutations of them in an ordinary test run.
+
+mod bytes;
+mod clusters;
+mod files;
+mod graphs;
+
+pub use clusters::clustering;
+pub use files::{
+    caffemodel, cifar, container, idx, image, lmdb, npy, npz, onnx, prototxt, recipe, safetensors, solver,
+    solverstate, zip,
+};
+pub use graphs::graph;
+
+/// A target: its name, which is that of its folder of seeds, and what it does.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// All targets.
+pub const TARGETS: &[Target] = &[
+    ("onnx", onnx),
+    ("container", container),
+    ("safetensors", safetensors),
+    ("prototxt", prototxt),
+    ("caffemodel", caffemodel),
+    ("solver", solver),
+    ("solverstate", solverstate),
+    ("npy", npy),
+    ("npz", npz),
+    ("zip", zip),
+    ("idx", idx),
+    ("cifar", cifar),
+    ("lmdb", lmdb),
+    ("image", image),
+    ("recipe", recipe),
+    ("clustering", clustering),
+    ("graph", graph),
+];
