@@ -85,7 +85,10 @@ fn main() -> ExitCode {
     let outcome = match cli.command {
         Command::Demo(args) => demo::run(args, &common),
         Command::Train(args) => train::run(args, &common),
-        Command::Compress(args) => compress::run(*args, &common),
+        Command::Compress(args) => match args.resumed() {
+            Some((dir, run)) => resume::resume(dir, run, &common),
+            None => compress::run(*args, &common),
+        },
         Command::Resume(args) => resume::run(args, &common),
         Command::Decompose(args) => decompose::run(*args, &common),
         Command::Sensitivity(args) => sensitivity::run(args, &common),

@@ -4,14 +4,13 @@ mod flags;
 mod stages;
 mod summary;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::json;
 use slq::{Error, JobFile};
 
 use crate::common::Common;
-use crate::job::{Keep, Place, go};
-use crate::resume::resume;
+use crate::job::{Keep, Place, RunArgs, go};
 use flags::Flags;
 pub(crate) use flags::named;
 pub(crate) use stages::length;
@@ -35,11 +34,17 @@ pub(crate) struct Args {
     flags: Flags,
 }
 
+impl Args {
+    /// The job to go on with and the flags for it, where one is named.
+    pub(crate) fn resumed(&self) -> Option<(&Path, &RunArgs)> {
+        let output = &self.flags.output;
+        output.resume.as_deref().map(|dir| (dir, &output.run))
+    }
+}
+
+/// Runs a new job.
 pub(crate) fn run(args: Args, common: &Common) -> crate::common::Outcome {
     let flags = args.flags;
-    if let Some(dir) = &flags.output.resume {
-        return resume(dir, &flags.output.run, common);
-    }
     let mut job = described(&flags, common)?;
     job.outputs.iter().try_for_each(|o| slq::files::check_output(o))?;
     let inputs = job.open(common.isa())?;
