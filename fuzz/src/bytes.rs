@@ -10,7 +10,7 @@ impl Bytes<'_> {
     }
 
     /// From `low` to `high`, both included.
-    pub fn from_to(&mut self, low: usize, high: usize) -> usize {
+    pub fn between(&mut self, low: usize, high: usize) -> usize {
         low + usize::from(self.byte()) % (high - low + 1)
     }
 

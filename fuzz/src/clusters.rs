@@ -18,8 +18,8 @@ fn best(values: &[f64], k: usize) -> f64 {
 /// The exact algorithm finds the smallest squared error there is, and every code is one of its codebook.
 pub fn clustering(bytes: &[u8]) {
     let mut bytes = Bytes(bytes);
-    let (k, count) = (bytes.from_to(1, 4), bytes.from_to(1, 9));
-    let scale = [1.0f32, 1e-20, 1e20, 3.0][bytes.from_to(0, 3)];
+    let (k, count) = (bytes.between(1, 4), bytes.between(1, 9));
+    let scale = [1.0f32, 1e-20, 1e20, 3.0][bytes.between(0, 3)];
     let values: Vec<f32> = bytes.values(count).into_iter().map(|v| v * scale).collect();
     let Ok(params) = ClusterParams::builder(k).algorithm(Algorithm::Exact).build() else { return };
     let found: Result<Clustering<u16>, _> = cluster(&values, &params);

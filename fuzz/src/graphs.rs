@@ -81,9 +81,9 @@ impl Builder<'_> {
 
     fn window(&mut self) -> Option<Window> {
         let window = Window {
-            kernel: [self.bytes.from_to(1, 3), self.bytes.from_to(1, 3)],
-            stride: self.bytes.from_to(1, 2),
-            pad: self.bytes.from_to(0, 2),
+            kernel: [self.bytes.between(1, 3), self.bytes.between(1, 3)],
+            stride: self.bytes.between(1, 2),
+            pad: self.bytes.between(0, 2),
         };
         let [_, _, h, w] = self.value.shape;
         let fits = [h, w].iter().zip(window.kernel).all(|(&n, k)| n + 2 * window.pad >= k && window.pad < k);
@@ -123,7 +123,7 @@ impl Builder<'_> {
 
     fn convolution(&mut self) -> Option<()> {
         let w = self.window()?;
-        let (inputs, outputs) = (self.value.shape[1], self.bytes.from_to(1, 5));
+        let (inputs, outputs) = (self.value.shape[1], self.bytes.between(1, 5));
         let area = w.kernel[0] * w.kernel[1];
         let weights = self.bytes.values(outputs * inputs * area);
         let bias = self.bytes.values(outputs);
@@ -139,7 +139,7 @@ impl Builder<'_> {
 
     fn pool(&mut self, largest: bool) -> Option<()> {
         let w = self.window()?;
-        let with_padding = self.bytes.from_to(0, 1) == 1;
+        let with_padding = self.bytes.between(0, 1) == 1;
         let area = (w.kernel[0] * w.kernel[1]) as f64;
         self.value = self.slide(w, self.value.shape[1], |c, seen| {
             let own = || seen.iter().filter(|s| s.channel == c).map(|s| s.value);
@@ -183,7 +183,7 @@ impl Builder<'_> {
 
     fn fully_connected(&mut self) -> Option<()> {
         let old = self.value.clone();
-        let (inputs, outputs) = (old.shape[1..].iter().product::<usize>(), self.bytes.from_to(1, 6));
+        let (inputs, outputs) = (old.shape[1..].iter().product::<usize>(), self.bytes.between(1, 6));
         if inputs > 400 {
             return None;
         }
@@ -201,7 +201,7 @@ impl Builder<'_> {
 
     /// One more node, if it fits.
     fn grow(&mut self) {
-        match self.bytes.from_to(0, 7) {
+        match self.bytes.between(0, 7) {
             0 | 1 => drop(self.convolution()),
             2 => drop(self.pool(true)),
             3 => drop(self.pool(false)),
@@ -227,7 +227,7 @@ fn declared(name: &str, shape: Option<Vec<Dim>>) -> ValueInfo {
 /// A network from bytes: the engine's outputs are those of the reference.
 pub fn graph(bytes: &[u8]) {
     let mut bytes = Bytes(bytes);
-    let image = [bytes.from_to(1, 3), bytes.from_to(1, 7), bytes.from_to(1, 7)];
+    let image = [bytes.between(1, 3), bytes.between(1, 7), bytes.between(1, 7)];
     let shape = [BATCH, image[0], image[1], image[2]];
     let input = bytes.values(shape.iter().product());
     let value = Values { shape, data: input.iter().map(|&v| f64::from(v)).collect() };
@@ -235,12 +235,12 @@ pub fn graph(bytes: &[u8]) {
     let mut graph = Graph { name: "g".into(), inputs: vec![declared("x", Some(dims))], ..Graph::default() };
     graph.metadata.opset = 17;
     let mut builder = Builder { bytes, graph, value, name: "x".into() };
-    for _ in 0..builder.bytes.from_to(1, 6) {
+    for _ in 0..builder.bytes.between(1, 6) {
         if !builder.bytes.is_empty() {
             builder.grow();
         }
     }
-    if builder.bytes.from_to(0, 1) == 1 {
+    if builder.bytes.between(0, 1) == 1 {
         let _ = builder.fully_connected();
     }
     if builder.graph.nodes.is_empty() {

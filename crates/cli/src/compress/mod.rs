@@ -38,10 +38,10 @@ pub(crate) struct Args {
 }
 
 impl Args {
-    /// The job to go on with, if that is asked for.
+    /// The job to go on with and the flags for it, where one is named.
     pub(crate) fn resumed(&self) -> Option<(&Path, &RunArgs)> {
         let output = &self.flags.output;
-        Some((output.resume.as_deref()?, &output.run))
+        output.resume.as_deref().map(|dir| (dir, &output.run))
     }
 }
 
