@@ -15,6 +15,12 @@ pub enum GraphError {
         /// Shape declared.
         shape: Vec<usize>,
     },
+    /// Floats asked for in a type that holds none.
+    #[error("{dtype:?} is no type of floats")]
+    NotFloats {
+        /// The type.
+        dtype: crate::DType,
+    },
     /// A palette that does not describe a tensor.
     #[error(transparent)]
     Palette(#[from] slq_codebook::PaletteError),
