@@ -49,7 +49,7 @@ pub mod validate;
 mod window;
 
 pub use body::Bodies;
-pub use error::GraphError;
+pub use error::{GraphError, Missing};
 pub use graph::{Graph, Metadata, TrainingRates, Weight};
 pub use infer::{Shapes, infer_shapes};
 pub use node::{Attribute, Dim, Node, ValueInfo};

@@ -23,6 +23,7 @@ mod isa;
 pub mod losses;
 pub mod lrn;
 mod math;
+pub mod normalize;
 mod par;
 pub mod pool;
 pub mod radix;
