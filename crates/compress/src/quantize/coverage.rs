@@ -1,7 +1,7 @@
 //! Coverage: how much of a network was quantized, and what was not.
 
 use serde::{Deserialize, Serialize};
-use slq_graph::Graph;
+use slq_graph::{DType, Graph};
 
 /// A weight tensor of two axes and more that keeps its floats.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,14 +36,19 @@ impl Coverage {
                 weights += weight.tensor.len();
                 continue;
             }
-            let is_matrix = weight.tensor.as_f32().is_some() && weight.tensor.shape().len() > 1;
-            if !is_matrix || weight.tensor.len() < 2 {
+            let is_matrix = weight.tensor.dtype().is_float() && weight.tensor.shape().len() > 1;
+            let readers = graph.readers_of(name);
+            let integers = matches!(weight.tensor.dtype(), DType::I8 | DType::U8)
+                && weight.tensor.shape().len() > 1
+                && readers.iter().any(|op| op == "DequantizeLinear" || op.contains("Integer"));
+            if !(is_matrix || integers) || weight.tensor.len() < 2 {
                 continue;
             }
-            let reason = match graph.consumers_of(name).next() {
+            let reason = match readers.as_slice() {
+                _ if integers => "8-bit integers already".into(),
                 _ if candidates.contains(name) => "skipped by a rule".into(),
-                Some(node) => format!("read by {}", node.op),
-                None => "read by no node".into(),
+                [] => "read by no node".into(),
+                operators => format!("read by {}", operators.join(", ")),
             };
             not_quantized.push(NotQuantized { name: name.clone(), count: weight.tensor.len(), reason });
         }

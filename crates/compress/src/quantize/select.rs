@@ -40,7 +40,7 @@ pub fn select_layers(graph: &Graph, settings: &Quantize) -> Result<Vec<Layer>, C
     for (q, size) in candidates.iter().zip(sizes) {
         let Some(wanted) = size else { continue };
         let tensor = &graph.weights[&q.weight].tensor;
-        let values = tensor.as_f32().unwrap_or_default();
+        let values = tensor.to_f32().unwrap_or_default();
         if values.is_empty() {
             continue;
         }

@@ -1,6 +1,6 @@
 //! State of one layer between rounds: its clusters, and which of them are fixed.
 
-use slq_graph::{Graph, Palette};
+use slq_graph::{DType, Graph, Palette, Tensor};
 
 use super::layer::Layer;
 use crate::error::CompressError;
@@ -105,7 +105,14 @@ impl LayerState {
 pub(crate) fn store_palette(graph: &mut Graph, weight: &str, palette: Palette) {
     let entry = &mut graph.weights[weight];
     let decoded = palette.decode();
-    if let Some(values) = entry.tensor.as_f32_mut() {
+    let dtype = entry.tensor.dtype();
+    if dtype != DType::F32 && palette.is_fully_fixed() {
+        // The codebook holds values of the weight's own type.
+        let shape = entry.tensor.shape().to_vec();
+        if let Ok(tensor) = Tensor::floats(shape, dtype, decoded) {
+            entry.tensor = tensor;
+        }
+    } else if let Some(values) = entry.tensor.as_f32_mut() {
         for ((value, &centroid), &fixed) in values.iter_mut().zip(&decoded).zip(palette.fixed()) {
             if fixed {
                 *value = centroid;

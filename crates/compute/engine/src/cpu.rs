@@ -191,7 +191,7 @@ impl CpuExecutor {
         let plan = &mut self.plans[at].2;
         pass::set_input(&mut self.buffers, plan, 0, images);
         let random = (self.options.seed, self.iteration);
-        pass::forward(plan, &mut self.buffers, &self.graph, self.options.isa, random);
+        pass::forward(plan, &mut self.buffers, &self.graph, self.options.isa, random)?;
         Ok((at, count))
     }
 

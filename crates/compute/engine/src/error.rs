@@ -33,6 +33,14 @@ pub enum EngineError {
         /// Its type.
         found: String,
     },
+    /// Data that an operator cannot compute with.
+    #[error("node `{node}` {reason}")]
+    Data {
+        /// Name of the node.
+        node: String,
+        /// What is wrong with them.
+        reason: String,
+    },
     /// No value was given for an input, or for one that does not exist.
     #[error("input `{input}` is {problem}")]
     InputName {

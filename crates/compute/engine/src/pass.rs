@@ -34,14 +34,14 @@ pub(crate) fn set_input(buffers: &mut [Vec<f32>], plan: &Plan, i: usize, values:
     }
 }
 
-/// Runs all layers. `random` is the seed and the iteration, for dropout.
+/// Runs all layers; an error is what a layer met in its data. `random` is the seed and the iteration, for dropout.
 pub(crate) fn forward(
     plan: &mut Plan,
     buffers: &mut [Vec<f32>],
     weights: &Graph,
     isa: Isa,
     random: (u64, u64),
-) {
+) -> Result<(), EngineError> {
     for step in &mut plan.steps {
         let Place::Slot { slot, len } = step.output else { continue };
         let mut output = std::mem::take(&mut buffers[slot]);
@@ -49,7 +49,11 @@ pub(crate) fn forward(
         let mut pass = Forward { isa, random, buffers, weights, inputs, in_place };
         step.layer.forward(&mut pass, &mut output[..len]);
         buffers[slot] = output;
+        if let Some(fault) = step.layer.fault() {
+            return Err(fault);
+        }
     }
+    Ok(())
 }
 
 /// Runs the backward pass of all layers; the gradient of the logits has been computed.

@@ -154,7 +154,12 @@ fn wants(program: &Program, graph: &Graph, mode: Mode, frozen: &[bool]) -> Vec<V
 /// Whether training updates weight `w`, which `step` reads as input `i`.
 fn is_trainable(step: &Step, i: usize, graph: &Graph, w: usize) -> bool {
     let elements = graph.weights.get_index(w).map_or(0, |(_, w)| w.tensor.len());
-    Role::of(&graph.nodes[step.node], i, elements) == Role::Trainable
+    // A mask of minus infinity that is added is no parameter.
+    let finite = || {
+        let values = graph.weights.get_index(w).and_then(|(_, w)| w.tensor.as_f32());
+        values.is_some_and(|v| v.iter().all(|v| v.is_finite()))
+    };
+    Role::of(&graph.nodes[step.node], i, elements) == Role::Trainable && finite()
 }
 
 /// Lifetimes of values and gradients in plan time: 0 for the inputs, then one for each forward step, one for the loss,

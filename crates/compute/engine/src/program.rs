@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use slq_graph::infer::{Shapes, infer_shapes};
 use slq_graph::op::{BinaryOp, Op, UnaryOp};
-use slq_graph::{Graph, element_count};
+use slq_graph::{Graph, Tensor, element_count};
 use slq_kernels::conv::Post;
 use slq_kernels::elementwise::Broadcast;
 
@@ -161,15 +161,15 @@ fn trace(
     follow_views(graph, &shapes, &mut known);
     for (node_index, op) in shapes.ops() {
         let node = &graph.nodes[*node_index];
-        let reads = tensor_inputs(op, node.inputs.len());
+        let reads = op.tensor_inputs(node.inputs.len());
         let mut inputs = Vec::with_capacity(reads);
         for i in 0..reads {
             inputs.push(match node.input(i) {
                 None => None,
-                Some(name) => Some(known.get(name).cloned().ok_or_else(|| EngineError::ElementType {
-                    place: format!("input `{name}` of node `{}` ({})", node.name, node.op),
-                    found: "another type, or computed from one".into(),
-                })?),
+                Some(name) => {
+                    let place = || format!("input `{name}` of node `{}` ({})", node.name, node.op);
+                    Some(operand(graph, &shapes, &mut known, &mut program, (*node_index, name), place)?)
+                }
             });
         }
         let view = matches!(op, Op::Identity | Op::Flatten { .. } | Op::Reshape { .. })
@@ -205,13 +205,43 @@ fn trace(
         }
     }
     for info in &graph.outputs {
-        let operand = known.get(info.name.as_str()).cloned().ok_or_else(|| EngineError::ElementType {
-            place: format!("output `{}`", info.name),
-            found: "another type, or known before the network runs".into(),
-        })?;
-        program.outputs.push(operand);
+        let place = || format!("output `{}`", info.name);
+        let found = operand(graph, &shapes, &mut known, &mut program, (0, &info.name), place)?;
+        program.outputs.push(found);
     }
     Ok(program)
+}
+
+/// Value `name`, read at node `at.0`. A constant that is no weight of floats gets a step that writes it.
+fn operand<'a>(
+    graph: &'a Graph,
+    shapes: &Shapes,
+    known: &mut HashMap<&'a str, Operand>,
+    program: &mut Program,
+    at: (usize, &'a str),
+    place: impl Fn() -> String,
+) -> Result<Operand, EngineError> {
+    let (node, name) = at;
+    if let Some(operand) = known.get(name) {
+        return Ok(operand.clone());
+    }
+    let tensor = shapes.constant(name).or_else(|| graph.weights.get(name).map(|w| &w.tensor));
+    let refuse = |found: &str| EngineError::ElementType { place: place(), found: found.into() };
+    let tensor = tensor.ok_or_else(|| refuse("another type, or computed from one"))?;
+    let values = as_floats(tensor).ok_or_else(|| refuse("another type, or holds integers beyond 2^24"))?;
+    let found = push(program, node, Op::Constant { values }, Vec::new(), tensor.shape());
+    known.insert(name, found.clone());
+    Ok(found)
+}
+
+/// The elements as 32-bit floats; `None` for types that are not computed with, and for integers that floats do not hold.
+pub(crate) fn as_floats(tensor: &Tensor) -> Option<Vec<f32>> {
+    const EXACT: i64 = 1 << 24;
+    if let Some(values) = tensor.as_f32() {
+        return Some(values.to_vec());
+    }
+    let values = tensor.to_i64()?;
+    values.into_iter().map(|v| (-EXACT..=EXACT).contains(&v).then_some(v as f32)).collect()
 }
 
 /// Appends a step.
@@ -266,18 +296,6 @@ fn follow_views<'a>(graph: &'a Graph, shapes: &Shapes, known: &mut HashMap<&'a s
 fn new_value(program: &mut Program, shape: &[usize]) -> usize {
     program.lens.push(element_count(shape).unwrap_or_default());
     program.lens.len() - 1
-}
-
-/// How many of a node's inputs are tensors; the others are attributes of the typed operator.
-fn tensor_inputs(op: &Op, given: usize) -> usize {
-    let most = match op {
-        Op::Chain(_) | Op::Concat { .. } => given,
-        Op::BatchNorm { .. } => 5,
-        Op::Conv { .. } | Op::ConvTranspose { .. } | Op::Gemm { .. } => 3,
-        Op::MatMul | Op::PRelu | Op::Binary(_) => 2,
-        _ => 1,
-    };
-    most.min(given)
 }
 
 /// The operand before a softmax over the classes that ends at `output`, or `output` itself.

@@ -1,6 +1,6 @@
 //! Running a graph on named inputs, any number of them.
 
-use slq_graph::{Graph, Tensor, ValueInfo};
+use slq_graph::{DType, Graph, Tensor, TensorData, ValueInfo};
 use slq_kernels::Isa;
 
 use crate::cpu::skeleton;
@@ -8,14 +8,15 @@ use crate::error::EngineError;
 use crate::packed::{PackedWeight, keep_given_inputs};
 use crate::pass;
 use crate::plan::Plan;
-use crate::program::Mode;
+use crate::program::{Mode, as_floats};
 
 /// Runs `graph` in inference mode on named inputs of any batch size and returns its outputs by name, in the
 /// graph's order.
 ///
 /// # Errors
-/// [`EngineError::InputName`] for an input that is missing or unknown, [`EngineError::ElementType`] for one that
-/// is not of floats; errors of shape inference, with node and shapes.
+/// [`EngineError::InputName`] for an input that is missing or unknown, [`EngineError::ElementType`] for one that is not of
+/// the network's kind (floats of 32 bits, integers up to 2^24, Booleans), [`EngineError::Data`] for a row that a table does
+/// not have; errors of shape inference, with node and shapes.
 pub fn run(
     graph: &Graph,
     inputs: &[(&str, &Tensor)],
@@ -23,6 +24,9 @@ pub fn run(
 ) -> Result<Vec<(String, Tensor)>, EngineError> {
     Session::new(skeleton(graph), Vec::new(), isa).run(inputs)
 }
+
+/// Shape and values of an input.
+type Given = (Vec<usize>, Vec<f32>);
 
 /// A network for inference on named inputs. Its plan and its buffers stay until the shape of an input changes.
 pub struct Session {
@@ -78,7 +82,7 @@ impl Session {
     /// As [`run`].
     pub fn run(&mut self, inputs: &[(&str, &Tensor)]) -> Result<Vec<(String, Tensor)>, EngineError> {
         let given = self.given(inputs)?;
-        let shapes: Vec<Vec<usize>> = given.iter().map(|t| t.shape().to_vec()).collect();
+        let shapes: Vec<Vec<usize>> = given.iter().map(|(shape, _)| shape.clone()).collect();
         if self.plan.as_ref().is_none_or(|(planned, _)| *planned != shapes) {
             self.plan = None;
             let frozen = vec![true; self.graph.weights.len()];
@@ -90,21 +94,21 @@ impl Session {
             self.plan = Some((shapes, plan));
         }
         let Some((_, plan)) = &mut self.plan else { return Ok(Vec::new()) };
-        for (i, tensor) in given.iter().enumerate() {
-            pass::set_input(&mut self.buffers, plan, i, tensor.as_f32().unwrap_or_default());
+        for (i, (_, values)) in given.iter().enumerate() {
+            pass::set_input(&mut self.buffers, plan, i, values);
         }
-        pass::forward(plan, &mut self.buffers, &self.graph, self.isa, (0, 0));
+        pass::forward(plan, &mut self.buffers, &self.graph, self.isa, (0, 0))?;
         let named = self.graph.outputs.iter().zip(&plan.outputs);
         named
             .map(|(info, (place, shape))| {
                 let values = pass::read(&self.buffers, &self.graph, *place).to_vec();
-                Ok((info.name.clone(), Tensor::f32(shape.clone(), values)?))
+                Ok((info.name.clone(), typed(info.dtype, shape.clone(), values)?))
             })
             .collect()
     }
 
-    /// The tensors of all inputs, in the graph's order.
-    fn given<'a>(&self, inputs: &[(&str, &'a Tensor)]) -> Result<Vec<&'a Tensor>, EngineError> {
+    /// Shapes and values of all inputs, in the graph's order.
+    fn given(&self, inputs: &[(&str, &Tensor)]) -> Result<Vec<Given>, EngineError> {
         let fail = |input: &str, problem| EngineError::InputName { input: input.into(), problem };
         if let Some((name, _)) =
             inputs.iter().find(|(name, _)| !self.inputs().iter().any(|i| i.name == *name))
@@ -114,12 +118,30 @@ impl Session {
         let one = |input: &ValueInfo| {
             let tensor = inputs.iter().find(|(name, _)| *name == input.name).map(|(_, t)| *t);
             let tensor = tensor.ok_or_else(|| fail(&input.name, "missing"))?;
-            if tensor.as_f32().is_none() {
-                let place = format!("input `{}`", input.name);
-                return Err(EngineError::ElementType { place, found: format!("{:?}", tensor.dtype()) });
+            let problem =
+                |found: String| EngineError::ElementType { place: format!("input `{}`", input.name), found };
+            if tensor.dtype().is_float() != input.dtype.is_float() {
+                return Err(problem(format!(
+                    "{:?}, where the network takes {:?}",
+                    tensor.dtype(),
+                    input.dtype
+                )));
             }
-            Ok(tensor)
+            let values = as_floats(tensor)
+                .ok_or_else(|| problem(format!("{:?}, or holds integers beyond 2^24", tensor.dtype())))?;
+            Ok((tensor.shape().to_vec(), values))
         };
         self.inputs().iter().map(one).collect()
     }
+}
+
+/// A tensor of the type that the network declares for an output: integers and Booleans are floats inside.
+fn typed(dtype: DType, shape: Vec<usize>, values: Vec<f32>) -> Result<Tensor, EngineError> {
+    let data = match dtype {
+        DType::I64 => TensorData::I64(values.iter().map(|&v| v as i64).collect()),
+        DType::I32 => TensorData::I32(values.iter().map(|&v| v as i32).collect()),
+        DType::Bool => TensorData::Bool(values.iter().map(|&v| v != 0.0).collect()),
+        _ => TensorData::F32(values),
+    };
+    Ok(Tensor::new(shape, data)?)
 }

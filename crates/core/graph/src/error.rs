@@ -15,6 +15,12 @@ pub enum GraphError {
         /// Shape declared.
         shape: Vec<usize>,
     },
+    /// Floats asked for in a type that holds none.
+    #[error("{dtype:?} is no type of floats")]
+    NotFloats {
+        /// The type.
+        dtype: crate::DType,
+    },
     /// A palette that does not describe a tensor.
     #[error(transparent)]
     Palette(#[from] slq_codebook::PaletteError),
@@ -25,6 +31,14 @@ pub enum GraphError {
         op: String,
         /// Name of the node.
         node: String,
+        /// What can be done.
+        advice: String,
+    },
+    /// Several operators that are not supported.
+    #[error("these operators are not supported: {}; {advice}", show_missing(.operators))]
+    UnsupportedOperators {
+        /// The operators, in the order of their first nodes.
+        operators: Vec<Missing>,
         /// What can be done.
         advice: String,
     },
@@ -227,6 +241,28 @@ pub enum GraphError {
         /// What does not fit.
         reason: String,
     },
+}
+
+/// An operator that is not supported, and where it occurs.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Missing {
+    /// The operator, with its domain unless that is ONNX's own.
+    pub op: String,
+    /// Number of its nodes.
+    pub count: usize,
+    /// Names of the first of them, at most three.
+    pub nodes: Vec<String>,
+}
+
+impl std::fmt::Display for Missing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let more = if self.count > self.nodes.len() { " …" } else { "" };
+        write!(f, "{} ({} of them: {}{more})", self.op, self.count, show_names(&self.nodes))
+    }
+}
+
+fn show_missing(operators: &[Missing]) -> String {
+    operators.iter().map(Missing::to_string).collect::<Vec<_>>().join(", ")
 }
 
 fn show_shapes(shapes: &[Vec<usize>]) -> String {

@@ -1,6 +1,6 @@
 //! The graph: nodes in execution order, weights by name, metadata.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use indexmap::IndexMap;
 use slq_codebook::Palette;
@@ -93,12 +93,23 @@ impl Graph {
         self.nodes.iter().filter(move |n| n.inputs.iter().any(|i| i == name))
     }
 
-    /// How often each value is read, by inputs of nodes and by outputs of the network.
+    /// How often each value is read, by inputs of nodes, by bodies of `If`, `Loop` and `Scan` (each node's bodies count
+    /// once) and by outputs of the network.
     pub fn reads(&self) -> HashMap<&str, usize> {
         let mut reads = HashMap::new();
         let inputs = self.nodes.iter().flat_map(|n| &n.inputs);
         for name in inputs.chain(self.outputs.iter().map(|o| &o.name)) {
             *reads.entry(name.as_str()).or_default() += 1;
+        }
+        let holders: Vec<&Node> = self.nodes.iter().filter(|n| n.may_hold_subgraph()).collect();
+        if !holders.is_empty() {
+            let written = self.nodes.iter().flat_map(|n| &n.outputs);
+            let names = self.weights.keys().chain(written).chain(self.inputs.iter().map(|i| &i.name));
+            let own: HashSet<&str> = names.map(String::as_str).collect();
+            let inside = holders.into_iter().filter_map(Node::bodies).flat_map(|b| b.reads);
+            for name in inside.filter_map(|name| own.get(name.as_str()).copied()) {
+                *reads.entry(name).or_default() += 1;
+            }
         }
         reads
     }

@@ -30,6 +30,7 @@
 
 #![forbid(unsafe_code)]
 
+mod body;
 mod error;
 mod evaluate;
 pub mod fold;
@@ -39,6 +40,7 @@ mod node;
 pub mod op;
 mod order;
 mod parameters;
+mod quantizable;
 mod resolve;
 mod rules;
 pub mod stats;
@@ -46,12 +48,14 @@ mod tensor;
 pub mod validate;
 mod window;
 
-pub use error::GraphError;
+pub use body::Bodies;
+pub use error::{GraphError, Missing};
 pub use graph::{Graph, Metadata, TrainingRates, Weight};
 pub use infer::{Shapes, infer_shapes};
 pub use node::{Attribute, Dim, Node, ValueInfo};
 pub use order::execution_order;
-pub use parameters::{Quantizable, Role};
+pub use parameters::Role;
+pub use quantizable::Quantizable;
 pub use slq_codebook::{Palette, PaletteError, bits_for};
 pub use tensor::{DType, Tensor, TensorData, element_count};
 pub use validate::{name_nodes, sort_topologically, validate};

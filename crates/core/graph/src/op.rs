@@ -39,6 +39,15 @@ pub enum BinaryOp {
     Max,
     Min,
     Pow,
+    /// Comparisons and logic give 1 where they hold and 0 where they do not, and have no gradient.
+    Equal,
+    Greater,
+    GreaterOrEqual,
+    Less,
+    LessOrEqual,
+    And,
+    Or,
+    Xor,
 }
 
 /// Function applied to each element.
@@ -47,11 +56,18 @@ pub enum BinaryOp {
 #[non_exhaustive]
 pub enum UnaryOp {
     Relu,
-    LeakyRelu { alpha: f32 },
-    Elu { alpha: f32 },
+    LeakyRelu {
+        alpha: f32,
+    },
+    Elu {
+        alpha: f32,
+    },
     Sigmoid,
     Tanh,
-    HardSigmoid { alpha: f32, beta: f32 },
+    HardSigmoid {
+        alpha: f32,
+        beta: f32,
+    },
     HardSwish,
     Exp,
     Log,
@@ -60,6 +76,55 @@ pub enum UnaryOp {
     Neg,
     Reciprocal,
     Erf,
+    /// x times the normal distribution function.
+    Gelu,
+    /// Its approximation by a hyperbolic tangent.
+    GeluTanh,
+    Softplus,
+    Mish,
+    /// x sigmoid(alpha x).
+    Swish {
+        alpha: f32,
+    },
+    Selu {
+        alpha: f32,
+        gamma: f32,
+    },
+    Softsign,
+    Sign,
+    Floor,
+    Ceil,
+    /// To the nearest integer, halves to the even one.
+    Round,
+    /// A cast to an integer type: the fraction is dropped.
+    Truncate,
+    /// A cast to a Boolean: 1 where the value is not 0.
+    NotZero,
+    Not,
+}
+
+/// What a [`Op::Normalize`] takes mean and variance over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Normalization {
+    /// All axes from `axis` on; the scale has their shape.
+    Layer {
+        /// First axis, not negative.
+        axis: usize,
+    },
+    /// As `Layer`, by the root mean square alone: nothing is subtracted.
+    Rms {
+        /// First axis, not negative.
+        axis: usize,
+    },
+    /// The spatial axes of each channel of `[N, C, ...]`; the scale is `[C]`.
+    Instance,
+    /// The spatial axes and the channels of each group of `[N, C, ...]`.
+    Group {
+        /// Number of groups; it divides the channels.
+        groups: usize,
+        /// The scale is `[C]`, else `[groups]` (operator sets 18 to 20).
+        by_channel: bool,
+    },
 }
 
 /// Statistic of a reduction.
@@ -234,6 +299,48 @@ pub enum Op {
         /// Log-softmax.
         log: bool,
     },
+    /// Inputs: 0 data, 1 scale, 2 optional bias: (x - mean) / sqrt(variance + epsilon) * scale + bias.
+    Normalize {
+        /// What is normalised together.
+        over: Normalization,
+        /// Added to the variance.
+        epsilon: f32,
+    },
+    /// Inputs: 0 condition, 1 value where it is not 0, 2 value elsewhere, broadcast together.
+    Where,
+    /// Inputs: 0 data, 1 indices (whole numbers; negative ones count from the end). Output: the data's shape with `axis`
+    /// replaced by the shape of the indices.
+    Gather {
+        /// Axis, not negative.
+        axis: usize,
+    },
+    /// Input: 0, repeated along axes of extent 1 until it has `shape`.
+    Expand {
+        /// Shape of the output.
+        shape: Vec<usize>,
+    },
+    /// No inputs: values that were computed from shapes and constants. No node resolves to it; a runtime makes it for
+    /// [`Shapes::constant`](crate::Shapes::constant).
+    Constant {
+        /// The values.
+        values: Vec<f32>,
+    },
     /// Input: 0, handed on.
     Identity,
+}
+
+impl Op {
+    /// How many of a node's `given` inputs are tensors; the others are settings of the typed operator.
+    pub fn tensor_inputs(&self, given: usize) -> usize {
+        let most = match self {
+            Op::Chain(_) | Op::Concat { .. } => given,
+            Op::BatchNorm { .. } => 5,
+            Op::Conv { .. } | Op::ConvTranspose { .. } | Op::Gemm { .. } => 3,
+            Op::Normalize { .. } | Op::Where => 3,
+            Op::MatMul | Op::PRelu | Op::Binary(_) | Op::Gather { .. } => 2,
+            Op::Constant { .. } => 0,
+            _ => 1,
+        };
+        most.min(given)
+    }
 }

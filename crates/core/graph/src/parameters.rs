@@ -1,24 +1,10 @@
-//! What the constants of a network are: quantizable weights, trainable parameters, statistics, settings.
+//! What the constants of a network are: trainable parameters, statistics, settings.
 
 use std::collections::{HashMap, HashSet};
 
-use crate::graph::Graph;
+use crate::graph::{Graph, Weight};
 use crate::node::Node;
-use crate::tensor::{DType, Tensor};
-
-/// A weight that the methods may move onto a codebook: the second input of a `Conv`, `ConvTranspose`, `Gemm`
-/// or `MatMul` node.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Quantizable {
-    /// Name of the weight.
-    pub weight: String,
-    /// Name of the (first) node that reads it.
-    pub node: String,
-    /// That node's operator.
-    pub op: String,
-    /// Output channels: the axis along which a per-channel codebook runs.
-    pub channel_axis: usize,
-}
+use crate::tensor::Tensor;
 
 /// What a float constant is to a node that reads it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,49 +40,6 @@ impl Role {
 }
 
 impl Graph {
-    /// The weights that the methods may quantize, in execution order, each once. Biases, batch-norm and scale
-    /// parameters are not among them.
-    ///
-    /// Of a graph without nodes (the weights of a bare safetensors file) these are all float weights of two axes and
-    /// more; the first axis is taken for the channels, and the weight's name without `.weight` for the node's.
-    pub fn quantizable(&self) -> Vec<Quantizable> {
-        let matrix = |name: &str| {
-            let tensor = self.weights.get(name).map(|w| &w.tensor);
-            tensor.is_some_and(|t| t.shape().len() >= 2 && t.as_f32().is_some())
-        };
-        if self.nodes.is_empty() {
-            let names = self.weights.keys().filter(|name| matrix(name));
-            let bare = |name: &String| Quantizable {
-                weight: name.clone(),
-                node: name.strip_suffix(".weight").unwrap_or(name).into(),
-                op: String::new(),
-                channel_axis: 0,
-            };
-            return names.map(bare).collect();
-        }
-        let (mut found, mut seen) = (Vec::new(), HashSet::new());
-        for node in self.nodes.iter().filter(|n| n.domain.is_empty()) {
-            let Some(name) = node.input(1).filter(|name| matrix(name)) else { continue };
-            let channel_axis = match node.op.as_str() {
-                "Conv" => 0,
-                "ConvTranspose" => 1,
-                "Gemm" if node.int("transB", 0) != 0 => 0,
-                // A batch of matrices [.., k, n] has its output channels along the last axis.
-                "Gemm" | "MatMul" => self.weights[name].tensor.shape().len() - 1,
-                _ => continue,
-            };
-            if seen.insert(name) {
-                found.push(Quantizable {
-                    weight: name.into(),
-                    node: node.name.clone(),
-                    op: node.op.clone(),
-                    channel_axis,
-                });
-            }
-        }
-        found
-    }
-
     /// Names of the weights that count as parameters, in the graph's order: floats whose [`Role`] is not
     /// [`Role::Setting`] for some node, and those of more than one value that no node reads. Running statistics of
     /// batch-norm are among them.
@@ -106,18 +49,19 @@ impl Graph {
             Some(roles) => roles.iter().any(|&role| role != Role::Setting),
             None => tensor.len() != 1,
         };
-        let floats = self.weights.iter().filter(|(_, w)| is_float(&w.tensor));
+        let floats = self.weights.iter().filter(|(_, w)| w.tensor.dtype().is_float());
         floats.filter(|(name, w)| counts(name, &w.tensor)).map(|(name, _)| name.as_str()).collect()
     }
 
-    /// Names of the weights that training updates by their gradients: 32-bit floats whose [`Role`] is
-    /// [`Role::Trainable`] for some node. Those that are frozen by their
+    /// Names of the weights that training updates by their gradients: 32-bit floats, all finite (a mask that is added may
+    /// hold infinities), whose [`Role`] is [`Role::Trainable`] for some node. Those that are frozen by their
     /// [`TrainingRates`](crate::TrainingRates) are among them.
     pub fn trainable(&self) -> HashSet<&str> {
         let roles = self.roles();
         let trained = |name: &str| roles.get(name).is_some_and(|roles| roles.contains(&Role::Trainable));
         let floats = self.weights.iter().filter(|(_, w)| w.tensor.as_f32().is_some());
-        floats.map(|(name, _)| name.as_str()).filter(|name| trained(name)).collect()
+        let finite = |w: &Weight| w.tensor.as_f32().is_some_and(|v| v.iter().all(|v| v.is_finite()));
+        floats.filter(|(name, w)| trained(name) && finite(w)).map(|(name, _)| name.as_str()).collect()
     }
 
     /// Number of float parameters, quantized or not: the values of all [`Graph::parameters`].
@@ -131,7 +75,7 @@ impl Graph {
         for node in &self.nodes {
             for (i, input) in node.inputs.iter().enumerate() {
                 if let Some((name, weight)) =
-                    self.weights.get_key_value(input).filter(|(_, w)| is_float(&w.tensor))
+                    self.weights.get_key_value(input).filter(|(_, w)| w.tensor.dtype().is_float())
                 {
                     roles.entry(name).or_default().push(Role::of(node, i, weight.tensor.len()));
                 }
@@ -141,36 +85,9 @@ impl Graph {
     }
 }
 
-/// Whether the elements are floating-point numbers of any width.
-fn is_float(tensor: &Tensor) -> bool {
-    matches!(tensor.dtype(), DType::F32 | DType::F64 | DType::F16 | DType::Bf16)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Attribute;
-
-    #[test]
-    fn matrices_of_layers_can_be_quantized_each_once() {
-        let mut graph = Graph::default();
-        for (name, shape) in [("w", &[2, 2][..]), ("v", &[2, 2, 1, 1]), ("b", &[2]), ("e.weight", &[3, 2])] {
-            let tensor = Tensor::f32(shape.to_vec(), vec![0.0; shape.iter().product()]).unwrap();
-            graph.weights.insert(name.into(), tensor.into());
-        }
-        let names = |g: &Graph| g.quantizable().into_iter().map(|q| (q.weight, q.node, q.channel_axis));
-        let bare: Vec<_> = names(&graph).collect();
-        let entry = |w: &str, n: &str, axis| (w.to_string(), n.to_string(), axis);
-        assert_eq!(bare, [entry("w", "w", 0), entry("v", "v", 0), entry("e.weight", "e", 0)]);
-        graph.nodes = vec![
-            Node::new("fc", "Gemm", &["x", "w", "b"], &["h"]).with("transB", Attribute::Int(1)),
-            Node::new("again", "MatMul", &["h", "w"], &["i"]),
-            Node::new("up", "ConvTranspose", &["i", "v"], &["j"]),
-            Node::new("look-up", "Gather", &["e.weight", "j"], &["y"]),
-        ];
-        let found: Vec<_> = names(&graph).collect();
-        assert_eq!(found, [entry("w", "fc", 0), entry("v", "up", 1)]);
-    }
 
     #[test]
     fn roles_tell_what_counts_and_what_is_trained() {

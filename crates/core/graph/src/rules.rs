@@ -2,7 +2,7 @@
 
 use crate::error::GraphError;
 use crate::node::Node;
-use crate::op::{Op, PadMode, Padding, Window};
+use crate::op::{Normalization, Op, PadMode, Padding, Window};
 use crate::tensor::element_count;
 
 /// Most elements that a value may have.
@@ -154,6 +154,15 @@ impl Rule<'_> {
                     .map(|(i, &d)| if axes.contains(&i) { 1 } else { d })
                     .collect()
             }
+            Op::Normalize { over, .. } => self.normalize(*over)?,
+            Op::Where => self.broadcast_all(3)?,
+            Op::Gather { axis } => {
+                let (data, indices) = (self.input(0)?, self.input(1)?);
+                [&data[..*axis], indices, &data[axis + 1..]].concat()
+            }
+            Op::Expand { shape } => broadcast(self.input(0)?, shape)
+                .ok_or_else(|| self.refuse(format!("the data cannot be expanded to {shape:?}")))?,
+            Op::Constant { .. } => return Err(self.refuse("no node is a constant of the runtime")),
             Op::Dropout { .. } => {
                 let data = self.input(0)?.to_vec();
                 return Ok(vec![data.clone(), data]);
@@ -321,6 +330,26 @@ impl Rule<'_> {
             return Err(refuse());
         }
         Ok(out)
+    }
+
+    fn normalize(&self, over: Normalization) -> Result<Vec<usize>, GraphError> {
+        let data = self.input(0)?;
+        let channels = || data.get(1).copied().ok_or_else(|| self.refuse("there is no channel axis"));
+        let scale = match over {
+            Normalization::Layer { axis } | Normalization::Rms { axis } => data[axis..].to_vec(),
+            Normalization::Instance | Normalization::Group { by_channel: true, .. } => vec![channels()?],
+            Normalization::Group { groups, .. } => vec![groups],
+        };
+        if let Normalization::Group { groups, .. } = over
+            && channels()? % groups != 0
+        {
+            return Err(self.refuse(format!("{groups} groups do not divide the channels")));
+        }
+        let bias = self.optional(2)?;
+        if self.input(1)? != scale || bias.is_some_and(|b| b != scale) {
+            return Err(self.refuse(format!("scale and bias must have shape {scale:?}")));
+        }
+        Ok(data.to_vec())
     }
 
     fn pad(&self, before: &[i64], after: &[i64], mode: PadMode) -> Result<Vec<usize>, GraphError> {

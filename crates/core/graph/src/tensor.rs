@@ -36,6 +36,21 @@ impl DType {
             DType::I8 | DType::U8 | DType::Bool => 1,
         }
     }
+
+    /// Whether the elements are floating-point numbers of any width.
+    pub fn is_float(self) -> bool {
+        matches!(self, DType::F32 | DType::F64 | DType::F16 | DType::Bf16)
+    }
+
+    /// `value` rounded to nearest as an element of this type holds it; unchanged for types of 32 bits and more, and for
+    /// types that are not floats.
+    pub fn round(self, value: f32) -> f32 {
+        match self {
+            DType::F16 => f16::from_f32(value).to_f32(),
+            DType::Bf16 => bf16::from_f32(value).to_f32(),
+            _ => value,
+        }
+    }
 }
 
 /// The elements of a tensor. Types that no operator here computes with are kept as little-endian bytes, so
@@ -81,6 +96,17 @@ impl TensorData {
             TensorData::Bool(v) => bytes(v, |x| [u8::from(x)]).into(),
             TensorData::Raw(_, v) => v.as_slice().into(),
         }
+    }
+
+    /// Floats of the width of `dtype`, each value rounded to nearest; `None` for types that are not floats.
+    pub fn floats(dtype: DType, values: Vec<f32>) -> Option<Self> {
+        Some(match dtype {
+            DType::F32 => TensorData::F32(values),
+            DType::F16 => TensorData::Raw(dtype, bytes(&values, |v| f16::from_f32(v).to_le_bytes())),
+            DType::Bf16 => TensorData::Raw(dtype, bytes(&values, |v| bf16::from_f32(v).to_le_bytes())),
+            DType::F64 => TensorData::Raw(dtype, bytes(&values, |v| f64::from(v).to_le_bytes())),
+            _ => return None,
+        })
     }
 
     /// Whether both hold the same elements bit for bit: NaN equals itself, 0 is not -0.
@@ -207,6 +233,14 @@ impl Tensor {
         })
     }
 
+    /// A tensor of floats of the width of `dtype`, each value rounded to nearest.
+    ///
+    /// # Errors
+    /// [`GraphError::ElementCount`] where shape and values disagree, [`GraphError::NotFloats`] for another type.
+    pub fn floats(shape: Vec<usize>, dtype: DType, values: Vec<f32>) -> Result<Self, GraphError> {
+        Self::new(shape, TensorData::floats(dtype, values).ok_or(GraphError::NotFloats { dtype })?)
+    }
+
     /// A tensor of floats of any width as [`Tensor::to_f32`] gives it; any other tensor as it is.
     pub fn widened(self) -> Self {
         match self.to_f32() {
@@ -286,6 +320,19 @@ mod tests {
         let wide = raw(DType::F64, &0.1f64.to_le_bytes()).widened();
         assert_eq!(wide, Tensor::f32(vec![1], vec![0.1]).unwrap());
         assert_eq!(Tensor::i64_vector(vec![1]).widened(), Tensor::i64_vector(vec![1]));
+    }
+
+    #[test]
+    fn floats_are_stored_in_the_width_asked_for() {
+        let values = vec![0.1, -2.5, 0.0];
+        for dtype in [DType::F32, DType::F16, DType::Bf16, DType::F64] {
+            let tensor = Tensor::floats(vec![3], dtype, values.clone()).unwrap();
+            let rounded: Vec<f32> = values.iter().map(|&v| dtype.round(v)).collect();
+            assert_eq!((tensor.dtype(), tensor.to_f32().unwrap().to_vec()), (dtype, rounded));
+        }
+        assert_eq!(DType::F16.round(0.1), 0.099_975_586);
+        assert_eq!(DType::Bf16.round(0.1), 0.100_097_656);
+        assert!(Tensor::floats(vec![3], DType::I8, values).is_err());
     }
 
     #[test]

@@ -27,12 +27,12 @@ pub fn validate(graph: &Graph) -> Result<(), GraphError> {
     for (name, weight) in &graph.weights {
         let Some(palette) = &weight.palette else { continue };
         let refuse = |reason: String| GraphError::PaletteMismatch { weight: name.clone(), reason };
-        let values = weight.tensor.as_f32();
-        let values = values.ok_or_else(|| refuse("a palette needs 32-bit floats".into()))?;
+        let values = weight.tensor.to_f32();
+        let values = values.ok_or_else(|| refuse("a palette needs floats".into()))?;
         if palette.codes().len() != values.len() {
             return Err(refuse(format!("{} codes for {} values", palette.codes().len(), values.len())));
         }
-        if let Some(i) = palette.first_off_centroid(values) {
+        if let Some(i) = palette.first_off_centroid(&values) {
             let (value, centroid) = (values[i], palette.decode()[i]);
             return Err(refuse(format!(
                 "the fixed value at position {i} is {value}, its centroid {centroid}"
@@ -81,23 +81,43 @@ fn outputs_exist(graph: &Graph) -> Result<(), GraphError> {
     }
 }
 
-/// Refuses weights that hold NaN or an infinity. Infinite bounds of `Clip` are allowed.
+/// Operators for which an infinite constant has a meaning: a bound, or a mask that is added before a softmax.
+const TAKE_INFINITIES: [&str; 15] = [
+    "Add",
+    "Cast",
+    "Clip",
+    "Concat",
+    "Expand",
+    "Gather",
+    "Identity",
+    "Max",
+    "Min",
+    "Pad",
+    "Reshape",
+    "Slice",
+    "Sub",
+    "Unsqueeze",
+    "Where",
+];
+
+/// Refuses weights that hold NaN or an infinity. Infinities are allowed in constants that only operators read for which
+/// they have a meaning: bounds of `Clip`, masks that are added or chosen by `Where`.
 ///
 /// # Errors
 /// [`GraphError::NonFiniteWeight`] with the first such weight and position.
 pub fn non_finite_weights(graph: &Graph) -> Result<(), GraphError> {
-    let mut bounds: HashSet<&str> = HashSet::new();
-    for node in graph.nodes.iter().filter(|n| n.op == "Clip") {
-        bounds.extend(node.inputs.iter().skip(1).map(String::as_str));
-    }
     for (name, weight) in &graph.weights {
-        let values = weight.tensor.as_f32().unwrap_or_default();
-        let bound = values.len() == 1 && bounds.contains(name.as_str());
-        let bad = |v: &f32| v.is_nan() || (v.is_infinite() && !bound);
-        if let Some(position) = values.iter().position(bad) {
-            let value = values[position];
-            return Err(GraphError::NonFiniteWeight { weight: name.clone(), position, value });
+        let values = weight.tensor.to_f32().unwrap_or_default();
+        let Some(mut position) = values.iter().position(|v| !v.is_finite()) else { continue };
+        let readers = graph.readers_of(name);
+        if !readers.is_empty() && readers.iter().all(|op| TAKE_INFINITIES.contains(&op.as_str())) {
+            match values.iter().position(|v| v.is_nan()) {
+                None => continue,
+                Some(nan) => position = nan,
+            }
         }
+        let value = values[position];
+        return Err(GraphError::NonFiniteWeight { weight: name.clone(), position, value });
     }
     Ok(())
 }

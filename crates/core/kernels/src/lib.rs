@@ -23,6 +23,7 @@ mod isa;
 pub mod losses;
 pub mod lrn;
 mod math;
+pub mod normalize;
 pub mod packed;
 mod par;
 pub mod pool;

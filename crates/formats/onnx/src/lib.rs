@@ -19,6 +19,7 @@ mod element;
 mod error;
 mod external;
 mod extras;
+mod lift;
 mod matrix;
 mod options;
 mod palettize;

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 use slq_codebook::{PackError, Palette, bits_for, pack_rows};
-use slq_graph::{Attribute, Graph, Node, Tensor, TensorData, Weight};
+use slq_graph::{Attribute, DType, Graph, Node, Tensor, TensorData, Weight};
 
 use crate::matrix::unpacking_matrix;
 
@@ -33,6 +33,17 @@ pub struct Entry {
     pub groups: usize,
     /// Shape of the weight.
     pub shape: Vec<usize>,
+    /// Element type of codebook and weight.
+    #[serde(default = "single", skip_serializing_if = "is_single")]
+    pub dtype: DType,
+}
+
+fn single() -> DType {
+    DType::F32
+}
+
+fn is_single(dtype: &DType) -> bool {
+    *dtype == DType::F32
 }
 
 impl Entry {
@@ -40,13 +51,16 @@ impl Entry {
     pub fn of(name: &str, weight: &Weight) -> Option<Self> {
         let palette = weight.palette.as_ref()?;
         let fits = palette.is_fully_fixed()
-            && weight.tensor.as_f32().is_some_and(|v| !v.is_empty() && v.len() == palette.codes().len());
+            && weight.tensor.dtype().is_float()
+            && !weight.tensor.is_empty()
+            && weight.tensor.len() == palette.codes().len();
         fits.then(|| Self {
             name: name.into(),
             bits: palette.bits(),
             k: palette.codebook_size(),
             groups: palette.groups(),
             shape: weight.tensor.shape().to_vec(),
+            dtype: weight.tensor.dtype(),
         })
     }
 
@@ -56,6 +70,7 @@ impl Entry {
         let possible = (1..=256).contains(&self.k)
             && self.bits == bits_for(self.k)
             && self.groups > 0
+            && self.dtype.is_float()
             && count.is_multiple_of(self.groups)
             && self.groups.checked_mul(self.k).is_some();
         possible.then_some(count)
@@ -139,9 +154,12 @@ impl Layout {
             b => pack_rows(palette.codes(), b.into())?,
         };
         let (codes, book) = (&self.packed, &self.codebook);
+        let centroids = palette.codebook().to_vec();
+        // An entry is of floats.
+        let centroids = TensorData::floats(entry.dtype, centroids).unwrap_or(TensorData::F32(Vec::new()));
         Ok([
             (codes.0.clone(), TensorData::U8(packed), codes.1.clone()),
-            (book.0.clone(), TensorData::F32(palette.codebook().to_vec()), book.1.clone()),
+            (book.0.clone(), centroids, book.1.clone()),
         ])
     }
 }

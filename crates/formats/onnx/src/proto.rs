@@ -138,9 +138,11 @@ pub mod kind {
     pub const INT: i32 = 2;
     pub const STRING: i32 = 3;
     pub const TENSOR: i32 = 4;
+    pub const GRAPH: i32 = 5;
     pub const FLOATS: i32 = 6;
     pub const INTS: i32 = 7;
     pub const STRINGS: i32 = 8;
+    pub const GRAPHS: i32 = 10;
     /// The last one there is.
     pub const TYPE_PROTOS: i32 = 14;
 }

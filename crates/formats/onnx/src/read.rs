@@ -11,7 +11,7 @@ use crate::attribute::{decode, node_from_proto, opaque_constant};
 use crate::error::OnnxError;
 use crate::external::External;
 use crate::proto::{GraphProto, KeyValue, Model, NodeProto, OperatorSet, TensorProto};
-use crate::{IR_VERSIONS, MAX_FILE_BYTES, OPSETS, element, extras, restore, value};
+use crate::{IR_VERSIONS, MAX_FILE_BYTES, OPSETS, element, extras, lift, restore, value};
 
 /// Reads the model at `path`, with external data beside it.
 ///
@@ -19,7 +19,8 @@ use crate::{IR_VERSIONS, MAX_FILE_BYTES, OPSETS, element, extras, restore, value
 /// external files. Palettes that [`write`](crate::write()) stored are restored. Nodes without a name get one, and nodes
 /// out of order are sorted. Nodes that read constants alone are folded
 /// ([`fold_constants`](slq_graph::fold::fold_constants)), so that a weight behind a `Transpose` or a `Cast` is a plain
-/// weight. All other nodes, unknown operators and sub-graphs too, are kept as they are. `slq_graph::validate` checks
+/// weight. Float constants of two and more axes inside the bodies of `If`, `Loop` and `Scan` become weights of the graph.
+/// All other nodes, unknown operators and sub-graphs too, are kept as they are. `slq_graph::validate` checks
 /// whether the graph makes sense.
 ///
 /// # Errors
@@ -93,6 +94,7 @@ fn to_graph(bytes: Bytes, mut external: External) -> Result<Graph, OnnxError> {
     for output in std::mem::take(&mut proto.output) {
         graph.outputs.push(value::from_proto(output)?);
     }
+    lift::weights_of_bodies(&mut graph)?;
     let mut palettes = None;
     for KeyValue { key, value } in std::mem::take(&mut model.metadata_props) {
         let (key, value) = (key.unwrap_or_default(), value.unwrap_or_default());

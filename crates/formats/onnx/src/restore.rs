@@ -82,11 +82,18 @@ impl Found {
         let codebook = tensor(&format!("{prefix}.{i}k"))?;
         let bits = u32::from(entry.bits);
         let bytes = if bits == 8 { Some(count) } else { rows_len(count, bits).ok() };
-        let (TensorData::U8(codes), Some(centroids)) = (packed.data(), codebook.as_f32()) else {
+        let (TensorData::U8(codes), Some(centroids)) = (packed.data(), codebook.to_f32()) else {
             return Err("codes are not bytes or centroids not floats".into());
         };
+        if codebook.dtype() != entry.dtype {
+            return Err(format!("the codebook is of type {:?}, not {:?}", codebook.dtype(), entry.dtype));
+        }
         if bytes != Some(codes.len()) || centroids.len() != entry.groups * entry.k {
             return Err(format!("{} bytes and {} centroids do not fit", codes.len(), centroids.len()));
+        }
+        let stored = TensorData::floats(entry.dtype, centroids.to_vec());
+        if !stored.is_some_and(|stored| stored.is_identical(codebook.data())) {
+            return Err("a centroid is no 32-bit float".into());
         }
         let layout = Layout::new(entry, count, i, prefix, graph.metadata.opset);
         if layout.packed.1 != packed.shape() || layout.codebook.1 != codebook.shape() {
@@ -116,7 +123,8 @@ impl Found {
         };
         let palette =
             Palette::fully_fixed(centroids.to_vec(), entry.groups, codes).map_err(|e| e.to_string())?;
-        let tensor = Tensor::f32(entry.shape.clone(), palette.decode()).map_err(|e| e.to_string())?;
+        let tensor =
+            Tensor::floats(entry.shape.clone(), entry.dtype, palette.decode()).map_err(|e| e.to_string())?;
         let weight = Weight { palette: Some(palette), ..Weight::from(tensor) };
         self.gone.insert(layout.codebook.0);
         self.gone.extend(layout.constants.into_iter().map(|(name, _)| name));

@@ -331,6 +331,7 @@ def left_alone():
         [],
         ["v", "y0", "y1"],
         ["w", "yes"],
+        quantizable=["w"],
     )
     case(
         "output",

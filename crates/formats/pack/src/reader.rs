@@ -194,7 +194,10 @@ impl<S: Source> Reader<S> {
             Form::Dictionary { .. } => (TensorData::F32(self.codes(&info.name)?.values()?), None),
             Form::Palette { .. } => {
                 let palette = self.codes(&info.name)?.palette()?;
-                (TensorData::F32(palette.decode()), Some(palette))
+                let data = TensorData::floats(info.dtype, palette.decode());
+                let fault =
+                    || fail(Fault::Weight { name: info.name.clone(), reason: "it is not of floats".into() });
+                (data.ok_or_else(fault)?, Some(palette))
             }
         };
         let tensor = Tensor::new(info.shape.clone(), data).map_err(|e| fail(e.into()))?;

@@ -91,8 +91,8 @@ impl<'a> Storage<'a> {
 /// Refuses a weight that its palette does not give, bit for bit.
 fn check(name: &str, weight: &Weight, palette: &Palette) -> Result<(), SlqError> {
     let refuse = |reason: String| Err(SlqError::Palette { weight: name.into(), reason });
-    let Some(values) = weight.tensor.as_f32() else {
-        return refuse("a palette needs 32-bit floats".into());
+    let Some(values) = weight.tensor.to_f32() else {
+        return refuse("a palette needs floats".into());
     };
     if palette.codes().len() != values.len() {
         return refuse(format!("{} codes for {} values", palette.codes().len(), values.len()));

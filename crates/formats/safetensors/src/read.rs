@@ -5,7 +5,7 @@ use std::path::Path;
 
 use indexmap::IndexMap;
 use slq_codebook::Palette;
-use slq_graph::{DType, Graph, GraphError, Tensor, Weight};
+use slq_graph::{DType, Graph, GraphError, Tensor, TensorData, Weight};
 
 use crate::container::Container;
 use crate::dtype;
@@ -137,6 +137,9 @@ fn palettized(
     let palette_error = |source| graph_error(GraphError::Palette(source));
     let count = slq_graph::element_count(&entry.shape)
         .ok_or_else(|| lacks(manifest::codes(&weight), format!("codes for shape {:?}", entry.shape)))?;
+    let book_type = file.info(&manifest::codebook(&weight)).and_then(|i| dtype::from_file(i.dtype));
+    // Only weights that are fixed as a whole have codebooks of another type than 32-bit floats.
+    let book_type = book_type.filter(|t| t.is_float() && palette.fixed).unwrap_or(DType::F32);
     // Types and sizes first: codes are unpacked to at most eight times the bytes the file really has.
     let mut bytes = |tensor: String, dtype: &str, shape: &[usize]| {
         let info = file.info(&tensor).filter(|i| i.dtype.to_string() == dtype && i.shape == shape);
@@ -147,14 +150,16 @@ fn palettized(
         used.insert(tensor);
         Ok(bytes)
     };
-    let book = bytes(manifest::codebook(&weight), "F32", &[palette.groups, palette.size])?;
+    let book = bytes(manifest::codebook(&weight), dtype::name(book_type), &[palette.groups, palette.size])?;
     let packed_len = |bits: u8| slq_codebook::packed_len(count, bits.into()).map_err(codes_error);
     let packed = bytes(manifest::codes(&weight), "U8", &[packed_len(palette.bits)?])?;
     let codes = slq_codebook::unpack(&packed, palette.bits.into(), count).map_err(codes_error)?;
-    let book = dtype::floats(&book);
+    let stored = TensorData::from_le_bytes(book_type, book.into());
+    let book = Tensor::new(vec![palette.groups, palette.size], stored).map_err(graph_error)?;
+    let book = book.to_f32().unwrap_or_default().into_owned();
     if palette.fixed {
         let palette = Palette::fully_fixed(book, palette.groups, codes).map_err(palette_error)?;
-        let tensor = Tensor::f32(entry.shape.clone(), palette.decode()).map_err(graph_error)?;
+        let tensor = Tensor::floats(entry.shape.clone(), book_type, palette.decode()).map_err(graph_error)?;
         return Ok(Weight { palette: Some(palette), ..tensor.into() });
     }
     let values = dtype::floats(&bytes(weight.clone(), "F32", &entry.shape)?);
@@ -181,7 +186,7 @@ fn palettized(
 /// [`SafetensorsError::WeightMismatch`] where file and graph differ. The graph is then unchanged.
 pub fn read_into(graph: &mut Graph, path: &Path) -> Result<(), SafetensorsError> {
     let mut contents = read_with(path, &ReadOptions::default())?;
-    let float = |t: &Tensor| matches!(t.dtype(), DType::F32 | DType::F64 | DType::F16 | DType::Bf16);
+    let float = |t: &Tensor| t.dtype().is_float();
     contents.weights.retain(|name, weight| float(&weight.tensor) || graph.weights.contains_key(name));
     for (name, weight) in &mut contents.weights {
         let Some(target) = graph.weights.get(name) else {

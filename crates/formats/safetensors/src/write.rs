@@ -6,7 +6,7 @@ use std::io::{BufWriter, Write};
 use std::path::Path;
 
 use slq_codebook::Palette;
-use slq_graph::{Graph, TensorData, Weight};
+use slq_graph::{DType, Graph, TensorData, Weight};
 
 use crate::error::SafetensorsError;
 use crate::manifest::{self, Entry, PaletteEntry};
@@ -15,7 +15,7 @@ use crate::{container, dtype, read};
 /// Where a tensor's bytes come from; they are made when they are written, one tensor at a time.
 enum Bytes<'a> {
     Values(&'a TensorData),
-    Codebook(&'a [f32]),
+    Codebook(TensorData),
     Packed(Vec<u8>),
 }
 
@@ -23,9 +23,7 @@ impl Bytes<'_> {
     fn get(&self) -> Cow<'_, [u8]> {
         match self {
             Bytes::Values(data) => data.to_le_bytes(),
-            Bytes::Codebook(values) => {
-                values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>().into()
-            }
+            Bytes::Codebook(data) => data.to_le_bytes(),
             Bytes::Packed(bytes) => bytes.as_slice().into(),
         }
     }
@@ -33,7 +31,7 @@ impl Bytes<'_> {
 
 struct Stored<'a> {
     name: String,
-    dtype: slq_graph::DType,
+    dtype: DType,
     shape: Vec<usize>,
     bytes: Bytes<'a>,
 }
@@ -94,12 +92,7 @@ fn lay_out<'a>(
             weight: entry.name.clone(),
             source,
         })?;
-        Ok(Stored {
-            name,
-            dtype: slq_graph::DType::U8,
-            shape: vec![bytes.len()],
-            bytes: Bytes::Packed(bytes),
-        })
+        Ok(Stored { name, dtype: DType::U8, shape: vec![bytes.len()], bytes: Bytes::Packed(bytes) })
     };
     stored.push(packed(manifest::codes(name), palette.codes(), palette.bits())?);
     if !palette.is_fully_fixed() {
@@ -107,11 +100,14 @@ fn lay_out<'a>(
         stored.push(packed(manifest::fixed(name), &flags, 1)?);
     }
     let (groups, size) = (palette.groups(), palette.codebook_size());
+    // Centroids in the weight's own type; a weight that is not of floats fails when the file is read back.
+    let dtype = if tensor.dtype().is_float() { tensor.dtype() } else { DType::F32 };
+    let book = palette.codebook().to_vec();
     stored.push(Stored {
         name: manifest::codebook(name),
-        dtype: slq_graph::DType::F32,
+        dtype,
         shape: vec![groups, size],
-        bytes: Bytes::Codebook(palette.codebook()),
+        bytes: Bytes::Codebook(TensorData::floats(dtype, book).unwrap_or(TensorData::F32(Vec::new()))),
     });
     entry.palette =
         Some(PaletteEntry { bits: palette.bits(), groups, size, fixed: palette.is_fully_fixed() });

@@ -6,7 +6,7 @@ mod moments;
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-use slq_graph::{Graph, Node};
+use slq_graph::{Graph, Node, Tensor};
 
 use super::layer::Layer;
 use moments::{Moments, moments};
@@ -36,8 +36,10 @@ pub(crate) fn corrections<'a>(graph: &Graph, moved: impl IntoIterator<Item = Mov
 /// Gives the constants of `graph` their new values.
 pub(crate) fn apply(graph: &mut Graph, corrections: &[NewValues]) {
     for (name, values) in corrections {
-        if let Some(to) = graph.weights.get_mut(name).and_then(|w| w.tensor.as_f32_mut()) {
-            to.copy_from_slice(values);
+        let Some(weight) = graph.weights.get_mut(name) else { continue };
+        let (shape, dtype) = (weight.tensor.shape().to_vec(), weight.tensor.dtype());
+        if let Ok(tensor) = Tensor::floats(shape, dtype, values.clone()) {
+            weight.tensor = tensor;
         }
     }
 }
@@ -57,7 +59,7 @@ fn change(
     let Some((node, shift)) = shift else { return Vec::new() };
     let own = |name: Option<&str>| {
         let name = name.filter(|name| once(name))?;
-        let values = graph.weights.get(name)?.tensor.as_f32().filter(|v| v.len() == shift.mean.len())?;
+        let values = graph.weights.get(name)?.tensor.to_f32().filter(|v| v.len() == shift.mean.len())?;
         Some((name.to_string(), values))
     };
     let output = node.outputs.first().map_or("", String::as_str);

@@ -27,7 +27,7 @@ pub(super) fn moments(graph: &Graph) -> HashMap<&str, Moments> {
 }
 
 fn behind(graph: &Graph, node: &Node, known: &HashMap<&str, Moments>) -> Option<Moments> {
-    let constant = |i: usize| graph.weights.get(node.input(i)?)?.tensor.as_f32();
+    let constant = |i: usize| graph.weights.get(node.input(i)?)?.tensor.to_f32();
     let input = |i: usize| known.get(node.input(i)?);
     match node.op.as_str() {
         "BatchNormalization" => {

@@ -35,8 +35,8 @@ pub(crate) fn share(
         .collect::<Result<Vec<_>, _>>()?;
     if correct {
         let moved = layers.iter().zip(&palettes).map(|(layer, palette)| {
-            let before = graph.weights[&layer.weight].tensor.as_f32().unwrap_or_default();
-            (layer, before.into(), palette.decode().into())
+            let before = graph.weights[&layer.weight].tensor.to_f32().unwrap_or_default();
+            (layer, before, palette.decode().into())
         });
         let found = corrections(graph, moved);
         apply(graph, &found);
@@ -55,8 +55,8 @@ fn best_palette(graph: &Graph, layer: &Layer, importance: Option<&[f32]>) -> Res
         return Ok(merged);
     };
     let shared = palette(graph, &Layer { groups: 1, size, ..layer.clone() }, importance)?;
-    let values = graph.weights[&layer.weight].tensor.as_f32().unwrap_or_default();
-    let error = |palette: &Palette| squared_error(values, &palette.decode());
+    let values = graph.weights[&layer.weight].tensor.to_f32().unwrap_or_default();
+    let error = |palette: &Palette| squared_error(&values, &palette.decode());
     Ok(if error(&shared) < error(&merged) { shared } else { merged })
 }
 
@@ -75,19 +75,22 @@ fn squared_error(values: &[f32], found: &[f32]) -> f64 {
 }
 
 fn palette(graph: &Graph, layer: &Layer, importance: Option<&[f32]>) -> Result<Palette, CompressError> {
-    let values = graph.weights[&layer.weight].tensor.as_f32().unwrap_or_default();
+    let tensor = &graph.weights[&layer.weight].tensor;
+    let (values, dtype) = (tensor.to_f32().unwrap_or_default(), tensor.dtype());
     let named = |source| CompressError::Cluster { layer: layer.weight.clone(), source };
     let run = values.len() / layer.groups;
     let algorithm = if run > EXACT_LIMIT { Algorithm::Fast } else { Algorithm::Exact };
     let params = ClusterParams::builder(layer.size).algorithm(algorithm).build().map_err(named)?;
     let groups = even_groups(values.len(), run);
     let found: Vec<Clustering<u8>> =
-        cluster_groups_weighted(values, importance, &groups, &params).map_err(named)?;
+        cluster_groups_weighted(&values, importance, &groups, &params).map_err(named)?;
     let mut codebook = Vec::with_capacity(layer.groups * layer.size);
     for group in &found {
         // Fewer distinct values than centroids: repeat the last one, all codebooks are equally long.
         let last = group.codebook.last().copied().unwrap_or_default();
-        codebook.extend((0..layer.size).map(|i| group.codebook.get(i).copied().unwrap_or(last)));
+        // Centroids in the weight's own type: a codebook of a half-precision network takes half the bytes.
+        let centroid = |i: usize| dtype.round(group.codebook.get(i).copied().unwrap_or(last));
+        codebook.extend((0..layer.size).map(centroid));
     }
     let codes = found.into_iter().flat_map(|g| g.codes).collect();
     Ok(Palette::fully_fixed(codebook, layer.groups, codes)?)
@@ -95,6 +98,8 @@ fn palette(graph: &Graph, layer: &Layer, importance: Option<&[f32]>) -> Result<P
 
 #[cfg(test)]
 mod tests {
+    use slq_graph::{DType, Tensor};
+
     use super::*;
     use crate::quantize::choices::Granularity;
     use crate::quantize::select::select_layers;
@@ -124,6 +129,31 @@ mod tests {
                     );
                 }
             }
+        }
+    }
+
+    #[test]
+    fn codebooks_hold_values_of_the_weights_type() {
+        for dtype in [DType::F16, DType::Bf16, DType::F64] {
+            let mut graph = slq_zoo::build("lenet", 3).unwrap();
+            for weight in graph.weights.values_mut() {
+                let values = weight.tensor.to_f32().unwrap().to_vec();
+                weight.tensor = Tensor::floats(weight.tensor.shape().to_vec(), dtype, values).unwrap();
+            }
+            let before = graph.clone();
+            let layers = select_layers(&graph, &Quantize::kmeans(4)).unwrap();
+            assert_eq!(layers.len(), 4);
+            share(&mut graph, &layers, None, true).unwrap();
+            for layer in &layers {
+                let (weight, old) = (&graph.weights[&layer.weight], &before.weights[&layer.weight].tensor);
+                let palette = weight.palette.as_ref().unwrap();
+                assert_eq!(weight.tensor.dtype(), dtype);
+                assert_eq!(weight.tensor.to_f32().unwrap(), palette.decode());
+                let values = old.to_f32().unwrap();
+                let mean = values.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>();
+                assert!(squared_error(&values, &palette.decode()) < 0.02 * mean, "{dtype:?}");
+            }
+            slq_graph::validate(&graph).unwrap();
         }
     }
 

@@ -6,6 +6,7 @@ use slq_kernels::activation::{self, Activation, Saved};
 use slq_kernels::elementwise::{self, Unary};
 
 use super::elementwise::{General, general};
+use super::function;
 use super::layer::Layer;
 use super::pass::{Backward, Forward};
 use super::site::Site;
@@ -13,7 +14,7 @@ use crate::error::EngineError;
 
 pub(super) fn unary(site: Site<'_>, op: UnaryOp) -> Result<Box<dyn Layer>, EngineError> {
     let activation = |a: Activation| Ok(Box::new(ActivationLayer(a)) as Box<dyn Layer>);
-    let function = |f: Unary| Ok(Box::new(FunctionLayer(f)) as Box<dyn Layer>);
+    let smooth = |f: Unary| Ok(Box::new(FunctionLayer(f)) as Box<dyn Layer>);
     match op {
         UnaryOp::Relu => activation(Activation::Relu),
         UnaryOp::LeakyRelu { alpha } => activation(Activation::LeakyRelu { slope: alpha }),
@@ -22,14 +23,14 @@ pub(super) fn unary(site: Site<'_>, op: UnaryOp) -> Result<Box<dyn Layer>, Engin
         UnaryOp::Tanh => activation(Activation::Tanh),
         UnaryOp::HardSigmoid { alpha, beta } => activation(Activation::HardSigmoid { alpha, beta }),
         UnaryOp::HardSwish => activation(Activation::HardSwish),
-        UnaryOp::Exp => function(Unary::Exp),
-        UnaryOp::Log => function(Unary::Log),
-        UnaryOp::Sqrt => function(Unary::Sqrt),
-        UnaryOp::Abs => function(Unary::Abs),
-        UnaryOp::Neg => function(Unary::Neg),
-        UnaryOp::Reciprocal => function(Unary::Reciprocal),
-        UnaryOp::Erf => Ok(Box::new(ErfLayer)),
-        other => Err(site.unsupported(format!("the engine has no kernel for {other:?}"))),
+        UnaryOp::Exp => smooth(Unary::Exp),
+        UnaryOp::Log => smooth(Unary::Log),
+        UnaryOp::Sqrt => smooth(Unary::Sqrt),
+        UnaryOp::Abs => smooth(Unary::Abs),
+        UnaryOp::Neg => smooth(Unary::Neg),
+        UnaryOp::Reciprocal => smooth(Unary::Reciprocal),
+        other => function::function(other)
+            .ok_or_else(|| site.unsupported(format!("the engine has no kernel for {other:?}"))),
     }
 }
 
@@ -107,50 +108,6 @@ impl Layer for FunctionLayer {
     }
 }
 
-/// The error function (exact GELU is made of it).
-struct ErfLayer;
-
-/// erf(x) in double precision: the power series near zero, a continued fraction of erfc further out.
-fn erf(x: f64) -> f64 {
-    let a = x.abs();
-    if x.is_nan() || a >= 6.0 {
-        return if x.is_nan() { x } else { x.signum() };
-    }
-    let value = if a < 2.5 {
-        // erf(a) = 2/sqrt(pi) exp(-a^2) sum of a (2 a^2)^k / (1 3 5 ... (2k+1)): all terms are positive.
-        let (mut term, mut sum, mut k) = (a, a, 1.0);
-        while term > sum * 1e-17 {
-            term *= 2.0 * a * a / (2.0 * k + 1.0);
-            sum += term;
-            k += 1.0;
-        }
-        std::f64::consts::FRAC_2_SQRT_PI * (-a * a).exp() * sum
-    } else {
-        let tail = (1..=60).rev().fold(a, |d, k| a + 0.5 * f64::from(k) / d);
-        1.0 - 0.5 * std::f64::consts::FRAC_2_SQRT_PI * (-a * a).exp() / tail
-    };
-    value.copysign(x)
-}
-
-impl Layer for ErfLayer {
-    fn reads_input(&self, _i: usize) -> bool {
-        true
-    }
-
-    fn forward(&mut self, pass: &mut Forward<'_>, y: &mut [f32]) {
-        y.iter_mut().zip(pass.input(0)).for_each(|(y, &x)| *y = erf(f64::from(x)) as f32);
-    }
-
-    fn backward(&mut self, pass: &mut Backward<'_>) {
-        pass.input_gradient(|pass, dy, dx, _| {
-            for ((dx, &dy), &x) in dx.iter_mut().zip(dy).zip(pass.input(0)) {
-                let x = f64::from(x);
-                *dx = (f64::from(dy) * std::f64::consts::FRAC_2_SQRT_PI * (-x * x).exp()) as f32;
-            }
-        });
-    }
-}
-
 /// PReLU with one slope, or one for each channel.
 struct PReluLayer {
     inner: usize,
@@ -192,28 +149,5 @@ impl Layer for PReluLayer {
             }
         }
         pass.put_output_gradient(dy);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::erf;
-
-    #[test]
-    fn erf_at_known_points() {
-        // Abramowitz and Stegun, table 7.1, and the symmetry erf(-x) = -erf(x).
-        let table = [
-            (0.0, 0.0),
-            (0.1, 0.112_462_916_018_284_9),
-            (0.5, 0.520_499_877_813_046_5),
-            (1.0, 0.842_700_792_949_714_9),
-            (2.0, 0.995_322_265_018_952_7),
-            (3.0, 0.999_977_909_503_001_4),
-        ];
-        for (x, want) in table {
-            assert!((erf(x) - want).abs() < 1e-14 && (erf(-x) + want).abs() < 1e-14, "{x}: {}", erf(x));
-        }
-        assert!((erf(2.5) - erf(2.499_999_999)).abs() < 1e-10, "the two forms meet");
-        assert!(erf(f64::NAN).is_nan() && erf(f64::INFINITY) == 1.0);
     }
 }

@@ -22,6 +22,7 @@ pub(super) fn binary(site: Site<'_>, op: BinaryOp) -> Result<Box<dyn Layer>, Eng
         BinaryOp::Max => return general(&site, General::Max),
         BinaryOp::Min => return general(&site, General::Min),
         BinaryOp::Pow => return general(&site, General::Pow),
+        other => return general(&site, General::Test(other)),
     };
     let shapes = Broadcast::new(a, b).map_err(|e| site.unsupported(e.to_string()))?;
     let first_is_full = a.iter().product::<usize>() == site.step.shape.iter().product::<usize>();
@@ -31,7 +32,7 @@ pub(super) fn binary(site: Site<'_>, op: BinaryOp) -> Result<Box<dyn Layer>, Eng
 }
 
 /// The reduction of a tensor of `shape` to an operand that was broadcast to it.
-fn sum_to(operand: &[usize], shape: &[usize]) -> Reduction {
+pub(super) fn sum_to(operand: &[usize], shape: &[usize]) -> Reduction {
     let lead = shape.len() - operand.len();
     let repeats = |&axis: &usize| axis < lead || (operand[axis - lead] == 1 && shape[axis] != 1);
     Reduction::new(shape, &(0..shape.len()).filter(repeats).collect::<Vec<_>>())
@@ -127,6 +128,8 @@ pub(super) enum General {
     Pow,
     /// a where it is positive, else a b (PReLU with a slope of any shape).
     Slope,
+    /// A comparison or logic: 1 or 0.
+    Test(BinaryOp),
 }
 
 impl General {
@@ -136,6 +139,7 @@ impl General {
             General::Pow => a.powf(b),
             General::Slope if a < 0.0 => a * b,
             General::Slope => a,
+            General::Test(op) => f32::from(u8::from(holds(op, a, b))),
             _ if a.is_nan() || b.is_nan() => f32::NAN,
             General::Max => a.max(b),
             General::Min => a.min(b),
@@ -157,10 +161,26 @@ impl General {
                 }
             }
             (General::Slope, _) => a.min(0.0),
+            (General::Test(_), _) => 0.0,
             _ if a == b => 0.5,
             (General::Max, 0) | (General::Min, 1) => f32::from(u8::from(a > b)),
             _ => f32::from(u8::from(b > a)),
         }
+    }
+}
+
+/// Whether a comparison holds; of other operators, none does.
+fn holds(op: BinaryOp, a: f32, b: f32) -> bool {
+    match op {
+        BinaryOp::Equal => a == b,
+        BinaryOp::Greater => a > b,
+        BinaryOp::GreaterOrEqual => a >= b,
+        BinaryOp::Less => a < b,
+        BinaryOp::LessOrEqual => a <= b,
+        BinaryOp::And => a != 0.0 && b != 0.0,
+        BinaryOp::Or => a != 0.0 || b != 0.0,
+        BinaryOp::Xor => (a != 0.0) != (b != 0.0),
+        _ => false,
     }
 }
 

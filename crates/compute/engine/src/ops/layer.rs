@@ -4,6 +4,7 @@ use slq_graph::Graph;
 
 use super::pass::{Backward, Forward};
 use super::place::Place;
+use crate::error::EngineError;
 
 /// One operator of a plan. The plan's memory layout follows from what it declares here.
 pub(crate) trait Layer: Send {
@@ -42,6 +43,11 @@ pub(crate) trait Layer: Send {
 
     /// Computes the gradients that [`Backward::take_gradient`] asks for.
     fn backward(&mut self, pass: &mut Backward<'_>);
+
+    /// What the last forward pass met in its data that it cannot compute with.
+    fn fault(&self) -> Option<EngineError> {
+        None
+    }
 
     /// Writes the running statistics of the last forward pass; called when the training step is accepted.
     fn commit(&mut self, _inputs: &[Place], _weights: &mut Graph) {}

@@ -7,16 +7,19 @@ mod activation;
 mod conv;
 mod dropout;
 mod elementwise;
+mod function;
 mod layer;
 mod layout;
 mod linear;
 mod norm;
+mod normalize;
 mod packed;
 mod pass;
 mod place;
 mod pool;
 mod post;
 mod reduce;
+mod select;
 mod site;
 mod softmax;
 
@@ -62,6 +65,11 @@ pub(crate) fn build(
         Op::GlobalAveragePool => pool::global_average(site),
         Op::GlobalMaxPool => pool::global_max(site),
         Op::BatchNorm { epsilon, momentum } => norm::batch_norm(site, *epsilon, *momentum),
+        Op::Normalize { over, epsilon } => normalize::normalize(site, *over, *epsilon),
+        Op::Where => select::choose(site),
+        Op::Expand { .. } => select::expand(site),
+        Op::Gather { axis } => select::gather(site, *axis),
+        Op::Constant { values } => Ok(select::constant(values)),
         Op::Lrn { size, alpha, beta, bias } => norm::lrn(site, *size, *alpha, *beta, *bias),
         Op::Unary(unary) => activation::unary(site, *unary),
         Op::Clip { min, max } => activation::clip(*min, *max),

@@ -18,6 +18,44 @@ use crate::tensor::Tensor;
 pub(crate) use generate::{constant, shape_of, size_of};
 pub(crate) use limits::{LARGEST_SMALL, is_reshaping, is_unlimited};
 
+/// The operators that are evaluated, where what they read is known.
+pub(crate) const EVALUATED: [&str; 34] = [
+    "Abs",
+    "Add",
+    "Cast",
+    "Ceil",
+    "Concat",
+    "Constant",
+    "ConstantOfShape",
+    "Div",
+    "Equal",
+    "Exp",
+    "Flatten",
+    "Floor",
+    "Gather",
+    "Identity",
+    "Log",
+    "Max",
+    "Min",
+    "Mod",
+    "Mul",
+    "Neg",
+    "Pow",
+    "Range",
+    "Reciprocal",
+    "ReduceProd",
+    "Reshape",
+    "Shape",
+    "Size",
+    "Slice",
+    "Sqrt",
+    "Squeeze",
+    "Sub",
+    "Transpose",
+    "Unsqueeze",
+    "Where",
+];
+
 /// The single output of a node; `inputs` holds the node's inputs in order, `None` where one is omitted. `None` if the
 /// node is not one that is evaluated here, or if inputs broadcast or join to more than `largest` elements.
 ///

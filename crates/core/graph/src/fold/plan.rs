@@ -96,8 +96,13 @@ impl<'g> Plan<'g> {
 
     /// Finds the candidates and what the other nodes read.
     fn collect(&mut self, order: &[usize]) {
-        // A sub-graph is kept as bytes and may read any value.
-        let any_opaque = self.graph.nodes.iter().any(Node::may_hold_subgraph);
+        // What the bodies of nodes read stays; of a body that cannot be decoded, everything may be read.
+        let bodies: Option<Vec<_>> = self.graph.nodes.iter().map(Node::bodies).collect();
+        let any_opaque = bodies.is_none();
+        let written = self.graph.nodes.iter().flat_map(|n| &n.outputs);
+        let own: HashSet<&str> = self.graph.weights.keys().chain(written).map(String::as_str).collect();
+        let read_inside = bodies.unwrap_or_default().into_iter().flat_map(|b| b.reads);
+        self.kept.extend(read_inside.filter_map(|name| own.get(name.as_str()).copied()));
         let read = self.graph.nodes.iter().flat_map(|n| &n.inputs).map(String::as_str).collect();
         let mut values = Values { read, known: HashMap::new(), coded: HashSet::new() };
         for &i in order {

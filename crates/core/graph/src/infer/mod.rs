@@ -1,6 +1,8 @@
 //! Shape inference for concrete input shapes, with the evaluation of shape arithmetic.
 
 mod fold;
+mod integers;
+mod missing;
 
 use std::collections::{HashMap, HashSet};
 
@@ -25,6 +27,8 @@ pub struct Shapes {
     ops: Vec<(usize, Op)>,
     folded: Vec<usize>,
     constants: HashMap<String, Tensor>,
+    /// Values that hold integers.
+    integers: HashSet<String>,
     /// Elements of all `constants`.
     constant_elements: usize,
 }
@@ -47,6 +51,11 @@ impl Shapes {
     /// nodes that no graph output depends on are left out.
     pub fn ops(&self) -> &[(usize, Op)] {
         &self.ops
+    }
+
+    /// Whether value `name` holds integers or, where it is a constant, Booleans.
+    pub fn is_integer(&self, name: &str) -> bool {
+        self.integers.contains(name)
     }
 
     /// Positions of the nodes that are evaluated here, since they depend on shapes and constants alone.
@@ -79,6 +88,8 @@ pub fn infer_shapes(graph: &Graph, input_shapes: &[(&str, Vec<usize>)]) -> Resul
     }
     let mut found = Shapes { shapes: start(graph, input_shapes)?, ..Shapes::default() };
     let (live, wanted) = live_nodes(graph, &order);
+    missing::check(graph, &order, &live)?;
+    found.integers = integers::given(graph);
     for i in order.into_iter().filter(|&i| live[i]) {
         step(graph, i, &wanted, &mut found)?;
     }
@@ -108,6 +119,9 @@ fn step(graph: &Graph, index: usize, wanted: &HashSet<&str>, found: &mut Shapes)
         }
         if let Some(name) = node.outputs.first().filter(|n| !n.is_empty()) {
             found.shapes.insert(name.clone(), value.shape().to_vec());
+            if !value.dtype().is_float() {
+                found.integers.insert(name.clone());
+            }
             found.constants.insert(name.clone(), value);
         }
         found.folded.push(index);
@@ -116,6 +130,9 @@ fn step(graph: &Graph, index: usize, wanted: &HashSet<&str>, found: &mut Shapes)
     let op = resolve_with(graph, &found.constants, node, &shapes)?;
     refuse_mask(node, &op, |mask| wanted.contains(mask))?;
     let outputs = output_shapes(node, &op, &shapes)?;
+    if integers::written(node, &op, &found.integers)? {
+        found.integers.extend(node.outputs.iter().cloned());
+    }
     for (name, shape) in node.outputs.iter().zip(outputs).filter(|(n, _)| !n.is_empty()) {
         found.shapes.insert(name.clone(), shape);
     }

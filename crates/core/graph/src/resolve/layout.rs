@@ -187,3 +187,13 @@ pub(super) fn reduce(cx: &Context, reduction: Reduction) -> Result<Op, GraphErro
     };
     Ok(Op::Reduce { reduction, axes, keep_dims: cx.flag("keepdims", true)? })
 }
+
+pub(super) fn expand(cx: &Context) -> Result<Op, GraphError> {
+    cx.require_inputs(2)?;
+    let target = cx.constant_ints(1)?.unwrap_or_default();
+    let extents: Option<Vec<usize>> =
+        target.iter().map(|&d| usize::try_from(d).ok().filter(|&d| d > 0)).collect();
+    Ok(Op::Expand {
+        shape: extents.ok_or_else(|| cx.bad_input(1, format!("asks for the shape {target:?}")))?,
+    })
+}

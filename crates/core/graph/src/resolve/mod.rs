@@ -3,6 +3,7 @@
 mod context;
 mod layers;
 mod layout;
+mod norm;
 
 use std::collections::HashMap;
 
@@ -34,6 +35,86 @@ impl Op {
         Ok(op)
     }
 }
+
+/// The operators of ONNX's own domain that have a typed form.
+pub(crate) const RESOLVED: [&str; 76] = [
+    "Abs",
+    "Add",
+    "And",
+    "AveragePool",
+    "BatchNormalization",
+    "Cast",
+    "Ceil",
+    "Clip",
+    "Concat",
+    "Conv",
+    "ConvTranspose",
+    "Div",
+    "Dropout",
+    "Elu",
+    "Equal",
+    "Erf",
+    "Exp",
+    "Expand",
+    "Flatten",
+    "Floor",
+    "Gather",
+    "Gelu",
+    "Gemm",
+    "GlobalAveragePool",
+    "GlobalMaxPool",
+    "Greater",
+    "GreaterOrEqual",
+    "GroupNormalization",
+    "HardSigmoid",
+    "HardSwish",
+    "Identity",
+    "InstanceNormalization",
+    "LRN",
+    "LayerNormalization",
+    "LeakyRelu",
+    "Less",
+    "LessOrEqual",
+    "Log",
+    "LogSoftmax",
+    "MatMul",
+    "Max",
+    "MaxPool",
+    "Min",
+    "Mish",
+    "Mul",
+    "Neg",
+    "Not",
+    "Or",
+    "PRelu",
+    "Pad",
+    "Pow",
+    "RMSNormalization",
+    "Reciprocal",
+    "ReduceMean",
+    "ReduceSum",
+    "Relu",
+    "Reshape",
+    "Round",
+    "Selu",
+    "Sigmoid",
+    "Sign",
+    "Slice",
+    "Softmax",
+    "Softplus",
+    "Softsign",
+    "Split",
+    "Sqrt",
+    "Squeeze",
+    "Sub",
+    "Sum",
+    "Swish",
+    "Tanh",
+    "Transpose",
+    "Unsqueeze",
+    "Where",
+    "Xor",
+];
 
 /// Refuses a `Dropout` whose mask is read.
 pub(crate) fn refuse_mask(node: &Node, op: &Op, is_read: impl Fn(&str) -> bool) -> Result<(), GraphError> {
@@ -71,6 +152,10 @@ pub(crate) fn resolve_with(
         "Gemm" => layers::gemm(&cx)?,
         "MatMul" => two(&cx, Op::MatMul)?,
         "BatchNormalization" => layers::batch_norm(&cx)?,
+        "LayerNormalization" => norm::layer(&cx)?,
+        "RMSNormalization" => norm::rms(&cx)?,
+        "InstanceNormalization" => norm::instance(&cx)?,
+        "GroupNormalization" => norm::group(&cx)?,
         "LRN" => layers::lrn(&cx)?,
         "Dropout" => layers::dropout(&cx)?,
         "Softmax" => layers::softmax(&cx)?,
@@ -101,6 +186,37 @@ pub(crate) fn resolve_with(
         "Neg" => Op::Unary(UnaryOp::Neg),
         "Reciprocal" => Op::Unary(UnaryOp::Reciprocal),
         "Erf" => Op::Unary(UnaryOp::Erf),
+        "Gelu" => gelu(&cx)?,
+        "Softplus" => Op::Unary(UnaryOp::Softplus),
+        "Mish" => Op::Unary(UnaryOp::Mish),
+        "Swish" => Op::Unary(UnaryOp::Swish { alpha: cx.float("alpha", 1.0)? }),
+        "Selu" => Op::Unary(UnaryOp::Selu {
+            alpha: cx.float("alpha", 1.673_263_2)?,
+            gamma: cx.float("gamma", 1.050_701)?,
+        }),
+        "Softsign" => Op::Unary(UnaryOp::Softsign),
+        "Sign" => Op::Unary(UnaryOp::Sign),
+        "Floor" => Op::Unary(UnaryOp::Floor),
+        "Ceil" => Op::Unary(UnaryOp::Ceil),
+        "Round" => Op::Unary(UnaryOp::Round),
+        "Not" => Op::Unary(UnaryOp::Not),
+        "Equal" => two(&cx, Op::Binary(BinaryOp::Equal))?,
+        "Greater" => two(&cx, Op::Binary(BinaryOp::Greater))?,
+        "GreaterOrEqual" => two(&cx, Op::Binary(BinaryOp::GreaterOrEqual))?,
+        "Less" => two(&cx, Op::Binary(BinaryOp::Less))?,
+        "LessOrEqual" => two(&cx, Op::Binary(BinaryOp::LessOrEqual))?,
+        "And" => two(&cx, Op::Binary(BinaryOp::And))?,
+        "Or" => two(&cx, Op::Binary(BinaryOp::Or))?,
+        "Xor" => two(&cx, Op::Binary(BinaryOp::Xor))?,
+        "Where" => {
+            cx.require_inputs(3)?;
+            Op::Where
+        }
+        "Gather" => {
+            cx.require_inputs(2)?;
+            Op::Gather { axis: cx.axis(cx.int("axis", 0)?, cx.rank(0)?)? }
+        }
+        "Expand" => layout::expand(&cx)?,
         "Concat" => layout::concat(&cx)?,
         "Split" => layout::split(&cx)?,
         "Flatten" => layout::flatten(&cx)?,
@@ -140,11 +256,39 @@ fn chain(cx: &Context, op: BinaryOp) -> Result<Op, GraphError> {
     Ok(if cx.node.inputs.len() == 1 { Op::Identity } else { Op::Chain(op) })
 }
 
-/// Activations are 32-bit floats throughout, so a cast to that type changes nothing.
+fn gelu(cx: &Context) -> Result<Op, GraphError> {
+    match cx.string("approximate", "none")? {
+        "none" => Ok(Op::Unary(UnaryOp::Gelu)),
+        "tanh" => Ok(Op::Unary(UnaryOp::GeluTanh)),
+        other => Err(cx.bad_attribute("approximate", format!("is `{other}`"))),
+    }
+}
+
+/// Activations are 32-bit floats throughout, whole numbers and Booleans (0 and 1) too.
 fn cast(cx: &Context) -> Result<Op, GraphError> {
     const FLOAT: i64 = 1;
+    const INT32: i64 = 6;
+    const INT64: i64 = 7;
+    const BOOL: i64 = 9;
     match cx.int("to", 0)? {
         FLOAT => Ok(Op::Identity),
+        INT32 | INT64 => Ok(Op::Unary(UnaryOp::Truncate)),
+        BOOL => Ok(Op::Unary(UnaryOp::NotZero)),
         other => Err(cx.unsupported(format!("a cast of activations to element type {other}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_list_of_operators_is_that_of_the_typed_forms() {
+        let graph = Graph::default();
+        for op in RESOLVED {
+            let node = Node::new("n", op, &["x"], &["y"]);
+            let found = resolve_with(&graph, &HashMap::new(), &node, &[Some(&[1, 1, 1, 1])]);
+            assert!(!matches!(found, Err(GraphError::UnsupportedOperator { .. })), "{op}");
+        }
     }
 }

@@ -206,12 +206,17 @@ impl Decoder<'_> {
             Form::Palette { k, groups } => (k, groups),
             Form::Dictionary { k } => (k, 1),
         };
+        let typed = match form {
+            // Centroids are 32-bit floats that the weight's own type can hold.
+            Form::Palette { .. } => dtype.is_float(),
+            _ => dtype == slq_graph::DType::F32,
+        };
         let possible = (1..=256).contains(&k) && groups > 0 && count.is_multiple_of(groups);
-        if form != Form::Values && !(possible && dtype == slq_graph::DType::F32) {
+        if form != Form::Values && !(possible && typed) {
             return Err(bad("its codebooks do not fit its shape or type"));
         }
         // Values, codes, which of them are fixed, codebooks; planes while they are joined.
-        let bytes = (count as u64).saturating_mul(2 * dtype.size() as u64 + 2);
+        let bytes = (count as u64).saturating_mul(2 * dtype.size().max(4) as u64 + 2);
         let books = (groups as u64).saturating_mul(k as u64).saturating_mul(8);
         self.charge(bytes.saturating_add(books))?;
         let section = usize::try_from(*section).map_err(|_| bad("its section does not exist"))?;
