@@ -135,8 +135,8 @@ unsafe fn dot_body<T: Table, const BITS: u32, const WIDE: usize, const SHARED: b
     unsafe {
         let mut tables = [T::load(rows.tables[0]); ROWS];
         if !SHARED {
-            for r in 1..ROWS {
-                tables[r] = T::load(rows.tables[r]);
+            for (table, &from) in tables.iter_mut().zip(&rows.tables) {
+                *table = T::load(from);
             }
         }
         let mut sums = [[[T::S::zero(); WIDE]; ROWS]; 2];
