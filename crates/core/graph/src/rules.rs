@@ -101,16 +101,7 @@ impl Rule<'_> {
                 }
                 (0..data.len()).map(|i| if i < 2 { data[i] } else { 1 }).collect()
             }
-            Op::BatchNorm { .. } => {
-                let data = self.input(0)?;
-                let channels = data.get(1).copied().ok_or_else(|| self.refuse("there is no channel axis"))?;
-                for i in 1..5 {
-                    if self.input(i)? != [channels] {
-                        return Err(self.refuse(format!("input {i} must have shape [{channels}]")));
-                    }
-                }
-                data.to_vec()
-            }
+            Op::BatchNorm { .. } => self.batch_norm()?,
             Op::Lrn { .. } => {
                 if self.input(0)?.len() < 2 {
                     return Err(self.refuse("there is no channel axis"));
@@ -330,6 +321,17 @@ impl Rule<'_> {
             return Err(refuse());
         }
         Ok(out)
+    }
+
+    fn batch_norm(&self) -> Result<Vec<usize>, GraphError> {
+        let data = self.input(0)?;
+        let channels = data.get(1).copied().ok_or_else(|| self.refuse("there is no channel axis"))?;
+        for i in 1..5 {
+            if self.input(i)? != [channels] {
+                return Err(self.refuse(format!("input {i} must have shape [{channels}]")));
+            }
+        }
+        Ok(data.to_vec())
     }
 
     fn normalize(&self, over: Normalization) -> Result<Vec<usize>, GraphError> {

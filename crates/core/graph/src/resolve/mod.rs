@@ -162,52 +162,20 @@ pub(crate) fn resolve_with(
         "LogSoftmax" => layers::log_softmax(&cx)?,
         "Clip" => layers::clip(&cx)?,
         "PRelu" => two(&cx, Op::PRelu)?,
-        "Add" => two(&cx, Op::Binary(BinaryOp::Add))?,
-        "Sub" => two(&cx, Op::Binary(BinaryOp::Sub))?,
-        "Mul" => two(&cx, Op::Binary(BinaryOp::Mul))?,
-        "Div" => two(&cx, Op::Binary(BinaryOp::Div))?,
-        "Pow" => two(&cx, Op::Binary(BinaryOp::Pow))?,
         "Max" => extremum(&cx, BinaryOp::Max)?,
         "Min" => extremum(&cx, BinaryOp::Min)?,
         "Sum" => chain(&cx, BinaryOp::Add)?,
-        "Relu" => Op::Unary(UnaryOp::Relu),
         "LeakyRelu" => Op::Unary(UnaryOp::LeakyRelu { alpha: cx.float("alpha", 0.01)? }),
         "Elu" => Op::Unary(UnaryOp::Elu { alpha: cx.float("alpha", 1.0)? }),
-        "Sigmoid" => Op::Unary(UnaryOp::Sigmoid),
-        "Tanh" => Op::Unary(UnaryOp::Tanh),
         "HardSigmoid" => {
             Op::Unary(UnaryOp::HardSigmoid { alpha: cx.float("alpha", 0.2)?, beta: cx.float("beta", 0.5)? })
         }
-        "HardSwish" => Op::Unary(UnaryOp::HardSwish),
-        "Exp" => Op::Unary(UnaryOp::Exp),
-        "Log" => Op::Unary(UnaryOp::Log),
-        "Sqrt" => Op::Unary(UnaryOp::Sqrt),
-        "Abs" => Op::Unary(UnaryOp::Abs),
-        "Neg" => Op::Unary(UnaryOp::Neg),
-        "Reciprocal" => Op::Unary(UnaryOp::Reciprocal),
-        "Erf" => Op::Unary(UnaryOp::Erf),
         "Gelu" => gelu(&cx)?,
-        "Softplus" => Op::Unary(UnaryOp::Softplus),
-        "Mish" => Op::Unary(UnaryOp::Mish),
         "Swish" => Op::Unary(UnaryOp::Swish { alpha: cx.float("alpha", 1.0)? }),
         "Selu" => Op::Unary(UnaryOp::Selu {
             alpha: cx.float("alpha", 1.673_263_2)?,
             gamma: cx.float("gamma", 1.050_701)?,
         }),
-        "Softsign" => Op::Unary(UnaryOp::Softsign),
-        "Sign" => Op::Unary(UnaryOp::Sign),
-        "Floor" => Op::Unary(UnaryOp::Floor),
-        "Ceil" => Op::Unary(UnaryOp::Ceil),
-        "Round" => Op::Unary(UnaryOp::Round),
-        "Not" => Op::Unary(UnaryOp::Not),
-        "Equal" => two(&cx, Op::Binary(BinaryOp::Equal))?,
-        "Greater" => two(&cx, Op::Binary(BinaryOp::Greater))?,
-        "GreaterOrEqual" => two(&cx, Op::Binary(BinaryOp::GreaterOrEqual))?,
-        "Less" => two(&cx, Op::Binary(BinaryOp::Less))?,
-        "LessOrEqual" => two(&cx, Op::Binary(BinaryOp::LessOrEqual))?,
-        "And" => two(&cx, Op::Binary(BinaryOp::And))?,
-        "Or" => two(&cx, Op::Binary(BinaryOp::Or))?,
-        "Xor" => two(&cx, Op::Binary(BinaryOp::Xor))?,
         "Where" => {
             cx.require_inputs(3)?;
             Op::Where
@@ -230,6 +198,8 @@ pub(crate) fn resolve_with(
         "ReduceSum" => layout::reduce(&cx, Reduction::Sum)?,
         "Identity" => Op::Identity,
         "Cast" => cast(&cx)?,
+        name if unary(name).is_some() => unary(name).map_or(Op::Identity, Op::Unary),
+        name if binary(name).is_some() => two(&cx, binary(name).map_or(Op::Identity, Op::Binary))?,
         _ => {
             let name = if standard { node.op.clone() } else { format!("{}.{}", node.domain, node.op) };
             return Err(GraphError::UnsupportedOperator {
@@ -240,6 +210,52 @@ pub(crate) fn resolve_with(
         }
     };
     Ok(op)
+}
+
+/// The functions of one element that have no settings.
+fn unary(op: &str) -> Option<UnaryOp> {
+    Some(match op {
+        "Relu" => UnaryOp::Relu,
+        "Sigmoid" => UnaryOp::Sigmoid,
+        "Tanh" => UnaryOp::Tanh,
+        "HardSwish" => UnaryOp::HardSwish,
+        "Exp" => UnaryOp::Exp,
+        "Log" => UnaryOp::Log,
+        "Sqrt" => UnaryOp::Sqrt,
+        "Abs" => UnaryOp::Abs,
+        "Neg" => UnaryOp::Neg,
+        "Reciprocal" => UnaryOp::Reciprocal,
+        "Erf" => UnaryOp::Erf,
+        "Softplus" => UnaryOp::Softplus,
+        "Mish" => UnaryOp::Mish,
+        "Softsign" => UnaryOp::Softsign,
+        "Sign" => UnaryOp::Sign,
+        "Floor" => UnaryOp::Floor,
+        "Ceil" => UnaryOp::Ceil,
+        "Round" => UnaryOp::Round,
+        "Not" => UnaryOp::Not,
+        _ => return None,
+    })
+}
+
+/// The functions of two elements.
+fn binary(op: &str) -> Option<BinaryOp> {
+    Some(match op {
+        "Add" => BinaryOp::Add,
+        "Sub" => BinaryOp::Sub,
+        "Mul" => BinaryOp::Mul,
+        "Div" => BinaryOp::Div,
+        "Pow" => BinaryOp::Pow,
+        "Equal" => BinaryOp::Equal,
+        "Greater" => BinaryOp::Greater,
+        "GreaterOrEqual" => BinaryOp::GreaterOrEqual,
+        "Less" => BinaryOp::Less,
+        "LessOrEqual" => BinaryOp::LessOrEqual,
+        "And" => BinaryOp::And,
+        "Or" => BinaryOp::Or,
+        "Xor" => BinaryOp::Xor,
+        _ => return None,
+    })
 }
 
 fn two(cx: &Context, op: Op) -> Result<Op, GraphError> {
