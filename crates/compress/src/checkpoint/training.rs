@@ -31,14 +31,12 @@ pub(crate) struct TrainingDir {
     fingerprint: Fingerprint,
     part: String,
     every: Duration,
-    /// The step whose files are there.
-    kept: Option<u64>,
 }
 
 impl TrainingDir {
     /// For the training `part` of the stage at `dir`.
     pub(crate) fn new(dir: &StageDir, fingerprint: &Fingerprint, part: String, every: Duration) -> Self {
-        Self { dir: dir.clone(), fingerprint: fingerprint.clone(), part, every, kept: None }
+        Self { dir: dir.clone(), fingerprint: fingerprint.clone(), part, every }
     }
 
     fn record(&self) -> Result<Option<Record>, CompressError> {
@@ -61,19 +59,25 @@ impl TrainingDir {
         [format!("{part}-{iteration}"), format!("{part}-{iteration}-momentum")]
     }
 
-    fn remove(&self, iteration: u64) {
-        for name in self.names(iteration) {
-            // A file that stays takes space and does no other harm.
-            let _ = fs::remove_file(self.dir.weights(&name));
+    /// Removes the weights and momenta of all moments but one. A kill between two files may leave those of an earlier one.
+    fn remove_all_but(&self, iteration: Option<u64>) {
+        let stays: Vec<String> = iteration.iter().flat_map(|&i| self.names(i)).collect();
+        let prefix = format!("{}-", self.part);
+        let Ok(entries) = fs::read_dir(self.dir.path()) else { return };
+        for entry in entries.flatten() {
+            let name = entry.file_name();
+            let Some(stem) = name.to_str().and_then(|n| n.strip_suffix(".safetensors")) else { continue };
+            if stem.starts_with(&prefix) && !stays.iter().any(|s| s == stem) {
+                // A file that stays takes space and does no other harm.
+                let _ = fs::remove_file(entry.path());
+            }
         }
     }
 
     /// Removes the files of a training whose result is kept elsewhere.
     pub(crate) fn clear(&mut self) {
-        let kept = self.kept.or_else(|| self.record().ok().flatten().map(|r| r.iteration));
         let _ = fs::remove_file(self.dir.path().join(format!("{}.json", self.part)));
-        kept.iter().for_each(|&k| self.remove(k));
-        self.kept = None;
+        self.remove_all_but(None);
     }
 }
 
@@ -85,7 +89,7 @@ impl Keep for TrainingDir {
         let values = self.dir.read_weights(&momentum, &record.momentum)?;
         let history =
             values.into_iter().map(|(n, w)| (n, w.tensor.as_f32().unwrap_or_default().to_vec())).collect();
-        self.kept = Some(record.iteration);
+        self.remove_all_but(Some(record.iteration));
         let Record { iteration, seconds, between, .. } = record;
         Ok(Some(Moment { iteration, seconds, history, between }))
     }
@@ -106,8 +110,7 @@ impl Keep for TrainingDir {
             between: moment.between.clone(),
         };
         self.dir.write(&format!("{}.json", self.part), &record)?;
-        let before = self.kept.replace(moment.iteration).filter(|&k| k != moment.iteration);
-        before.iter().for_each(|&k| self.remove(k));
+        self.remove_all_but(Some(moment.iteration));
         Ok(())
     }
 
