@@ -10,7 +10,7 @@ use crate::order::{execution_order, label, writers};
 /// Checks that `graph` is well formed, whether or not the engine can run it.
 ///
 /// Node names are present and unique; every value is written once, and before it is read; graph outputs exist;
-/// float weights are finite; palettes belong to their weights; the weights of convolutions, Gemms and
+/// parameters of layers are finite; palettes belong to their weights; the weights of convolutions, Gemms and
 /// batch-norms fit each other. Shapes of activations are checked by
 /// [`infer_shapes`](crate::infer::infer_shapes).
 ///
@@ -81,45 +81,47 @@ fn outputs_exist(graph: &Graph) -> Result<(), GraphError> {
     }
 }
 
-/// Operators for which an infinite constant has a meaning: a bound, or a mask that is added before a softmax.
-const TAKE_INFINITIES: [&str; 15] = [
-    "Add",
-    "Cast",
-    "Clip",
-    "Concat",
-    "Expand",
-    "Gather",
-    "Identity",
-    "Max",
-    "Min",
-    "Pad",
-    "Reshape",
-    "Slice",
-    "Sub",
-    "Unsqueeze",
-    "Where",
-];
-
-/// Refuses weights that hold NaN or an infinity. Infinities are allowed in constants that only operators read for which
-/// they have a meaning: bounds of `Clip`, masks that are added or chosen by `Where`.
+/// Refuses weights that hold NaN, and parameters of layers that hold an infinity. Other constants may be infinite: the
+/// bounds of a `Clip`, the mask that is added before a softmax.
 ///
 /// # Errors
 /// [`GraphError::NonFiniteWeight`] with the first such weight and position.
 pub fn non_finite_weights(graph: &Graph) -> Result<(), GraphError> {
+    let parameters = layer_parameters(graph);
     for (name, weight) in &graph.weights {
         let values = weight.tensor.to_f32().unwrap_or_default();
-        let Some(mut position) = values.iter().position(|v| !v.is_finite()) else { continue };
-        let readers = graph.readers_of(name);
-        if !readers.is_empty() && readers.iter().all(|op| TAKE_INFINITIES.contains(&op.as_str())) {
-            match values.iter().position(|v| v.is_nan()) {
-                None => continue,
-                Some(nan) => position = nan,
-            }
+        let parameter = graph.nodes.is_empty() || parameters.contains(name.as_str());
+        let bad = |v: &f32| v.is_nan() || (v.is_infinite() && parameter);
+        if let Some(position) = values.iter().position(bad) {
+            let value = values[position];
+            return Err(GraphError::NonFiniteWeight { weight: name.clone(), position, value });
         }
-        let value = values[position];
-        return Err(GraphError::NonFiniteWeight { weight: name.clone(), position, value });
     }
     Ok(())
+}
+
+/// Names of the values that nodes read as weights, biases or statistics of a layer.
+fn layer_parameters(graph: &Graph) -> HashSet<&str> {
+    let mut names = HashSet::new();
+    for node in graph.nodes.iter().filter(|n| n.domain.is_empty()) {
+        let first = match node.op.as_str() {
+            "MatMul" | "Einsum" => 0,
+            "Conv"
+            | "ConvTranspose"
+            | "Gemm"
+            | "PRelu"
+            | "LSTM"
+            | "GRU"
+            | "RNN"
+            | "BatchNormalization"
+            | "InstanceNormalization"
+            | "GroupNormalization"
+            | "LayerNormalization" => 1,
+            _ => continue,
+        };
+        names.extend(node.inputs.iter().skip(first).map(String::as_str));
+    }
+    names
 }
 
 /// Checks the weights of one node against each other and against its attributes.
@@ -316,6 +318,22 @@ mod tests {
         graph.nodes[2] = Node::new("r", "Clip", &["i", "low"], &["y"]);
         graph.weights.insert("low".into(), Tensor::f32(vec![], vec![f32::NEG_INFINITY]).unwrap().into());
         assert_eq!(validate(&graph), Ok(()));
+    }
+
+    #[test]
+    fn an_infinite_mask_is_no_defect_and_nan_is() {
+        let mut graph = sample();
+        let mask = |v| Weight::from(Tensor::f32(vec![2], vec![0.0, v]).unwrap());
+        graph.nodes[2] = Node::new("r", "Add", &["i", "mask"], &["y"]);
+        graph.weights.insert("mask".into(), mask(f32::NEG_INFINITY));
+        assert_eq!(validate(&graph), Ok(()));
+        graph.weights.insert("mask".into(), mask(f32::NAN));
+        assert!(matches!(validate(&graph), Err(GraphError::NonFiniteWeight { position: 1, .. })));
+        graph.nodes[2] = Node::new("r", "MatMul", &["i", "mask"], &["y"]);
+        graph.weights.insert("mask".into(), mask(f32::INFINITY));
+        assert!(validate(&graph).is_err(), "the weight of a layer");
+        graph.nodes.clear();
+        assert!(non_finite_weights(&graph).is_err(), "weights without a network");
     }
 
     #[test]

@@ -25,12 +25,35 @@ pub(crate) fn read<M: prost::Message + Default>(path: &Path, name: &str) -> Resu
     }
     let mut text = Vec::new();
     file.take(MAX_BYTES + 1).read_to_end(&mut text).map_err(CaffeError::io("read", path))?;
-    let text = String::from_utf8(text).map_err(|e| CaffeError::Text {
+    let text = decode(text).map_err(|(line, reason)| CaffeError::Text {
         path: path.into(),
-        place: format!("byte {}", e.utf8_error().valid_up_to()),
-        reason: "not UTF-8 text; the order is prototxt first, caffemodel second".into(),
+        place: format!("line {line}"),
+        reason: reason.into(),
     })?;
     parse(path, &text, name)
+}
+
+/// The characters of a text file, without a byte order mark. Text in another encoding than UTF-8 is read byte by byte:
+/// the format itself is ASCII, and comments and the net's name play no part. The error carries the line.
+fn decode(mut bytes: Vec<u8>) -> Result<String, (usize, &'static str)> {
+    if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
+        return Err((1, "a byte order mark of UTF-16; save the file as UTF-8"));
+    }
+    if bytes.starts_with(&[0xef, 0xbb, 0xbf]) {
+        bytes.drain(..3);
+    }
+    let control = |b: &u8| *b < 0x20 && !b.is_ascii_whitespace() && *b != 0x0b;
+    if let Some(at) = bytes.iter().position(control) {
+        let line = 1 + bytes[..at].iter().filter(|&&b| b == b'\n').count();
+        return Err((line, "not text; the order is prototxt first, caffemodel second"));
+    }
+    Ok(lenient(bytes))
+}
+
+/// Bytes as characters: as UTF-8 where they are, one by one elsewhere. A name gets the same characters in the prototxt
+/// and in the caffemodel.
+pub(crate) fn lenient(bytes: Vec<u8>) -> String {
+    String::from_utf8(bytes).unwrap_or_else(|e| e.into_bytes().into_iter().map(char::from).collect())
 }
 
 /// The message `caffe.NAME` in `text`; `path` is for errors only.
@@ -53,7 +76,30 @@ pub(crate) fn parse<M: prost::Message + Default>(
 
 fn dynamic(text: &str, name: &str) -> Result<DynamicMessage, String> {
     let descriptor = POOL.get_message_by_name(&format!("caffe.{name}")).ok_or("no such message")?;
-    DynamicMessage::parse_text_format(descriptor, text).map_err(|e| e.to_string())
+    DynamicMessage::parse_text_format(descriptor, text).map_err(|e| explain_fork(e.to_string()))
+}
+
+/// Settings of Caffe's well-known forks, and what Caffe has in their place.
+const FORKS: [(&str, &str); 4] = [
+    ("ceil_mode", "write `round_mode: FLOOR` for `ceil_mode: false`; leave the line out for `true`"),
+    ("scale_filler", "Caffe has a `Scale` layer behind the `BatchNorm` layer"),
+    ("bias_filler", "Caffe has a `Scale` layer with `bias_term: true` behind the `BatchNorm` layer"),
+    ("scale_bias", "Caffe has a `Scale` layer with `bias_term: true` behind the `BatchNorm` layer"),
+];
+
+/// Says of a field that Caffe's schema lacks that a fork of Caffe may have it, and what to write instead.
+fn explain_fork(reason: String) -> String {
+    let mut quoted = reason.split('\'').skip(1).step_by(2);
+    let (Some(field), Some(message)) = (quoted.next(), quoted.next()) else { return reason };
+    if !reason.contains("not found for message") {
+        return reason;
+    }
+    let message = message.trim_start_matches("caffe.");
+    let known = FORKS.iter().find(|(name, _)| *name == field).map(|(_, advice)| *advice);
+    let advice =
+        known.unwrap_or("a misspelling, or a setting of a fork; write it as Caffe does, or leave it out");
+    let fork = if known.is_some() { " but a setting of a fork" } else { "" };
+    format!("`{field}` is not a field of Caffe's {message}{fork}: {advice}")
 }
 
 /// The first block that does not parse on its own, and why.
@@ -188,4 +234,38 @@ impl<'a> Iterator for Tokens<'a> {
 
 fn is_word(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_' || !byte.is_ascii()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn encodings_of_texts() {
+        assert_eq!(decode(b"\xef\xbb\xbfname: 'n'".to_vec()).unwrap(), "name: 'n'");
+        assert_eq!(decode("# \u{5377}\n".into()).unwrap(), "# \u{5377}\n");
+        assert_eq!(decode(b"r\xe9seau".to_vec()).unwrap(), "r\u{e9}seau");
+        for (bytes, line, reason) in [(&b"\xff\xfen\0"[..], 1, "UTF-16"), (b"a\n\x01\x02", 2, "not text")] {
+            let (at, why) = decode(bytes.to_vec()).unwrap_err();
+            assert!(at == line && why.contains(reason), "{at} {why}");
+        }
+    }
+
+    #[test]
+    fn settings_of_forks_are_explained() {
+        let read = |text: &str, name: &str| parse::<crate::proto::NetParameter>(Path::new("t"), text, name);
+        let layer = |body: &str| {
+            let error = read(&format!("layer {{ name: 'p' type: 'T' {body} }}"), "NetParameter").unwrap_err();
+            error.to_string()
+        };
+        let error = layer("pooling_param { pool: MAX ceil_mode: false }");
+        assert!(
+            error.contains("layer `p`") && error.contains("fork") && error.contains("round_mode: FLOOR"),
+            "{error}"
+        );
+        let error = layer("batch_norm_param { scale_filler { value: 1 } }");
+        assert!(error.contains("BatchNormParameter") && error.contains("`Scale` layer"), "{error}");
+        let error = layer("pooling_param { pol: MAX }");
+        assert!(error.contains("`pol`") && error.contains("misspelling"), "{error}");
+    }
 }

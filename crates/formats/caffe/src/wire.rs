@@ -244,7 +244,7 @@ impl<R: Read + Seek> Wire<BufReader<R>> {
         let mut bytes = vec![0; (inner - self.pos) as usize];
         self.inner.read_exact(&mut bytes).map_err(Bad::Io)?;
         self.pos = inner;
-        String::from_utf8(bytes).or_else(|_| bad("a name is not UTF-8"))
+        Ok(crate::text::lenient(bytes))
     }
 
     fn packed<const N: usize>(

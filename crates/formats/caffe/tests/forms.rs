@@ -203,6 +203,32 @@ fn deep_nesting_is_refused() {
     assert!(error.contains("inside each other"), "{error}");
 }
 
+#[test]
+fn other_encodings_give_the_same_graph() {
+    let reference = read(&fixture("v2.prototxt"), Some(&model("v2")), Phase::Test).unwrap();
+    let text = std::fs::read(fixture("v2.prototxt")).unwrap();
+    // A byte order mark; a comment in GBK.
+    for start in [&b"\xef\xbb\xbf"[..], b"# \xbe\xed\xbb\xfd\n"] {
+        let bytes = [start, &text].concat();
+        let graph =
+            in_folder("x.prototxt", &bytes, |path| read(path, Some(&model("v2")), Phase::Test)).unwrap();
+        assert_eq!(graph, reference);
+    }
+}
+
+#[test]
+fn statistics_of_the_batch_in_a_test_net_are_refused() {
+    let text = "layer { name: 'data' type: 'Input' top: 'data' input_param { shape { dim: 1 dim: 3 dim: 8 dim: 8 } } }
+        layer { name: 'bn' type: 'BatchNorm' bottom: 'data' top: 'bn' batch_norm_param { use_global_stats: false } }
+        layer { name: 'sc' type: 'Scale' bottom: 'bn' top: 'sc' }";
+    let error = read_text(text).unwrap_err().to_string();
+    let named = ["`bn`", "use_global_stats", "not supported in a test net", "set it to true"];
+    assert!(named.iter().all(|part| error.contains(part)), "{error}");
+    assert!(read_text(&text.replace("false", "true")).is_ok());
+    let train = |path: &Path| read(path, None, Phase::Train);
+    assert!(in_folder("x.prototxt", text.as_bytes(), train).is_ok(), "training is what it is for");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 

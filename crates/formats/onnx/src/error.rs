@@ -77,10 +77,17 @@ pub enum OnnxError {
         name: String,
     },
     /// A graph input or output that is not a dense tensor of a known element type.
-    #[error("graph value `{name}` is not a dense tensor of a supported element type")]
+    #[error(
+        "the graph's {side} `{name}` is {kind}, not a tensor of numbers; export the model without it (for scikit-learn \
+         with the option `zipmap: False`) or remove it and the nodes that serve it alone"
+    )]
     ValueType {
         /// The value.
         name: String,
+        /// `input` or `output`.
+        side: &'static str,
+        /// What it is.
+        kind: String,
     },
     /// A tensor with a negative dimension.
     #[error("tensor `{tensor}` has the negative dimension {dim}")]
@@ -172,11 +179,33 @@ pub enum OnnxError {
         /// What the operating system says.
         source: std::io::Error,
     },
+    /// A location that links to a place outside the model's folder.
+    #[error(
+        "tensor `{tensor}` is stored at `{location}`, a link to {target}, which is neither in the model's folder nor \
+         beside the file that the model is a link to; copy the data into the model's folder",
+        target = target.display()
+    )]
+    ExternalLink {
+        /// The tensor.
+        tensor: String,
+        /// The location as written.
+        location: String,
+        /// Where it leads.
+        target: PathBuf,
+    },
     /// More external data than the files hold, read over and over.
-    #[error("the model's external tensors take more than {limit} bytes")]
+    #[error(
+        "the model's tensors take {used} bytes from `{location}` of {size} bytes, {} times its content; store a weight \
+         that is used many times as one initializer",
+        used.div_ceil((*size).max(1))
+    )]
     ExternalTotal {
-        /// The limit.
-        limit: u64,
+        /// The file.
+        location: String,
+        /// Bytes taken from it.
+        used: u64,
+        /// Its size.
+        size: u64,
     },
     /// External data inside an attribute that is kept as it is.
     #[error("node `{node}` has a sub-graph with external data, which is not supported")]

@@ -15,6 +15,7 @@
 #![forbid(unsafe_code)]
 
 mod attribute;
+mod constants;
 mod element;
 mod error;
 mod external;

@@ -188,12 +188,24 @@ pub struct ValueInfoProto {
     pub ty: Option<TypeProto>,
 }
 
-/// A value's type; kinds other than dense tensors are not represented.
+/// A value's type; of kinds other than dense tensors only which it is.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct TypeProto {
     #[prost(message, optional, tag = "1")]
     pub tensor_type: Option<TensorType>,
+    #[prost(message, optional, tag = "4")]
+    pub sequence_type: Option<OtherType>,
+    #[prost(message, optional, tag = "5")]
+    pub map_type: Option<OtherType>,
+    #[prost(message, optional, tag = "9")]
+    pub optional_type: Option<OtherType>,
+    #[prost(message, optional, tag = "8")]
+    pub sparse_type: Option<OtherType>,
 }
+
+/// A type whose parts play no role.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct OtherType {}
 
 /// Type of a dense tensor.
 #[derive(Clone, PartialEq, prost::Message)]

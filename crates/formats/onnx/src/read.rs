@@ -11,7 +11,7 @@ use crate::attribute::{decode, node_from_proto, opaque_constant};
 use crate::error::OnnxError;
 use crate::external::External;
 use crate::proto::{GraphProto, KeyValue, Model, NodeProto, OperatorSet, TensorProto};
-use crate::{IR_VERSIONS, MAX_FILE_BYTES, OPSETS, element, extras, lift, restore, value};
+use crate::{IR_VERSIONS, MAX_FILE_BYTES, OPSETS, constants, element, extras, lift, restore, value};
 
 /// Reads the model at `path`, with external data beside it.
 ///
@@ -19,8 +19,8 @@ use crate::{IR_VERSIONS, MAX_FILE_BYTES, OPSETS, element, extras, lift, restore,
 /// external files. Palettes that [`write`](crate::write()) stored are restored. Nodes without a name get one, and nodes
 /// out of order are sorted. Nodes that read constants alone are folded
 /// ([`fold_constants`](slq_graph::fold::fold_constants)), so that a weight behind a `Transpose` or a `Cast` is a plain
-/// weight. Float constants of two and more axes inside the bodies of `If`, `Loop` and `Scan` become weights of the graph.
-/// All other nodes, unknown operators and sub-graphs too, are kept as they are. `slq_graph::validate` checks
+/// weight; integer exponents of `Pow` become floats. Float constants of two and more axes inside the bodies of `If`, `Loop` and
+/// `Scan` become weights of the graph. All other nodes, unknown operators and sub-graphs too, are kept as they are. `slq_graph::validate` checks
 /// whether the graph makes sense.
 ///
 /// # Errors
@@ -32,6 +32,7 @@ pub fn read(path: impl AsRef<Path>) -> Result<Graph, OnnxError> {
     let mut graph = read_unfolded(path)?;
     let named = |source| OnnxError::File { path: path.into(), source: Box::new(OnnxError::Graph(source)) };
     fold_constants(&mut graph).map_err(named)?;
+    constants::settle(&mut graph);
     Ok(graph)
 }
 
@@ -61,6 +62,7 @@ pub(crate) fn read_unfolded(path: &Path) -> Result<Graph, OnnxError> {
 pub fn read_bytes(bytes: &[u8]) -> Result<Graph, OnnxError> {
     let mut graph = to_graph(Bytes::copy_from_slice(bytes), External::default())?;
     fold_constants(&mut graph)?;
+    constants::settle(&mut graph);
     Ok(graph)
 }
 
@@ -88,11 +90,11 @@ fn to_graph(bytes: Bytes, mut external: External) -> Result<Graph, OnnxError> {
     // Before IR version 4 weights are listed as inputs too.
     for input in std::mem::take(&mut proto.input) {
         if !input.name.as_ref().is_some_and(|n| graph.weights.contains_key(n)) {
-            graph.inputs.push(value::from_proto(input)?);
+            graph.inputs.push(value::from_proto(input, "input")?);
         }
     }
     for output in std::mem::take(&mut proto.output) {
-        graph.outputs.push(value::from_proto(output)?);
+        graph.outputs.push(value::from_proto(output, "output")?);
     }
     lift::weights_of_bodies(&mut graph)?;
     let mut palettes = None;

@@ -5,8 +5,8 @@ use prost::bytes::Bytes;
 use slq_graph::{Graph, Palette, Weight};
 
 use crate::proto::{
-    AttributeProto, GraphProto, KeyValue, Model, NodeProto, OperatorSet, TensorProto, TensorType, TypeProto,
-    ValueInfoProto,
+    AttributeProto, GraphProto, KeyValue, Model, NodeProto, OperatorSet, OtherType, TensorProto, TensorType,
+    TypeProto, ValueInfoProto,
 };
 use crate::{OnnxError, WriteOptions, read_bytes, restore, write_bytes};
 
@@ -16,7 +16,7 @@ fn encode(message: &impl Message) -> Bytes {
 
 fn value(name: &str) -> ValueInfoProto {
     let tensor_type = Some(TensorType { elem_type: Some(1), shape: None });
-    ValueInfoProto { name: Some(name.into()), ty: Some(TypeProto { tensor_type }) }
+    ValueInfoProto { name: Some(name.into()), ty: Some(TypeProto { tensor_type, ..TypeProto::default() }) }
 }
 
 fn floats(name: &str, dims: &[i64], values: &[f32]) -> TensorProto {
@@ -134,7 +134,7 @@ fn each_damage_has_its_own_sentence() {
         (
             "input type",
             with_model(|m| m.graph.as_mut().unwrap().input[0].ty = None),
-            "`x` is not a dense tensor",
+            "`x` is of no declared type, not a tensor",
         ),
     ];
     let failed: Vec<_> = cases
@@ -369,7 +369,30 @@ fn external_entries_are_checked_and_not_read_over_and_over() {
     assert!(read(&[external("w", "zero")]).contains("invalid external offset `zero`"));
     assert!(read(&[external("w", "1")]).contains("does not provide them"));
     assert!(read(&[external("w", "18446744073709551615")]).contains("does not provide them"));
-    let many: Vec<_> = (0..5).map(|i| external(&format!("w{i}"), "0")).collect();
-    assert_eq!(read(&many[..4]), "no error", "shared data");
-    assert!(read(&many).contains("external tensors take more than 32 bytes"));
+    let many: Vec<_> = (0..12).map(|i| external(&format!("w{i}"), "0")).collect();
+    assert_eq!(read(&many), "no error", "shared data");
+}
+
+#[test]
+fn outputs_that_are_no_tensors_are_named_with_the_way_out() {
+    let kinds = [
+        (TypeProto { sequence_type: Some(OtherType {}), ..TypeProto::default() }, "a sequence"),
+        (TypeProto { map_type: Some(OtherType {}), ..TypeProto::default() }, "a map"),
+        (
+            TypeProto {
+                tensor_type: Some(TensorType { elem_type: Some(8), shape: None }),
+                ..TypeProto::default()
+            },
+            "of text",
+        ),
+    ];
+    for (ty, kind) in kinds {
+        let change = |m: &mut Model| {
+            let output = ValueInfoProto { name: Some("names".into()), ty: Some(ty.clone()) };
+            m.graph.as_mut().unwrap().output.push(output);
+        };
+        let error = read_bytes(&with_model(change).encode_to_vec()).unwrap_err().to_string();
+        let parts = ["output `names`", kind, "zipmap: False"];
+        assert!(parts.iter().all(|part| error.contains(part)), "{error}");
+    }
 }

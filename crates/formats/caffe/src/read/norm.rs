@@ -61,6 +61,17 @@ pub(super) struct Pending {
     input: Value,
 }
 
+/// Refuses `use_global_stats: false` outside of training: Caffe then normalises by the batch, whatever the phase.
+fn check_statistics(b: &Builder, layer: &LayerParameter) -> Result<(), CaffeError> {
+    let stored = layer.batch_norm_param.unwrap_or_default().use_global_stats;
+    if b.options.phase != Phase::Test || stored != Some(false) {
+        return Ok(());
+    }
+    let reason = "false normalises by the statistics of the batch, which is not supported in a test net; set it to \
+                  true, or remove the line, to use the stored statistics";
+    Err(b.bad(layer, "use_global_stats", reason))
+}
+
 /// `BatchNorm` alone: a `BatchNormalization` with scale 1 and bias 0, both frozen.
 pub(super) fn batch_norm(b: &mut Builder, layer: &LayerParameter) -> Result<Mapped, CaffeError> {
     let input = b.bottom(layer, 0)?;
@@ -87,6 +98,7 @@ fn add_batch_norm(
     input: Value,
     scale: Option<&LayerParameter>,
 ) -> Result<Mapped, CaffeError> {
+    check_statistics(b, layer)?;
     let p = layer.batch_norm_param.unwrap_or_default();
     if !(p.eps() >= 0.0 && p.eps().is_finite()) {
         return Err(b.bad(layer, "eps", format!("{} is not a small positive number", p.eps())));
