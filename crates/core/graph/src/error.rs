@@ -19,7 +19,7 @@ pub enum GraphError {
     #[error("{dtype:?} is no type of floats")]
     NotFloats {
         /// The type.
-        dtype: crate::DType,
+        dtype: crate::dtype::DType,
     },
     /// A palette that does not describe a tensor.
     #[error(transparent)]

@@ -31,6 +31,7 @@
 #![forbid(unsafe_code)]
 
 mod body;
+mod dtype;
 mod error;
 mod evaluate;
 pub mod fold;
@@ -49,6 +50,7 @@ pub mod validate;
 mod window;
 
 pub use body::Bodies;
+pub use dtype::DType;
 pub use error::{GraphError, Missing};
 pub use graph::{Graph, Metadata, TrainingRates, Weight};
 pub use infer::{Shapes, infer_shapes};
@@ -57,5 +59,5 @@ pub use order::execution_order;
 pub use parameters::Role;
 pub use quantizable::Quantizable;
 pub use slq_codebook::{Palette, PaletteError, bits_for};
-pub use tensor::{DType, Tensor, TensorData, element_count};
+pub use tensor::{Tensor, TensorData, element_count};
 pub use validate::{name_nodes, sort_topologically, validate};

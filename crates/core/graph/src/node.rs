@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::tensor::{DType, Tensor};
+use crate::dtype::DType;
+use crate::tensor::Tensor;
 
 /// One dimension of a value whose shape a file declares.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,11 +5,12 @@
 
 use std::collections::{HashMap, HashSet};
 
+use crate::dtype::DType;
 use crate::error::GraphError;
 use crate::graph::{Graph, Weight};
 use crate::infer::Shapes;
 use crate::op::Op;
-use crate::tensor::{DType, Tensor, TensorData};
+use crate::tensor::{Tensor, TensorData};
 
 /// Sizes of one weight.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]

@@ -102,7 +102,7 @@ impl External {
 
 /// Most bytes that tensors may take from an external file of `size` bytes.
 fn reuse_limit(size: u64) -> u64 {
-    size.saturating_mul(MAX_REUSE).max(FREE_REUSE).min(MAX_TOTAL)
+    size.saturating_mul(MAX_REUSE).clamp(FREE_REUSE, MAX_TOTAL)
 }
 
 #[cfg(test)]

@@ -6,10 +6,11 @@
 
 use super::cast;
 use super::view::View;
+use crate::dtype::DType;
 use crate::error::GraphError;
 use crate::resolve::Context;
 use crate::rules::broadcast;
-use crate::tensor::{DType, Tensor, TensorData, element_count};
+use crate::tensor::{Tensor, TensorData, element_count};
 
 /// A function of one tensor; `None` for an element type that it does not compute with.
 type Unary = fn(&Tensor) -> Option<Tensor>;

@@ -2,12 +2,13 @@
 
 use std::collections::{HashMap, HashSet};
 
+use crate::dtype::DType;
 use crate::evaluate::{LARGEST_SMALL, evaluate, is_reshaping, is_unlimited, shape_of, size_of};
 use crate::graph::Graph;
 use crate::node::Node;
 use crate::resolve::{Context, resolve_with};
 use crate::rules::output_shapes;
-use crate::tensor::{DType, Tensor, element_count};
+use crate::tensor::{Tensor, element_count};
 
 /// Bytes up to which a constant is small: copies of it cost nothing.
 const SMALL_BYTES: usize = 1 << 16;

@@ -3,11 +3,11 @@
 
 use std::collections::HashSet;
 
+use crate::dtype::DType;
 use crate::error::{GraphError, KMEANS_ADVICE};
 use crate::graph::Graph;
 use crate::node::Node;
 use crate::op::{BinaryOp, Op, UnaryOp};
-use crate::tensor::DType;
 
 /// Inputs and weights that hold integers.
 pub(super) fn given(graph: &Graph) -> HashSet<String> {
