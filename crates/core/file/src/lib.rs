@@ -1,4 +1,4 @@
-//! Atomic writing of files and folders: they appear whole or not at all.
+//! Atomic writing of files and folders: they appear whole or not at all. And the files that only stand in for others.
 //!
 //! Everything slq writes goes to a temporary file in the same folder first, is checked there where possible, and is then
 //! renamed. No reader sees half a file, and an existing file stays until the new one is complete.
@@ -8,6 +8,9 @@
 use std::io::{self, Write};
 use std::path::Path;
 
+mod stand_in;
+
+pub use stand_in::{stand_in, stand_in_bytes};
 pub use tempfile::{NamedTempFile, TempDir};
 
 /// A new file in the folder of `path`, removed again unless it is persisted. It has the permissions of an
