@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 use slq::Error;
-use slq::inference::{image_tensor, run_model};
+use slq::inference::{image_split, run_model, split_tensor};
 
 use crate::common::{Common, ModelArgs};
 use crate::data::DataArgs;
@@ -46,9 +46,10 @@ pub(crate) fn run(args: Args, common: &Common) -> crate::common::Outcome {
         let tensor = match Path::new(file).extension().and_then(|e| e.to_str()) {
             Some("npy") => slq::arrays::read(Path::new(file))?,
             _ => {
-                let preprocessing = args.data.options().preprocessing(&model)?;
+                let image = image_split(Path::new(file))?;
+                let preprocessing = args.data.options().preprocessing_for(&model, &image)?;
                 preprocessing.note().iter().for_each(|n| common.note(format_args!("note: {n}")));
-                image_tensor(Path::new(file), &preprocessing.transform)?
+                split_tensor(&image, &preprocessing.transform)?
             }
         };
         inputs.push((name, tensor));
@@ -58,12 +59,8 @@ pub(crate) fn run(args: Args, common: &Common) -> crate::common::Outcome {
     }
     let outputs = run_model(&model.graph, &inputs, common.isa())?;
     let mut written = Vec::new();
-    for (place, (name, tensor)) in outputs.iter().enumerate() {
-        let path = if place == 0 {
-            args.output.clone()
-        } else {
-            args.output.with_extension(format!("{}.npy", name.replace(['/', '\\'], "_")))
-        };
+    let paths = output_paths(&args.output, outputs.iter().map(|(name, _)| name.as_str()));
+    for ((name, tensor), path) in outputs.iter().zip(paths) {
         slq::arrays::write(&path, tensor)?;
         written.push(json!({ "name": name, "path": path, "shape": tensor.shape() }));
     }
@@ -71,4 +68,38 @@ pub(crate) fn run(args: Args, common: &Common) -> crate::common::Outcome {
         written.iter().map(|w| format!("{} {} -> {}", w["name"], w["shape"], w["path"])).collect();
     common.print(&json!({ "outputs": written }), text.join("\n"));
     Ok(())
+}
+
+/// A file of its own for each output: `first`, then STEM.NAME.npy. Names that differ only in characters that a file name
+/// lacks, or in case, get a number.
+fn output_paths<'a>(first: &Path, names: impl Iterator<Item = &'a str>) -> Vec<PathBuf> {
+    let mut paths: Vec<PathBuf> = Vec::new();
+    for name in names {
+        let name = name.replace(|c: char| c.is_control() || r#"/\:*?"<>|"#.contains(c), "_");
+        let taken =
+            |path: &PathBuf| paths.iter().any(|p| p.as_os_str().eq_ignore_ascii_case(path.as_os_str()));
+        let mut path = first.to_path_buf();
+        let mut number = 1;
+        while taken(&path) {
+            path = match number {
+                1 => first.with_extension(format!("{name}.npy")),
+                i => first.with_extension(format!("{name}.{i}.npy")),
+            };
+            number += 1;
+        }
+        paths.push(path);
+    }
+    paths
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn outputs_whose_names_become_one_file_get_numbers() {
+        let paths = output_paths(Path::new("d/y.npy"), ["y", "a/b", "a:b", "A_B", "c"].into_iter());
+        let names: Vec<&str> = paths.iter().map(|p| p.to_str().unwrap()).collect();
+        assert_eq!(names, ["d/y.npy", "d/y.a_b.npy", "d/y.a_b.2.npy", "d/y.A_B.3.npy", "d/y.c.npy"]);
+    }
 }

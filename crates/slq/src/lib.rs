@@ -73,7 +73,9 @@ pub mod jobs {
 
 /// Inference: evaluating, predicting, running, timing.
 pub mod inference {
-    pub use crate::infer::{Speed, evaluate_model, image_tensor, measure_speed, predict, run_model};
+    pub use crate::infer::{
+        Speed, evaluate_model, image_split, image_tensor, measure_speed, predict, run_model, split_tensor,
+    };
 }
 
 /// Files: outputs and datasets.
