@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 use slq::graph::Tensor;
-use slq::inference::{image_tensor, run_model, run_session};
+use slq::inference::{image_split, run_model, run_session, split_tensor};
 use slq::{Error, Model, PackedModel};
 
 use crate::common::{Common, ModelArgs};
@@ -53,11 +53,7 @@ pub(crate) fn run(args: Args, common: &Common) -> crate::common::Outcome {
 
 /// Where the outputs go; none replaces a file that is read.
 fn paths(args: &Args, model: &Model, common: &Common) -> Result<Vec<PathBuf>, Error> {
-    let name = |(place, output): (usize, &slq::graph::ValueInfo)| match place {
-        0 => args.output.clone(),
-        _ => args.output.with_extension(format!("{}.npy", output.name.replace(['/', '\\'], "_"))),
-    };
-    let paths: Vec<PathBuf> = model.graph.outputs.iter().enumerate().map(name).collect();
+    let paths = output_paths(&args.output, model.graph.outputs.iter().map(|o| o.name.as_str()));
     let mut files = args.model.job(&args.data, common.seed()).input_files();
     files.extend(
         args.input.iter().map(|given| given.split_once('=').map_or(given.as_str(), |(_, f)| f).into()),
@@ -88,9 +84,10 @@ fn inputs(args: &Args, model: &Model, common: &Common) -> Result<Vec<(String, Te
         let tensor = match Path::new(file).extension().and_then(|e| e.to_str()) {
             Some("npy") => slq::arrays::read(Path::new(file))?,
             _ => {
-                let preprocessing = args.data.options().preprocessing(model)?;
+                let image = image_split(Path::new(file))?;
+                let preprocessing = args.data.options().preprocessing_for(model, &image)?;
                 preprocessing.note().iter().for_each(|n| common.note(format_args!("note: {n}")));
-                image_tensor(Path::new(file), &preprocessing.transform)?
+                split_tensor(&image, &preprocessing.transform)?
             }
         };
         inputs.push((name, tensor));
@@ -99,4 +96,38 @@ fn inputs(args: &Args, model: &Model, common: &Common) -> Result<Vec<(String, Te
         return Err(Error::Argument(format!("input '{missing}' is missing: give --input {missing}=FILE")));
     }
     Ok(inputs)
+}
+
+/// A file of its own for each output: `first`, then STEM.NAME.npy. Names that differ only in characters that a file name
+/// lacks, or in case, get a number.
+fn output_paths<'a>(first: &Path, names: impl Iterator<Item = &'a str>) -> Vec<PathBuf> {
+    let mut paths: Vec<PathBuf> = Vec::new();
+    for name in names {
+        let name = name.replace(|c: char| c.is_control() || r#"/\:*?"<>|"#.contains(c), "_");
+        let taken =
+            |path: &PathBuf| paths.iter().any(|p| p.as_os_str().eq_ignore_ascii_case(path.as_os_str()));
+        let mut path = first.to_path_buf();
+        let mut number = 1;
+        while taken(&path) {
+            path = match number {
+                1 => first.with_extension(format!("{name}.npy")),
+                i => first.with_extension(format!("{name}.{i}.npy")),
+            };
+            number += 1;
+        }
+        paths.push(path);
+    }
+    paths
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn outputs_whose_names_become_one_file_get_numbers() {
+        let paths = output_paths(Path::new("d/y.npy"), ["y", "a/b", "a:b", "A_B", "c"].into_iter());
+        let names: Vec<&str> = paths.iter().map(|p| p.to_str().unwrap()).collect();
+        assert_eq!(names, ["d/y.npy", "d/y.a_b.npy", "d/y.a_b.2.npy", "d/y.A_B.3.npy", "d/y.c.npy"]);
+    }
 }

@@ -90,7 +90,10 @@ mod tests {
         cut.pop();
         let cases = [
             (cut, "x: 3072 bytes are not a whole number of 3073-byte records"),
-            (records(&[&[0], &[10]]), "x: image 1 has label 10, but there are 10 classes"),
+            (
+                records(&[&[0], &[10]]),
+                "x: image 1 has label 10, but labels count from 0 and must be below 10",
+            ),
             (vec![], "x: there are no images"),
         ];
         for (bytes, message) in cases {

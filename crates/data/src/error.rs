@@ -150,7 +150,7 @@ pub enum DataError {
         place: String,
     },
     /// A label is not a class.
-    #[error("{place}: image {index} has label {label}, but there are {classes} classes")]
+    #[error("{place}: image {index} has label {label}, but labels count from 0 and must be below {classes}")]
     LabelRange {
         /// The file or split.
         place: String,
@@ -161,6 +161,33 @@ pub enum DataError {
         /// Labels must be below this.
         classes: usize,
     },
+    /// A label that the network has no output for.
+    #[error(
+        "{place}: image {index} has label {label}, but the network has {outputs} outputs, and labels count from 0{}",
+        if *from_one { "; these count from 1: subtract 1 from each" } else { "" }
+    )]
+    LabelBeyondOutputs {
+        /// The file, split or class folder.
+        place: String,
+        /// Position of the image, from 0.
+        index: usize,
+        /// Its label.
+        label: i64,
+        /// Outputs of the network.
+        outputs: usize,
+        /// Whether the labels are 1 to `outputs`.
+        from_one: bool,
+    },
+    /// Files of several IDX datasets lie in one folder.
+    #[error("{path}: `{first}` and `{second}` belong to different datasets; move each into a folder of its own", path = path.display())]
+    SeveralIdx {
+        /// The folder or archive.
+        path: PathBuf,
+        /// A file.
+        first: String,
+        /// Another one of the same part.
+        second: String,
+    },
     /// A CIFAR file is not a whole number of records.
     #[error("{file}: {bytes} bytes are not a whole number of {record}-byte records")]
     CifarLength {
@@ -170,6 +197,14 @@ pub enum DataError {
         bytes: u64,
         /// Bytes of one record.
         record: usize,
+    },
+    /// A file that stands in for another one, such as a pointer of Git LFS.
+    #[error("{file}: {what}")]
+    StandIn {
+        /// The file.
+        file: String,
+        /// What it is, and what to do.
+        what: &'static str,
     },
     /// An image file cannot be decoded.
     #[error("{file}: unreadable image: {source}")]

@@ -24,15 +24,27 @@ enum IdxPart {
     TestLabels,
 }
 
+/// The parts by the ends of their names; a prefix such as `emnist-letters-` names the dataset.
+const IDX_NAMES: [(&str, IdxPart); 6] = [
+    ("train-images-idx3-ubyte", IdxPart::TrainImages),
+    ("train-labels-idx1-ubyte", IdxPart::TrainLabels),
+    ("t10k-images-idx3-ubyte", IdxPart::TestImages),
+    ("test-images-idx3-ubyte", IdxPart::TestImages),
+    ("t10k-labels-idx1-ubyte", IdxPart::TestLabels),
+    ("test-labels-idx1-ubyte", IdxPart::TestLabels),
+];
+
 fn idx_part(name: &str) -> Option<IdxPart> {
+    split_idx_name(name).map(|(_, part)| part)
+}
+
+/// The prefix of an IDX file's name, and the part that it is.
+fn split_idx_name(name: &str) -> Option<(String, IdxPart)> {
     let name = name.to_ascii_lowercase().replace(".idx", "-idx");
-    match name.strip_suffix(".gz").unwrap_or(&name) {
-        "train-images-idx3-ubyte" => Some(IdxPart::TrainImages),
-        "train-labels-idx1-ubyte" => Some(IdxPart::TrainLabels),
-        "t10k-images-idx3-ubyte" | "test-images-idx3-ubyte" => Some(IdxPart::TestImages),
-        "t10k-labels-idx1-ubyte" | "test-labels-idx1-ubyte" => Some(IdxPart::TestLabels),
-        _ => None,
-    }
+    let stem = name.strip_suffix(".gz").unwrap_or(&name);
+    let found = IDX_NAMES.iter().find_map(|(end, part)| Some((stem.strip_suffix(end)?, *part)));
+    let (prefix, part) = found?;
+    (prefix.is_empty() || prefix.ends_with(['-', '_'])).then(|| (prefix.to_owned(), part))
 }
 
 /// Whether a file is of the CIFAR layout, and of its test part.
@@ -52,6 +64,7 @@ pub(crate) fn open(tree: Tree, options: &OpenOptions) -> Result<Dataset, DataErr
     let idx: BTreeMap<IdxPart, usize> =
         tree.files_in(&root).filter_map(|(i, name)| Some((idx_part(name)?, i))).collect();
     if !idx.is_empty() {
+        one_idx_dataset(&tree, &root)?;
         return open_idx(&tree, &idx);
     }
     let cifar: Vec<(usize, Cifar, bool)> = tree
@@ -98,6 +111,26 @@ fn pair(
 ) -> Result<Dataset, DataError> {
     let dataset = Dataset::of_parts(train, test, names, place.top())?;
     dataset.ok_or_else(|| DataError::Empty { place: place.place("") })
+}
+
+/// Refuses a folder with IDX files of several prefixes.
+fn one_idx_dataset(tree: &Tree, root: &str) -> Result<(), DataError> {
+    let mut first: Option<(String, String)> = None;
+    for (_, name) in tree.files_in(root) {
+        let Some((prefix, _)) = split_idx_name(name) else { continue };
+        match &first {
+            None => first = Some((prefix, name.to_owned())),
+            Some((before, _)) if *before == prefix => {}
+            Some((_, before)) => {
+                return Err(DataError::SeveralIdx {
+                    path: tree.top().into(),
+                    first: before.clone(),
+                    second: name.to_owned(),
+                });
+            }
+        }
+    }
+    Ok(())
 }
 
 fn open_idx(tree: &Tree, parts: &BTreeMap<IdxPart, usize>) -> Result<Dataset, DataError> {

@@ -67,6 +67,13 @@ mod tests {
     }
 
     #[test]
+    fn a_leading_slash_begins_at_the_root_folder() {
+        assert_eq!(with("/c.png 4\n/a b.png 0\n").unwrap().labels(), [4, 0]);
+        let missing = with("/none.png 0\n");
+        assert!(matches!(missing, Err(DataError::Io { path, .. }) if path.ends_with("none.png")));
+    }
+
+    #[test]
     fn lines_that_are_no_images_are_named() {
         assert!(matches!(with("a b.png 0\nc.png\n"), Err(DataError::ListLine { line: 2, .. })));
         assert!(matches!(with("c.png -1\n"), Err(DataError::ListLine { line: 1, .. })));

@@ -43,6 +43,9 @@ impl Dataset {
         if !metadata.is_file() {
             return Err(unrecognised("neither a file nor a folder"));
         }
+        if let Some(what) = slq_file::stand_in(path) {
+            return Err(unrecognised(what));
+        }
         let mut start = Vec::new();
         File::open(path).and_then(|file| file.take(8).read_to_end(&mut start)).map_err(io)?;
         match start[..] {
@@ -56,7 +59,6 @@ impl Dataset {
                 Err(unrecognised("a gzip file; give the folder of the IDX files, or unpack it"))
             }
             [0x93, b'N', b'U', b'M', ..] => Err(unrecognised("a single array; save all of them in an .npz")),
-            [] => Err(unrecognised("an empty file")),
             _ => Err(unrecognised("a file of another kind")),
         }
     }

@@ -118,15 +118,16 @@ impl Split {
     /// Checks that all labels are below the number of outputs of a network.
     ///
     /// # Errors
-    /// [`DataError::LabelRange`] naming the first image whose label is not below `outputs`.
+    /// [`DataError::LabelBeyondOutputs`] naming the first image whose label is not below `outputs`.
     pub fn check_labels(&self, outputs: usize) -> Result<(), DataError> {
         match self.labels.iter().position(|&label| label as usize >= outputs) {
             None => Ok(()),
-            Some(i) => Err(DataError::LabelRange {
+            Some(i) => Err(DataError::LabelBeyondOutputs {
                 place: self.image_name(i),
                 index: i,
                 label: i64::from(self.labels[i]),
-                classes: outputs,
+                outputs,
+                from_one: self.labels.iter().all(|&label| (1..=outputs).contains(&(label as usize))),
             }),
         }
     }
@@ -397,7 +398,13 @@ mod tests {
         let split = numbered(vec![0, 4, 9]);
         assert!(split.check_labels(10).is_ok());
         let error = split.check_labels(9).unwrap_err();
-        assert!(matches!(error, DataError::LabelRange { index: 2, label: 9, classes: 9, .. }), "{error}");
+        assert!(
+            matches!(error, DataError::LabelBeyondOutputs { index: 2, label: 9, outputs: 9, .. }),
+            "{error}"
+        );
+        assert!(!error.to_string().contains("count from 1"), "there is a 0: {error}");
+        let error = numbered(vec![1, 2, 3]).check_labels(3).unwrap_err().to_string();
+        assert!(error.contains("3 outputs") && error.contains("count from 1: subtract"), "{error}");
     }
 
     proptest! {

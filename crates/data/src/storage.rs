@@ -255,6 +255,10 @@ impl Files {
     }
 
     fn unreadable(&self, i: usize, source: image::ImageError) -> DataError {
+        let bytes = self.tree.read(self.files[i] as usize, MAX_FILE);
+        if let Some(what) = bytes.ok().and_then(|b| slq_file::stand_in_bytes(&b[..b.len().min(512)])) {
+            return DataError::StandIn { file: self.name(i), what };
+        }
         DataError::Image { file: self.name(i), source: Box::new(source) }
     }
 }

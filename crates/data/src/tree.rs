@@ -44,10 +44,14 @@ impl Tree {
         Ok(tree)
     }
 
-    /// The files of a list, in its order; relative paths begin at `top`.
+    /// The files of a list, in its order; relative paths begin at `top`, and so do absolute ones that lead nowhere: Caffe
+    /// puts the root folder before each line, and many lists begin theirs with a slash.
     pub fn listed(top: &Path, paths: Vec<String>) -> Result<Tree, DataError> {
         let mut files = Vec::with_capacity(paths.len());
-        for path in paths {
+        for mut path in paths {
+            if path.starts_with('/') && !Path::new(&path).exists() {
+                path = path.trim_start_matches('/').to_owned();
+            }
             let full = top.join(&path);
             let metadata = full.metadata().map_err(|source| DataError::Io { path: full.clone(), source })?;
             if !metadata.is_file() {

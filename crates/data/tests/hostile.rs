@@ -352,7 +352,7 @@ fn npz_files() {
             "negative label",
             x.clone(),
             npy("|i1", "(2,)", &[0, 255]),
-            "x.npz: y_train.npy: image 1 has label -1, but there are 65536 classes",
+            "x.npz: y_train.npy: image 1 has label -1, but labels count from 0 and must be below 65536",
         ),
         (
             "float labels",
@@ -406,7 +406,12 @@ fn npz_files() {
 #[test]
 fn other_files() {
     let cases: Vec<(&str, &[u8], &str)> = vec![
-        ("a.zip", b"", "a.zip: not a dataset known here (an empty file)"),
+        (
+            "a.npz",
+            b"version https://git-lfs.github.com/spec/v1\n",
+            "a.npz: not a dataset known here (a pointer of Git LFS, not the file itself; fetch it with `git lfs pull`)",
+        ),
+        ("a.zip", b"", "a.zip: not a dataset known here (the file is empty)"),
         ("a.txt", b"hello world", "a.txt: not a dataset known here (a file of another kind)"),
         (
             "train-images",

@@ -27,6 +27,22 @@ fn idx_files_plain_and_gzipped_in_a_folder_or_deeper() {
 }
 
 #[test]
+fn idx_files_with_the_name_of_their_dataset() {
+    let folder = tempdir().unwrap();
+    for (name, bytes) in idx_files() {
+        put(
+            &folder.path().join(format!("emnist-letters-{}.gz", name.replace("t10k", "test"))),
+            &gzip(&bytes),
+        );
+    }
+    let data = open(folder.path()).unwrap();
+    assert_eq!(data.summary().to_string(), "3 training and 1 test images of 1x2x2, 3 classes");
+    put(&folder.path().join("emnist-digits-train-images-idx3-ubyte"), &idx_files()[0].1);
+    let error = open(folder.path()).unwrap_err();
+    assert!(matches!(error, DataError::SeveralIdx { .. }), "{error}");
+}
+
+#[test]
 fn one_idx_split_stands_for_both() {
     let folder = tempdir().unwrap();
     for (name, bytes) in &idx_files()[2..] {

@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use slq_compress::TrainingData;
-use slq_data::{ChannelOrder, OpenOptions, Resize, Split, Transform};
+use slq_data::{ChannelOrder, DataError, OpenOptions, Resize, Split, Transform};
 use slq_engine::Isa;
+use slq_graph::Dim;
 
 use crate::Error;
 use crate::detect::{Preprocessing, PreprocessingSource, detect};
@@ -146,9 +147,28 @@ impl DataOptions {
     /// ones does clearly better than chance.
     pub fn open(&self, model: &Model, isa: Isa) -> Result<Option<Prepared>, Error> {
         let Some(files) = self.files()? else { return Ok(None) };
+        self.check_labels(model, &files)?;
         let train = part(files.train, self.train_subset.as_deref())?;
         let test = part(files.test, self.test_subset.as_deref())?;
         self.prepare(model, train, test, isa).map(Some)
+    }
+
+    /// Refuses labels that the network has no output for, naming the dataset or the class folder.
+    fn check_labels(&self, model: &Model, files: &slq_data::Dataset) -> Result<(), Error> {
+        let shape = model.graph.outputs.first().and_then(|o| o.shape.as_deref());
+        let Some([_, Dim::Known(outputs @ 2..)]) = shape else { return Ok(()) };
+        let path = self.path.as_deref().unwrap_or_default();
+        [&files.train, &files.test].into_iter().try_for_each(|split| {
+            split.check_labels(*outputs).map_err(|error| match error {
+                DataError::LabelBeyondOutputs { index, label, outputs, from_one, .. } => {
+                    let class = usize::try_from(label).ok().and_then(|l| files.class_names.get(l));
+                    let place = class.map_or(path.into(), |c| format!("{path}, class `{c}`"));
+                    DataError::LabelBeyondOutputs { place, index, label, outputs, from_one }
+                }
+                other => other,
+            })
+        })?;
+        Ok(())
     }
 
     /// The same, where data cannot be done without.
@@ -310,6 +330,27 @@ mod tests {
         assert_eq!((both.path.as_deref(), both.scale, both.mirror), (Some("b"), Some(0.5), true));
         assert_eq!((both.mean, both.std), (vec![1.0], vec![2.0]));
         assert_eq!(DataOptions::default().over(base.clone()), base);
+    }
+
+    #[test]
+    fn labels_from_one_are_named_with_the_outputs() {
+        let folder = tempfile::tempdir().unwrap();
+        let idx = |magic: u32, dims: &[u32], data: &[u8]| -> Vec<u8> {
+            let header = std::iter::once(&magic).chain(dims).flat_map(|n| n.to_be_bytes());
+            header.chain(data.iter().copied()).collect()
+        };
+        std::fs::write(folder.path().join("train-images-idx3-ubyte"), idx(0x803, &[3, 1, 1], &[0; 3]))
+            .unwrap();
+        std::fs::write(folder.path().join("train-labels-idx1-ubyte"), idx(0x801, &[3], &[1, 2, 3])).unwrap();
+        let mut model = model(None, false);
+        let shape = Some(vec![Dim::Symbol("N".into()), Dim::Known(3)]);
+        let dtype = slq_graph::DType::F32;
+        model.graph.outputs.push(slq_graph::ValueInfo { name: "y".into(), dtype, shape });
+        let path = folder.path().display().to_string();
+        let options = DataOptions { path: Some(path.clone()), ..Default::default() };
+        let error = options.open(&model, Isa::detect()).unwrap_err().to_string();
+        let parts = [path.as_str(), "label 3", "3 outputs", "count from 0", "subtract 1"];
+        assert!(parts.iter().all(|part| error.contains(part)), "{error}");
     }
 
     #[test]

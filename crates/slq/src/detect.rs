@@ -71,6 +71,9 @@ impl Preprocessing {
     pub(crate) fn fitted_to(mut self, graph: &Graph, split: &Split) -> Self {
         let shape = graph.inputs.first().and_then(|i| i.shape.as_deref());
         let Some([_, Dim::Known(channels), Dim::Known(h), Dim::Known(w)]) = shape else { return self };
+        if !matches!(channels, 1 | 3) && matches!(w, 1 | 3) {
+            return self; // channels last: what fits is for the engine to say
+        }
         let transform = &mut self.transform;
         let mut notes = Vec::new();
         if transform.resize.is_none() && transform.crop.is_none() {
@@ -258,6 +261,11 @@ impl Candidate {
     }
 }
 
+/// The candidates for the channels that images have behind `transform`.
+fn usual(transform: &Transform, split: &Split) -> &'static [Candidate] {
+    if transform.channels.unwrap_or(split.channels()) == 1 { GREY } else { COLOUR }
+}
+
 /// One candidate's result on some images.
 struct Tried<'a> {
     candidate: &'a Candidate,
@@ -271,7 +279,7 @@ struct Tried<'a> {
 /// [`Error::UnknownPreprocessing`] where no candidate is clearly better than chance, with what was tried, and the errors of
 /// engine and data.
 pub fn detect(graph: &Graph, data: &TrainingData, isa: Isa) -> Result<Detection, Error> {
-    let candidates = if data.train.channels() == 1 { GREY } else { COLOUR };
+    let candidates = usual(&data.transform, &data.train);
     let few = images(&data.train, FIRST)?;
     let base = &data.transform;
     let try_on = |candidate, images: &Split| {
@@ -335,7 +343,7 @@ pub fn detect_by_statistics(
     let info = |n: &Norm<'_>| ValueInfo { name: n.input.into(), dtype: DType::F32, shape: None };
     let tapped = Graph { outputs: norms.iter().map(info).collect(), ..graph.clone() };
     let images = images(split, STATISTICS)?;
-    let candidates = if split.channels() == 1 { GREY } else { COLOUR };
+    let candidates = usual(base, split);
     let mut tried = Vec::new();
     for candidate in candidates {
         let transform = candidate.transform(base);
@@ -497,6 +505,32 @@ mod tests {
         let found = detect(&model.graph, &data, Isa::detect()).unwrap();
         assert!(found.name == "0 to 1" || found.name == "pixels over 256", "{}", found.name);
         assert!(found.accuracy.unwrap().top1 > 0.95);
+    }
+
+    #[test]
+    fn candidates_have_the_channels_of_the_network() {
+        let split = Split::from_bytes(vec![0; 3 * 4], vec![0], [3, 2, 2]).unwrap();
+        let grey = Transform { channels: Some(1), ..Transform::default() };
+        for candidate in usual(&grey, &split) {
+            assert!(candidate.mean.len() <= 1 && candidate.std.len() <= 1, "{}", candidate.name);
+        }
+        assert!(usual(&Transform::default(), &split).iter().any(|c| c.mean.len() == 3));
+    }
+
+    #[test]
+    fn images_are_not_fitted_to_an_input_whose_channels_come_last() {
+        let split = Split::from_bytes(vec![0; 3 * 25], vec![0], [3, 5, 5]).unwrap();
+        let dims = |d: [usize; 3]| Some(std::iter::once(Dim::Unknown).chain(d.map(Dim::Known)).collect());
+        let fitted = |shape| {
+            let mut graph = Graph::default();
+            graph.inputs.push(ValueInfo { name: "x".into(), dtype: DType::F32, shape: dims(shape) });
+            let source = PreprocessingSource::Assumed;
+            let plain =
+                Preprocessing { transform: Transform::default(), source, detection: None, fitted: None };
+            plain.fitted_to(&graph, &split).transform
+        };
+        assert_eq!(fitted([5, 5, 3]), Transform::default());
+        assert_eq!(fitted([3, 4, 4]).crop, Some((4, 4)));
     }
 
     #[test]

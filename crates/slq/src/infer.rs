@@ -86,6 +86,24 @@ fn first_maximum(row: &[f32]) -> i64 {
 /// # Errors
 /// [`Error::Data`] for an image that cannot be read or does not fit the preprocessing.
 pub fn image_tensor(path: &Path, transform: &Transform) -> Result<Tensor, Error> {
+    split_tensor(&image_split(path)?, transform)
+}
+
+/// The first image of `split` as a network input [1, C, H, W].
+///
+/// # Errors
+/// [`Error::Data`] for an image that does not fit the preprocessing.
+pub fn split_tensor(split: &Split, transform: &Transform) -> Result<Tensor, Error> {
+    let mut batch = slq_data::Batch::default();
+    split.batches(1, transform, Mode::Eval, false)?.next_into(&mut batch)?;
+    Ok(Tensor::f32(batch.shape.to_vec(), batch.images)?)
+}
+
+/// An image file as a split of one image of class 0.
+///
+/// # Errors
+/// [`Error::File`] for an image that cannot be read.
+pub fn image_split(path: &Path) -> Result<Split, Error> {
     let fail = |reason: String| Error::File { path: path.into(), reason };
     let mut reader = image::ImageReader::open(path)
         .and_then(|r| r.with_guessed_format())
@@ -99,10 +117,7 @@ pub fn image_tensor(path: &Path, transform: &Transform) -> Result<Tensor, Error>
     let interleaved = if grey { decoded.into_luma8().into_raw() } else { decoded.into_rgb8().into_raw() };
     let channels = if grey { 1 } else { 3 };
     let planar = (0..channels).flat_map(|c| interleaved.iter().skip(c).step_by(channels).copied()).collect();
-    let split = Split::from_bytes(planar, vec![0], [channels, size[0], size[1]])?;
-    let mut batch = slq_data::Batch::default();
-    split.batches(1, transform, Mode::Eval, false)?.next_into(&mut batch)?;
-    Ok(Tensor::f32(batch.shape.to_vec(), batch.images)?)
+    Ok(Split::from_bytes(planar, vec![0], [channels, size[0], size[1]])?)
 }
 
 /// Runs a network on named inputs; outputs by name, in the graph's order.

@@ -79,8 +79,8 @@ pub mod jobs {
 /// Inference: evaluating, predicting, running, timing.
 pub mod inference {
     pub use crate::infer::{
-        Speed, evaluate_model, evaluate_on, image_tensor, measure_forward, measure_speed, predict,
-        predict_on, run_model, run_session,
+        Speed, evaluate_model, evaluate_on, image_split, image_tensor, measure_forward, measure_speed,
+        predict, predict_on, run_model, run_session, split_tensor,
     };
 }
 

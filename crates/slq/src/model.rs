@@ -150,6 +150,11 @@ fn check(graph: &Graph) -> Result<(), slq_graph::GraphError> {
 
 fn read(name: &ModelName) -> Result<Model, Error> {
     let path = Path::new(&name.name);
+    for file in [Some(path), name.weights.as_deref(), name.graph.as_deref()].into_iter().flatten() {
+        if let Some(what) = slq_file::stand_in(file) {
+            return Err(Error::File { path: file.into(), reason: what.into() });
+        }
+    }
     let (graph, source) = match Ending::of(&name.name)? {
         Ending::Zoo(zoo) => (slq_zoo::build(zoo, name.seed)?, Source::Memory),
         Ending::Onnx => (slq_onnx::read(path)?, Source::Onnx),

@@ -3,6 +3,9 @@
 use serde::{Deserialize, Serialize};
 use slq_graph::{DType, Graph};
 
+/// Up to so many weights a codebook of 256 values and its codes take as many bytes as the floats.
+const SMALL: usize = 341;
+
 /// A weight tensor of two axes and more that keeps its floats.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NotQuantized {
@@ -46,6 +49,9 @@ impl Coverage {
             }
             let reason = match readers.as_slice() {
                 _ if integers => "8-bit integers already".into(),
+                _ if candidates.contains(name) && weight.tensor.len() <= SMALL => {
+                    "skipped by a rule, or its codebook would cost more than it saves".into()
+                }
                 _ if candidates.contains(name) => "skipped by a rule".into(),
                 [] => "read by no node".into(),
                 operators => format!("read by {}", operators.join(", ")),

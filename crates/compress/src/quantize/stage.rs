@@ -221,7 +221,9 @@ fn finished(
         calibration: None,
         seconds,
     };
-    Quantized { graph, weights: layers.iter().map(|l| l.weight.clone()).collect(), report }
+    let shared = |w: &&str| graph.weights.get(*w).is_some_and(|w| w.palette.is_some());
+    let weights = names(layers).into_iter().filter(shared).map(str::to_owned).collect();
+    Quantized { graph, weights, report }
 }
 
 /// The state after a complete round.

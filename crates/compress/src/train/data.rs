@@ -44,8 +44,16 @@ pub fn check_fit(
     let (images, input) = (transform.output_shape(split)?, executor.image_shape());
     if images.as_slice() != input {
         let text = |shape: &[usize]| shape.iter().map(usize::to_string).collect::<Vec<_>>().join("x");
+        let [c, h, w] = images;
+        let advice = if input == [h, w, c] && input != [c, h, w] {
+            "its channels come last, export it with channels first (tf2onnx: --inputs-as-nchw INPUT)"
+        } else if input.len() == 3 && input[0] != c {
+            "its channels are others"
+        } else {
+            "crop or resize them"
+        };
         let reason = format!(
-            "the images are {} (channels, height, width), the network's input takes {}; crop or resize them",
+            "the images are {} (channels, height, width), the network's input takes {}; {advice}",
             text(&images),
             text(input)
         );

@@ -1,4 +1,4 @@
-//! Atomic writing of files and folders: they appear whole or not at all.
+//! Atomic writing of files and folders: they appear whole or not at all. And the files that only stand in for others.
 //!
 //! Everything slq writes goes to a temporary file in the same folder first, is checked there where possible, and is then
 //! renamed. No reader sees half a file, and an existing file stays until the new one is complete.
@@ -10,12 +10,14 @@
 
 mod lock;
 mod place;
+mod stand_in;
 
 use std::io::{self, Write};
 use std::path::Path;
 
 pub use lock::Lock;
 pub use place::{same_file, target};
+pub use stand_in::{stand_in, stand_in_bytes};
 pub use tempfile::{NamedTempFile, TempDir};
 
 use place::{folder_of, is_stream};

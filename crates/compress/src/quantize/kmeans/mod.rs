@@ -18,7 +18,8 @@ use crate::error::CompressError;
 const EXACT_LIMIT: usize = 4_000_000;
 
 /// Moves the weights of `layers` onto their optimal codebooks, weighted by `importance`. With `correct`, batch-norm
-/// statistics and biases behind them are corrected for the expected shift (Nagel et al., ICCV 2019).
+/// statistics and biases behind them are corrected for the expected shift (Nagel et al., ICCV 2019). A layer that would
+/// take as many bytes as its floats keeps them.
 ///
 /// # Errors
 /// [`CompressError::Cluster`] naming the layer whose weights cannot be clustered.
@@ -29,19 +30,21 @@ pub(crate) fn share(
     correct: bool,
 ) -> Result<(), CompressError> {
     let shared: &Graph = graph;
-    let palettes = layers
+    let found = layers
         .iter()
-        .map(|layer| best_palette(shared, layer, importance_of(importance, &layer.weight)))
-        .collect::<Result<Vec<_>, _>>()?;
+        .map(|layer| Ok((layer, best_palette(shared, layer, importance_of(importance, &layer.weight))?)))
+        .collect::<Result<Vec<_>, CompressError>>()?;
+    let saves = |(layer, palette): &(&Layer, Palette)| palette.stored_bytes() < 4 * layer.count;
+    let palettes: Vec<_> = found.into_iter().filter(saves).collect();
     if correct {
-        let moved = layers.iter().zip(&palettes).map(|(layer, palette)| {
+        let moved = palettes.iter().map(|(layer, palette)| {
             let before = graph.weights[&layer.weight].tensor.to_f32().unwrap_or_default();
-            (layer, before, palette.decode().into())
+            (*layer, before, palette.decode().into())
         });
         let found = corrections(graph, moved);
         apply(graph, &found);
     }
-    for (layer, palette) in layers.iter().zip(palettes) {
+    for (layer, palette) in palettes {
         store_palette(graph, &layer.weight, palette);
     }
     Ok(())
@@ -84,13 +87,15 @@ fn palette(graph: &Graph, layer: &Layer, importance: Option<&[f32]>) -> Result<P
     let groups = even_groups(values.len(), run);
     let found: Vec<Clustering<u8>> =
         cluster_groups_weighted(&values, importance, &groups, &params).map_err(named)?;
-    let mut codebook = Vec::with_capacity(layer.groups * layer.size);
+    // Fewer distinct values than centroids need no more centroids than values.
+    let size = found.iter().map(|g| g.codebook.len()).max().unwrap_or(layer.size);
+    let mut codebook = Vec::with_capacity(layer.groups * size);
     for group in &found {
-        // Fewer distinct values than centroids: repeat the last one, all codebooks are equally long.
+        // All codebooks are equally long: repeat the last centroid.
         let last = group.codebook.last().copied().unwrap_or_default();
         // Centroids in the weight's own type: a codebook of a half-precision network takes half the bytes.
         let centroid = |i: usize| dtype.round(group.codebook.get(i).copied().unwrap_or(last));
-        codebook.extend((0..layer.size).map(centroid));
+        codebook.extend((0..size).map(centroid));
     }
     let codes = found.into_iter().flat_map(|g| g.codes).collect();
     Ok(Palette::fully_fixed(codebook, layer.groups, codes)?)
@@ -121,7 +126,8 @@ mod tests {
                 assert_eq!(now, palette.decode());
                 let run = layer.count / layer.groups;
                 for (i, (&n, &o)) in now.iter().zip(old).enumerate() {
-                    let book = &palette.codebook()[i / run * layer.size..][..layer.size];
+                    let size = palette.codebook_size();
+                    let book = &palette.codebook()[i / run * size..][..size];
                     let nearest = book.iter().map(|c| (c - o).abs()).fold(f32::INFINITY, f32::min);
                     assert!(
                         (n - o).abs() <= nearest * (1.0 + 1e-5) + 1e-7,
@@ -130,6 +136,38 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// A `Gemm` of one weight.
+    fn gemm(rows: usize, columns: usize, value: impl Fn(usize) -> f32) -> Graph {
+        let mut graph = Graph::default();
+        graph.nodes.push(slq_graph::Node::new("fc", "Gemm", &["x", "w"], &["y"]));
+        let values = (0..rows * columns).map(value).collect();
+        let tensor = slq_graph::Tensor::f32(vec![rows, columns], values).unwrap();
+        graph.weights.insert("w".into(), tensor.into());
+        graph
+    }
+
+    #[test]
+    fn a_layer_that_a_codebook_would_make_larger_keeps_its_floats() {
+        let shared = |mut graph: Graph, bits| {
+            let layers = select_layers(&graph, &Quantize::kmeans(bits)).unwrap();
+            share(&mut graph, &layers, None, true).unwrap();
+            graph
+        };
+        let small = gemm(8, 18, |i| i as f32);
+        assert_eq!(shared(small.clone(), 8), small, "144 weights, each a value of its own");
+        let four = shared(small, 4);
+        assert!(four.weights["w"].palette.as_ref().unwrap().stored_bytes() < 4 * 144);
+    }
+
+    #[test]
+    fn one_value_needs_one_centroid() {
+        let mut graph = gemm(8, 6, |_| 0.3);
+        let layers = select_layers(&graph, &Quantize::kmeans(8)).unwrap();
+        share(&mut graph, &layers, None, false).unwrap();
+        let palette = graph.weights["w"].palette.as_ref().unwrap();
+        assert_eq!((palette.codebook(), palette.bits()), (&[0.3][..], 1));
     }
 
     #[test]
