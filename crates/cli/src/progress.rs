@@ -129,19 +129,24 @@ impl Progress {
     }
 }
 
+/// Tells the signals whether a training step is at hand, which they let finish.
+fn mark_busy(event: &Event<'_>) {
+    match event {
+        Event::Step { iteration, iterations, .. } => signals::busy(iteration < iterations),
+        // Steps follow.
+        Event::Shared { .. } | Event::Continued { .. } => signals::busy(true),
+        Event::Tested { .. } => {}
+        _ => signals::busy(false),
+    }
+}
+
 impl Observer for Progress {
     fn stop(&mut self) -> bool {
         signals::came()
     }
 
     fn on(&mut self, event: &Event<'_>) {
-        match event {
-            Event::Step { iteration, iterations, .. } => signals::busy(iteration < iterations),
-            // Steps follow.
-            Event::Shared { .. } | Event::Continued { .. } => signals::busy(true),
-            Event::Tested { .. } => {}
-            _ => signals::busy(false),
-        }
+        mark_busy(event);
         match event {
             Event::Baseline(a) => {
                 self.line(&format!("float: {} top-1, loss {:.4}, {} images", percent(a), a.loss, a.images))
