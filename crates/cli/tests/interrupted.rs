@@ -68,7 +68,7 @@ const JOBS: &[(&str, &[&str], &str)] = &[
             "--tune-iterations",
             "200",
         ],
-        "1-quantize/within-round-3.json",
+        "1-quantize/within-round-2.json",
     ),
 ];
 
