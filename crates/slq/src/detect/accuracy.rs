@@ -1,0 +1,164 @@
+//! Detection with labels: by the accuracy of the network.
+
+use slq_compress::{Accuracy, TrainingData};
+use slq_data::{Split, Transform};
+use slq_engine::Isa;
+use slq_graph::Graph;
+
+use super::candidates::{Candidate, spread, usual};
+use super::preprocessing::Detection;
+use crate::Error;
+use crate::infer::evaluate_model;
+
+/// Images of the first pass over all candidates.
+const FIRST: usize = 64;
+/// Images of the second pass over the best ones, where they are small and where they are not.
+const SECOND: [usize; 2] = [1024, 256];
+/// Values of an image up to which it is small.
+const SMALL: usize = 3 * 64 * 64;
+/// Candidates that reach the second pass.
+const FINALISTS: usize = 3;
+
+/// One candidate's result on some images.
+struct Tried<'a> {
+    candidate: &'a Candidate,
+    transform: Transform,
+    accuracy: Accuracy,
+}
+
+/// Finds the preprocessing of `graph` on the training images of `data`, whose own preprocessing gives sizes and crops.
+///
+/// # Errors
+/// [`Error::UnknownPreprocessing`] where no candidate is clearly better than chance, with what was tried, and the errors of
+/// engine and data.
+pub fn detect(graph: &Graph, data: &TrainingData, isa: Isa) -> Result<Detection, Error> {
+    let candidates = usual(&data.transform, &data.train);
+    let few = spread(&data.train, FIRST)?;
+    let base = &data.transform;
+    let try_on = |candidate, images: &Split| {
+        let transform = Candidate::transform(candidate, base);
+        let accuracy = evaluate_model(graph, images, &transform, FIRST.min(images.len()), isa)?;
+        Ok::<_, Error>(Tried { candidate, transform, accuracy })
+    };
+    let mut tried = candidates.iter().map(|c| try_on(c, &few)).collect::<Result<Vec<_>, _>>()?;
+    best_first(&mut tried);
+    let small = base.output_shape(&data.train)?.iter().product::<usize>() <= SMALL;
+    let more = spread(&data.train, SECOND[usize::from(!small)])?;
+    let finalists = tried
+        .iter()
+        .take(FINALISTS)
+        .map(|t| final_of(graph, t, &more, isa))
+        .collect::<Result<Vec<_>, _>>()?;
+    let classes = data.train.class_counts().len().max(2);
+    match chosen(&finalists, candidates) {
+        Some(best) if clear(&best.accuracy, classes) => Ok(Detection {
+            transform: best.transform.clone(),
+            name: best.candidate.name,
+            flags: best.candidate.flags,
+            accuracy: Some(best.accuracy),
+            images: more.len(),
+        }),
+        _ => Err(undetected(&tried, classes)),
+    }
+}
+
+/// A candidate of the second pass, with its loss on each batch.
+struct Finalist<'a> {
+    candidate: &'a Candidate,
+    transform: Transform,
+    accuracy: Accuracy,
+    losses: Vec<f64>,
+}
+
+fn final_of<'a>(graph: &Graph, tried: &Tried<'a>, images: &Split, isa: Isa) -> Result<Finalist<'a>, Error> {
+    let batch = FIRST.min(images.len()).max(1);
+    let mut losses = Vec::new();
+    let (mut top1, mut loss) = (0.0, 0.0);
+    for start in (0..images.len()).step_by(batch) {
+        let part = images.subset(&format!("{start}:{}", (start + batch).min(images.len())))?;
+        let found = evaluate_model(graph, &part, &tried.transform, batch, isa)?;
+        let share = part.len() as f64 / images.len() as f64;
+        (top1, loss) = (top1 + share * found.top1, loss + share * found.loss);
+        losses.push(found.loss);
+    }
+    let accuracy = Accuracy { top1, top5: None, loss, images: images.len() };
+    Ok(Finalist { candidate: tried.candidate, transform: tried.transform.clone(), accuracy, losses })
+}
+
+/// Of the finalists whose loss is not clearly above the smallest (two standard errors of the paired difference over
+/// batches), the most usual one: the first in the list of candidates.
+fn chosen<'a, 'b>(finalists: &'b [Finalist<'a>], candidates: &[Candidate]) -> Option<&'b Finalist<'a>> {
+    let finite = |f: &&Finalist<'_>| f.accuracy.loss.is_finite();
+    let best = finalists.iter().filter(finite).min_by(|a, b| a.accuracy.loss.total_cmp(&b.accuracy.loss))?;
+    let as_good = |f: &&Finalist<'_>| {
+        let differences: Vec<f64> = f.losses.iter().zip(&best.losses).map(|(a, b)| a - b).collect();
+        let n = differences.len() as f64;
+        let mean = differences.iter().sum::<f64>() / n;
+        let variance = differences.iter().map(|d| (d - mean).powi(2)).sum::<f64>() / (n - 1.0).max(1.0);
+        mean <= 2.0 * (variance / n).sqrt()
+    };
+    let place = |f: &&Finalist<'_>| candidates.iter().position(|c| c.name == f.candidate.name);
+    finalists.iter().filter(finite).filter(as_good).min_by_key(place)
+}
+
+/// By falling accuracy; of those within a standard error of each other, the smaller loss first.
+fn best_first(tried: &mut [Tried<'_>]) {
+    let Some(top) = tried.iter().map(|t| t.accuracy.top1).max_by(f64::total_cmp) else { return };
+    let images = tried[0].accuracy.images.max(1) as f64;
+    let error = (top * (1.0 - top) / images).sqrt();
+    let class = |t: &Tried<'_>| t.accuracy.top1 < top - error;
+    let loss = |t: &Tried<'_>| if t.accuracy.loss.is_finite() { t.accuracy.loss } else { f64::INFINITY };
+    tried.sort_by(|a, b| {
+        let far = class(a).cmp(&class(b));
+        let by =
+            if class(a) { b.accuracy.top1.total_cmp(&a.accuracy.top1) } else { loss(a).total_cmp(&loss(b)) };
+        far.then(by)
+    });
+}
+
+/// Whether an accuracy is at least twice that of guessing, by three standard errors.
+fn clear(accuracy: &Accuracy, classes: usize) -> bool {
+    let chance = 1.0 / classes as f64;
+    let error = (chance * (1.0 - chance) / accuracy.images.max(1) as f64).sqrt();
+    accuracy.top1 >= (2.0 * chance).min(0.5 + chance / 2.0).max(chance + 3.0 * error)
+}
+
+fn undetected(tried: &[Tried<'_>], classes: usize) -> Error {
+    let text: Vec<String> = tried
+        .iter()
+        .take(4)
+        .map(|t| format!("{} ({:.1} %)", t.candidate.name, 100.0 * t.accuracy.top1))
+        .collect();
+    Error::UnknownPreprocessing(format!(
+        "the network's preprocessing is not known, and with none of the {} usual ones it classifies {} training images \
+         clearly better than chance ({:.1} %): {}, ...; give --scale, --mean and --std, or check that the class numbers \
+         are those of the network",
+        tried.len(),
+        tried.first().map_or(0, |t| t.accuracy.images),
+        100.0 / classes as f64,
+        text.join(", "),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sample_was_trained_on_pixels_from_0_to_1() {
+        let (model, data) = crate::sample().unwrap();
+        let data = TrainingData { transform: Transform::default(), ..data.for_model(&model).unwrap() };
+        let found = detect(&model.graph, &data, Isa::detect()).unwrap();
+        assert!(found.name == "0 to 1" || found.name == "pixels over 256", "{}", found.name);
+        assert!(found.accuracy.unwrap().top1 > 0.95);
+    }
+
+    #[test]
+    fn a_network_that_knows_nothing_has_no_preprocessing_to_find() {
+        let (model, data) = crate::sample().unwrap();
+        let data = data.for_model(&model).unwrap();
+        let fresh = crate::Model::open("zoo:lenet").unwrap();
+        let error = detect(&fresh.graph, &data, Isa::detect()).unwrap_err().to_string();
+        assert!(error.contains("chance") && error.contains("--scale"), "{error}");
+    }
+}

@@ -1,0 +1,14 @@
+//! Detection of preprocessing: which of the usual ones a network was trained with.
+//!
+//! A network fed with wrong pixels often runs without an error and answers at chance. Where neither flags nor the model's
+//! file say how pixels become inputs, the usual candidates are tried on a few hundred training images, and the one that the
+//! network classifies best is taken, if it is clearly better than chance.
+
+mod accuracy;
+mod candidates;
+mod preprocessing;
+mod statistics;
+
+pub use accuracy::detect;
+pub use preprocessing::{Detection, Preprocessing, PreprocessingReport, PreprocessingSource};
+pub use statistics::detect_by_statistics;
