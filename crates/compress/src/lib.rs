@@ -33,7 +33,7 @@ pub use low_rank::{
 };
 pub use progress::{Accuracy, Event, Observer, RoundReport, Silent, Trial};
 pub use quantize::calibrate;
-pub use quantize::stage::QuantizeReport;
+pub use quantize::outcome::QuantizeReport;
 pub use quantize::tune::Tune;
 pub use quantize::{
     Advance, CalibrateSettings, CalibrationPart, CalibrationReport, ClusterSensitivity, CodebookKind,

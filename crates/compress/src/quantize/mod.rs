@@ -17,6 +17,8 @@ pub(crate) mod kmeans;
 pub(crate) mod layer;
 mod method;
 mod mlq;
+mod once;
+pub(crate) mod outcome;
 mod rounds;
 mod schedule;
 pub(crate) mod select;

@@ -3,21 +3,21 @@
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
-use slq_data::{Portion, Split};
+use slq_data::Split;
 use slq_engine::{CpuExecutor, Executor};
 use slq_graph::Graph;
 
-use super::calibrate::{CalibrateSettings, CalibrationReport, stage as calibration};
 use super::centroids::Centroids;
 use super::choices::Weighting;
 use super::correction::{apply, corrections};
 use super::deep_compression::DeepCompression;
 use super::importance::{Importance, importance};
 use super::inq::Inq;
-use super::kmeans;
 use super::layer::Layer;
-use super::method::{Method, MethodName};
+use super::method::Method;
 use super::mlq::Mlq;
+use super::once::{quantize_calibrated, quantize_once};
+use super::outcome::{Quantized, finished, held_out, names};
 use super::rounds::{RoundContext, Rounds, Trains};
 use super::select::select_layers;
 use super::settings::Quantize;
@@ -25,53 +25,12 @@ use super::shared::{Kept, RoundTraining, Shared};
 use super::slq::Slq;
 use crate::checkpoint::{Fingerprint, StageDir, TrainingDir};
 use crate::context::Context;
-use crate::damage::{Damage, compare_outputs};
 use crate::error::CompressError;
 use crate::progress::{Accuracy, Event, Observer, RoundReport};
-use crate::size::Size;
 use crate::train::{
     Course, HeldOut, Home, Keep, Span, TrainingData, TrainingSettings, check_fit, check_trainable, evaluate,
     executor, retrain, teacher,
 };
-
-/// A quantized network.
-#[derive(Debug, Clone)]
-pub(crate) struct Quantized {
-    /// The network: every selected weight has a palette that is fixed as a whole.
-    pub(crate) graph: Graph,
-    /// The weights that were quantized.
-    pub(crate) weights: Vec<String>,
-    /// The figures.
-    pub(crate) report: QuantizeReport,
-}
-
-/// The figures of a quantization.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct QuantizeReport {
-    /// The method.
-    pub method: MethodName,
-    /// Bits asked for.
-    pub bits: u8,
-    /// K of a layer without a rule of its own.
-    pub codebook_size: usize,
-    /// Test accuracy before the stage; `None` without data.
-    pub baseline: Option<Accuracy>,
-    /// Test accuracy of the quantized network; `None` without data.
-    #[serde(rename = "final")]
-    pub final_accuracy: Option<Accuracy>,
-    /// Round by round.
-    pub rounds: Vec<RoundReport>,
-    /// Sizes.
-    pub size: Size,
-    /// The outputs beside those of the float network, where they were compared.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub damage: Option<Damage>,
-    /// The figures of a calibration.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub calibration: Option<CalibrationReport>,
-    /// Time of the whole stage, earlier sittings of a resumed job included.
-    pub seconds: f64,
-}
 
 /// Checks what can be known before a job begins: settings, layers, schedule.
 ///
@@ -121,109 +80,6 @@ pub(crate) fn quantize(
             Run::prepare(graph, data, settings, layers, context)?.finish(&mut *rounds, observer)
         }
     }
-}
-
-/// k-means: one step, without re-training.
-fn quantize_once(
-    mut graph: Graph,
-    settings: &Quantize,
-    layers: &[Layer],
-    context: Context<'_>,
-    observer: &mut dyn Observer,
-) -> Result<Quantized, CompressError> {
-    let began = Instant::now();
-    if settings.needs_data() {
-        context.require_data()?;
-    }
-    let batch = settings.method.batch();
-    let baseline = context.accuracy(&graph, batch)?;
-    if let Some(accuracy) = baseline {
-        observer.on(&Event::Baseline(accuracy));
-    }
-    let importance = match (settings.cluster_weights, context.data) {
-        (Weighting::Fisher, Some(data)) => {
-            let (_, images) = held_out(data, settings, context.seed)?;
-            let held_out = HeldOut::new(&images, &data.transform, batch)?;
-            let training = TrainingSettings { batch, ..TrainingSettings::default() };
-            let mut executor = executor(&graph, &training, context.seed, context.isa)?;
-            Some(importance(&mut executor, &held_out, &names(layers))?)
-        }
-        _ => None,
-    };
-    let float = context.inputs.map(|_| graph.clone());
-    kmeans::share(&mut graph, layers, importance.as_ref(), settings.corrects())?;
-    let last = context.accuracy(&graph, batch)?;
-    if let Some(accuracy) = last {
-        observer.on(&Event::Final(accuracy));
-    }
-    let damage = match (&float, context.inputs) {
-        // A network that the engine cannot run is shared all the same.
-        (Some(float), Some(inputs)) => compare_outputs(float, &graph, inputs, context.isa).ok(),
-        _ => None,
-    };
-    let seconds = began.elapsed().as_secs_f64();
-    let mut done = finished(graph, settings, layers, [baseline, last], Vec::new(), seconds);
-    done.report.damage = damage;
-    Ok(done)
-}
-
-/// Calibration: layer by layer, on inputs without labels.
-fn quantize_calibrated(
-    graph: Graph,
-    (settings, own): (&Quantize, &CalibrateSettings),
-    layers: &[Layer],
-    context: Context<'_>,
-    observer: &mut dyn Observer,
-) -> Result<Quantized, CompressError> {
-    let batch = settings.method.batch();
-    let baseline = context.accuracy(&graph, batch)?;
-    if let Some(accuracy) = baseline {
-        observer.on(&Event::Baseline(accuracy));
-    }
-    let fingerprint = Fingerprint::new(&graph, &context, settings)?;
-    let (graph, found) = calibration::calibrate_layers(graph, layers, own, fingerprint, context, observer)?;
-    let last = context.accuracy(&graph, batch)?;
-    if let Some(accuracy) = last {
-        observer.on(&Event::Final(accuracy));
-    }
-    let mut done = finished(graph, settings, layers, [baseline, last], Vec::new(), found.seconds);
-    done.report.damage = found.damage.clone();
-    done.report.calibration = Some(found);
-    Ok(done)
-}
-
-fn names(layers: &[Layer]) -> Vec<&str> {
-    layers.iter().map(|l| l.weight.as_str()).collect()
-}
-
-/// The training images without those that are held out, and those.
-fn held_out(data: &TrainingData, settings: &Quantize, seed: u64) -> Result<(Split, Split), CompressError> {
-    Ok(data.train.split_off_validation(Portion::Count(settings.partition_images), seed)?)
-}
-
-fn finished(
-    graph: Graph,
-    settings: &Quantize,
-    layers: &[Layer],
-    [baseline, final_accuracy]: [Option<Accuracy>; 2],
-    rounds: Vec<RoundReport>,
-    seconds: f64,
-) -> Quantized {
-    let report = QuantizeReport {
-        method: settings.method.name(),
-        bits: settings.bits,
-        codebook_size: settings.size(),
-        baseline,
-        final_accuracy,
-        rounds,
-        size: Size::of(&graph),
-        damage: None,
-        calibration: None,
-        seconds,
-    };
-    let shared = |w: &&str| graph.weights.get(*w).is_some_and(|w| w.palette.is_some());
-    let weights = names(layers).into_iter().filter(shared).map(str::to_owned).collect();
-    Quantized { graph, weights, report }
 }
 
 /// The state after a complete round.

@@ -8,7 +8,7 @@ use crate::inputs::Origin;
 use crate::low_rank::DecomposeReport;
 use crate::progress::{Accuracy, RoundReport};
 use crate::quantize::calibrate::stage::warnings;
-use crate::quantize::stage::QuantizeReport;
+use crate::quantize::outcome::QuantizeReport;
 use crate::quantize::{CalibrationReport, Coverage, MethodName};
 use crate::search::SearchReport;
 use crate::size::Size;
