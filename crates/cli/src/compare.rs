@@ -3,8 +3,7 @@
 use std::path::Path;
 
 use serde_json::{Value, json};
-use slq::detection::PreprocessingSource;
-use slq::methods::{Damage, Inputs, Origin, compare_outputs};
+use slq::methods::{Damage, Origin, compare_outputs};
 use slq::{CalibrationInputs, Error, Model};
 
 use crate::common::{Common, ModelArgs};
@@ -71,9 +70,8 @@ fn inputs(args: &Args, model: &Model, common: &Common) -> Result<CalibrationInpu
             CalibrationInputs::random(&model.graph, 64, seed)?
         }
     };
-    let found = inputs.preprocessing.iter().filter(|p| p.source != PreprocessingSource::Flags);
-    found.filter_map(|p| p.note()).for_each(|note| common.note(format_args!("note: {note}")));
-    debug_assert!(!inputs.is_empty());
+    let notes = inputs.preprocessing.iter().filter_map(|p| p.note());
+    notes.for_each(|note| common.note(format_args!("note: {note}")));
     Ok(inputs)
 }
 

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use slq::{Error, JobFile};
 
 use crate::common::Common;
+use crate::job::quoted;
 use crate::table::table;
 
 /// List run directories: what each job makes, how far it has come, and the command that resumes it.
@@ -48,7 +49,7 @@ fn row(dir: &Path) -> Value {
     let written = !job.outputs.is_empty() && job.outputs.iter().all(|o| newer(o, dir));
     let stages: Vec<String> = job.stages.iter().enumerate().map(|(i, s)| stage(dir, i, s.name())).collect();
     let state = if written { "finished".into() } else { stages.join(", ") };
-    let resume = if written { String::new() } else { format!("slq resume {}", dir.display()) };
+    let resume = if written { String::new() } else { format!("slq resume {}", quoted(dir)) };
     json!({
         "dir": dir, "model": job.model.or(job.solver.map(|s| s.display().to_string())), "state": state,
         "resume": resume, "finished": written, "outputs": job.outputs,

@@ -31,6 +31,13 @@ pub(crate) struct Context<'a> {
 }
 
 impl<'a> Context<'a> {
+    /// Seed 0 and nothing else.
+    #[cfg(test)]
+    pub(crate) fn bare() -> Self {
+        let (isa, every) = (Isa::detect(), crate::CHECKPOINT_EVERY);
+        Self { data: None, inputs: None, teacher: None, seed: 0, isa, dir: None, every }
+    }
+
     /// The images of a stage that cannot do without.
     ///
     /// # Errors

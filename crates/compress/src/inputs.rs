@@ -40,6 +40,14 @@ pub trait Inputs: std::fmt::Debug {
     /// [`InputError`] for a batch that cannot be read.
     fn batch(&self, index: usize) -> Result<Vec<(String, Tensor)>, InputError>;
 
+    /// Samples in batch `index`.
+    ///
+    /// # Errors
+    /// [`InputError`] for a batch that cannot be read.
+    fn samples(&self, index: usize) -> Result<usize, InputError> {
+        Ok(samples(&self.batch(index)?))
+    }
+
     /// Where they come from.
     fn origin(&self) -> Origin {
         Origin::Given
@@ -91,6 +99,10 @@ impl Inputs for Part<'_> {
 
     fn batch(&self, index: usize) -> Result<Vec<(String, Tensor)>, InputError> {
         self.all.batch(self.first + index)
+    }
+
+    fn samples(&self, index: usize) -> Result<usize, InputError> {
+        self.all.samples(self.first + index)
     }
 
     fn origin(&self) -> Origin {

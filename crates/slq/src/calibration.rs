@@ -167,7 +167,7 @@ impl CalibrationInputs {
     }
 
     /// Number of inputs.
-    pub fn samples(&self) -> usize {
+    pub fn count(&self) -> usize {
         match &self.source {
             Source::Images { images, .. } => images.0.len(),
             Source::Arrays(arrays) => arrays[0].1.shape()[0],
@@ -186,11 +186,12 @@ impl CalibrationInputs {
 
 impl Inputs for CalibrationInputs {
     fn len(&self) -> usize {
-        self.samples().div_ceil(BATCH)
+        self.count().div_ceil(BATCH)
     }
 
     fn batch(&self, index: usize) -> Result<Vec<(String, Tensor)>, InputError> {
-        let (first, last) = (index * BATCH, ((index + 1) * BATCH).min(self.samples()));
+        let first = index * BATCH;
+        let last = first + Inputs::samples(self, index)?;
         match &self.source {
             Source::Images { name, images } => {
                 let (split, transform) = &**images;
@@ -216,6 +217,10 @@ impl Inputs for CalibrationInputs {
                 shapes.iter().map(&mut draw).collect()
             }
         }
+    }
+
+    fn samples(&self, index: usize) -> Result<usize, InputError> {
+        Ok(self.count().saturating_sub(index * BATCH).min(BATCH))
     }
 
     fn origin(&self) -> Origin {
@@ -393,7 +398,7 @@ mod tests {
     #[test]
     fn random_inputs_are_normal_and_the_same_each_time() {
         let inputs = CalibrationInputs::random(&lenet().graph, 40, 7).unwrap();
-        assert_eq!((inputs.len(), inputs.samples(), inputs.origin()), (3, 40, Origin::Random));
+        assert_eq!((inputs.len(), inputs.count(), inputs.origin()), (3, 40, Origin::Random));
         let batch = inputs.batch(2).unwrap();
         assert_eq!(batch[0].1.shape(), [8, 1, 28, 28]);
         assert_eq!(batch, inputs.batch(2).unwrap());
@@ -416,6 +421,6 @@ mod tests {
         let tensor = Tensor::f32(vec![3, 1, 28, 28], vec![0.5; 3 * 784]).unwrap();
         arrays::write(&path, &tensor).unwrap();
         let inputs = open(path.to_str().unwrap()).unwrap();
-        assert_eq!((inputs.samples(), inputs.batch(0).unwrap()[0].1.shape()), (3, &[3, 1, 28, 28][..]));
+        assert_eq!((inputs.count(), inputs.batch(0).unwrap()[0].1.shape()), (3, &[3, 1, 28, 28][..]));
     }
 }

@@ -231,15 +231,7 @@ mod tests {
         let all = TrainingData { train: images.clone(), test: images, transform: Default::default() };
         let fewer = TrainingData { train: all.train.subset(":3").unwrap(), ..all.clone() };
         let graph = slq_zoo::build("lenet", 0).unwrap();
-        let context = Context {
-            data: Some(&all),
-            teacher: None,
-            inputs: None,
-            seed: 0,
-            isa: Default::default(),
-            dir: None,
-            every: crate::CHECKPOINT_EVERY,
-        };
+        let context = Context { data: Some(&all), ..Context::bare() };
         let (four, three) = (Quantize::slq(4), Quantize::slq(3));
         let job = Fingerprint::new(&graph, &context, &four).unwrap();
         let other = slq_zoo::build("lenet", 1).unwrap();

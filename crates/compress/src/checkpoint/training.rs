@@ -130,8 +130,7 @@ mod tests {
     fn keeper(dir: &Path, graph: &Graph, bits: u8) -> TrainingDir {
         let isa = Default::default();
         let every = Duration::from_secs(60);
-        let context =
-            Context { data: None, inputs: None, teacher: None, seed: 0, isa, dir: Some(dir), every };
+        let context = Context { isa, dir: Some(dir), every, ..Context::bare() };
         let fingerprint = Fingerprint::new(graph, &context, &Quantize::slq(bits)).unwrap();
         TrainingDir::new(&StageDir::create(dir).unwrap(), &fingerprint, "training".into(), every)
     }

@@ -60,15 +60,7 @@ fn split(graph: &Graph, settings: &Decompose) -> Decomposed {
 }
 
 fn context(data: Option<&crate::train::TrainingData>) -> crate::context::Context<'_> {
-    crate::context::Context {
-        data,
-        teacher: None,
-        inputs: None,
-        seed: 0,
-        isa: Isa::detect(),
-        dir: None,
-        every: crate::CHECKPOINT_EVERY,
-    }
+    crate::context::Context { data, ..crate::context::Context::bare() }
 }
 
 /// What differs between the network and its split at full rank, if anything.

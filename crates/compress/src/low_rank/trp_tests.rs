@@ -1,7 +1,6 @@
 //! Training at low rank, on a small network and synthetic images.
 
 use slq_data::Split;
-use slq_engine::Isa;
 use slq_graph::Graph;
 use slq_lowrank::{RankRule, Svd};
 
@@ -49,15 +48,7 @@ fn lenet() -> Graph {
 }
 
 fn context(data: Option<&TrainingData>) -> Context<'_> {
-    Context {
-        data,
-        teacher: None,
-        inputs: None,
-        seed: 0,
-        isa: Isa::detect(),
-        dir: None,
-        every: crate::CHECKPOINT_EVERY,
-    }
+    Context { data, ..Context::bare() }
 }
 
 fn run(settings: &Decompose) -> Decomposed {

@@ -73,15 +73,7 @@ mod tests {
     #[test]
     fn what_is_left_out_is_named_with_its_reason() {
         let graph = slq_zoo::build("lenet", 0).unwrap();
-        let context = Context {
-            data: None,
-            teacher: None,
-            inputs: None,
-            seed: 0,
-            isa: Default::default(),
-            dir: None,
-            every: crate::CHECKPOINT_EVERY,
-        };
+        let context = Context::bare();
         let settings = Quantize::kmeans(4).skip("conv1*");
         let done = quantize(graph, &settings, context, &mut crate::Silent).unwrap();
         let coverage = Coverage::of(&done.graph);

@@ -1,7 +1,8 @@
 //! Layer selection: which weights a job quantizes, with how many codebooks of how many values.
 
 use glob::Pattern;
-use slq_graph::{Graph, Quantizable, bits_for};
+use slq_codebook::stored_bytes;
+use slq_graph::{Graph, Quantizable};
 
 use super::choices::Granularity;
 use super::layer::Layer;
@@ -94,6 +95,11 @@ fn asked_groups(shape: &[usize], layer: &Quantizable, granularity: Granularity) 
     }
 }
 
+/// Whether `groups` codebooks of `size` values and the codes of `count` weights take no more bytes than the weights as floats.
+fn pays(groups: usize, count: usize, size: usize) -> bool {
+    stored_bytes(count, groups, size) <= 4 * count
+}
+
 /// Blocks of a channel: of `n` weights or, where `n` does not divide the channel, of the nearest finer size that does.
 fn blocks(shape: &[usize], n: usize) -> usize {
     let row = shape[1..].iter().product::<usize>().max(1);
@@ -105,17 +111,15 @@ fn blocks(shape: &[usize], n: usize) -> usize {
 fn merged_blocks(shape: &[usize], n: usize, size: usize) -> usize {
     let (channels, row) = (shape[0], shape[1..].iter().product::<usize>().max(1));
     let count = channels * row;
-    let saved = (4 * count).saturating_sub((count * usize::from(bits_for(size))).div_ceil(8));
     let asked = blocks(shape, n);
-    let fits = |&blocks: &usize| row.is_multiple_of(blocks) && 4 * size * channels * blocks <= saved;
+    let fits = |&blocks: &usize| row.is_multiple_of(blocks) && pays(channels * blocks, count, size);
     (1..=asked).rev().find(fits).map_or_else(|| merged_groups(channels, count, size), |b| channels * b)
 }
 
 /// Where `groups` codebooks of `size` values would take more bytes than coding `count` weights saves, neighbouring
 /// ones are merged until they do not.
 fn merged_groups(mut groups: usize, count: usize, size: usize) -> usize {
-    let saved = (4 * count).saturating_sub((count * usize::from(bits_for(size))).div_ceil(8));
-    while groups > 1 && 4 * size * groups > saved {
+    while groups > 1 && !pays(groups, count, size) {
         let step = (2..=groups).find(|d| groups.is_multiple_of(*d)).unwrap_or(groups);
         groups /= step;
     }

@@ -86,15 +86,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let graph = slq_zoo::build("lenet", 0).unwrap();
         let isa = Default::default();
-        let context = Context {
-            data: None,
-            teacher: None,
-            inputs: None,
-            seed: 0,
-            isa,
-            dir: Some(dir.path()),
-            every: crate::CHECKPOINT_EVERY,
-        };
+        let context = Context { isa, dir: Some(dir.path()), ..Context::bare() };
         let print = |settings: &Quantize| Fingerprint::new(&graph, &context, settings).unwrap();
         let mut search = SearchDir::open(&context, print(&Quantize::slq(4))).unwrap();
         let trial = Trial {

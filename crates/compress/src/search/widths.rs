@@ -1,8 +1,10 @@
 //! Widths: what each layer may take, and the best choice within a number of bytes.
 
 use rayon::prelude::*;
-use slq_codebook::{Algorithm, ClusterParams, Clustering, cluster_groups, error_curve, even_groups};
-use slq_graph::{Graph, bits_for};
+use slq_codebook::{
+    Algorithm, ClusterParams, Clustering, cluster_groups, error_curve, even_groups, stored_bytes,
+};
+use slq_graph::Graph;
 
 use crate::allocation::{self, Choice};
 use crate::error::CompressError;
@@ -72,8 +74,7 @@ pub(crate) fn widths(graph: &Graph, settings: &Quantize) -> Result<Vec<LayerWidt
 
 /// Bytes that a fully fixed layer is stored in.
 pub(crate) fn bytes(layer: &Layer) -> u64 {
-    let codes = (layer.count * usize::from(bits_for(layer.size))).div_ceil(8);
-    (codes + 4 * layer.size * layer.groups) as u64
+    stored_bytes(layer.count, layer.groups, layer.size) as u64
 }
 
 fn errors(values: &[f32], sizes: &[(u8, &Layer)]) -> Result<Vec<f64>, CompressError> {
@@ -151,15 +152,7 @@ mod tests {
     #[test]
     fn predicted_bytes_are_those_that_are_stored() {
         let graph = slq_zoo::build("lenet", 2).unwrap();
-        let context = Context {
-            data: None,
-            teacher: None,
-            inputs: None,
-            seed: 0,
-            isa: Default::default(),
-            dir: None,
-            every: crate::CHECKPOINT_EVERY,
-        };
+        let context = Context::bare();
         for granularity in [Granularity::Tensor, Granularity::Channel] {
             let settings = Quantize::kmeans(8).granularity(granularity);
             let layers = widths(&graph, &settings).unwrap();

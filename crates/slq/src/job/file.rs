@@ -202,11 +202,12 @@ impl JobFile {
             let saved = done.model.save_planned(planned, &self.save)?;
             let wanted = options.verify.unwrap_or(saved.file_bytes <= VERIFIED_BYTES);
             let verified = match wanted && saved.path.is_file() {
-                true => Some(verify(&done.model, &saved, options.isa)?),
+                true => match verify(&done.model, &saved, options.isa)? {
+                    Verified::Agrees(difference) => Some(difference),
+                    Verified::NotRun(_) => None,
+                },
                 false => None,
             };
-            let verified =
-                if let Some(Verified::Agrees(difference)) = verified { Some(difference) } else { None };
             outputs.push(Output { verified, ..Output::new(saved, dense) });
         }
         let report = JobReport {

@@ -13,7 +13,7 @@ use crate::context::Context;
 use crate::damage::{Damage, compare_outputs};
 use crate::error::CalibrateError;
 use crate::error::CompressError;
-use crate::inputs::{Inputs, Origin, Part, samples};
+use crate::inputs::{Inputs, Origin, Part};
 use crate::progress::{Event, Observer};
 use crate::quantize::layer::Layer;
 
@@ -75,8 +75,7 @@ pub(crate) fn calibrate_layers(
 ) -> Result<(Graph, CalibrationReport), CompressError> {
     let began = Instant::now();
     let inputs = context.inputs.filter(|i| !i.is_empty()).ok_or(CompressError::NoInputs)?;
-    let first = samples(&inputs.batch(0)?);
-    let (used, left) = parts(inputs.len(), first, settings.calibration_images);
+    let (used, left) = parts(inputs.len(), inputs.samples(0)?, settings.calibration_images);
     let seen = Part { all: inputs, first: 0, count: used };
     let specs = layers.iter().map(|l| spec(&float, l)).collect::<Vec<_>>();
     let options = settings.options(context.seed, context.isa);
@@ -102,7 +101,7 @@ pub(crate) fn calibrate_layers(
         }
         done => done?,
     }
-    let images = (0..used).map(|i| Ok(samples(&seen.batch(i)?))).sum::<Result<usize, CompressError>>()?;
+    let images = (0..used).map(|i| seen.samples(i)).sum::<Result<usize, _>>()?;
     let damage = damage(&float, &state.graph, inputs, (used, left), context)?;
     let seconds = kept.before + began.elapsed().as_secs_f64();
     let report =

@@ -2,8 +2,10 @@
 
 mod settings;
 
-use slq_codebook::{Algorithm, ClusterParams, Clustering, cluster_groups_weighted, even_groups};
-use slq_graph::{Graph, Palette, bits_for};
+use slq_codebook::{
+    Algorithm, ClusterParams, Clustering, cluster_groups_weighted, even_groups, stored_bytes,
+};
+use slq_graph::{Graph, Palette};
 
 pub use settings::KmeansSettings;
 
@@ -66,9 +68,7 @@ fn best_palette(graph: &Graph, layer: &Layer, importance: Option<&[f32]>) -> Res
 /// The most values, a power of two up to 256, of which one codebook and its codes take no more bytes than the merged
 /// codebooks and theirs.
 fn widest_shared(layer: &Layer) -> Option<usize> {
-    let bytes = |groups: usize, size: usize| {
-        4 * groups * size + (layer.count * usize::from(bits_for(size))).div_ceil(8)
-    };
+    let bytes = |groups: usize, size: usize| stored_bytes(layer.count, groups, size);
     let room = bytes(layer.groups, layer.size);
     (1..=8).rev().map(|bits| 1 << bits).find(|&size| size <= layer.count && bytes(1, size) <= room)
 }

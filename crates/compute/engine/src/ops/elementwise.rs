@@ -195,19 +195,22 @@ struct GeneralLayer {
     scratch: Vec<f32>,
 }
 
+/// Step of an operand of shape `operand` along each axis of `shape`, which it is broadcast to; 0 where it repeats.
+pub(super) fn broadcast_strides(shape: &[usize], operand: &[usize]) -> Vec<usize> {
+    let mut strides = vec![0; shape.len()];
+    let mut step = 1;
+    for (i, &d) in operand.iter().enumerate().rev() {
+        strides[shape.len() - operand.len() + i] = if d == 1 { 0 } else { step };
+        step *= d;
+    }
+    strides
+}
+
 /// Applies `op` to inputs 0 and 1, broadcast to the step's shape.
 pub(super) fn general(site: &Site<'_>, op: General) -> Result<Box<dyn Layer>, EngineError> {
     let (a, b) = (site.shape(0)?, site.shape(1)?);
     let shape = site.step.shape.clone();
-    let strides = [a, b].map(|operand| {
-        let mut strides = vec![0; shape.len()];
-        let mut step = 1;
-        for (i, &d) in operand.iter().enumerate().rev() {
-            strides[shape.len() - operand.len() + i] = if d == 1 { 0 } else { step };
-            step *= d;
-        }
-        strides
-    });
+    let strides = [a, b].map(|operand| broadcast_strides(&shape, operand));
     let sums = [a, b].map(|operand| sum_to(operand, &shape));
     let len = if site.differentiates() { shape.iter().product() } else { 0 };
     Ok(Box::new(GeneralLayer { op, shape, strides, sums, scratch: vec![0.0; len] }))

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 use slq_kernels::reduce::{self, Kind, Reduction};
 
-use super::elementwise::sum_to;
+use super::elementwise::{broadcast_strides, sum_to};
 use super::layer::Layer;
 use super::pass::{Backward, Forward};
 use super::site::Site;
@@ -21,15 +21,7 @@ struct Walk {
 
 impl Walk {
     fn new(shape: &[usize], operands: &[&[usize]]) -> Self {
-        let strides = operands.iter().map(|operand| {
-            let mut strides = vec![0; shape.len()];
-            let mut step = 1;
-            for (i, &d) in operand.iter().enumerate().rev() {
-                strides[shape.len() - operand.len() + i] = if d == 1 { 0 } else { step };
-                step *= d;
-            }
-            strides
-        });
+        let strides = operands.iter().map(|operand| broadcast_strides(shape, operand));
         let outer = shape.split_last().map_or(&[][..], |(_, outer)| outer).to_vec();
         Self { last: shape.last().copied().unwrap_or(1), strides: strides.collect(), outer }
     }
