@@ -69,6 +69,11 @@ pub fn safetensors(bytes: &[u8]) {
     round_trip(&file("in.safetensors", bytes), "out.safetensors");
 }
 
+/// PyTorch checkpoints.
+pub fn pytorch(bytes: &[u8]) {
+    round_trip(&file("in.pth", bytes), "out-of-pth.safetensors");
+}
+
 /// Nets of Caffe, without weights.
 pub fn prototxt(bytes: &[u8]) {
     let _ = Model::open(file("net.prototxt", bytes).as_path());

@@ -10,8 +10,8 @@ mod graphs;
 
 pub use clusters::clustering;
 pub use files::{
-    caffemodel, cifar, container, idx, image, lmdb, npy, npz, onnx, prototxt, recipe, safetensors, solver,
-    solverstate, zip,
+    caffemodel, cifar, container, idx, image, lmdb, npy, npz, onnx, prototxt, pytorch, recipe, safetensors,
+    solver, solverstate, zip,
 };
 pub use graphs::graph;
 
@@ -23,6 +23,7 @@ pub const TARGETS: &[Target] = &[
     ("onnx", onnx),
     ("container", container),
     ("safetensors", safetensors),
+    ("pytorch", pytorch),
     ("prototxt", prototxt),
     ("caffemodel", caffemodel),
     ("solver", solver),

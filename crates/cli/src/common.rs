@@ -161,7 +161,7 @@ fn sentence(text: &str) -> String {
 /// How a model is named.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct ModelArgs {
-    /// x.onnx, x.slq, x.prototxt (with --weights), x.safetensors (with --graph), or zoo:NAME
+    /// x.onnx, x.slq, x.prototxt (with --weights), x.safetensors (with --graph), x.pth, or zoo:NAME
     pub(crate) model: String,
     /// Weights of a Caffe network
     #[arg(long, value_name = "CAFFEMODEL")]

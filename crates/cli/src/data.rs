@@ -19,6 +19,9 @@ pub(crate) struct DataArgs {
     /// Class names, one a line, in the order of the network's outputs
     #[arg(long, value_name = "FILE", hide_short_help = true)]
     classes: Option<PathBuf>,
+    /// Subtract N from every label, for labels that count from 1
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true, hide_short_help = true)]
+    label_offset: u32,
     /// Part of the training images, START:END:STEP
     #[arg(long, value_name = "A:B:S", allow_hyphen_values = true, hide_short_help = true)]
     train_subset: Option<String>,
@@ -63,6 +66,7 @@ impl DataArgs {
         DataOptions {
             path: self.data.clone(),
             classes: self.classes.clone(),
+            label_offset: self.label_offset,
             train_subset: self.train_subset.clone(),
             test_subset: self.test_subset.clone(),
             channel_order: self.channel_order,

@@ -17,7 +17,9 @@ pub(crate) fn run(args: Args, common: &Common) -> crate::common::Outcome {
     let model = args.model.open(common.seed())?;
     let summary = slq::graph::stats::summary(&model.graph);
     let total = &summary.total;
+    let capability = slq::inference::Capability::of(&model.graph, common.isa());
     let json = json!({
+        "capability": capability,
         "layers": summary.layers,
         "parameters": summary.parameters,
         "total": {
@@ -25,12 +27,13 @@ pub(crate) fn run(args: Args, common: &Common) -> crate::common::Outcome {
         },
     });
     let text = format!(
-        "{}\n\n{} parameters: {} bytes dense, {} stored, {} at the entropy of the codes",
+        "{}\n\n{} parameters: {} bytes dense, {} stored, {} at the entropy of the codes\n{}",
         table::layers(&summary.layers, common.all),
         table::thousands(summary.parameters as u64),
         table::thousands(total.dense_bytes),
         table::thousands(total.stored_bytes),
         table::thousands(total.entropy_bytes),
+        capability.line(),
     );
     common.print(&json, text);
     Ok(())

@@ -9,8 +9,9 @@ use slq::methods::Sensitivity;
 use slq::{Done, Error, Inputs, JobFile, JobReport};
 
 use crate::common::{Common, free_path};
-use crate::progress::Progress;
+use crate::progress::{Progress, time};
 use crate::signals;
+use crate::table::thousands;
 
 /// Checkpoints, and what may be replaced.
 #[derive(Args, Clone, Debug, Default)]
@@ -95,7 +96,8 @@ pub(crate) fn go(
     if keeps {
         signals::listen(how.clone())?;
     }
-    let done = job.run(inputs, &options, &mut Progress::new(common));
+    let steps = tell_time(job, inputs, common)?;
+    let done = job.run(inputs, &options, &mut Progress::new(common).of(steps));
     signals::busy(false);
     let (done, mut report) = done.inspect_err(|e| signals::end_if_stopped(e, &how))?;
     tell_unverified(&report, args, common);
@@ -123,6 +125,24 @@ fn tell_plan(
     let checkpoints = run_dir.map(|d| format!("; checkpoints in {}", d.display())).unwrap_or_default();
     common.note(format_args!("writes {}{checkpoints}", paths.join(", ")));
     Ok(())
+}
+
+/// Says how long the job will take; its training steps.
+fn tell_time(job: &JobFile, inputs: &Inputs, common: &Common) -> Result<Option<u64>, Error> {
+    let recipe = job.recipe();
+    let Some(data) = inputs.data.as_ref().filter(|_| recipe.trains() && !common.quiet) else {
+        return Ok(None);
+    };
+    let Some(found) = slq::jobs::estimate(&inputs.model.graph, data, &recipe, common.isa())? else {
+        return Ok(None);
+    };
+    common.note(format_args!(
+        "{} {} on this machine: {} training steps, with evaluation",
+        if found.at_most { "at most" } else { "about" },
+        time(found.seconds),
+        thousands(found.steps)
+    ));
+    Ok((!found.at_most).then_some(found.steps))
 }
 
 /// Says which outputs were not compared with the network, unless that was asked for.

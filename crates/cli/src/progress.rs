@@ -12,6 +12,9 @@ use crate::table::{percent, thousands, widths};
 /// Time between two lines of a training, where there are no bars.
 const PAUSE: Duration = Duration::from_secs(60);
 
+/// A stage of fine-tuning that has ended.
+const FINE_TUNED: &str = "fine-tuned";
+
 /// Shows events as they come.
 pub(crate) struct Progress {
     quiet: bool,
@@ -24,6 +27,37 @@ pub(crate) struct Progress {
     began: Instant,
     /// When the last line was written.
     told: Instant,
+    job: WholeJob,
+    stage: String,
+}
+
+/// Where the job as a whole stands.
+#[derive(Debug, Default)]
+struct WholeJob {
+    /// Steps in all; `None` where they are not known.
+    steps: Option<u64>,
+    /// Steps done before the training at hand, and timed in this sitting.
+    before: u64,
+    done: u64,
+    began: Option<Instant>,
+}
+
+impl WholeJob {
+    fn step(&mut self, iteration: u64, iterations: u64) {
+        self.began.get_or_insert_with(Instant::now);
+        self.done += 1;
+        if iteration == iterations {
+            self.before += iterations;
+        }
+    }
+
+    /// Time left, evaluations included; `None` before it is known.
+    fn left(&self, iteration: u64, iterations: u64) -> Option<String> {
+        let reached = self.before + if iteration == iterations { 0 } else { iteration };
+        let left = self.steps?.saturating_sub(reached);
+        let each = self.began?.elapsed().as_secs_f64() / self.done.saturating_sub(1).max(1) as f64;
+        (self.done > 20).then(|| time(left as f64 * each))
+    }
 }
 
 impl Progress {
@@ -38,7 +72,14 @@ impl Progress {
             correct: 0.0,
             began: Instant::now(),
             told: Instant::now(),
+            job: WholeJob::default(),
+            stage: String::new(),
         }
+    }
+
+    /// The same, for a job of so many training steps.
+    pub(crate) fn of(self, steps: Option<u64>) -> Self {
+        Self { job: WholeJob { steps, ..WholeJob::default() }, ..self }
     }
 
     fn line(&mut self, text: &str) {
@@ -74,8 +115,17 @@ fn remaining(seen: u64, images: usize, steps: u64, rate: f64) -> String {
     if seen <= images as u64 {
         return "?".into();
     }
-    let seconds = (steps * images as u64) as f64 / rate;
-    if seconds < 90.0 { format!("{seconds:.0} s") } else { format!("{:.0} min", seconds / 60.0) }
+    time((steps * images as u64) as f64 / rate)
+}
+
+/// A time as people say it.
+pub(crate) fn time(seconds: f64) -> String {
+    match seconds {
+        ..90.0 => format!("{seconds:.0} s"),
+        ..5400.0 => format!("{:.0} min", seconds / 60.0),
+        ..172_800.0 => format!("{:.1} h", seconds / 3600.0),
+        _ => format!("{:.1} days", seconds / 86_400.0),
+    }
 }
 
 impl Progress {
@@ -93,17 +143,21 @@ impl Progress {
         self.loss += (loss - self.loss) / 50.0;
         self.correct += (share - self.correct) / 50.0;
         let rate = self.images as f64 / self.began.elapsed().as_secs_f64().max(1e-9);
+        self.job.step(iteration, iterations);
         let message = format!(
             "loss {:.4} top-1 {:.2} % lr {learning_rate:.2e} {rate:.0} images/s",
             self.loss,
             100.0 * self.correct
         );
-        if let Some(bar) = self.bar(iterations, "{prefix} {bar:30} {pos}/{len} {msg} {eta} left") {
+        let left = match self.job.left(iteration, iterations) {
+            Some(time) => format!("{time} left of the job"),
+            None => format!("{} left", remaining(self.images, images, iterations - iteration, rate)),
+        };
+        if let Some(bar) = self.bar(iterations, "{prefix} {bar:20} {pos}/{len} {msg}") {
             bar.set_position(iteration);
-            bar.set_message(message);
+            bar.set_message(format!("{message} {left}"));
         } else if iteration < iterations && self.told.elapsed() >= PAUSE {
-            let left = remaining(self.images, images, iterations - iteration, rate);
-            self.line(&format!("{}: {iteration} of {iterations} steps, {message}, {left} left", self.title));
+            self.line(&format!("{}: {iteration} of {iterations} steps, {message}, {left}", self.title));
         }
         if iteration == iterations {
             self.finish_bar();
@@ -148,13 +202,38 @@ impl Observer for Progress {
     fn on(&mut self, event: &Event<'_>) {
         mark_busy(event);
         match event {
+            // Said when the fine-tuning ended.
+            Event::Baseline(_) if self.stage == FINE_TUNED => self.stage.clear(),
             Event::Baseline(a) => {
-                self.line(&format!("float: {} top-1, loss {:.4}, {} images", percent(a), a.loss, a.images))
+                self.line(&format!("float: {} top-1, loss {:.4}, {} images", percent(a), a.loss, a.images));
+            }
+            Event::StageStarted(stage) => {
+                if *stage == "fine-tune" {
+                    self.title = "fine-tuning".into();
+                } else if *stage == "reference" {
+                    self.title = "float reference".into();
+                }
+                if *stage != "quantize" || self.stage != FINE_TUNED {
+                    self.stage = (*stage).into();
+                }
+                (self.images, self.began) = (0, Instant::now());
+            }
+            Event::Reference(r) => {
+                self.line(&format!(
+                    "float network treated equally: {:.2} ± {:.2} % top-1, loss {:.4}, {} steps",
+                    100.0 * r.top1,
+                    100.0 * r.standard_error,
+                    r.loss,
+                    r.iterations
+                ));
             }
             Event::Continued { iteration, iterations } => {
                 self.line(&format!("going on after step {iteration} of {iterations}"));
             }
-            Event::Resumed(rounds) => self.line(&format!("going on after round {}", rounds.len())),
+            Event::Resumed(rounds) => {
+                self.job.before += rounds.iter().map(|r| r.iterations).sum::<u64>();
+                self.line(&format!("going on after round {}", rounds.len()));
+            }
             Event::RoundStarted { round, rounds } => {
                 self.title = format!("round {}/{rounds}", round + 1);
                 (self.images, self.began) = (0, Instant::now());
@@ -219,6 +298,10 @@ impl Observer for Progress {
                 self.line(&format!("{split} layers split, {whole} left whole{accuracy}"));
                 self.title = "fine-tuning".into();
                 (self.images, self.began) = (0, Instant::now());
+            }
+            Event::Final(a) if self.stage == "fine-tune" => {
+                self.stage = FINE_TUNED.into();
+                self.line(&format!("fine-tuned: {} top-1, loss {:.4}", percent(a), a.loss));
             }
             Event::Final(a) => self.line(&format!("final: {} top-1, loss {:.4}", percent(a), a.loss)),
             _ => {}

@@ -12,7 +12,7 @@ use crate::data::DataArgs;
 #[derive(clap::Args, Clone, Debug)]
 #[command(next_help_heading = "Input and data")]
 pub(crate) struct SolverModelArgs {
-    /// x.onnx, x.slq, x.prototxt (with --weights), x.safetensors (with --graph), or zoo:NAME
+    /// x.onnx, x.slq, x.prototxt (with --weights), x.safetensors (with --graph), x.pth, or zoo:NAME
     #[arg(required_unless_present = "solver")]
     model: Option<String>,
     /// Weights of a Caffe network

@@ -12,6 +12,7 @@ mod allocation;
 mod budget;
 mod checkpoint;
 mod context;
+mod control;
 mod damage;
 mod error;
 mod inputs;
@@ -31,7 +32,7 @@ pub use low_rank::{
     Change, Cost, Decompose, DecomposeReport, FactorReport, Flops, LayerRank, RankChoice, RankOverride,
     RankRuleFor, Scheme, TrpReport, TrpSettings, WholeLayer, network_cost,
 };
-pub use progress::{Accuracy, Event, Observer, RoundReport, Silent, Trial};
+pub use progress::{Accuracy, Event, Observer, Reference, RoundReport, Silent, Trial};
 pub use quantize::calibrate;
 pub use quantize::outcome::QuantizeReport;
 pub use quantize::tune::Tune;
@@ -43,7 +44,8 @@ pub use quantize::{
     Weighting, check_schedule, default_schedule, select_layers, sensitivity,
 };
 pub use run::{
-    CHECKPOINT_EVERY, FineTune, Outcome, Recipe, Report, RunOptions, Stage, StageReport, Warning, check, run,
+    CHECKPOINT_EVERY, Effort, FineTune, JobEstimate, Outcome, Recipe, Report, RunOptions, Situation, Stage,
+    StageReport, Warning, check, estimate, recommended, run,
 };
 pub use search::SearchReport;
 pub use size::Size;

@@ -29,6 +29,30 @@ impl Accuracy {
     }
 }
 
+/// The accuracy of the float network treated equally.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Reference {
+    /// Share of the images whose largest output is their label.
+    pub top1: f64,
+    /// Standard error of that share.
+    pub standard_error: f64,
+    /// Mean cross-entropy.
+    pub loss: f64,
+    /// Training steps.
+    pub iterations: u64,
+    /// Seconds they took.
+    pub seconds: f64,
+}
+
+impl Reference {
+    /// From the accuracy of a training of `iterations` steps.
+    pub(crate) fn new(accuracy: &Accuracy, iterations: u64, seconds: f64) -> Self {
+        let Accuracy { top1, loss, images, .. } = *accuracy;
+        let standard_error = (top1 * (1.0 - top1) / images.max(1) as f64).sqrt();
+        Self { top1, standard_error, loss, iterations, seconds }
+    }
+}
+
 /// One round.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RoundReport {
@@ -74,6 +98,10 @@ pub struct Trial {
 pub enum Event<'a> {
     /// The float network's accuracy.
     Baseline(Accuracy),
+    /// A stage begins.
+    StageStarted(&'a str),
+    /// The float network treated equally has been measured.
+    Reference(&'a Reference),
     /// A round begins (rounds count from 0).
     RoundStarted {
         /// This round.

@@ -161,10 +161,20 @@ pub enum DataError {
         /// Labels must be below this.
         classes: usize,
     },
+    /// A label smaller than what is to be subtracted from it.
+    #[error("{place}: label {label} is below --label-offset {offset}, which is subtracted from every label")]
+    LabelOffset {
+        /// The image.
+        place: String,
+        /// Its label.
+        label: u32,
+        /// What is to be subtracted.
+        offset: u32,
+    },
     /// A label that the network has no output for.
     #[error(
         "{place}: image {index} has label {label}, but the network has {outputs} outputs, and labels count from 0{}",
-        if *from_one { "; these count from 1: subtract 1 from each" } else { "" }
+        if *from_one { "; these count from 1: --label-offset 1 subtracts 1 from each" } else { "" }
     )]
     LabelBeyondOutputs {
         /// The file, split or class folder.

@@ -115,6 +115,18 @@ impl Split {
         counts
     }
 
+    /// The same images with `offset` subtracted from every label, for labels that do not count from 0.
+    ///
+    /// # Errors
+    /// [`DataError::LabelOffset`] naming the first image whose label is smaller.
+    pub fn with_label_offset(self, offset: u32) -> Result<Split, DataError> {
+        if let Some(i) = self.labels.iter().position(|&label| label < offset) {
+            return Err(DataError::LabelOffset { place: self.image_name(i), label: self.labels[i], offset });
+        }
+        let labels = self.labels.iter().map(|&label| label - offset).collect();
+        Ok(Split { labels, ..self })
+    }
+
     /// Checks that all labels are below the number of outputs of a network.
     ///
     /// # Errors

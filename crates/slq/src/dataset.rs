@@ -9,7 +9,7 @@ use slq_engine::Isa;
 use slq_graph::Dim;
 
 use crate::Error;
-use crate::detect::{Preprocessing, PreprocessingSource, detect};
+use crate::detect::{Augmentation, Preprocessing, PreprocessingSource, detect};
 use crate::model::{Model, Source};
 
 /// Training and test images.
@@ -87,6 +87,8 @@ pub struct DataOptions {
     pub path: Option<String>,
     /// A file with class names, one a line, in the order of the network's outputs.
     pub classes: Option<PathBuf>,
+    /// Subtracted from every label, for labels that count from 1.
+    pub label_offset: u32,
     /// Part of the training images, START:END:STEP.
     pub train_subset: Option<String>,
     /// Part of the test images, START:END:STEP.
@@ -117,6 +119,7 @@ impl DataOptions {
         Self {
             path: self.path.or(base.path),
             classes: self.classes.or(base.classes),
+            label_offset: if self.label_offset == 0 { base.label_offset } else { self.label_offset },
             train_subset: self.train_subset.or(base.train_subset),
             test_subset: self.test_subset.or(base.test_subset),
             channel_order: self.channel_order.or(base.channel_order),
@@ -136,7 +139,13 @@ impl DataOptions {
     /// [`Error::Data`], naming the file.
     pub fn files(&self) -> Result<Option<slq_data::Dataset>, Error> {
         let options = OpenOptions { classes: self.classes.clone(), unlabelled: false };
-        self.path.as_ref().map(|path| Ok(slq_data::Dataset::find(path, &options)?)).transpose()
+        let Some(path) = &self.path else { return Ok(None) };
+        let mut found = slq_data::Dataset::find(path, &options)?;
+        if self.label_offset > 0 {
+            found.train = found.train.with_label_offset(self.label_offset)?;
+            found.test = found.test.with_label_offset(self.label_offset)?;
+        }
+        Ok(Some(found))
     }
 
     /// The images for `model`, if a dataset is named, with the preprocessing of these options, the model's file or
@@ -232,6 +241,11 @@ impl DataOptions {
     /// As [`DataOptions::preprocessing`].
     pub fn preprocessing_for(&self, model: &Model, split: &Split) -> Result<Preprocessing, Error> {
         Ok(self.preprocessing(model)?.fitted_to(&model.graph, split))
+    }
+
+    /// Sets the options that stand for an augmentation.
+    pub fn augment(&mut self, found: &Augmentation) {
+        (self.mirror, self.pad_crop) = (found.mirror, found.pad_crop);
     }
 
     /// `transform` with these options on top.

@@ -10,7 +10,7 @@ use slq_compress::CompressError;
 pub enum Error {
     /// A model name with an unknown ending.
     #[error(
-        "'{0}' is not a model: expected .onnx, .slq, .prototxt (with --weights), .safetensors or zoo:NAME"
+        "'{0}' is not a model: expected .onnx, .slq, .prototxt (with --weights), .safetensors, .pth or zoo:NAME"
     )]
     UnknownModel(String),
     /// An output name with an unknown ending.
@@ -89,6 +89,9 @@ pub enum Error {
     /// safetensors files.
     #[error(transparent)]
     Safetensors(#[from] slq_safetensors::SafetensorsError),
+    /// PyTorch checkpoints.
+    #[error(transparent)]
+    Pytorch(#[from] slq_pytorch::PytorchError),
     /// Graphs.
     #[error(transparent)]
     Graph(#[from] slq_graph::GraphError),
@@ -124,6 +127,7 @@ impl Error {
             Self::Argument(_) => "argument",
             Self::Onnx(_) => "onnx",
             Self::Safetensors(_) => "safetensors",
+            Self::Pytorch(_) => "pytorch",
             Self::Slq(_) => "slq",
             Self::Runtime(slq_runtime::RuntimeError::Slq(_)) => "slq",
             Self::Runtime(slq_runtime::RuntimeError::Engine(_)) => "engine",

@@ -27,6 +27,7 @@
 pub mod arrays;
 pub mod caffe;
 mod calibration;
+mod capability;
 mod dataset;
 mod detect;
 mod error;
@@ -67,17 +68,20 @@ pub use slq_engine::Isa;
 /// Preprocessing that was detected, and where preprocessing comes from.
 pub mod detection {
     pub use crate::detect::{
-        Detection, Preprocessing, PreprocessingReport, PreprocessingSource, detect, detect_by_statistics,
+        Augmentation, Detection, Preprocessing, PreprocessingReport, PreprocessingSource, detect,
+        detect_augmentation, detect_by_statistics,
     };
 }
 
 /// Job files and their parts.
 pub mod jobs {
     pub use crate::job::{FORMAT, FileOptions, Output, RECIPE};
+    pub use slq_compress::{Effort, JobEstimate, Reference, Situation, estimate, recommended};
 }
 
 /// Inference: evaluating, predicting, running, timing.
 pub mod inference {
+    pub use crate::capability::{Capability, Possible};
     pub use crate::infer::{
         Speed, evaluate_model, evaluate_on, image_split, image_tensor, measure_forward, measure_speed,
         predict, predict_on, run_model, run_session, split_tensor,

@@ -10,7 +10,7 @@ use crate::caffe::CaffeFiles;
 use crate::{Error, caffe, preprocessing};
 
 /// How a user names a model: `x.onnx`, `x.prototxt` with weights, `x.safetensors` with a graph (or alone, for its
-/// weights), or `zoo:NAME`.
+/// weights), `x.pth` for its weights, or `zoo:NAME`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ModelName {
     /// The file or `zoo:NAME`.
@@ -50,6 +50,8 @@ pub enum Source {
     Slq,
     /// A safetensors file, with or without a network.
     Safetensors,
+    /// The state dict of a PyTorch checkpoint.
+    Pytorch,
     /// Caffe's files; a caffemodel written from the model keeps their layers.
     Caffe(Box<CaffeFiles>),
 }
@@ -161,6 +163,7 @@ fn read(name: &ModelName) -> Result<Model, Error> {
         Ending::Slq => (slq_pack::read(path)?, Source::Slq),
         Ending::Prototxt => return read_caffe(path, name),
         Ending::Safetensors => (read_safetensors(path, name)?, Source::Safetensors),
+        Ending::Pytorch => (read_pytorch(path, name)?, Source::Pytorch),
     };
     let transform = preprocessing::stored(&graph)?;
     Ok(Model { graph, transform, source })
@@ -193,12 +196,25 @@ fn read_safetensors(path: &Path, name: &ModelName) -> Result<Graph, Error> {
     Ok(graph)
 }
 
+/// The weights of a PyTorch checkpoint; the network itself is Python code.
+fn read_pytorch(path: &Path, name: &ModelName) -> Result<Graph, Error> {
+    if name.graph.is_some() {
+        let reason =
+            "--graph goes with a .safetensors file: convert the checkpoint first (slq convert)".into();
+        return Err(Error::File { path: path.into(), reason });
+    }
+    let mut graph = Graph { name: path.display().to_string(), ..Graph::default() };
+    graph.weights = slq_pytorch::read(path)?;
+    Ok(graph)
+}
+
 enum Ending<'a> {
     Zoo(&'a str),
     Onnx,
     Slq,
     Prototxt,
     Safetensors,
+    Pytorch,
 }
 
 impl Ending<'_> {
@@ -211,6 +227,7 @@ impl Ending<'_> {
             Some("slq") => Ok(Ending::Slq),
             Some("prototxt") => Ok(Ending::Prototxt),
             Some("safetensors") => Ok(Ending::Safetensors),
+            Some("pth" | "pt" | "bin" | "ckpt") => Ok(Ending::Pytorch),
             _ => Err(Error::UnknownModel(name.into())),
         }
     }

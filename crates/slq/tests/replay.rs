@@ -111,6 +111,7 @@ targets!(
     onnx,
     container,
     safetensors,
+    pytorch,
     prototxt,
     caffemodel,
     solver,

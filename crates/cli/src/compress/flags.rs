@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::Serialize;
 use serde::de::{DeserializeOwned, value::StrDeserializer};
+use slq::jobs::Effort;
 use slq::methods::{
     Advance, CalibrationPart, CodebookKind, Initialisation, LayerOrder, LayerRule, MethodName, PartitionRule,
     PartitionScope, PruneRule, Weighting,
@@ -56,7 +57,7 @@ pub(crate) fn named<T: DeserializeOwned>(name: &str) -> Result<T, String> {
 #[derive(Args, Clone, Default)]
 #[command(next_help_heading = "Input and data")]
 pub(crate) struct InputFlags {
-    /// x.onnx, x.slq, x.prototxt, x.safetensors or zoo:NAME
+    /// x.onnx, x.slq, x.prototxt, x.safetensors, x.pth or zoo:NAME
     #[arg(required_unless_present_any = ["resume", "recipe", "solver"])]
     pub(crate) model: Option<String>,
     /// Weights of a Caffe network
@@ -137,7 +138,7 @@ pub(crate) struct ClusterFlags {
     /// Which values a codebook may hold: free, pow2 or uniform [default: free]
     #[arg(long, value_name = "KIND", value_parser = named::<CodebookKind>, hide_short_help = true)]
     codebook: Option<CodebookKind>,
-    /// Start of the first centroids: published, kmeans-plus-plus or exact [default: published]
+    /// Start of the first centroids: published, kmeans-plus-plus or exact [default: exact; published with --published and for mlq]
     #[arg(long, value_parser = named::<Initialisation>, hide_short_help = true)]
     init: Option<Initialisation>,
     /// Lloyd iterations at the start of a round [default: 10]
@@ -170,10 +171,10 @@ pub(crate) struct SlqFlags {
 #[command(next_help_heading = "MLQ")]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct MlqFlags {
-    /// Layers that advance together [default: 1]
+    /// Layers that advance together [default: a fifth of them]
     #[arg(long, value_name = "N", hide_short_help = true)]
     layers_per_step: Option<usize>,
-    /// What ranks layers: loss, lipschitz or size (smallest first) [default: loss; size with --ternary]
+    /// What ranks layers: loss, lipschitz or size (smallest first) [default: size; loss with --published]
     #[arg(long, value_name = "RULE", value_parser = named::<LayerOrder>, hide_short_help = true)]
     rank_by: Option<LayerOrder>,
     /// The last in rank goes first
@@ -236,11 +237,44 @@ pub(crate) struct PruneFlags {
     prune_by: Option<PruneRule>,
 }
 
+/// The library's [`Effort`].
+#[derive(clap::ValueEnum, Clone, Copy, Debug, Default)]
+pub(crate) enum EffortName {
+    Quick,
+    #[default]
+    Normal,
+    Thorough,
+}
+
+impl From<EffortName> for Effort {
+    fn from(name: EffortName) -> Self {
+        match name {
+            EffortName::Quick => Self::Quick,
+            EffortName::Normal => Self::Normal,
+            EffortName::Thorough => Self::Thorough,
+        }
+    }
+}
+
 /// Length of the rounds, and a last training of the shared values.
 #[derive(Args, Clone, Default)]
 #[command(next_help_heading = "Training")]
 pub(crate) struct RoundFlags {
-    /// Passes over the data in each round [default: 1]
+    /// How much training the defaults take: quick, normal or thorough
+    #[arg(long, value_name = "HOW", value_enum, default_value_t, conflicts_with_all = ["published", "recipe", "solver"])]
+    pub(crate) effort: EffortName,
+    /// Passes over the data at full precision before the first round; 0 for none
+    ///
+    /// [default: as many as in all rounds; none with --effort quick, for few images, or where the length of rounds is given]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, conflicts_with_all = ["published", "recipe", "solver"], hide_short_help = true)]
+    pub(crate) fine_tune_epochs: Option<f64>,
+    /// Do not mirror and shift training images where the network bears it
+    #[arg(long, hide_short_help = true)]
+    pub(crate) no_augmentation: bool,
+    /// Train the float network for as long, too, and report it as the reference
+    #[arg(long, hide_short_help = true)]
+    pub(crate) reference: bool,
+    /// Passes over the data in each round [default: by the number of images and --effort]
     #[arg(long, value_name = "N", conflicts_with = "iterations_per_round")]
     pub(crate) epochs_per_round: Option<f64>,
     /// Steps of one batch each in each round

@@ -8,12 +8,13 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 use slq::methods::MethodName;
-use slq::{Error, JobFile};
+use slq::{Error, Inputs, JobFile};
 
 use crate::common::Common;
 use crate::job::{Keep, Place, RunArgs, go};
 use flags::Flags;
 pub(crate) use flags::named;
+use stages::Known;
 pub(crate) use stages::length;
 pub(crate) use summary::summary;
 
@@ -50,17 +51,36 @@ pub(crate) fn run(args: Args, common: &Common) -> crate::common::Outcome {
     let flags = args.flags;
     let mut job = described(&flags, common)?;
     job.outputs.iter().try_for_each(|o| slq::files::check_output(o))?;
-    let inputs = job.open(common.isa())?;
+    let mut inputs = job.open(common.isa())?;
     inputs.notes.iter().for_each(|note| common.note(format_args!("note: {note}")));
     job.seed = common.given_seed.or(inputs.seed).unwrap_or(job.seed);
     let default = default_method(&job, &flags, common);
     let recipe = std::mem::take(&mut job.stages);
-    job.stages = stages::stages(&flags, recipe, inputs.training.clone(), default)?;
+    let (solver, graph) = (inputs.training.clone(), &inputs.model.graph);
+    let images = inputs.data.as_ref().map(|d| d.train.len());
+    job.stages = stages::stages(&flags, recipe, Known { solver, method: default, graph, images })?;
+    job.reference |= flags.rounds.reference;
+    let defaults = flags.input.recipe.is_none() && inputs.training.is_none() && !flags.quantize.published;
+    if defaults && !flags.rounds.no_augmentation && job.recipe().trains() {
+        augment(&mut job, &mut inputs, common)?;
+    }
     check(&job)?;
     let recipe: Vec<PathBuf> = flags.input.recipe.iter().cloned().collect();
     let place = Place::New(Keep::Always);
     let (done, report) = go(&job, &inputs, &flags.output.run, &place, &recipe, common)?;
     common.print(&json!(report), summary(&done, &report, common.all));
+    Ok(())
+}
+
+/// Augments the training images where the network bears it.
+fn augment(job: &mut JobFile, inputs: &mut Inputs, common: &Common) -> Result<(), Error> {
+    let Some(data) = &mut inputs.data else { return Ok(()) };
+    if let Some(found) = slq::detection::detect_augmentation(&inputs.model.graph, data, common.isa())? {
+        common.note(format_args!("note: {}", found.note()));
+        job.data.augment(&found);
+        data.transform = job.data.adjusted(data.transform.clone())?;
+        inputs.preprocessing.iter_mut().for_each(|p| p.transform = data.transform.clone());
+    }
     Ok(())
 }
 

@@ -4,22 +4,19 @@
 //! name that these do not have is a flag of another method, as the settings types themselves show.
 
 use serde_json::{Map, Value, json};
+use slq::graph::Graph;
+use slq::jobs::Situation;
 use slq::methods::{MethodName, TrainingSettings};
-use slq::{Budget, Error, Length, Quantize, Stage, Tune};
+use slq::{Budget, Error, FineTune, Length, Quantize, Stage, Tune};
 
 use super::flags::{Flags, QuantizeFlags};
 
 /// The stages that `flags` ask for, on top of those of a recipe; `solver` is what a solver file says of the training,
 /// where there is no recipe, and `default` the method where none is named.
-pub(crate) fn stages(
-    flags: &Flags,
-    recipe: Vec<Stage>,
-    solver: Option<TrainingSettings>,
-    default: MethodName,
-) -> Result<Vec<Stage>, Error> {
+pub(crate) fn stages(flags: &Flags, recipe: Vec<Stage>, known: Known<'_>) -> Result<Vec<Stage>, Error> {
     let mut stages = recipe;
     if stages.is_empty() {
-        stages.push(Stage::Quantize(base(flags, solver, default)));
+        stages = defaults(flags, known)?;
     }
     let Some(place) = stages.iter().position(|s| matches!(s, Stage::Quantize(_))) else {
         return match given(flags)? {
@@ -39,6 +36,65 @@ pub(crate) fn stages(
     Ok(stages)
 }
 
+/// What the defaults depend on beside the flags.
+pub(crate) struct Known<'a> {
+    /// What a solver file says of the training.
+    pub(crate) solver: Option<TrainingSettings>,
+    /// The method where none is named.
+    pub(crate) method: MethodName,
+    /// The network.
+    pub(crate) graph: &'a Graph,
+    /// Training images, where there is data.
+    pub(crate) images: Option<usize>,
+}
+
+/// The stages of a job whose recipe is not given: with data those that measure best; Caffe's solver and the publication say
+/// all themselves.
+fn defaults(flags: &Flags, known: Known<'_>) -> Result<Vec<Stage>, Error> {
+    let said = known.solver.is_some() || flags.quantize.published;
+    let base = base(flags, known.solver, known.method);
+    let Some(images) = known.images.filter(|_| !said && base.retrains()) else {
+        return Ok(vec![base.into()]);
+    };
+    let draft = settings(flags, base.clone())?;
+    let situation = Situation::of(known.graph, images);
+    let mut stages = slq::jobs::recommended(known.graph, draft, &situation, flags.rounds.effort.into())?;
+    for stage in &mut stages {
+        if let Stage::Quantize(found) = stage {
+            *found = Quantize { method: found.method.clone(), ..base.clone() };
+        }
+    }
+    fine_tuned(flags, stages)
+}
+
+/// `stages` with the fine-tuning that the flags ask for: none where the length of the rounds is given.
+fn fine_tuned(flags: &Flags, stages: Vec<Stage>) -> Result<Vec<Stage>, Error> {
+    let rounds = &flags.rounds;
+    let given = rounds.epochs_per_round.is_some() || rounds.iterations_per_round.is_some();
+    let (mut fine_tune, others): (Vec<Stage>, Vec<Stage>) =
+        stages.into_iter().partition(|s| matches!(s, Stage::FineTune(_)));
+    let found = match fine_tune.pop() {
+        Some(Stage::FineTune(stage)) if !given => Some(stage.training),
+        _ => None,
+    };
+    let training = match rounds.fine_tune_epochs {
+        Some(epochs) if epochs > 0.0 || epochs.is_nan() => {
+            let quantize = others.iter().find_map(|s| match s {
+                Stage::Quantize(q) => q.method.training().cloned(),
+                _ => None,
+            });
+            let base = found.or(quantize).unwrap_or_default();
+            Some(TrainingSettings { length: Length::Epochs(epochs), ..base })
+        }
+        Some(_) => None,
+        None => found,
+    };
+    let Some(training) = training else { return Ok(others) };
+    let training = TrainingSettings { distill: None, ..flags.training.settings(training)? };
+    training.check()?;
+    Ok([vec![Stage::from(FineTune { training })], others].concat())
+}
+
 /// A flag of the quantization that was given, if one was.
 fn given(flags: &Flags) -> Result<Option<String>, Error> {
     let (quantize, rounds) = (&flags.quantize, &flags.rounds);
@@ -53,6 +109,7 @@ fn given(flags: &Flags) -> Result<Option<String>, Error> {
         (quantize.no_correction, "--no-correction"),
         (rounds.tune_epochs.is_some() || rounds.tune_iterations.is_some(), "--tune-epochs"),
         (rounds.tune_lr.is_some(), "--tune-lr"),
+        (rounds.fine_tune_epochs.is_some(), "--fine-tune-epochs"),
         (flags.budget.target_size.is_some(), "--target-size"),
         (flags.budget.max_drop.is_some(), "--max-drop"),
     ];

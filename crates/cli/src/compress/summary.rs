@@ -25,6 +25,20 @@ pub(crate) fn summary(done: &Done, job: &JobReport, all: bool) -> String {
             percent(after)
         );
     }
+    if let Some(fine_tune) = report.fine_tune.as_ref().filter(|_| report.method.is_some()) {
+        text += &format!(
+            "          {} after fine-tuning at full precision, before the first round\n",
+            percent(&fine_tune.final_accuracy)
+        );
+    }
+    if let Some(float) = &report.reference {
+        text += &format!(
+            "          {:.2} ± {:.2} % for the float network treated equally ({} steps more)\n",
+            100.0 * float.top1,
+            100.0 * float.standard_error,
+            thousands(float.iterations)
+        );
+    }
     if let Some(damage) = &report.damage {
         text += &format!("{}\n", beside(damage));
     }

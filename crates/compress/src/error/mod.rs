@@ -57,6 +57,12 @@ pub enum CompressError {
         "calibration needs inputs: name images, arrays or random:N with --calibrate, or a dataset with --data"
     )]
     NoInputs,
+    /// A budget of accuracy with nothing to measure it on.
+    #[error(
+        "--max-drop needs something to measure on: labelled images (--data), or inputs without labels (--calibrate), on \
+         which agreement with the float network counts"
+    )]
+    NoMeasure,
     /// Inputs that cannot be read.
     #[error(transparent)]
     Inputs(#[from] crate::inputs::InputError),

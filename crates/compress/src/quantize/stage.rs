@@ -58,6 +58,14 @@ fn rounds_of(
     })
 }
 
+/// Rounds of a method that re-trains; 0 for one that does not.
+///
+/// # Errors
+/// [`CompressError::Schedule`].
+pub(crate) fn round_count(settings: &Quantize, layers: &[Layer]) -> Result<usize, CompressError> {
+    Ok(rounds_of(settings, layers, 0)?.map_or(0, |r| r.rounds()))
+}
+
 /// Quantizes `graph`. Methods that re-train need data; k-means uses it, where given, to report accuracies.
 ///
 /// # Errors

@@ -11,15 +11,16 @@ use super::recipe::{Recipe, Stage};
 use super::report::{Report, StageReport};
 use crate::checkpoint::{Fingerprint, StageDir, TrainingDir, check_hash, hash_of};
 use crate::context::Context;
+use crate::control::control;
 use crate::error::CompressError;
 use crate::inputs::Inputs;
 use crate::low_rank::{Keepers, decompose};
-use crate::progress::{Event, Observer};
+use crate::progress::{Event, Observer, Reference};
 use crate::quantize::stage as quantization;
 use crate::quantize::tune::tune;
 use crate::quantize::{Quantize, Sensitivity};
-use crate::search::quantize_within;
-use crate::train::{Keep, TrainOptions, TrainingData, train_kept};
+use crate::search::{quantize_within, training_part};
+use crate::train::{Keep, TrainOptions, TrainingData, TrainingSettings, train_kept};
 
 /// Where and how a job runs, beside its recipe.
 #[derive(Debug, Clone, Copy)]
@@ -112,6 +113,7 @@ pub fn run(
         options,
         teacher: None,
         quantized: None,
+        float: None,
         split: false,
         steps: 0,
         reports: Vec::with_capacity(recipe.stages.len()),
@@ -119,11 +121,14 @@ pub fn run(
     if options.teacher.is_none() && recipe.stages.len() > 1 && recipe.stages.iter().any(Stage::distills) {
         job.teacher = Some(graph.clone());
     }
-    let mut graph = graph;
+    let (held, mut graph) = (recipe.holds_out(), graph);
+    let part = data.filter(|_| held).map(|d| training_part(d, recipe.seed)).transpose()?;
     for (index, stage) in recipe.stages.iter().enumerate() {
-        graph = job.stage(index, stage, graph, observer)?;
+        observer.on(&Event::StageStarted(stage.name()));
+        graph = job.stage(index, stage, graph, part.as_ref(), observer)?;
     }
-    let report = Report::new(&graph, &job.reports);
+    let mut report = Report::new(&graph, &job.reports);
+    report.reference = job.reference(observer)?;
     Ok(Outcome { graph, report, stages: job.reports })
 }
 
@@ -148,6 +153,8 @@ struct Job<'a> {
     teacher: Option<Graph>,
     /// The weights that an earlier stage quantized.
     quantized: Option<Vec<String>>,
+    /// The network that was quantized and the training of its rounds, where the float network is to be treated equally.
+    float: Option<(Graph, TrainingSettings)>,
     /// Whether layers have been split.
     split: bool,
     /// Training steps of the stages since the network last changed as a whole.
@@ -161,6 +168,7 @@ impl Job<'_> {
         index: usize,
         stage: &Stage,
         graph: Graph,
+        part: Option<&TrainingData>,
         observer: &mut dyn Observer,
     ) -> Result<Graph, CompressError> {
         let name = format!("{}-{}", index + 1, stage.name());
@@ -189,6 +197,8 @@ impl Job<'_> {
                 (graph, StageReport::Tune(round))
             }
             Stage::FineTune(_) | Stage::Decompose(_) => {
+                // Not on the images that a search will choose by.
+                let context = Context { data: part.or(context.data), ..context };
                 self.steps = 0;
                 self.split |= matches!(stage, Stage::Decompose(_));
                 whole_network(graph, stage, context, observer)?
@@ -210,6 +220,9 @@ impl Job<'_> {
         context: Context<'_>,
         observer: &mut dyn Observer,
     ) -> Result<(Graph, StageReport), CompressError> {
+        if let (true, Some(training)) = (self.recipe.reference, settings.method.training()) {
+            self.float = Some((graph.clone(), training.clone()));
+        }
         let (done, search) = match settings.budget {
             None => (quantization::quantize(graph, settings, context, observer)?, None),
             Some(budget) => {
@@ -228,6 +241,25 @@ impl Job<'_> {
         self.steps = done.report.rounds.iter().map(|r| r.iterations).sum();
         self.quantized = Some(done.weights);
         Ok((done.graph, StageReport::Quantize(done.report, search)))
+    }
+}
+
+impl Job<'_> {
+    /// The float network trained for as many steps as the stages behind it.
+    fn reference(&mut self, observer: &mut dyn Observer) -> Result<Option<Reference>, CompressError> {
+        let Some((graph, training)) = self.float.take() else { return Ok(None) };
+        observer.on(&Event::StageStarted("reference"));
+        let dir = self.options.run_dir.map(|d| d.join("reference"));
+        let context = Context {
+            data: self.data,
+            inputs: None,
+            teacher: None,
+            seed: self.recipe.seed,
+            isa: self.options.isa,
+            dir: dir.as_deref(),
+            every: self.options.checkpoint_every,
+        };
+        control(&graph, &training, self.steps, context, observer).map(Some)
     }
 }
 

@@ -1,9 +1,13 @@
 //! Jobs: a [`Recipe`] of stages, the driver that runs it, checkpoints it and resumes it, and its [`Report`].
 
+mod defaults;
 mod driver;
+mod estimate;
 mod recipe;
 mod report;
 
+pub use defaults::{Effort, Situation, recommended};
 pub use driver::{CHECKPOINT_EVERY, Outcome, RunOptions, check, run};
+pub use estimate::{JobEstimate, estimate};
 pub use recipe::{FineTune, Recipe, Stage};
 pub use report::{Report, StageReport, Warning};

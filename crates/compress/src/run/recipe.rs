@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::budget::Budget;
 use crate::error::CompressError;
 use crate::low_rank::Decompose;
 use crate::quantize::Quantize;
@@ -62,7 +63,7 @@ impl Stage {
     /// Whether the stage cannot do without data.
     pub fn needs_data(&self) -> bool {
         match self {
-            Self::Quantize(s) => s.needs_data() || s.budget.is_some_and(|b| b.bytes(1).is_none()),
+            Self::Quantize(s) => s.needs_data(),
             other => other.trains(),
         }
     }
@@ -123,6 +124,8 @@ impl<S: Into<Stage>> From<S> for Recipe {
 pub struct Recipe {
     /// Seed of every random choice.
     pub seed: u64,
+    /// Whether the float network is trained for as long, too, to compare with.
+    pub reference: bool,
     /// The stages.
     pub stages: Vec<Stage>,
 }
@@ -130,7 +133,7 @@ pub struct Recipe {
 impl Recipe {
     /// A recipe of one stage.
     pub fn new(stage: impl Into<Stage>) -> Self {
-        Self { seed: 0, stages: vec![stage.into()] }
+        Self { seed: 0, reference: false, stages: vec![stage.into()] }
     }
 
     /// Adds a stage.
@@ -145,6 +148,20 @@ impl Recipe {
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = seed;
         self
+    }
+
+    /// Asks for the float network treated equally.
+    #[must_use]
+    pub fn with_reference(mut self) -> Self {
+        self.reference = true;
+        self
+    }
+
+    /// Whether a stage searches for the smallest network within a drop of accuracy: then no stage trains on the images
+    /// that the search chooses by.
+    pub(crate) fn holds_out(&self) -> bool {
+        let drop = |s: &Stage| matches!(s, Stage::Quantize(q) if matches!(q.budget, Some(Budget::Drop(_))));
+        self.stages.iter().any(drop)
     }
 
     /// Whether a stage is trained towards the outputs of another network.

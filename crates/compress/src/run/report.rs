@@ -6,7 +6,7 @@ use slq_graph::Graph;
 use crate::damage::Damage;
 use crate::inputs::Origin;
 use crate::low_rank::DecomposeReport;
-use crate::progress::{Accuracy, RoundReport};
+use crate::progress::{Accuracy, Reference, RoundReport};
 use crate::quantize::calibrate::stage::warnings;
 use crate::quantize::outcome::QuantizeReport;
 use crate::quantize::{CalibrationReport, Coverage, MethodName};
@@ -47,11 +47,14 @@ pub struct Report {
     pub bits: Option<u8>,
     /// K of a layer without a rule of its own.
     pub codebook_size: Option<usize>,
-    /// Test accuracy of the network that was quantized, before; `None` without data.
+    /// Test accuracy of the network as it came; `None` without data.
     pub baseline: Option<Accuracy>,
     /// Test accuracy of the network that the job made; `None` without data.
     #[serde(rename = "final")]
     pub final_accuracy: Option<Accuracy>,
+    /// The float network treated equally; `None` where it was not asked for.
+    #[serde(default)]
+    pub reference: Option<Reference>,
     /// Rounds of the quantization, and of the training of shared values behind it.
     pub rounds: Vec<RoundReport>,
     /// Sizes of the network that the job made.
@@ -91,6 +94,7 @@ impl Report {
             codebook_size: None,
             baseline: None,
             final_accuracy: None,
+            reference: None,
             rounds: Vec::new(),
             size: Size::of(graph),
             coverage: Coverage::of(graph),
@@ -125,17 +129,18 @@ impl Report {
     fn add(&mut self, stage: &StageReport) {
         match stage {
             StageReport::FineTune(r) => {
-                (self.baseline, self.final_accuracy) = (Some(r.baseline), Some(r.final_accuracy));
+                let baseline = self.baseline.or(Some(r.baseline));
+                (self.baseline, self.final_accuracy) = (baseline, Some(r.final_accuracy));
                 self.seconds += r.seconds;
                 self.fine_tune = Some(r.clone());
             }
             StageReport::Decompose(r) => {
-                (self.baseline, self.final_accuracy) = (r.baseline, r.final_accuracy);
+                (self.baseline, self.final_accuracy) = (self.baseline.or(r.baseline), r.final_accuracy);
                 self.seconds += r.seconds;
                 self.decompose = Some(r.clone());
             }
             StageReport::Quantize(r, search) => {
-                (self.baseline, self.final_accuracy) = (r.baseline, r.final_accuracy);
+                (self.baseline, self.final_accuracy) = (self.baseline.or(r.baseline), r.final_accuracy);
                 self.method = Some(r.method);
                 (self.bits, self.codebook_size) = (Some(r.bits), Some(r.codebook_size));
                 self.rounds = r.rounds.clone();

@@ -6,6 +6,7 @@
 //! Trials are kept in the stage's directory, and a resumed search goes on from them (docs/budgets.md).
 
 mod dir;
+mod outputs;
 mod widths;
 
 use std::time::Instant;
@@ -18,7 +19,9 @@ use slq_graph::Graph;
 use crate::budget::Budget;
 use crate::checkpoint::Fingerprint;
 use crate::context::Context;
+use crate::control::control;
 use crate::error::CompressError;
+use crate::inputs::Origin;
 use crate::progress::{Accuracy, Event, Observer, Trial};
 use crate::quantize::kmeans;
 use crate::quantize::outcome::Quantized;
@@ -33,13 +36,15 @@ use widths::{Allocation, LayerWidths, allocate, total_bytes, uniform, widths};
 const VALIDATION: f64 = 0.1;
 /// Sizes between the smallest and the largest network among which a search for a drop looks.
 const SIZES: usize = 16;
+/// Networks that such a search tries at most: it halves the sizes each time.
+pub(crate) const MOST_TRIALS: u64 = SIZES.ilog2() as u64 + 1;
 
 /// The result of a search.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SearchReport {
     /// What was asked for.
     pub budget: Budget,
-    /// The float network on the validation images.
+    /// The float network treated equally, on the validation images: what the drop of a trial is measured from.
     pub validation_baseline: Option<Accuracy>,
     /// What was tried, in order.
     pub trials: Vec<Trial>,
@@ -64,16 +69,19 @@ pub(crate) fn quantize_within(
 ) -> Result<(Quantized, SearchReport), CompressError> {
     let settings = Quantize { bits: 8, codebook_size: None, ..settings.clone() };
     settings.check()?;
-    if settings.needs_data() || matches!(budget, Budget::Drop(_)) {
+    if settings.needs_data() {
         context.require_data()?;
+    }
+    let given = context.inputs.is_some_and(|i| i.origin() == Origin::Given && !i.is_empty());
+    if matches!(budget, Budget::Drop(_)) && context.data.is_none() && !given {
+        return Err(CompressError::NoMeasure);
     }
     let layers = widths(&graph, &settings)?;
     let dense = Size::of(&graph).dense_bytes;
     let selected = select_layers(&graph, &settings)?;
     let floats = dense - selected.iter().map(|l| 4 * l.count as u64).sum::<u64>();
     let target = target(budget, dense, floats + overhead, &layers)?;
-    let portion = Portion::Fraction(VALIDATION);
-    let parts = context.data.map(|d| d.train.split_off_validation(portion, context.seed)).transpose()?;
+    let parts = context.data.map(|d| parts(d, context.seed)).transpose()?;
     let dir = SearchDir::open(&context, Fingerprint::new(&graph, &context, &settings)?)?;
     let mut search = Search { graph, parts, settings, layers, floats, context, dir, observer };
     let slopes = search.slopes(table)?;
@@ -81,6 +89,19 @@ pub(crate) fn quantize_within(
         Some(target) => search.for_size(target, budget, &slopes),
         None => search.for_drop(budget, &slopes),
     }
+}
+
+/// The training images in two: to train on, and to choose by.
+fn parts(data: &TrainingData, seed: u64) -> Result<(Split, Split), CompressError> {
+    Ok(data.train.split_off_validation(Portion::Fraction(VALIDATION), seed)?)
+}
+
+/// `data` without the training images that a search with this seed chooses by.
+///
+/// # Errors
+/// [`CompressError::Data`] where there are too few.
+pub(crate) fn training_part(data: &TrainingData, seed: u64) -> Result<TrainingData, CompressError> {
+    Ok(TrainingData { train: parts(data, seed)?.0, ..data.clone() })
 }
 
 /// Bytes that the selected layers may take beside `floats` others; `None` for a budget on accuracy.
@@ -128,7 +149,11 @@ impl Search<'_> {
     /// Expected rise of the loss for each unit of squared error, layer by layer.
     fn slopes(&mut self, table: Option<&Sensitivity>) -> Result<Vec<f64>, CompressError> {
         let Some(data) = self.training_part() else {
-            // Without data: errors relative to the layer's energy count the same everywhere.
+            if let Some(inputs) = self.context.inputs.filter(|i| i.origin() == Origin::Given) {
+                let (settings, layers) = (&self.settings, &self.layers);
+                return outputs::slopes(&self.graph, settings, layers, &self.context, inputs, self.observer);
+            }
+            // With neither data nor inputs: errors relative to the layer's energy count the same everywhere.
             return Ok(self.layers.iter().map(|l| 1.0 / l.energy.max(f64::MIN_POSITIVE)).collect());
         };
         let table = match table.map_or_else(|| self.dir.table(), |t| Ok(Some(t.clone())))? {
@@ -276,27 +301,32 @@ impl Search<'_> {
         budget: Budget,
         slopes: &[f64],
     ) -> Result<(Quantized, SearchReport), CompressError> {
-        let (Budget::Drop(most), Some(part)) = (budget, self.training_part()) else {
-            return Err(CompressError::NoData);
-        };
+        let Budget::Drop(most) = budget else { return Err(CompressError::NoData) };
+        let part = self.training_part();
         let sizes = self.sizes(slopes);
         let batch = self.settings.method.batch();
-        let baseline = self.accuracy(&self.graph, &part.test, batch)?;
+        let mut baseline = None;
         // Below `low` nothing is known to fit; `high` is the smallest size not yet known to fail.
         let (mut low, mut high) = (0, sizes.len());
         let mut best: Option<(usize, Quantized)> = None;
         let mut least_drop: Option<(f64, u64)> = None;
         let mut place = 0;
         while low < high {
-            // The widest first: if that fails, nothing fits.
-            let at = if place == 0 { sizes.len() - 1 } else { (low + high) / 2 };
+            let at = (low + high) / 2;
             let label = format!("size {} of {}", at + 1, sizes.len());
             let mut trial = self.trial(&label, &sizes[at]);
             let began = Instant::now();
-            let done = self.in_full(&sizes[at], &part, place)?;
-            trial.validation = done.report.final_accuracy;
+            let done = self.in_full(&sizes[at], part.as_ref(), place)?;
+            trial.validation = match part {
+                Some(_) => done.report.final_accuracy,
+                None => Some(outputs::agreement(&done)?),
+            };
             trial.seconds = began.elapsed().as_secs_f64();
-            let drop = 100.0 * (baseline.top1 - trial.validation.map_or(0.0, |a| a.top1));
+            let float = match baseline {
+                Some(float) => float,
+                None => *baseline.insert(self.treated_equally(&done, part.as_ref())?),
+            };
+            let drop = 100.0 * (float.top1 - trial.validation.map_or(0.0, |a| a.top1));
             trial.fits = drop <= most + 1e-9;
             if least_drop.is_none_or(|(d, _)| drop < d) {
                 least_drop = Some((drop, trial.stored_bytes));
@@ -316,7 +346,8 @@ impl Search<'_> {
             let (drop, bytes) = least_drop.unwrap_or((f64::NAN, 0));
             let reason = format!(
                 "a drop of at most {most} points cannot be kept: the widest network ({bytes} bytes) loses {drop:.2} \
-                 on the validation images; allow more, or re-train for longer"
+                 on the validation images; allow more{}",
+                if self.settings.retrains() { ", or re-train for longer (--effort thorough)" } else { "" }
             );
             return Err(CompressError::Budget { reason });
         };
@@ -327,19 +358,41 @@ impl Search<'_> {
             self.observer.on(&Event::Final(accuracy));
         }
         let trials = self.dir.trials().to_vec();
-        Ok((done, SearchReport { budget, validation_baseline: Some(baseline), trials, chosen }))
+        Ok((done, SearchReport { budget, validation_baseline: baseline, trials, chosen }))
+    }
+
+    /// The float network on the validation images, trained for as long as `done` was.
+    fn treated_equally(
+        &mut self,
+        done: &Quantized,
+        part: Option<&TrainingData>,
+    ) -> Result<Accuracy, CompressError> {
+        let Some(part) = part else {
+            // It agrees with itself.
+            return Ok(Accuracy { top1: 1.0, loss: 0.0, ..outputs::agreement(done)? });
+        };
+        let steps = done.report.rounds.iter().map(|r| r.iterations).sum();
+        match self.settings.method.training() {
+            Some(training) if steps > 0 => {
+                let dir = self.dir.of("reference");
+                let context = Context { data: Some(part), dir: dir.as_deref(), ..self.context };
+                let found = control(&self.graph, training, steps, context, self.observer)?;
+                Ok(Accuracy { top1: found.top1, top5: None, loss: found.loss, images: part.test.len() })
+            }
+            _ => self.accuracy(&self.graph, &part.test, self.settings.method.batch()),
+        }
     }
 
     /// A network of the given widths, compressed on the training part alone.
     fn in_full(
         &mut self,
         allocation: &[usize],
-        part: &TrainingData,
+        part: Option<&TrainingData>,
         place: usize,
     ) -> Result<Quantized, CompressError> {
         let settings = self.settings_for(allocation);
         let dir = self.dir.of(&format!("trial-{}", place + 1));
-        let context = Context { data: Some(part), dir: dir.as_deref(), ..self.context };
+        let context = Context { data: part, dir: dir.as_deref(), ..self.context };
         quantize(self.graph.clone(), &settings, context, self.observer)
     }
 

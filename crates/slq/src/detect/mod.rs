@@ -5,10 +5,12 @@
 //! network classifies best is taken, if it is clearly better than chance.
 
 mod accuracy;
+mod augmentation;
 mod candidates;
 mod preprocessing;
 mod statistics;
 
 pub use accuracy::detect;
+pub use augmentation::{Augmentation, detect_augmentation};
 pub use preprocessing::{Detection, Preprocessing, PreprocessingReport, PreprocessingSource};
 pub use statistics::detect_by_statistics;

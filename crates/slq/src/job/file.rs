@@ -62,6 +62,8 @@ pub struct JobFile {
     pub data: DataOptions,
     /// Seed of every random choice.
     pub seed: u64,
+    /// Whether the float network is trained for as long, too, to compare with.
+    pub reference: bool,
     /// The stages.
     pub stages: Vec<Stage>,
 }
@@ -82,6 +84,7 @@ impl Default for JobFile {
             save: SaveOptions::default(),
             data: DataOptions::default(),
             seed: 0,
+            reference: false,
             stages: Vec::new(),
         }
     }
@@ -161,7 +164,7 @@ impl JobFile {
 
     /// The stages with their seed.
     pub fn recipe(&self) -> Recipe {
-        Recipe { seed: self.seed, stages: self.stages.clone() }
+        Recipe { seed: self.seed, reference: self.reference, stages: self.stages.clone() }
     }
 
     /// Runs the job on its opened inputs and writes the outputs.

@@ -28,6 +28,10 @@ impl JobFile {
             return Ok(Inputs { model, data, calibration, preprocessing, teacher, training, seed, notes });
         }
         let model = self.open_model()?;
+        if self.data.path.is_some() && self.calibrate.is_none() {
+            // All at once, and before images are read. Calibration goes as far as the network runs.
+            model.graph.check_operators()?;
+        }
         let (data, preprocessing) = match self.data.open(&model, isa)? {
             Some(Prepared { data, preprocessing }) => (Some(data), Some(preprocessing)),
             None => (None, None),

@@ -21,6 +21,17 @@ pub(super) fn check(graph: &Graph, order: &[usize], live: &[bool]) -> Result<(),
 }
 
 impl Graph {
+    /// Checks that all operators are known, before anything else is read.
+    ///
+    /// # Errors
+    /// [`GraphError::UnsupportedOperators`] naming all that are not, and those of [`missing_operators`](Self::missing_operators).
+    pub fn check_operators(&self) -> Result<(), GraphError> {
+        match self.missing_operators()? {
+            operators if operators.is_empty() => Ok(()),
+            operators => Err(GraphError::UnsupportedOperators { operators, advice: KMEANS_ADVICE.into() }),
+        }
+    }
+
     /// The operators that keep this network from being run and trained, each with its number of nodes; empty where all are
     /// known. Needs no shapes: a form of a known operator may still be refused later.
     ///

@@ -1,0 +1,156 @@
+//! How long a job will take: its steps, each timed on a few batches.
+
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+use slq_data::{Batch, Mode};
+use slq_engine::{Executor, Isa, StepSettings, Target};
+use slq_graph::Graph;
+
+use super::recipe::{Recipe, Stage};
+use crate::budget::Budget;
+use crate::error::CompressError;
+use crate::quantize::select_layers;
+use crate::quantize::stage::round_count;
+use crate::search::MOST_TRIALS;
+use crate::train::{TrainingData, TrainingSettings, executor};
+
+/// Time spent on measuring each kind of step.
+const MEASURED: Duration = Duration::from_millis(400);
+
+/// How long a job will take.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct JobEstimate {
+    /// Training steps in all, those of the reference included; under a budget of accuracy, at most.
+    pub steps: u64,
+    /// Seconds of training and evaluation on this machine.
+    pub seconds: f64,
+    /// Whether a search may end sooner.
+    pub at_most: bool,
+}
+
+/// A training of a job: its settings, steps, and evaluations on the test images.
+struct Course<'a> {
+    training: &'a TrainingSettings,
+    steps: u64,
+    evaluations: u64,
+    distils: bool,
+}
+
+/// Estimates how long `recipe` takes on `graph`; `None` where it trains nothing, or decomposes layers, whose new ones are
+/// not known yet.
+///
+/// # Errors
+/// Those of settings, and of a network that cannot be trained.
+pub fn estimate(
+    graph: &Graph,
+    data: &TrainingData,
+    recipe: &Recipe,
+    isa: Isa,
+) -> Result<Option<JobEstimate>, CompressError> {
+    if recipe.stages.iter().any(|s| matches!(s, Stage::Decompose(_))) {
+        return Ok(None);
+    }
+    let courses = courses(graph, data, recipe)?;
+    let mut found = JobEstimate { at_most: recipe.holds_out(), ..JobEstimate::default() };
+    let mut timed: Vec<(usize, Times)> = Vec::new();
+    for course in courses.iter().filter(|c| c.steps > 0) {
+        let batch = course.training.batch;
+        let times = match timed.iter().find(|(b, _)| *b == batch) {
+            Some((_, times)) => *times,
+            None => {
+                let times = Times::measure(graph, data, course.training, isa)?;
+                timed.push((batch, times));
+                times
+            }
+        };
+        let step = times.step + if course.distils { times.forward } else { 0.0 };
+        let batches = data.test.len().div_ceil(batch) as f64;
+        found.steps += course.steps;
+        found.seconds += course.steps as f64 * step * course.training.iter_size as f64;
+        found.seconds += course.evaluations as f64 * batches * times.forward;
+    }
+    Ok((found.steps > 0).then_some(found))
+}
+
+fn courses<'a>(
+    graph: &Graph,
+    data: &TrainingData,
+    recipe: &'a Recipe,
+) -> Result<Vec<Course<'a>>, CompressError> {
+    let mut courses = Vec::new();
+    for stage in &recipe.stages {
+        match stage {
+            Stage::FineTune(s) => courses.push(Course::of(&s.training, 1, 2, data)),
+            Stage::Tune(s) => courses.push(Course::of(&s.training, 1, 2, data)),
+            Stage::Quantize(s) => {
+                let Some(training) = s.method.training() else { continue };
+                let rounds = round_count(s, &select_layers(graph, s)?)? as u64;
+                let drop = matches!(s.budget, Some(Budget::Drop(_)));
+                let trials = if drop { MOST_TRIALS } else { 1 };
+                courses.push(Course::of(training, rounds * trials, 2 * rounds * trials + 1, data));
+                if recipe.reference || drop {
+                    courses.push(Course { distils: false, ..Course::of(training, rounds, 1, data) });
+                }
+            }
+            Stage::Decompose(_) => {}
+        }
+    }
+    Ok(courses)
+}
+
+impl<'a> Course<'a> {
+    fn of(training: &'a TrainingSettings, times: u64, evaluations: u64, data: &TrainingData) -> Self {
+        let steps = training.steps(data.train.len()).saturating_mul(times);
+        Self { training, steps, evaluations, distils: training.distill.is_some() }
+    }
+}
+
+/// Seconds of a batch.
+#[derive(Debug, Clone, Copy)]
+struct Times {
+    step: f64,
+    forward: f64,
+}
+
+impl Times {
+    fn measure(
+        graph: &Graph,
+        data: &TrainingData,
+        training: &TrainingSettings,
+        isa: Isa,
+    ) -> Result<Self, CompressError> {
+        let mut executor = executor(graph, training, 0, isa)?;
+        let batch = first(data, training.batch)?;
+        // A step at rate 0: its time is that of any other.
+        let step = StepSettings { learning_rate: 0.0, ..StepSettings::default() };
+        let target = Target::Labels(&batch.labels);
+        let step = time(|| Ok(executor.train_step(&batch.images, target, &step).map(drop)?))?;
+        let forward = time(|| Ok(executor.logits(&batch.images).map(drop)?))?;
+        Ok(Self { step, forward })
+    }
+}
+
+/// The first batch of the training images.
+fn first(data: &TrainingData, batch: usize) -> Result<Batch, CompressError> {
+    let mut batches = data.train.batches(batch, &data.transform, Mode::Eval, false)?;
+    match batches.next() {
+        Some(batch) => Ok(batch?),
+        None => Err(CompressError::TooFewImages { images: 0, reason: format!("a batch takes {batch}") }),
+    }
+}
+
+/// Seconds of one call, the first left out unless it is long.
+fn time(mut call: impl FnMut() -> Result<(), CompressError>) -> Result<f64, CompressError> {
+    let began = Instant::now();
+    call()?;
+    if began.elapsed() > MEASURED {
+        return Ok(began.elapsed().as_secs_f64());
+    }
+    let (began, mut calls) = (Instant::now(), 0);
+    while calls == 0 || began.elapsed() < MEASURED {
+        call()?;
+        calls += 1;
+    }
+    Ok(began.elapsed().as_secs_f64() / f64::from(calls))
+}

@@ -1,0 +1,86 @@
+//! What a search measures without labels: how far outputs move.
+
+use slq_graph::Graph;
+
+use super::widths::LayerWidths;
+use crate::context::Context;
+use crate::damage::compare_outputs;
+use crate::error::CompressError;
+use crate::inputs::{InputError, Inputs, Origin};
+use crate::progress::{Accuracy, Event, Observer};
+use crate::quantize::outcome::Quantized;
+use crate::quantize::{Layer, Quantize, kmeans, select_layers};
+
+/// Values of a codebook that sensitivities are measured with: errors large enough to measure, small enough for the
+/// divergence to be proportional to them.
+const VALUES: usize = 9;
+/// Batches that they are measured on.
+const BATCHES: usize = 2;
+
+/// The first batches of other inputs.
+#[derive(Debug)]
+struct Few<'a>(&'a dyn Inputs);
+
+impl Inputs for Few<'_> {
+    fn len(&self) -> usize {
+        self.0.len().min(BATCHES)
+    }
+
+    fn batch(&self, index: usize) -> Result<Vec<(String, slq_graph::Tensor)>, InputError> {
+        self.0.batch(index)
+    }
+
+    fn origin(&self) -> Origin {
+        self.0.origin()
+    }
+
+    fn fingerprint(&self) -> Result<Vec<u8>, InputError> {
+        self.0.fingerprint()
+    }
+}
+
+/// Divergence of the outputs for each unit of a layer's squared error: each layer alone is moved onto its optimal codebook of
+/// [`VALUES`] values, and the outputs are compared with the float network's (mean KL divergence; for outputs that are no
+/// classes the squared relative difference).
+///
+/// # Errors
+/// Those of clustering and of networks that cannot run.
+pub(super) fn slopes(
+    graph: &Graph,
+    settings: &Quantize,
+    layers: &[LayerWidths],
+    context: &Context<'_>,
+    inputs: &dyn Inputs,
+    observer: &mut dyn Observer,
+) -> Result<Vec<f64>, CompressError> {
+    let settings = Quantize { bits: 4, codebook_size: Some(VALUES), budget: None, ..settings.clone() };
+    let selected = select_layers(graph, &settings)?;
+    let mut slopes = Vec::with_capacity(layers.len());
+    for (done, layer) in layers.iter().enumerate() {
+        let own: Vec<Layer> = selected.iter().filter(|l| l.weight == layer.weight).cloned().collect();
+        let mut moved = graph.clone();
+        kmeans::share(&mut moved, &own, None, settings.corrects())?;
+        let before = graph.weights[&layer.weight].tensor.to_f32().unwrap_or_default();
+        let after = moved.weights[&layer.weight].tensor.to_f32().unwrap_or_default();
+        let error: f64 = before.iter().zip(after.iter()).map(|(a, b)| f64::from(a - b).powi(2)).sum();
+        let found = compare_outputs(graph, &moved, &Few(inputs), context.isa)?;
+        let rise = found.kl.unwrap_or(found.relative * found.relative).max(1e-12);
+        slopes.push(rise / error.max(f64::MIN_POSITIVE));
+        observer.on(&Event::Measuring { done: done + 1, of: layers.len() });
+    }
+    Ok(slopes)
+}
+
+/// Agreement with the float network as an accuracy: the share of inputs whose largest output is the same.
+///
+/// # Errors
+/// [`CompressError::Budget`] for outputs that are no classes.
+pub(super) fn agreement(done: &Quantized) -> Result<Accuracy, CompressError> {
+    let damage = done.report.damage.as_ref();
+    let Some((damage, top1)) = damage.and_then(|d| Some((d, d.agreement?))) else {
+        let reason = "a drop of accuracy without labels is a loss of agreement, and the network's outputs are no classes; \
+                      use --target-size";
+        return Err(CompressError::Budget { reason: reason.into() });
+    };
+    Ok(Accuracy { top1, top5: None, loss: damage.kl.unwrap_or(0.0), images: damage.images })
+}
