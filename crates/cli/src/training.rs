@@ -11,20 +11,20 @@ use slq::methods::TrainingSettings;
 #[command(next_help_heading = "Training")]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct TrainingArgs {
-    /// Base learning rate [default: 0.001; 0.01 in train and decompose]
+    /// Base learning rate [default: 0.01 in train and decompose; by network and data in compress]
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     lr: Option<f64>,
     /// fixed, step:GAMMA:STEP, multistep:GAMMA:STEP:STEP.., exp:GAMMA, inv:GAMMA:POWER, poly:POWER:MAX,
     /// sigmoid:GAMMA:STEP, or cosine[:MAX] [default: cosine]
     #[arg(long, value_name = "POLICY", value_parser = policy, hide_short_help = true)]
     lr_policy: Option<String>,
-    /// Images in a step [default: 64]
+    /// Images in a step [default: 64; 128 in compress with batch-norm, 16 for few images]
     #[arg(long, value_name = "N", hide_short_help = true)]
     batch: Option<usize>,
     /// Momentum [default: 0.9]
     #[arg(long, value_name = "X", allow_negative_numbers = true, hide_short_help = true)]
     momentum: Option<f64>,
-    /// Weight decay [default: 0.0005]
+    /// Weight decay [default: 0.0005; 0.0001 in compress with batch-norm]
     #[arg(long, value_name = "X", allow_negative_numbers = true, hide_short_help = true)]
     weight_decay: Option<f64>,
     /// Nesterov's form of momentum
@@ -37,13 +37,13 @@ pub(crate) struct TrainingArgs {
     /// Bound on the global norm of the gradient [default: none]
     #[arg(long, value_name = "NORM", hide_short_help = true)]
     clip_gradients: Option<f32>,
-    /// Keep the running statistics of batch-norm while training
-    #[arg(long, hide_short_help = true)]
-    #[serde(rename = "batch-norm", serialize_with = "frozen", skip_serializing_if = "is_false")]
-    freeze_batch_norm: bool,
-    /// Learn from the float network's outputs, not from labels
+    /// Keep the running statistics of batch-norm while training [default: for fewer than 5000 images in compress]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_short_help = true)]
+    #[serde(rename = "batch-norm", serialize_with = "frozen", skip_serializing_if = "Option::is_none")]
+    freeze_batch_norm: Option<bool>,
+    /// Learn from the float network's outputs, not from labels; 0 learns from labels
     ///
-    /// At this temperature [default: 1].
+    /// At this temperature [default: 4 in compress with slq and mlq; 1 where no number is given].
     #[arg(long, value_name = "T", num_args = 0..=1, default_missing_value = "1")]
     distill: Option<f32>,
 }
@@ -65,8 +65,8 @@ fn is_false(flag: &bool) -> bool {
     !*flag
 }
 
-fn frozen<S: serde::Serializer>(_: &bool, to: S) -> Result<S::Ok, S::Error> {
-    to.serialize_str("frozen")
+fn frozen<S: serde::Serializer>(frozen: &Option<bool>, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(if *frozen == Some(true) { "frozen" } else { "train" })
 }
 
 /// Learning rate of trainings at full precision, unless another is given.
@@ -109,7 +109,7 @@ mod tests {
             lr: Some(0.5),
             lr_policy: Some("step:0.1:200".into()),
             update_rule: Some(RuleName::Pytorch),
-            freeze_batch_norm: true,
+            freeze_batch_norm: Some(true),
             distill: Some(4.0),
             ..TrainingArgs::default()
         };

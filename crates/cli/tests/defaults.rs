@@ -60,8 +60,7 @@ fn clustering_keeps_a_drop_without_training() {
 #[test]
 fn checkpoints_of_pytorch_are_read_clustered_and_converted() {
     let dir = tempfile::tempdir().unwrap();
-    let checkpoint =
-        concat!(env!("CARGO_MANIFEST_DIR"), "/../formats/pytorch/tests/fixtures/training.pth");
+    let checkpoint = concat!(env!("CARGO_MANIFEST_DIR"), "/../formats/pytorch/tests/fixtures/training.pth");
     let inspected = json(&["inspect", checkpoint]);
     assert_eq!(inspected["capability"]["clustered"]["possible"], true);
     assert_eq!(inspected["capability"]["trained"]["possible"], false);
@@ -102,6 +101,10 @@ fn labels_that_count_from_one_take_an_offset() {
 fn what_can_be_done_with_a_network_is_said() {
     let report = json(&["inspect", &sample_model()]);
     for what in ["clustered", "calibrated", "trained"] {
-        assert_eq!(report["capability"][what], serde_json::json!({"possible": true, "reason": null}), "{what}");
+        assert_eq!(
+            report["capability"][what],
+            serde_json::json!({"possible": true, "reason": null}),
+            "{what}"
+        );
     }
 }

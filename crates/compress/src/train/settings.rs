@@ -1,6 +1,6 @@
 //! Settings of a training. The names in a recipe are those of the flags.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use slq_engine::schedule::LearningRate;
 use slq_engine::{BatchNormMode, Head, Penalty, UpdateRule};
 
@@ -47,6 +47,11 @@ mod text {
     }
 }
 
+/// A temperature; 0 is none.
+fn temperature<'de, D: Deserializer<'de>>(from: D) -> Result<Option<f32>, D::Error> {
+    Ok(Option::<f32>::deserialize(from)?.filter(|t| *t != 0.0))
+}
+
 /// Settings of SGD: of one round of re-training, or of a whole training.
 ///
 /// Defaults: one epoch, rate 1e-3 falling along a cosine, batch 64, momentum 0.9, weight decay 5e-4 on the squared
@@ -85,7 +90,8 @@ pub struct TrainingSettings {
     pub test_interval: Option<u64>,
     /// Whether batch-norm uses batch statistics while training, or stays frozen.
     pub batch_norm: BatchNormMode,
-    /// Temperature of distillation from the float network; `None` trains on labels.
+    /// Temperature of distillation from the float network; `None`, which a recipe may write as 0, trains on labels.
+    #[serde(deserialize_with = "temperature")]
     pub distill: Option<f32>,
 }
 
