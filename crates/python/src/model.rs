@@ -9,7 +9,7 @@ use slq::graph::stats::{WeightStats, summary};
 use slq::graph::{DType, Dim, ValueInfo};
 use slq::{ModelName, SaveOptions};
 
-use crate::error::{ModelError, unlocked};
+use crate::error::{FileError, ModelError, unlocked};
 use crate::tensors;
 
 /// A network with its preprocessing, opened with `Model.open`.
@@ -97,21 +97,31 @@ impl Layer {
 
 #[pymethods]
 impl Model {
-    /// See `slq.Model.open`.
+    /// Opens x.onnx, x.slq, x.prototxt (with Caffe's weights), x.safetensors (with its graph) or zoo:NAME, a built-in
+    /// architecture with fresh weights drawn from seed. Raises ModelError or FileError.
     #[staticmethod]
     #[pyo3(signature = (name, weights=None, graph=None, seed=0))]
     fn open(
         py: Python<'_>,
-        name: String,
+        name: PathBuf,
         weights: Option<PathBuf>,
         graph: Option<PathBuf>,
         seed: u64,
     ) -> PyResult<Self> {
+        let name = name.into_os_string().into_string();
+        let name = name.map_err(|n| FileError::new_err(format!("{}: the name is not in UTF-8", n.display())))?;
         let name = ModelName { name, weights, graph, seed, input_shape: None };
         unlocked(py, || slq::Model::open(name)).map(Self::from)
     }
 
-    /// See `slq.Model.save`.
+    /// The built-in sample: a LeNet trained on the images of `load_data("mnist-10k")`.
+    #[staticmethod]
+    fn sample(py: Python<'_>) -> PyResult<Self> {
+        Ok(unlocked(py, slq::sample)?.0.into())
+    }
+
+    /// Writes .onnx, .slq, .safetensors or .caffemodel, as the ending says, with the preprocessing; the file appears whole or
+    /// not at all. Returns its bytes. dense keeps ONNX weights as float32, for runtimes that do not open packed codes.
     #[pyo3(signature = (path, dense=false, legacy_blobs=false, overwrite=false))]
     #[allow(clippy::fn_params_excessive_bools)] // keyword arguments of Python
     fn save(
@@ -126,6 +136,7 @@ impl Model {
         Ok(unlocked(py, || self.inner.save_with(path, &options))?.file_bytes)
     }
 
+    /// The inputs to give, in order.
     #[getter]
     fn inputs(&self, py: Python<'_>) -> PyResult<Vec<Value>> {
         let graph = &self.inner.graph;
@@ -133,11 +144,13 @@ impl Model {
         given.map(|v| value(py, v)).collect()
     }
 
+    /// The outputs, in order.
     #[getter]
     fn outputs(&self, py: Python<'_>) -> PyResult<Vec<Value>> {
         self.inner.graph.outputs.iter().map(|v| value(py, v)).collect()
     }
 
+    /// Sizes of the network in bytes.
     #[getter]
     fn size(&self, py: Python<'_>) -> PyResult<Size> {
         let size = unlocked(py, || Ok(slq::methods::Size::of(&self.inner.graph)))?;
@@ -149,6 +162,7 @@ impl Model {
         })
     }
 
+    /// Each parameter tensor and what it takes; computed at each call.
     #[getter]
     fn layers(&self, py: Python<'_>) -> PyResult<Vec<Layer>> {
         let graph = &self.inner.graph;
@@ -165,12 +179,12 @@ impl Model {
         self.inner.graph.weights.keys().cloned().collect()
     }
 
-    /// See `slq.Model.weight`.
+    /// A copy of a weight's values; of shared weights, decoded. Floats of any width come as float32.
     fn weight<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
         tensors::array(py, self.named(name)?.tensor.clone())
     }
 
-    /// See `slq.Model.palette`.
+    /// Codebook (float32, [groups, k]) and codes (uint8, of the weight's shape) of a shared weight; None for floats.
     #[allow(clippy::type_complexity)] // a pair of arrays
     fn palette<'py>(
         &self,
