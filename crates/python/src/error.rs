@@ -27,8 +27,13 @@ create_exception!(slq, InternalError, Error, "A defect of slq: please report it.
 
 /// The exception of an error of the library.
 pub(crate) fn raised(error: &slq::Error) -> PyErr {
-    let text = in_python(&error.to_string());
     use slq::Error as E;
+    let text = match error {
+        E::Compress(CompressError::Setting { name, reason }) => {
+            format!("setting '{}': {}", name.replace('-', "_"), in_python(reason))
+        }
+        other => in_python(&other.to_string()),
+    };
     match error {
         E::Argument(_) | E::UnknownPreprocessing(_) => SettingError::new_err(text),
         E::Data(_) => DataError::new_err(text),

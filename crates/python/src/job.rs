@@ -81,6 +81,12 @@ impl Way {
 
     /// Checks what depends on the stages.
     fn check(&self, request: &Request<'_>) -> PyResult<()> {
+        let has_images = request.data.is_some() || request.inputs.is_some();
+        if !has_images && self.job.data != DataOptions::default() {
+            return Err(SettingError::new_err(
+                "settings of images (scale, mean, resize …) mean nothing without images",
+            ));
+        }
         if self.resume && self.run_dir.is_none() {
             return Err(bad("resume", "name the run_dir to go on with"));
         }

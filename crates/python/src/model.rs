@@ -109,7 +109,8 @@ impl Model {
         seed: u64,
     ) -> PyResult<Self> {
         let name = name.into_os_string().into_string();
-        let name = name.map_err(|n| FileError::new_err(format!("{}: the name is not in UTF-8", n.display())))?;
+        let name =
+            name.map_err(|n| FileError::new_err(format!("{}: the name is not in UTF-8", n.display())))?;
         let name = ModelName { name, weights, graph, seed, input_shape: None };
         unlocked(py, || slq::Model::open(name)).map(Self::from)
     }

@@ -27,7 +27,7 @@ pub(crate) struct Runtime {
 }
 
 #[derive(FromPyObject)]
-pub(crate) enum From_<'py> {
+pub(crate) enum Opened<'py> {
     Model(Bound<'py, Model>),
     Path(PathBuf),
 }
@@ -35,12 +35,12 @@ pub(crate) enum From_<'py> {
 #[pymethods]
 impl Runtime {
     #[new]
-    fn new(py: Python<'_>, model: From_<'_>, expand: &str) -> PyResult<Self> {
+    fn new(py: Python<'_>, model: Opened<'_>, expand: &str) -> PyResult<Self> {
         let expand: Expand =
             expand.parse().map_err(|e| SettingError::new_err(format!("setting 'expand': {e}")))?;
         let network = match model {
-            From_::Path(path) => unlocked(py, || Ok(Network::open(path, expand)?))?,
-            From_::Model(model) => {
+            Opened::Path(path) => unlocked(py, || Ok(Network::open(path, expand)?))?,
+            Opened::Model(model) => {
                 let model = model.get().inner.clone();
                 unlocked(py, || Ok(Network::from_graph((*model).clone().for_use(), expand)?))?
             }

@@ -98,6 +98,12 @@ def test_what_cannot_be_clustered_is_refused(values, k, weights, error, word):
         slq.cluster(values, k, weights)
 
 
+def test_masked_values_are_refused():
+    masked = np.ma.array([1.0, 2.0, 3.0], mask=[False, True, False])
+    with pytest.raises(slq.ClusterError, match="masked"):
+        slq.cluster(masked, 2)
+
+
 def test_a_tensor_elsewhere_is_refused():
     class Elsewhere:
         device = type("device", (), {"type": "cuda"})()

@@ -16,6 +16,8 @@ def refuse(what: str, why: str, error: type[Error] = DataError) -> NoReturn:
 
 def as_array(given: Any, what: str, error: type[Error] = DataError) -> np.ndarray:
     """Anything that is an array; tensors on another device are not."""
+    if isinstance(given, np.ma.MaskedArray) and np.ma.is_masked(given):
+        refuse(what, "some of its elements are masked: fill them first", error)
     device = getattr(given, "device", None)
     kind = getattr(device, "type", device)
     if isinstance(kind, str) and kind != "cpu":

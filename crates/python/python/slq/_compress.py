@@ -10,11 +10,12 @@ import numpy as np
 from . import _slq
 from ._data import labelled, unlabelled
 from ._progress import Bar
-from ._settings import as_json, settings as all_settings
+from ._settings import as_json
+from ._settings import settings as all_settings
 from ._slq import DATA_SETTINGS, Event, Model, SettingError, Size
 from ._warnings import say
 
-Path = "str | os.PathLike[str]"
+Path = str | os.PathLike[str]
 
 
 class Accuracy(NamedTuple):
@@ -99,7 +100,7 @@ def _run(
 ) -> Result:
     opened = _open(model)
     bar = Bar() if progress is True else None
-    callback = bar if bar is not None else (progress or None)
+    callback = bar if bar is not None else (None if progress is False else progress)
     if callback is not None and not callable(callback):
         raise SettingError("progress: give a function of one event, or True")
     if output is None:
@@ -240,5 +241,5 @@ def compare(a: "Model | Path", b: "Model | Path", inputs: Any = None, *, seed: i
             if x.shape == y.shape and x.dtype.kind == "f" == y.dtype.kind:
                 x, y = x.astype(np.float64), y.astype(np.float64)
                 weights[layer.name] = float(np.linalg.norm(x - y) / max(np.linalg.norm(x), np.finfo(float).tiny))
-    parts = (found[name] for name in ("agreement", "kl", "max_abs", "relative", "snr_db", "images"))
-    return Comparison(*parts, weights)
+    names = ["agreement", "kl", "max_abs", "relative", "snr_db"]
+    return Comparison(**{name: found[name] for name in names}, inputs=found["images"], weights=weights)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from . import _slq
-from ._arrays import floats, images, labels, network_input, refuse
+from ._arrays import as_array, floats, images, labels, network_input, refuse
 from ._slq import Model
 
 
@@ -62,7 +62,7 @@ def unlabelled(inputs: Any, model: Model) -> Any:
     if len(values) != 1:
         names = ", ".join(values)
         refuse("inputs", f"the network has {len(values)} inputs ({names}): give a dict with an array for each")
-    array = np.asarray(inputs) if not hasattr(inputs, "dtype") else inputs
+    array = inputs if hasattr(inputs, "dtype") else as_array(inputs, "images")
     if str(array.dtype) in ("uint8", "torch.uint8"):
         return {"": images(array, "images")}
     (value,) = values.values()

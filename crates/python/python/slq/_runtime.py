@@ -57,7 +57,7 @@ class Runtime:
         """
         if len(arrays) > len(self._inputs):
             refuse("inputs", f"{len(arrays)} arrays for {len(self._inputs)} inputs")
-        given = dict(zip(self._inputs, arrays))
+        given = dict(zip(self._inputs, arrays, strict=False))
         twice = [name for name in named if name in given]
         if twice:
             refuse("inputs", f"'{twice[0]}' is given twice")

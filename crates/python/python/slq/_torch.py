@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ._slq import ModelError, Model
+from ._slq import Model, ModelError
 
 if TYPE_CHECKING:
     import torch
@@ -98,7 +98,7 @@ def _export(
     options: dict[str, Any],
 ) -> None:
     # Nodes are not merged: a batch-norm folded into a convolution would change weights and lose their names.
-    shapes = tuple({0: torch.export.Dim("batch", min=1)} for _ in names) if dynamic_batch else None
+    shapes = tuple({0: torch.export.Dim.DYNAMIC} for _ in names) if dynamic_batch else None
     torch.onnx.export(
         module,
         inputs,
