@@ -1,7 +1,7 @@
 # One entry for every habit: .ci/run and the README call these targets.
 
 CARGO ?= cargo
-.PHONY: all check test lint doc demo bench results golden fuzz torture
+.PHONY: all check test lint doc demo wheel python-test bench results golden fuzz torture
 
 all: lint doc demo test
 
@@ -25,6 +25,14 @@ doc:
 # The main job on the built-in sample.
 demo:
 	$(CARGO) run --release -- demo -o target/lenet-4bit.onnx --ternary target/lenet-ternary.onnx
+
+# The Python package: target/wheels/slq-….whl.
+wheel:
+	scripts/wheel
+
+# Tests of the installed wheel, and the notebook.
+python-test:
+	scripts/python-tests
 
 # Images a second, slq beside PyTorch. Needs a Python with torch: make bench PYTHON=...
 PYTHON ?= python3

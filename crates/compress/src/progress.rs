@@ -191,7 +191,7 @@ pub trait Observer {
     /// Called for each event.
     fn on(&mut self, event: &Event<'_>);
 
-    /// Asked after every training step: whether the job should stop. It then keeps a checkpoint and ends with
+    /// Asked after every training step and every calibrated layer: whether the job should stop. It then keeps a checkpoint and ends with
     /// [`CompressError::Interrupted`](crate::CompressError::Interrupted).
     fn stop(&mut self) -> bool {
         false

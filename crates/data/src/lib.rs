@@ -29,6 +29,7 @@
 
 #![deny(unsafe_code)]
 
+mod array;
 mod batch;
 mod batches;
 mod cifar;
@@ -58,6 +59,7 @@ mod stream;
 mod transform;
 mod tree;
 
+pub use array::ArrayPixels;
 pub use batch::{Batch, BatchSource, Mode};
 pub use batches::Batches;
 pub use database::write_lmdb;

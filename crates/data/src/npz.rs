@@ -7,6 +7,7 @@ use std::path::Path;
 use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
 
+use crate::array::ArrayPixels;
 use crate::npy::{self, Array};
 use crate::storage::Pixels;
 use crate::tree::Tree;
@@ -14,12 +15,6 @@ use crate::{DataError, Dataset, Split};
 
 /// The largest array that is read.
 const MAX_ARRAY: u64 = 4 << 30;
-
-/// Labels must be below this: a larger one is a garbled file.
-const MAX_CLASSES: usize = 1 << 16;
-
-/// The largest side of an image, and the most channels.
-const MAX_SIDE: u64 = 1 << 14;
 
 /// The names of the arrays in an `.npz`, without `.npy`.
 ///
@@ -79,98 +74,34 @@ fn read(tree: &Tree, images: usize, labels: usize) -> Result<Split, DataError> {
     let labels = npy::parse(&labels_name, &labels)?;
     let images = tree.read(images, MAX_ARRAY)?;
     let images = npy::parse(&images_name, &images)?;
-    let (shape, last) = image_shape(&images_name, &images.shape)?;
-    let (count, label_count) = (images.shape[0], read_label_count(&labels_name, &labels)?);
-    if count != label_count {
-        return Err(DataError::CountMismatch {
-            images_file: images_name,
-            images: count,
-            labels_file: labels_name,
-            labels: label_count,
-        });
-    }
-    if count == 0 {
-        return Err(DataError::Empty { place: images_name });
-    }
     let labels = read_labels(&labels_name, &labels)?;
-    if images.is_bytes() {
-        let pixels = if last { to_planes(images.data, shape) } else { images.data.to_vec() };
-        return Split::from_bytes(pixels, labels, shape);
-    }
-    let Some(mut pixels) = images.floats() else {
-        return Err(DataError::NpyType {
-            array: images_name,
-            dtype: images.dtype,
-            expected: "uint8, float32 or float64",
-        });
-    };
-    if let Some(index) = pixels.iter().position(|value| !value.is_finite()) {
-        return Err(DataError::NotFinite { array: images_name, index });
-    }
-    if last {
-        pixels = to_planes(&pixels, shape);
-    }
-    Split::from_floats(pixels, labels, shape)
-}
-
-/// Channels, height and width of an array of images, and whether the channels come last.
-///
-/// Four dimensions are NCHW if the second is 1 or 3, else NHWC if the last is, else the smaller of the two counts the
-/// channels.
-fn image_shape(name: &str, shape: &[u64]) -> Result<([usize; 3], bool), DataError> {
-    if shape.iter().skip(1).any(|dim| !(1..=MAX_SIDE).contains(dim)) {
-        return Err(DataError::Dimensions { file: name.into(), dims: shape.to_vec() });
-    }
-    let few = |channels: u64| channels == 1 || channels == 3;
-    match *shape {
-        [_, h, w] => Ok(([1, h as usize, w as usize], false)),
-        [_, c, h, w] if few(c) || (!few(w) && c < w) => Ok(([c as usize, h as usize, w as usize], false)),
-        [_, h, w, c] if few(c) || c < h => Ok(([c as usize, h as usize, w as usize], true)),
-        _ => Err(DataError::NpyShape {
-            array: name.into(),
-            shape: shape.to_vec(),
-            expected: "NHW, NHWC or NCHW with 1 or 3 channels",
-        }),
-    }
-}
-
-fn to_planes<T: Copy + Default>(pixels: &[T], [channels, height, width]: [usize; 3]) -> Vec<T> {
-    let mut planes = vec![T::default(); pixels.len()];
-    let area = height * width;
-    for (image, out) in pixels.chunks_exact(channels * area).zip(planes.chunks_exact_mut(channels * area)) {
-        for (i, pixel) in image.chunks_exact(channels).enumerate() {
-            for (c, &value) in pixel.iter().enumerate() {
-                out[c * area + i] = value;
-            }
+    let pixels = match (images.is_bytes(), images.floats()) {
+        (true, _) => ArrayPixels::Bytes(images.data.into()),
+        (false, Some(values)) => ArrayPixels::Floats(values),
+        (false, None) => {
+            return Err(DataError::NpyType {
+                array: images_name,
+                dtype: images.dtype,
+                expected: "uint8, float32 or float64",
+            });
         }
-    }
-    planes
+    };
+    Split::from_array(pixels, &images.shape, labels, (&images_name, &labels_name))
 }
 
-fn read_label_count(name: &str, labels: &Array<'_>) -> Result<u64, DataError> {
-    match *labels.shape {
-        [count] | [count, 1] => Ok(count),
-        _ => Err(DataError::NpyShape {
+fn read_labels(name: &str, labels: &Array<'_>) -> Result<Vec<i64>, DataError> {
+    if !matches!(*labels.shape, [_] | [_, 1]) {
+        return Err(DataError::NpyShape {
             array: name.into(),
             shape: labels.shape.clone(),
             expected: "one dimension",
-        }),
-    }
-}
-
-fn read_labels(name: &str, labels: &Array<'_>) -> Result<Vec<u32>, DataError> {
-    let Some(values) = labels.integers() else {
-        return Err(DataError::NpyType {
-            array: name.into(),
-            dtype: labels.dtype.clone(),
-            expected: "an integer",
         });
-    };
-    let label = |(index, &value): (usize, &i64)| match u32::try_from(value) {
-        Ok(label) if (label as usize) < MAX_CLASSES => Ok(label),
-        _ => Err(DataError::LabelRange { place: name.into(), index, label: value, classes: MAX_CLASSES }),
-    };
-    values.iter().enumerate().map(label).collect()
+    }
+    labels.integers().ok_or_else(|| DataError::NpyType {
+        array: name.into(),
+        dtype: labels.dtype.clone(),
+        expected: "an integer",
+    })
 }
 
 /// Writes a dataset as `.npz`, compressed, for NumPy and for [`Dataset::open`].

@@ -81,10 +81,32 @@ impl CalibrationInputs {
                     text,
                     &OpenOptions { classes: options.classes.clone(), unlabelled: true },
                 )?;
-                let preprocessing = preprocessing(model, &data.train, options, isa)?;
-                Self::images(model, data.train, preprocessing, seed)
+                Self::detected(model, data.train, options, seed, isa)
             }
         }
+    }
+
+    /// Images whose preprocessing `options` or the model's file say, or which is found out as [`open`](Self::open) does.
+    ///
+    /// # Errors
+    /// [`Error::UnknownPreprocessing`] where it is not known how pixels become inputs, and those of [`images`](Self::images).
+    pub fn detected(
+        model: &Model,
+        split: Split,
+        options: &DataOptions,
+        seed: u64,
+        isa: Isa,
+    ) -> Result<Self, Error> {
+        let preprocessing = preprocessing(model, &split, options, isa)?;
+        Self::images(model, split, preprocessing, seed)
+    }
+
+    /// Arrays by the names of the network's inputs, samples along the first axis; further arrays are left aside.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for an input without an array, and arrays of different lengths or without samples.
+    pub fn tensors(graph: &Graph, arrays: Vec<(String, Tensor)>) -> Result<Self, Error> {
+        chosen(graph, arrays).map(Self::of_arrays).map_err(Error::Argument)
     }
 
     /// Images with known preprocessing, in an order drawn from `seed`.
@@ -143,27 +165,14 @@ impl CalibrationInputs {
         Ok(Self { source: Source::Random { shapes, count, seed }, preprocessing: None })
     }
 
-    /// Arrays by the names of the network's inputs.
+    /// Arrays of the file at `path`.
     fn arrays(path: &Path, found: Vec<(String, Tensor)>, graph: &Graph) -> Result<Self, Error> {
         let fail = |reason: String| Error::File { path: path.into(), reason };
-        let mut chosen = Vec::new();
-        let names = || found.iter().map(|(n, _)| n.as_str()).collect::<Vec<_>>().join(", ");
-        for name in input_names(graph) {
-            let array = found.iter().find(|(n, _)| *n == name).map(|(_, t)| t.clone());
-            let array = array.ok_or_else(|| {
-                fail(format!("it has no array for the network's input '{name}'; its arrays are {}", names()))
-            })?;
-            chosen.push((name, array));
-        }
-        let count = chosen.first().and_then(|(_, t)| t.shape().first().copied()).unwrap_or(0);
-        if let Some((name, array)) = chosen.iter().find(|(_, t)| t.shape().first() != Some(&count)) {
-            let (other, found) = (&chosen[0].0, array.shape());
-            return Err(fail(format!("'{name}' is {found:?}, but '{other}' has {count} samples")));
-        }
-        if count == 0 {
-            return Err(fail("it holds no samples".into()));
-        }
-        Ok(Self { source: Source::Arrays(chosen), preprocessing: None })
+        chosen(graph, found).map(Self::of_arrays).map_err(fail)
+    }
+
+    fn of_arrays(arrays: Vec<(String, Tensor)>) -> Self {
+        Self { source: Source::Arrays(arrays), preprocessing: None }
     }
 
     /// Number of inputs.
@@ -264,6 +273,28 @@ fn said(error: impl std::fmt::Display) -> InputError {
 fn input_names(graph: &Graph) -> Vec<String> {
     let given = graph.inputs.iter().filter(|i| !graph.weights.contains_key(&i.name));
     given.map(|i| i.name.clone()).collect()
+}
+
+/// The array of each input of the network, or what is wrong with them.
+fn chosen(graph: &Graph, found: Vec<(String, Tensor)>) -> Result<Vec<(String, Tensor)>, String> {
+    let mut chosen = Vec::new();
+    let names = || found.iter().map(|(n, _)| n.as_str()).collect::<Vec<_>>().join(", ");
+    for name in input_names(graph) {
+        let array = found.iter().find(|(n, _)| *n == name).map(|(_, t)| t.clone());
+        let array = array.ok_or_else(|| {
+            format!("it has no array for the network's input '{name}'; its arrays are {}", names())
+        })?;
+        chosen.push((name, array));
+    }
+    let count = chosen.first().and_then(|(_, t)| t.shape().first().copied()).unwrap_or(0);
+    if let Some((name, array)) = chosen.iter().find(|(_, t)| t.shape().first() != Some(&count)) {
+        let (other, found) = (&chosen[0].0, array.shape());
+        return Err(format!("'{name}' is {found:?}, but '{other}' has {count} samples"));
+    }
+    match count {
+        0 => Err("it holds no samples".into()),
+        _ => Ok(chosen),
+    }
 }
 
 /// Samples `first..last` along the first axis.
@@ -422,5 +453,20 @@ mod tests {
         arrays::write(&path, &tensor).unwrap();
         let inputs = open(path.to_str().unwrap()).unwrap();
         assert_eq!((inputs.count(), inputs.batch(0).unwrap()[0].1.shape()), (3, &[3, 1, 28, 28][..]));
+    }
+
+    #[test]
+    fn tensors_in_memory_are_chosen_by_name() {
+        let graph = lenet().graph;
+        let name = graph.inputs[0].name.clone();
+        let tensor = |n: usize| Tensor::f32(vec![n, 1, 28, 28], vec![0.5; n * 784]).unwrap();
+        let given = vec![("other".into(), tensor(1)), (name.clone(), tensor(20))];
+        let inputs = CalibrationInputs::tensors(&graph, given).unwrap();
+        assert_eq!((inputs.count(), inputs.len(), inputs.origin()), (20, 2, Origin::Given));
+        assert_eq!(inputs.batch(1).unwrap(), [(name.clone(), tensor(4))]);
+        let fail = |given| CalibrationInputs::tensors(&graph, given).unwrap_err().to_string();
+        assert!(fail(vec![("other".into(), tensor(1))]).contains(&format!("'{name}'")));
+        assert!(fail(vec![(name.clone(), tensor(0))]).contains("no samples"));
+        assert!(fail(vec![(name, Tensor::f32(vec![], vec![1.0]).unwrap())]).contains("samples"));
     }
 }

@@ -155,11 +155,18 @@ impl DataOptions {
     /// [`Error::Data`] and [`Error::Argument`], naming file or option; [`Error::UnknownPreprocessing`] where none of the usual
     /// ones does clearly better than chance.
     pub fn open(&self, model: &Model, isa: Isa) -> Result<Option<Prepared>, Error> {
-        let Some(files) = self.files()? else { return Ok(None) };
+        self.files()?.map(|files| self.prepared(model, files, isa)).transpose()
+    }
+
+    /// The same for a dataset that is in memory; [`path`](Self::path) is not opened.
+    ///
+    /// # Errors
+    /// As [`DataOptions::open`].
+    pub fn prepared(&self, model: &Model, files: slq_data::Dataset, isa: Isa) -> Result<Prepared, Error> {
         self.check_labels(model, &files)?;
         let train = part(files.train, self.train_subset.as_deref())?;
         let test = part(files.test, self.test_subset.as_deref())?;
-        self.prepare(model, train, test, isa).map(Some)
+        self.prepare(model, train, test, isa)
     }
 
     /// Refuses labels that the network has no output for, naming the dataset or the class folder.

@@ -165,6 +165,11 @@ impl Tensor {
         &self.data
     }
 
+    /// The elements, given away without a copy.
+    pub fn into_data(self) -> TensorData {
+        self.data
+    }
+
     /// The elements as floats, if this is a float tensor.
     pub fn as_f32(&self) -> Option<&[f32]> {
         if let TensorData::F32(v) = &self.data { Some(v) } else { None }
@@ -233,6 +238,7 @@ mod tests {
         assert!(Tensor::f32(vec![2, 3], vec![0.0; 5]).is_err());
         assert!(Tensor::f32(vec![usize::MAX, 2], vec![0.0; 2]).is_err());
         assert!(Tensor::new(vec![2], TensorData::Raw(DType::F16, vec![0; 4])).is_ok());
+        assert_eq!(Tensor::f32(vec![1], vec![3.0]).unwrap().into_data(), TensorData::F32(vec![3.0]));
     }
 
     #[test]

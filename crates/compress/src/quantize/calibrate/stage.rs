@@ -85,6 +85,7 @@ pub(crate) fn calibrate_layers(
     if !state.reports.is_empty() {
         observer.on(&Event::LayersResumed(state.reports.len()));
     }
+    let mut stopped = false;
     let done = calibrate(&job, &mut state, &mut |done| {
         let layer = done.state.reports.len();
         observer.on(&Event::LayerCalibrated {
@@ -93,9 +94,15 @@ pub(crate) fn calibrate_layers(
             layers: done.layers,
             seconds: done.elapsed.as_secs_f64(),
         });
-        kept.layer(done.state, layer == done.layers, began.elapsed())
+        kept.layer(done.state, layer == done.layers, began.elapsed())?;
+        stopped = layer < done.layers && observer.stop();
+        match stopped {
+            true => Err(CalibrateError::Stopped { reason: "the observer asked for it".into() }),
+            false => Ok(()),
+        }
     });
     match done {
+        Err(CalibrateError::Stopped { .. }) if stopped => return Err(CompressError::Interrupted),
         Err(CalibrateError::Stopped { .. }) if kept.failed.is_some() => {
             return Err(kept.failed.take().unwrap_or(CompressError::NoInputs));
         }
