@@ -122,8 +122,8 @@ fn tell_plan(
     let folded = job.folds(inputs).len();
     if folded > 0 {
         common.note(format_args!(
-            "note: {folded} batch-norms are folded into the layers before them before compression, for the .tflite file; \
-             every output holds the folded network"
+            "note: batch-norms folded into the layers before them ahead of compression, for the .tflite file: {folded}; every \
+             output holds the folded network"
         ));
     }
     let paths: Vec<String> =
@@ -138,7 +138,9 @@ fn tell_unverified(report: &JobReport, args: &RunArgs, common: &Common) {
     for output in report.outputs.iter().filter(|o| o.verified.is_none() && !args.no_verify) {
         let path = output.path.display();
         if let Some(reason) = slq::files::not_readable(&output.path) {
-            common.note(format_args!("note: {path} was compared bit by bit with the network, but not run: {reason}"));
+            common.note(format_args!(
+                "note: {path} was compared bit by bit with the network, but not run: {reason}"
+            ));
             continue;
         }
         common.note(format_args!(

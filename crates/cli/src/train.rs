@@ -106,7 +106,12 @@ pub(crate) fn print(settings: &TrainingSettings, done: &Done, report: &JobReport
     let outputs: Vec<_> = report
         .outputs
         .iter()
-        .map(|o| Saved { path: o.path.clone(), file_bytes: o.file_bytes, prototxt: o.prototxt.clone(), notes: o.notes.clone() })
+        .map(|o| Saved {
+            path: o.path.clone(),
+            file_bytes: o.file_bytes,
+            prototxt: o.prototxt.clone(),
+            notes: o.notes.clone(),
+        })
         .collect();
     tell(settings, figures, &outputs, &[], common);
 }

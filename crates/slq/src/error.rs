@@ -14,7 +14,9 @@ pub enum Error {
     )]
     UnknownModel(String),
     /// An output name with an unknown ending.
-    #[error("cannot tell the format of '{0}' from its ending: use .onnx, .slq, .tflite, .caffemodel or .safetensors")]
+    #[error(
+        "cannot tell the format of '{0}' from its ending: use .onnx, .slq, .tflite, .caffemodel or .safetensors"
+    )]
     UnknownOutput(PathBuf),
     /// A safetensors file alone cannot be run.
     #[error("'{0}' holds weights without a network: give the network with --graph model.onnx")]

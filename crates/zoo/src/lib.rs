@@ -86,9 +86,7 @@ pub fn build_for(name: &str, classes: usize, seed: u64) -> Result<Graph, ZooErro
         "mobilenet-v1-025" => tiny::mobilenet_v1_025(Builder::new(name, seed), classes),
         "resnet8" => tiny::resnet8(Builder::new(name, seed), classes),
         "autoencoder" if classes == tiny::FRAME => tiny::autoencoder(Builder::new(name, seed)),
-        "autoencoder" => {
-            Err(ZooError::NotClasses { name: name.into(), outputs: tiny::FRAME, classes })
-        }
+        "autoencoder" => Err(ZooError::NotClasses { name: name.into(), outputs: tiny::FRAME, classes }),
         _ => Err(ZooError::UnknownName { name: name.into() }),
     }
 }

@@ -27,8 +27,19 @@ pub(crate) fn mobilenet_v1_025(mut b: Builder, classes: usize) -> Result<Graph, 
     let x = b.input(3, 96);
     let mut x = block(&mut b, "conv1", &x, Conv::new(8, 0).stride(2), [3, 3])?;
     let blocks = [
-        (16, 1), (32, 2), (32, 1), (64, 2), (64, 1), (128, 2), (128, 1), (128, 1), (128, 1), (128, 1), (128, 1),
-        (256, 2), (256, 1),
+        (16, 1),
+        (32, 2),
+        (32, 1),
+        (64, 2),
+        (64, 1),
+        (128, 2),
+        (128, 1),
+        (128, 1),
+        (128, 1),
+        (128, 1),
+        (128, 1),
+        (256, 2),
+        (256, 1),
     ];
     for (i, (outputs, stride)) in blocks.into_iter().enumerate() {
         let depthwise = Conv::new(x.channels, 0).groups(x.channels).stride(stride);
@@ -99,8 +110,7 @@ fn same(
     conv: Conv,
     kernel: [usize; 2],
 ) -> Result<Feature, ZooError> {
-    let window =
-        Window { kernel, strides: [conv.stride; 2], dilations: [1; 2], padding: Padding::SameUpper };
+    let window = Window { kernel, strides: [conv.stride; 2], dilations: [1; 2], padding: Padding::SameUpper };
     let pads = window.resolve_pads(x.hw);
     let (weight, bias) = b.kernel(name, x, conv, kernel)?;
     let list = |values: &[usize]| Attribute::Ints(values.iter().map(|&v| v as i64).collect());

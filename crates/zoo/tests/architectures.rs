@@ -30,7 +30,8 @@ fn the_networks_of_mlperf_tiny_have_the_published_sizes() {
             assert_eq!(shapes.get("logits"), Some(&[batch, outputs][..]), "{name}");
         }
     }
-    let shapes = infer_shapes(&slq_zoo::build("ds-cnn", 0).unwrap(), &[("input", vec![1, 1, 49, 10])]).unwrap();
+    let shapes =
+        infer_shapes(&slq_zoo::build("ds-cnn", 0).unwrap(), &[("input", vec![1, 1, 49, 10])]).unwrap();
     assert_eq!(shapes.get("conv1"), Some(&[1, 64, 25, 5][..]));
     assert!(slq_zoo::build_for("autoencoder", 10, 0).unwrap_err().to_string().contains("640"));
 }

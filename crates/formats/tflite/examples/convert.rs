@@ -16,7 +16,8 @@ fn palettize(graph: &mut Graph, bits: u8, channels: bool) -> Result<(), Box<dyn 
     let size = 1usize << bits;
     for found in graph.quantizable() {
         let weight = &mut graph.weights[&found.weight];
-        let (shape, values) = (weight.tensor.shape().to_vec(), weight.tensor.to_f32().unwrap_or_default().into_owned());
+        let (shape, values) =
+            (weight.tensor.shape().to_vec(), weight.tensor.to_f32().unwrap_or_default().into_owned());
         let groups = if channels && found.channel_axis == 0 { shape[0] } else { 1 };
         let (mut book, mut codes) = (Vec::new(), Vec::new());
         for run in values.chunks(values.len() / groups) {
@@ -37,7 +38,8 @@ fn palettize(graph: &mut Graph, bits: u8, channels: bool) -> Result<(), Box<dyn 
 fn stir(graph: &mut Graph) {
     for node in graph.nodes.clone().iter().filter(|n| n.op == "BatchNormalization") {
         for (i, base) in [(1, 0.8f32), (2, -0.1), (3, 0.05), (4, 0.9)] {
-            let values = node.input(i).and_then(|n| graph.weights.get_mut(n)).and_then(|w| w.tensor.as_f32_mut());
+            let values =
+                node.input(i).and_then(|n| graph.weights.get_mut(n)).and_then(|w| w.tensor.as_f32_mut());
             for (c, v) in values.into_iter().flatten().enumerate() {
                 *v = base + ((c * 7 + i * 3) % 11) as f32 * 0.05;
             }

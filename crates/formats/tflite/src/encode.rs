@@ -133,8 +133,11 @@ impl<'a> Encoder<'a> {
     fn subgraph(&mut self, model: &ModelDef, buffers: &[usize], codes: &HashMap<Code, u32>) -> Offset {
         let tensors: Vec<Offset> =
             model.tensors.iter().zip(buffers).map(|(t, &buffer)| self.tensor(t, buffer)).collect();
-        let operators: Vec<Offset> =
-            model.operators.iter().map(|o| self.operator(o, codes.get(&o.code).copied().unwrap_or(0))).collect();
+        let operators: Vec<Offset> = model
+            .operators
+            .iter()
+            .map(|o| self.operator(o, codes.get(&o.code).copied().unwrap_or(0)))
+            .collect();
         let (tensors, operators) = (self.fbb.create_vector(&tensors), self.fbb.create_vector(&operators));
         let inputs = self.fbb.create_vector(&ints(&model.inputs));
         let outputs = self.fbb.create_vector(&ints(&model.outputs));

@@ -7,12 +7,12 @@ use slq_graph::fold::fold_batch_norms;
 use slq_graph::{Graph, Node, Palette, bits_for};
 
 use crate::report::Folded;
-use crate::tables::{HEADER, PER_TABLE};
+use crate::tables::PER_TABLE;
 
 /// The graph with every batch-norm folded that can be, and which those are.
 ///
-/// A folded scale turns one codebook into one for each output channel. Where those would leave the weight no smaller than
-/// as floats, the batch-norm stays, and is computed as a product and a sum.
+/// A folded scale turns one codebook into one for each output channel. Where those would take more than the codes, the
+/// batch-norm stays, and is computed as a product and a sum.
 pub(crate) fn fold(graph: &Graph, dense: bool) -> (Cow<'_, Graph>, Vec<Folded>) {
     let norms = norms(graph);
     if norms.is_empty() {
@@ -43,7 +43,11 @@ pub(crate) fn fold(graph: &Graph, dense: bool) -> (Cow<'_, Graph>, Vec<Folded>) 
     for (name, palette) in set_aside {
         let scaled = norms.iter().any(|(norm, layer)| layer.input(1) == Some(&name) && gone(norm));
         if let Some(weight) = graph.weights.get_mut(&name) {
-            weight.palette = if scaled { rescaled(&palette, weight.tensor.as_f32(), weight.tensor.shape()) } else { Some(palette) };
+            weight.palette = if scaled {
+                rescaled(&palette, weight.tensor.as_f32(), weight.tensor.shape())
+            } else {
+                Some(palette)
+            };
         }
     }
     (Cow::Owned(graph), folded)
@@ -55,14 +59,12 @@ fn norms(graph: &Graph) -> Vec<(Node, Node)> {
     found.filter_map(|n| Some((n.clone(), graph.producer_of(n.input(0)?)?.clone()))).collect()
 }
 
-/// Whether the weight still is smaller than as floats with a codebook for each of `channels`.
+/// Whether a codebook for each of `channels` takes no more than the codes.
 fn fits(palette: &Palette, channels: usize, count: usize) -> bool {
     let size = palette.codebook_size();
     let codes = (count * usize::from(bits_for(size))).div_ceil(8);
     let tables = channels.saturating_mul(4 * size + PER_TABLE);
-    channels > 0
-        && (palette.groups() == 1 || channels.is_multiple_of(palette.groups()))
-        && codes + tables + HEADER < 4 * count
+    channels > 0 && (palette.groups() == 1 || channels.is_multiple_of(palette.groups())) && tables <= codes
 }
 
 /// The palette with a codebook for each output channel, whose values are those that the weight has now.
@@ -103,7 +105,7 @@ mod tests {
 
     #[test]
     fn palettes_follow_a_folded_scale() {
-        let graph = network(4, 16, 4);
+        let graph = network(4, 32, 4);
         let (folded, names) = fold(&graph, false);
         assert_eq!(names, [Folded { norm: "norm".into(), layer: "conv".into() }]);
         let weight = &folded.weights["w"];
@@ -121,7 +123,7 @@ mod tests {
 
     #[test]
     fn a_batch_norm_stays_where_tables_would_outweigh_the_codes() {
-        let graph = network(16, 1, 32);
+        let graph = network(16, 2, 32);
         let (kept, names) = fold(&graph, false);
         assert_eq!((names.len(), kept.as_ref()), (0, &graph));
     }

@@ -36,7 +36,13 @@ pub(crate) struct ModelDef {
 
 impl ModelDef {
     /// Adds a tensor and returns its number.
-    pub(crate) fn add(&mut self, name: &str, shape: Vec<usize>, element: Element, data: Option<Vec<u8>>) -> usize {
+    pub(crate) fn add(
+        &mut self,
+        name: &str,
+        shape: Vec<usize>,
+        element: Element,
+        data: Option<Vec<u8>>,
+    ) -> usize {
         self.tensors.push(TensorDef { name: name.into(), shape, element, data, tables: None });
         self.tensors.len() - 1
     }

@@ -91,7 +91,8 @@ impl<'a> Table<'a> {
     pub(crate) fn tables(&self, index: usize) -> Option<Vec<Table<'a>>> {
         let (from, bytes) = self.elements(index, 4)?;
         let at = |i: usize| from + 4 * i;
-        let table = |i: usize| Some(Table { bytes: self.bytes, at: at(i).checked_add(u32_at(self.bytes, at(i))?)? });
+        let table =
+            |i: usize| Some(Table { bytes: self.bytes, at: at(i).checked_add(u32_at(self.bytes, at(i))?)? });
         (0..bytes.len() / 4).map(table).collect()
     }
 }

@@ -55,12 +55,13 @@ impl Report {
     pub fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();
         if !self.folded.is_empty() {
-            notes.push(format!("{} batch-norms are folded into the layers before them", self.folded.len()));
+            notes.push(format!("batch-norms folded into the layers before them: {}", self.folded.len()));
         }
         if !self.kept_norms.is_empty() {
             notes.push(format!(
-                "{} batch-norms stay, as a product and a sum ({}): folded, a layer's codebook would become one for each \
-                 channel and take more than it saves; compressing with -o x.tflite folds them before",
+                "batch-norms that stay, as a product and a sum: {} ({}); a layer whose codebook would become one for each channel \
+                 and take more than its codes keeps them, and so does one with no layer before it that could take them; slq \
+                 compress with -o x.tflite folds them before compression",
                 self.kept_norms.len(),
                 self.kept_norms.join(", ")
             ));

@@ -128,7 +128,8 @@ fn merged(codes: &[u8], groups: &[u32], book: &[f32], size: usize) -> Option<(Ve
         }
     }
     let find = |wanted: u32| bits.binary_search(&wanted).ok().and_then(|p| u8::try_from(p).ok());
-    let codes: Option<Vec<u8>> = codes.iter().zip(groups).map(|(&c, &g)| find(value(c, g).to_bits())).collect();
+    let codes: Option<Vec<u8>> =
+        codes.iter().zip(groups).map(|(&c, &g)| find(value(c, g).to_bits())).collect();
     Some((codes?, bits.iter().map(|&b| f32::from_bits(b)).collect()))
 }
 

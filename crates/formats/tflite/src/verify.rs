@@ -56,7 +56,11 @@ tables! {
 pub(crate) fn same(model: &ModelDef, bytes: &[u8]) -> Result<(), TfliteError> {
     let differs = |what: String| TfliteError::ReadBack { what };
     // Large networks have more tables than the default admits; each takes a few bytes of the file.
-    let options = VerifierOptions { max_tables: bytes.len(), max_apparent_size: usize::MAX, ..VerifierOptions::default() };
+    let options = VerifierOptions {
+        max_tables: bytes.len(),
+        max_apparent_size: usize::MAX,
+        ..VerifierOptions::default()
+    };
     ForwardsUOffset::<ModelTable>::run_verifier(&mut Verifier::new(&options, bytes), 0)
         .map_err(|e| differs(e.to_string().replace('\n', " ")))?;
     if bytes.get(4..8) != Some(IDENTIFIER.as_bytes()) {
@@ -110,7 +114,8 @@ fn content<'a>(buffers: &[Table<'a>], number: i32) -> Option<&'a [u8]> {
 
 fn same_tensor(found: &Table, expected: &TensorDef, buffers: &[Table]) -> bool {
     let data = content(buffers, found.int(2).unwrap_or(0));
-    let tables = found.table(4).and_then(|q| Some((q.count(2, 4)?, usize::try_from(q.int(6).unwrap_or(0)).ok()?)));
+    let tables =
+        found.table(4).and_then(|q| Some((q.count(2, 4)?, usize::try_from(q.int(6).unwrap_or(0)).ok()?)));
     found.text(3) == Some(&expected.name)
         && found.numbers(0).as_ref() == Some(&expected.shape)
         && found.byte(1).unwrap_or(0) == expected.element as i8

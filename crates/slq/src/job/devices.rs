@@ -48,11 +48,7 @@ pub(super) fn check(job: &JobFile, model: &Model, recipe: &Recipe) -> Result<(),
 
 /// The model with its batch-norms folded, and their names, where that is done before compression. Caffe's networks stay as
 /// their files have them: their batch-norms are folded when the file is written.
-pub(super) fn folded<'a>(
-    job: &JobFile,
-    model: &'a Model,
-    recipe: &Recipe,
-) -> (Cow<'a, Model>, Vec<String>) {
+pub(super) fn folded<'a>(job: &JobFile, model: &'a Model, recipe: &Recipe) -> (Cow<'a, Model>, Vec<String>) {
     let quantizes = recipe.stages.iter().any(|s| matches!(s, Stage::Quantize(_)));
     if !has_tables(job) || !quantizes || model.is_caffe() {
         return (Cow::Borrowed(model), Vec::new());

@@ -150,8 +150,13 @@ impl Lowering<'_> {
         let shape = by_axis(&shape);
         let factor = self.float_constant(&format!("{name}.scale"), shape.clone(), &scale);
         let (code, file_shape) = (Code::Mul, by_axis(&value.shape));
-        let product =
-            self.emit(code, Options::of(code), vec![value.tensor, factor], file_shape, &format!("{name}.scaled"));
+        let product = self.emit(
+            code,
+            Options::of(code),
+            vec![value.tensor, factor],
+            file_shape,
+            &format!("{name}.scaled"),
+        );
         let term = self.float_constant(&format!("{name}.shift"), shape, &shift);
         self.report.kept_norms.push(node.name.clone());
         self.result(node, Code::Add, Options::of(Code::Add), vec![product, term])

@@ -17,12 +17,62 @@ use context::{Lowering, Refusal};
 
 /// Operators that are written, and those whose result is computed from shapes and constants.
 const KNOWN: &[&str] = &[
-    "Abs", "Add", "AveragePool", "BatchNormalization", "Cast", "Ceil", "Clip", "Concat", "Constant",
-    "ConstantOfShape", "Conv", "Div", "Dropout", "Elu", "Equal", "Exp", "Expand", "Flatten", "Floor", "Gather",
-    "Gemm", "GlobalAveragePool", "GlobalMaxPool", "HardSwish", "Identity", "LeakyRelu", "Log", "LogSoftmax",
-    "MatMul", "Max", "MaxPool", "Min", "Mod", "Mul", "Neg", "Pad", "Range", "ReduceMean", "ReduceProd",
-    "ReduceSum", "Relu", "Reshape", "Shape", "Sigmoid", "Size", "Slice", "Softmax", "Split", "Sqrt", "Squeeze",
-    "Sub", "Sum", "Tanh", "Transpose", "Unsqueeze", "Where",
+    "Abs",
+    "Add",
+    "AveragePool",
+    "BatchNormalization",
+    "Cast",
+    "Ceil",
+    "Clip",
+    "Concat",
+    "Constant",
+    "ConstantOfShape",
+    "Conv",
+    "Div",
+    "Dropout",
+    "Elu",
+    "Equal",
+    "Exp",
+    "Expand",
+    "Flatten",
+    "Floor",
+    "Gather",
+    "Gemm",
+    "GlobalAveragePool",
+    "GlobalMaxPool",
+    "HardSwish",
+    "Identity",
+    "LeakyRelu",
+    "Log",
+    "LogSoftmax",
+    "MatMul",
+    "Max",
+    "MaxPool",
+    "Min",
+    "Mod",
+    "Mul",
+    "Neg",
+    "Pad",
+    "Range",
+    "ReduceMean",
+    "ReduceProd",
+    "ReduceSum",
+    "Relu",
+    "Reshape",
+    "Shape",
+    "Sigmoid",
+    "Size",
+    "Slice",
+    "Softmax",
+    "Split",
+    "Sqrt",
+    "Squeeze",
+    "Sub",
+    "Sum",
+    "Tanh",
+    "Transpose",
+    "Unsqueeze",
+    "Where",
 ];
 
 /// A lowered network and what was done to it.
@@ -66,15 +116,17 @@ fn shapes(graph: &Graph) -> Result<Shapes, TfliteError> {
                 _ if axis == 0 => Some(1),
                 _ => None,
             };
-            let shape = input.shape.as_ref()?.iter().enumerate().map(extent).collect::<Option<Vec<usize>>>()?;
+            let shape =
+                input.shape.as_ref()?.iter().enumerate().map(extent).collect::<Option<Vec<usize>>>()?;
             Some((input.name.as_str(), shape))
         })
         .collect();
     let found = slq_graph::infer_shapes(graph, &inputs);
     if let Err(GraphError::UnsupportedOperator { .. } | GraphError::UnsupportedForm { .. }) = &found {
-        let unknown = graph.nodes.iter().filter(|n| {
-            !matches!(n.domain.as_str(), "" | "ai.onnx") || !KNOWN.contains(&n.op.as_str())
-        });
+        let unknown = graph
+            .nodes
+            .iter()
+            .filter(|n| !matches!(n.domain.as_str(), "" | "ai.onnx") || !KNOWN.contains(&n.op.as_str()));
         let nodes: Vec<Unsupported> = unknown
             .map(|n| Unsupported {
                 node: n.name.clone(),

@@ -9,8 +9,22 @@ use crate::schema::{Code, Options};
 
 /// Functions of single elements, which leave the order of a flattened image alone.
 const ELEMENTWISE: &[&str] = &[
-    "Relu", "Clip", "Identity", "Dropout", "Sigmoid", "Tanh", "LeakyRelu", "HardSwish", "Elu", "Exp", "Log", "Sqrt",
-    "Abs", "Neg", "Floor", "Ceil",
+    "Relu",
+    "Clip",
+    "Identity",
+    "Dropout",
+    "Sigmoid",
+    "Tanh",
+    "LeakyRelu",
+    "HardSwish",
+    "Elu",
+    "Exp",
+    "Log",
+    "Sqrt",
+    "Abs",
+    "Neg",
+    "Floor",
+    "Ceil",
 ];
 
 impl Lowering<'_> {

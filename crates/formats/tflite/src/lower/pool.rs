@@ -81,7 +81,8 @@ impl Lowering<'_> {
         let rank = value.shape.len();
         let in_file: Vec<usize> = axes.iter().map(|&a| axis_in_file(a, rank)).collect();
         // Without its channels in second place a smaller value would have its axes in another order.
-        let rest: Vec<usize> = (0..rank).filter(|a| !axes.contains(a)).map(|a| axis_in_file(a, rank)).collect();
+        let rest: Vec<usize> =
+            (0..rank).filter(|a| !axes.contains(a)).map(|a| axis_in_file(a, rank)).collect();
         if !keep_dims && !rest.is_sorted() {
             return refuse("the axes that are left lie in another order in the file");
         }
@@ -112,7 +113,9 @@ fn corrections(
     });
     let area = window.kernel[0] * window.kernel[1];
     let [rows, columns] = &counts;
-    let factors: Vec<f32> =
-        rows.iter().flat_map(|r| columns.iter().map(move |c| (area as f64 / (r * c) as f64) as f32)).collect();
+    let factors: Vec<f32> = rows
+        .iter()
+        .flat_map(|r| columns.iter().map(move |c| (area as f64 / (r * c) as f64) as f32))
+        .collect();
     factors.iter().any(|&f| f != 1.0).then_some(factors)
 }

@@ -9,7 +9,9 @@ use crate::schema::{Code, Options};
 
 impl Lowering<'_> {
     pub(super) fn gemm(&mut self, node: &Node, op: &Op) -> Lowers {
-        let &Op::Gemm { alpha, beta, trans_a, trans_b } = op else { return refuse("it is no matrix product") };
+        let &Op::Gemm { alpha, beta, trans_a, trans_b } = op else {
+            return refuse("it is no matrix product");
+        };
         if trans_a {
             return refuse("its first matrix is transposed");
         }

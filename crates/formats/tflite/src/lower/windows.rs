@@ -28,7 +28,9 @@ impl Lowering<'_> {
         let [_, _, h, w] = shape;
         let pads = window.resolve_pads([h, w]);
         let out = self.output_shape(node)?;
-        let &[_, _, out_h, out_w] = out.as_slice() else { return refuse("its output has no two spatial axes") };
+        let &[_, _, out_h, out_w] = out.as_slice() else {
+            return refuse("its output has no two spatial axes");
+        };
         let reach = window.reach();
         let axis = |i: usize, input: usize, output: usize| Axis {
             input,
