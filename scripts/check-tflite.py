@@ -19,6 +19,7 @@ import tempfile
 try:
     import numpy as np
     import onnxruntime as ort
+    from ai_edge_litert import schema_py_generated as schema
     from ai_edge_litert.interpreter import Interpreter
     from tflite_micro.python.tflite_micro import runtime
 except ImportError as missing:
@@ -81,6 +82,27 @@ def micro(path, inputs):
     return outputs, int(arena[1]) if arena else None
 
 
+def packed_weights(path):
+    """Bytes of codes, of tables, and of the same weights as floats, read by the schema of LiteRT."""
+    with open(path, "rb") as file:
+        model = schema.Model.GetRootAsModel(file.read(), 0)
+    graph = model.Subgraphs(0)
+    sums = [0, 0, 0]
+    for i in range(graph.OperatorsLength()):
+        operator = graph.Operators(i)
+        if model.OperatorCodes(operator.OpcodeIndex()).CustomCode() != b"TFLM_DECODE":
+            continue
+        codes, tables = (
+            model.Buffers(graph.Tensors(operator.Inputs(k)).Buffer()).DataAsNumpy() for k in (0, 1))
+        weight = graph.Tensors(operator.Outputs(0))
+        count, bits = int(np.prod(weight.ShapeAsNumpy())), int(tables[5])
+        assert len(codes) <= (count * bits + 7) // 8, f"{weight.Name()}: {len(codes)} bytes of codes"
+        several = weight.Quantization().ScaleLength() if weight.Quantization() else 1
+        assert len(tables) == 16 + 4 * several * int(tables[6]), f"{weight.Name()}: {len(tables)} bytes of tables"
+        sums = [a + b for a, b in zip(sums, (len(codes), len(tables), 4 * count))]
+    return sums
+
+
 def compare(expected, found, tolerance, what):
     assert found, f"{what}: no output"
     worst = 0.0
@@ -114,7 +136,10 @@ def check(onnx, tflite, tolerance):
             worst["litert"] = max(worst.get("litert", 0), compare(expected, found, tolerance, f"{tflite} in LiteRT"))
     size, dense = os.path.getsize(tflite), os.path.getsize(onnx)
     differences = ", ".join(f"{k} {v:.2e}" for k, v in worst.items())
-    kind = "packed" if packed else "float"
+    kind = "float"
+    if packed:
+        codes, tables, floats = packed_weights(tflite)
+        kind = f"packed (codes {codes}, tables {tables}, as floats {floats})"
     print(f"{os.path.basename(tflite)}: {kind}, {differences}; {size} bytes (.onnx {dense}), arena {arena} bytes")
 
 

@@ -34,7 +34,8 @@ pub(crate) fn fold(graph: &Graph, dense: bool) -> (Cow<'_, Graph>, Vec<Folded>) 
         }
     }
     fold_batch_norms(&mut graph);
-    let gone = |norm: &Node| !graph.nodes.iter().any(|n| n.name == norm.name);
+    // Names of values are unique; nodes may have none.
+    let gone = |norm: &Node| !graph.nodes.iter().any(|n| n.op == norm.op && n.outputs == norm.outputs);
     let folded: Vec<Folded> = norms
         .iter()
         .filter(|(norm, _)| gone(norm))

@@ -36,6 +36,9 @@ impl Tables {
             return Err(format!("its codebook has more than {LARGEST_TABLE} values"));
         }
         let count: usize = order.shape().iter().product();
+        if count == 0 {
+            return Err("it holds no values".into());
+        }
         let codes = order.apply(palette.codes());
         let book: Vec<f32> = palette.codebook().iter().map(|v| v * factor).collect();
         let size = palette.codebook_size();

@@ -57,8 +57,11 @@ pub(super) fn folded<'a>(job: &JobFile, model: &'a Model, recipe: &Recipe) -> (C
     if fold_batch_norms(&mut graph) == 0 {
         return (Cow::Borrowed(model), Vec::new());
     }
-    let stays: std::collections::HashSet<&str> = graph.nodes.iter().map(|n| n.name.as_str()).collect();
-    let gone = model.graph.nodes.iter().filter(|n| !stays.contains(n.name.as_str()));
-    let names = gone.map(|n| n.name.clone()).collect();
+    let norms = |graph: &'_ slq_graph::Graph| -> Vec<slq_graph::Node> {
+        graph.nodes.iter().filter(|n| n.op == "BatchNormalization").cloned().collect()
+    };
+    let stay = norms(&graph);
+    let gone = norms(&model.graph).into_iter().filter(|n| stay.iter().all(|s| s.outputs != n.outputs));
+    let names = gone.map(|n| n.name).collect();
     (Cow::Owned(model.with_graph(graph, true)), names)
 }
