@@ -10,10 +10,11 @@ use crate::common::{Common, ModelArgs};
 use crate::data::DataArgs;
 use crate::table;
 
-/// Convert a model (.onnx, .slq, .caffemodel, .safetensors) or a dataset (.npz, .lmdb).
+/// Convert a model (.onnx, .slq, .tflite, .caffemodel, .safetensors) or a dataset (.npz, .lmdb).
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   slq convert lenet.prototxt --weights lenet.caffemodel lenet.onnx
+  slq convert small.onnx small.tflite
   slq convert fashion-mnist fashion.npz
   slq convert images/ images.lmdb      (databases images.lmdb/train and images.lmdb/test for Caffe)")]
 pub(crate) struct Args {
@@ -21,7 +22,7 @@ pub(crate) struct Args {
     input: ModelArgs,
     /// Output; the ending decides
     output: PathBuf,
-    /// Keep float32 weights in an ONNX output
+    /// Keep float32 weights in an ONNX or TensorFlow Lite output
     #[arg(long)]
     dense: bool,
     /// Replace a prototxt beside a caffemodel that slq did not write
@@ -59,6 +60,7 @@ pub(crate) fn run(args: Args, common: &Common) -> crate::common::Outcome {
             saved.into_iter().next().ok_or_else(|| slq::Error::UnknownOutput(args.output.clone()))?
         }
     };
+    saved.notes.iter().for_each(|n| common.note(format_args!("note: {n}")));
     let json = json!({ "outputs": [saved] });
     let text = format!("{}, {} bytes", saved.path.display(), table::thousands(saved.file_bytes));
     common.print(&json, text);

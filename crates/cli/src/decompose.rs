@@ -74,7 +74,7 @@ pub(crate) struct Args {
     /// Also measure how fast the network runs before and after
     #[arg(long)]
     speed: bool,
-    /// Output; may be given several times, the ending decides: .onnx, .caffemodel, .safetensors
+    /// Output; may be given several times, the ending decides: .onnx, .tflite, .caffemodel, .safetensors
     #[arg(short, long, value_name = "OUT", required = true)]
     output: Vec<PathBuf>,
     #[command(flatten)]
@@ -238,7 +238,12 @@ pub(crate) fn report(done: &Done, written: &JobReport) -> (serde_json::Value, St
     let saved: Vec<Saved> = written
         .outputs
         .iter()
-        .map(|o| Saved { path: o.path.clone(), file_bytes: o.file_bytes, prototxt: o.prototxt.clone() })
+        .map(|o| Saved {
+            path: o.path.clone(),
+            file_bytes: o.file_bytes,
+            prototxt: o.prototxt.clone(),
+            notes: o.notes.clone(),
+        })
         .collect();
     let mut json = serde_json::to_value(report).unwrap_or_default();
     json["outputs"] = json!(saved);

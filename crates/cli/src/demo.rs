@@ -53,6 +53,12 @@ fn compress(
     let dense = done.report.size.dense_bytes;
     let save = |o: &_| Ok(slq::jobs::Output::new(done.model.save(AsRef::<Path>::as_ref(o))?, dense));
     let outputs = outputs.iter().map(save).collect::<Result<Vec<_>, slq::Error>>()?;
-    let report = JobReport { report: done.report.clone(), outputs, preprocessing: None, run_dir: None };
+    let report = JobReport {
+        report: done.report.clone(),
+        outputs,
+        preprocessing: None,
+        folded_batch_norms: Vec::new(),
+        run_dir: None,
+    };
     Ok((json!(report), summary(&done, &report, true)))
 }

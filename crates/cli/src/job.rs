@@ -100,6 +100,7 @@ pub(crate) fn go(
     let done = job.run(inputs, &options, &mut Progress::new(common).of(steps));
     signals::busy(false);
     let (done, mut report) = done.inspect_err(|e| signals::end_if_stopped(e, &how))?;
+    report.outputs.iter().flat_map(|o| &o.notes).for_each(|n| common.note(format_args!("note: {n}")));
     tell_unverified(&report, args, common);
     if keeps && remove {
         // The outputs are written: the checkpoints have served. A folder that stays does no harm.
@@ -120,6 +121,13 @@ fn tell_plan(
 ) -> Result<(), Error> {
     let plan = job.plan(inputs, further)?;
     plan.iter().filter_map(slq::files::Planned::note).for_each(|n| common.note(format_args!("note: {n}")));
+    let folded = job.folds(inputs).len();
+    if folded > 0 {
+        common.note(format_args!(
+            "note: batch-norms folded into the layers before them ahead of compression, for the .tflite file: {folded}; every \
+             output holds the folded network"
+        ));
+    }
     let paths: Vec<String> =
         plan.iter().flat_map(slq::files::Planned::paths).map(|p| p.display().to_string()).collect();
     let checkpoints = run_dir.map(|d| format!("; checkpoints in {}", d.display())).unwrap_or_default();
@@ -149,6 +157,12 @@ fn tell_time(job: &JobFile, inputs: &Inputs, common: &Common) -> Result<Option<u
 fn tell_unverified(report: &JobReport, args: &RunArgs, common: &Common) {
     for output in report.outputs.iter().filter(|o| o.verified.is_none() && !args.no_verify) {
         let path = output.path.display();
+        if let Some(reason) = slq::files::not_readable(&output.path) {
+            common.note(format_args!(
+                "note: {path} was compared bit by bit with the network, but not run: {reason}"
+            ));
+            continue;
+        }
         common.note(format_args!(
             "note: {path} was compared bit by bit with the network, but not run: it is large (--verify), a pipe, or holds \
              operators that slq does not run"

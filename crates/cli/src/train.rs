@@ -43,7 +43,7 @@ pub(crate) struct Args {
     /// Go on from a solver state, with the caffemodel that it names or --weights
     #[arg(long, value_name = "SOLVERSTATE", requires = "solver")]
     snapshot: Option<PathBuf>,
-    /// Output; may be given several times, the ending decides: .onnx, .caffemodel, .safetensors
+    /// Output; may be given several times, the ending decides: .onnx, .tflite, .caffemodel, .safetensors
     #[arg(short, long, value_name = "OUT", required_unless_present = "solver")]
     output: Vec<PathBuf>,
     /// Describe the shapes of a caffemodel's blobs by four extents, as files before 2015 did
@@ -106,7 +106,12 @@ pub(crate) fn print(settings: &TrainingSettings, done: &Done, report: &JobReport
     let outputs: Vec<_> = report
         .outputs
         .iter()
-        .map(|o| Saved { path: o.path.clone(), file_bytes: o.file_bytes, prototxt: o.prototxt.clone() })
+        .map(|o| Saved {
+            path: o.path.clone(),
+            file_bytes: o.file_bytes,
+            prototxt: o.prototxt.clone(),
+            notes: o.notes.clone(),
+        })
         .collect();
     tell(settings, figures, &outputs, &[], common);
 }

@@ -14,7 +14,9 @@ pub enum Error {
     )]
     UnknownModel(String),
     /// An output name with an unknown ending.
-    #[error("cannot tell the format of '{0}' from its ending: use .onnx, .slq, .caffemodel or .safetensors")]
+    #[error(
+        "cannot tell the format of '{0}' from its ending: use .onnx, .slq, .tflite, .caffemodel or .safetensors"
+    )]
     UnknownOutput(PathBuf),
     /// A safetensors file alone cannot be run.
     #[error("'{0}' holds weights without a network: give the network with --graph model.onnx")]
@@ -86,6 +88,9 @@ pub enum Error {
     /// Networks that run packed.
     #[error(transparent)]
     Runtime(#[from] slq_runtime::RuntimeError),
+    /// TensorFlow Lite files.
+    #[error(transparent)]
+    Tflite(#[from] slq_tflite::TfliteError),
     /// safetensors files.
     #[error(transparent)]
     Safetensors(#[from] slq_safetensors::SafetensorsError),
@@ -129,6 +134,7 @@ impl Error {
             Self::Safetensors(_) => "safetensors",
             Self::Pytorch(_) => "pytorch",
             Self::Slq(_) => "slq",
+            Self::Tflite(_) => "tflite",
             Self::Runtime(slq_runtime::RuntimeError::Slq(_)) => "slq",
             Self::Runtime(slq_runtime::RuntimeError::Engine(_)) => "engine",
             Self::Runtime(_) => "runtime",

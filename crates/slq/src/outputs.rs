@@ -97,7 +97,7 @@ fn refused(path: &Path, reason: String) -> Error {
 /// Checks that a model can be written under the ending of `path`.
 fn check_ending(path: &Path) -> Result<(), Error> {
     match path.extension().and_then(OsStr::to_str) {
-        Some("onnx" | "caffemodel" | "safetensors" | "slq") => Ok(()),
+        Some("onnx" | "caffemodel" | "safetensors" | "slq" | "tflite") => Ok(()),
         _ => Err(Error::UnknownOutput(path.into())),
     }
 }

@@ -19,13 +19,16 @@ pub struct Saved {
     /// For a caffemodel: its description.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prototxt: Option<PathBuf>,
+    /// What the format changed or left out, in sentences.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 /// How a model is written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default, deny_unknown_fields)]
 pub struct SaveOptions {
-    /// Keep ONNX weights as float32.
+    /// Keep weights of ONNX and TensorFlow Lite files as float32.
     pub dense: bool,
     /// For a caffemodel: describe the shapes of blobs by four extents, as files before 2015 did.
     pub legacy_blobs: bool,
@@ -73,6 +76,7 @@ impl Model {
         if let Some(transform) = &self.transform {
             preprocessing::store(graph.to_mut(), transform);
         }
+        let mut notes = Vec::new();
         match path.extension().and_then(OsStr::to_str) {
             Some("onnx") => {
                 slq_onnx::write(&graph, path, &slq_onnx::WriteOptions { dense: options.dense })?;
@@ -85,9 +89,13 @@ impl Model {
             Some("slq") => {
                 slq_pack::write(&graph, path, &slq_pack::WriteOptions::default())?;
             }
+            Some("tflite") => {
+                let options = slq_tflite::WriteOptions { dense: options.dense };
+                notes = slq_tflite::write(&graph, path, &options)?.notes();
+            }
             _ => return Err(Error::UnknownOutput(path.into())),
         }
-        Ok(Saved { prototxt: planned.prototxt.clone(), ..measure(path)? })
+        Ok(Saved { prototxt: planned.prototxt.clone(), notes, ..measure(path)? })
     }
 }
 
@@ -108,11 +116,11 @@ pub fn write_lmdb(dataset: &slq_data::Dataset, path: &Path, seed: u64) -> Result
     slq_data::write_lmdb(dataset, path, seed)?;
     let parts = [path.join("data.mdb"), path.join("train/data.mdb"), path.join("test/data.mdb")];
     let file_bytes = parts.iter().filter_map(|p| p.metadata().ok()).map(|m| m.len()).sum();
-    Ok(Saved { path: path.into(), file_bytes, prototxt: None })
+    Ok(Saved { path: path.into(), file_bytes, prototxt: None, notes: Vec::new() })
 }
 
 fn measure(path: &Path) -> Result<Saved, Error> {
     let found =
         std::fs::metadata(path).map_err(|e| Error::File { path: path.into(), reason: e.to_string() })?;
-    Ok(Saved { path: path.into(), file_bytes: found.len(), prototxt: None })
+    Ok(Saved { path: path.into(), file_bytes: found.len(), prototxt: None, notes: Vec::new() })
 }

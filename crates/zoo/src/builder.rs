@@ -76,6 +76,9 @@ pub(crate) struct Pool {
     pub ceil: bool,
 }
 
+/// Name of every network's input.
+const INPUT: &str = "input";
+
 pub(crate) struct Builder {
     graph: Graph,
     seed: u64,
@@ -93,14 +96,25 @@ impl Builder {
     }
 
     pub fn input(&mut self, channels: usize, extent: usize) -> Feature {
-        let shape = [Dim::Symbol("N".into()), Dim::Known(channels), Dim::Known(extent), Dim::Known(extent)];
-        let name = "input".to_string();
-        self.graph.inputs.push(ValueInfo {
-            name: name.clone(),
-            dtype: DType::F32,
-            shape: Some(shape.to_vec()),
-        });
-        Feature { name, channels, hw: [extent; 2] }
+        self.input_of(channels, [extent; 2])
+    }
+
+    /// An image of height and width `hw`.
+    pub fn input_of(&mut self, channels: usize, hw: [usize; 2]) -> Feature {
+        self.declare(&[channels, hw[0], hw[1]]);
+        Feature { name: INPUT.into(), channels, hw }
+    }
+
+    /// An input of `length` values without spatial axes.
+    pub fn vector(&mut self, length: usize) -> Feature {
+        self.declare(&[length]);
+        Feature { name: INPUT.into(), channels: length, hw: [1, 1] }
+    }
+
+    fn declare(&mut self, extents: &[usize]) {
+        let known = extents.iter().map(|&n| Dim::Known(n));
+        let shape = std::iter::once(Dim::Symbol("N".into())).chain(known).collect();
+        self.graph.inputs.push(ValueInfo { name: INPUT.into(), dtype: DType::F32, shape: Some(shape) });
     }
 
     /// The finished graph, whose output is the last node's, renamed `logits`.
@@ -184,6 +198,22 @@ impl Builder {
             .with("pads", ints(&[pad; 4]))
             .with("group", Attribute::Int(groups as i64));
         Ok(self.node(node, outputs, Self::extent(kernel, stride, pad, false, x.hw)))
+    }
+
+    /// The weight and the bias of a convolution whose kernel has the extents `kernel`: their names.
+    pub fn kernel(
+        &mut self,
+        name: &str,
+        x: &Feature,
+        conv: Conv,
+        kernel: [usize; 2],
+    ) -> Result<(String, String), ZooError> {
+        let (weight, bias) = (format!("{name}.weight"), format!("{name}.bias"));
+        let per_group = x.channels / conv.groups;
+        let [h, w] = kernel;
+        self.draw(&weight, vec![conv.outputs, per_group, h, w], per_group * h * w, conv.init)?;
+        self.constant(&bias, conv.outputs, 0.0)?;
+        Ok((weight, bias))
     }
 
     pub fn pool(&mut self, name: &str, x: &Feature, pool: Pool) -> Feature {

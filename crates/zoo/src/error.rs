@@ -18,6 +18,16 @@ pub enum ZooError {
         /// The number asked for.
         classes: usize,
     },
+    /// A network whose outputs are not classes.
+    #[error("`{name}` has {outputs} outputs, as many as inputs; it cannot be built for {classes} classes")]
+    NotClasses {
+        /// The network.
+        name: String,
+        /// Its number of outputs.
+        outputs: usize,
+        /// The number asked for.
+        classes: usize,
+    },
     /// A weight could not be formed.
     #[error(transparent)]
     Graph(#[from] GraphError),
@@ -40,5 +50,9 @@ pub fn names() -> &'static [&'static str] {
         "googlenet",
         "resnet18",
         "mobilenet-v2",
+        "ds-cnn",
+        "mobilenet-v1-025",
+        "resnet8",
+        "autoencoder",
     ]
 }

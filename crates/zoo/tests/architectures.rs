@@ -9,6 +9,33 @@ fn trained(graph: &Graph) -> usize {
     graph.parameters().into_iter().filter(|n| !statistic(n)).map(|n| graph.weights[n].tensor.len()).sum()
 }
 
+/// The networks of MLPerf Tiny: input, outputs, parameters with running statistics as Keras counts them, parameters without.
+type Tiny = (&'static str, &'static [usize], usize, usize, usize);
+
+const TINY: [Tiny; 4] = [
+    ("ds-cnn", &[1, 49, 10], 12, 24_908, 23_756),
+    ("mobilenet-v1-025", &[3, 96, 96], 2, 221_794, 216_322),
+    ("resnet8", &[3, 32, 32], 10, 78_666, 78_186),
+    ("autoencoder", &[640], 640, 269_992, 267_928),
+];
+
+#[test]
+fn the_networks_of_mlperf_tiny_have_the_published_sizes() {
+    for (name, input, outputs, all, without_statistics) in TINY {
+        let graph = slq_zoo::build(name, 0).unwrap();
+        validate(&graph).unwrap();
+        assert_eq!((graph.parameter_count(), trained(&graph)), (all, without_statistics), "{name}");
+        for batch in [1, 3] {
+            let shapes = infer_shapes(&graph, &[("input", [&[batch], input].concat())]).unwrap();
+            assert_eq!(shapes.get("logits"), Some(&[batch, outputs][..]), "{name}");
+        }
+    }
+    let shapes =
+        infer_shapes(&slq_zoo::build("ds-cnn", 0).unwrap(), &[("input", vec![1, 1, 49, 10])]).unwrap();
+    assert_eq!(shapes.get("conv1"), Some(&[1, 64, 25, 5][..]));
+    assert!(slq_zoo::build_for("autoencoder", 10, 0).unwrap_err().to_string().contains("640"));
+}
+
 #[test]
 fn parameter_counts_are_the_published_ones() {
     // (name, input, parameters, multiply-adds of one image)
@@ -25,7 +52,7 @@ fn parameter_counts_are_the_published_ones() {
         ("mobilenet-v2", [3, 224, 224], 3_504_872, 300_774_272),
         ("vgg16", [3, 224, 224], 138_357_544, 15_470_264_320),
     ];
-    assert_eq!(table.len(), slq_zoo::names().len());
+    assert_eq!(table.len() + TINY.len(), slq_zoo::names().len());
     let mut wrong = Vec::new();
     for (name, [c, h, w], parameters, multiply_adds) in table {
         let graph = slq_zoo::build(name, 0).unwrap();

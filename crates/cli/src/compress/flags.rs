@@ -310,10 +310,10 @@ pub(crate) struct BudgetFlags {
 #[derive(Args, Clone, Default)]
 #[command(next_help_heading = "Output")]
 pub(crate) struct OutputFlags {
-    /// x.onnx, x.slq, x.caffemodel or x.safetensors (repeatable)
+    /// x.onnx, x.slq, x.tflite, x.caffemodel or x.safetensors (repeatable)
     #[arg(short, long, value_name = "OUT", required_unless_present = "resume")]
     pub(crate) output: Vec<PathBuf>,
-    /// Keep float32 weights in ONNX outputs
+    /// Keep float32 weights in ONNX and TensorFlow Lite outputs
     #[arg(long, hide_short_help = true)]
     pub(crate) dense: bool,
     /// Describe the shapes of a caffemodel's blobs by four extents, as files before 2015 did

@@ -9,6 +9,7 @@ use slq_engine::Isa;
 use slq_file::Lock;
 use slq_graph::Palette;
 
+use super::devices;
 use super::inputs::Inputs;
 use super::report::{JobReport, Output};
 use super::{Done, Job, run_dir_error};
@@ -167,6 +168,13 @@ impl JobFile {
         Recipe { seed: self.seed, reference: self.reference, stages: self.stages.clone() }
     }
 
+    /// The batch-norms that are folded into the layers before them before compression begins: all that can be, where an output
+    /// is a `.tflite` file with look-up tables. Folded later, a layer's codebook would become one for each channel. The other
+    /// outputs of the job hold the same folded network.
+    pub fn folds(&self, inputs: &Inputs) -> Vec<String> {
+        devices::folded(self, &inputs.model, &self.recipe()).1
+    }
+
     /// Runs the job on its opened inputs and writes the outputs.
     ///
     /// # Errors
@@ -178,8 +186,10 @@ impl JobFile {
         observer: &mut dyn Observer,
     ) -> Result<(Done, JobReport), Error> {
         let plan = self.plan(inputs, options.inputs)?;
-        // What trains keeps checkpoints.
         let recipe = self.recipe();
+        devices::check(self, &inputs.model, &recipe)?;
+        let (model, folded_batch_norms) = devices::folded(self, &inputs.model, &recipe);
+        // What trains keeps checkpoints.
         let run_dir = options.run_dir.filter(|_| recipe.keeps_checkpoints());
         let fallback = match inputs.calibration {
             None => self.unnamed_inputs(inputs, &recipe)?,
@@ -196,9 +206,9 @@ impl JobFile {
             .sensitivity(options.sensitivity)
             .checkpoint_every(options.checkpoint_every)
             .observe(observer);
-        job.check(&inputs.model)?;
+        job.check(&model)?;
         let lock = run_dir.map(|dir| self.lock(dir, options.resume)).transpose()?;
-        let done = job.locked(lock).run(&inputs.model)?;
+        let done = job.locked(lock).run(&model)?;
         let dense = done.report.size.dense_bytes;
         let mut outputs = Vec::new();
         for planned in &plan {
@@ -217,6 +227,7 @@ impl JobFile {
             report: done.report.clone(),
             outputs,
             preprocessing: inputs.preprocessing.as_ref().map(Into::into),
+            folded_batch_norms,
             run_dir: run_dir.map(Into::into),
         };
         Ok((done, report))

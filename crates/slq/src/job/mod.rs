@@ -1,5 +1,6 @@
 //! Jobs: a recipe on a model and its data, in memory ([`Job`]) or from file to file ([`JobFile`]).
 
+mod devices;
 mod file;
 mod inputs;
 mod open;

@@ -18,6 +18,9 @@ pub struct Output {
     /// For a caffemodel: its description.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prototxt: Option<PathBuf>,
+    /// What the format changed or left out, in sentences.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
     /// 4 bytes for every parameter over its size.
     pub ratio: f64,
     /// Largest difference between the outputs of the trained network and of the file read again, as a share of the largest
@@ -34,6 +37,7 @@ impl Output {
             path: saved.path,
             file_bytes: saved.file_bytes,
             prototxt: saved.prototxt,
+            notes: saved.notes,
             ratio,
             verified: None,
         }
@@ -50,6 +54,9 @@ pub struct JobReport {
     pub outputs: Vec<Output>,
     /// Preprocessing of the images, and where it comes from.
     pub preprocessing: Option<PreprocessingReport>,
+    /// Batch-norms that were folded before compression, since an output asks for it, see [`crate::JobFile::folds`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub folded_batch_norms: Vec<String>,
     /// Directory of the checkpoints, where there are any.
     pub run_dir: Option<PathBuf>,
 }

@@ -1,0 +1,122 @@
+//! TensorFlow Lite files: what is written, what is refused before the work, and what other programs compute from them.
+
+mod common;
+
+use std::path::Path;
+use std::process::Command;
+
+use common::{fails, json, path, run, sample_model, shared};
+
+const NETWORKS: [&str; 4] = ["ds-cnn", "mobilenet-v1-025", "resnet8", "autoencoder"];
+
+/// Compares pairs of .onnx and .tflite files by scripts/check-tflite.py. Says so where the Python packages are missing.
+fn same_outputs(pairs: &[String]) {
+    let name = std::thread::current().name().unwrap_or("test").to_string();
+    let Some(python) = std::env::var_os("SLQ_TFLITE_PYTHON") else {
+        println!("SKIPPED part of {name}: SLQ_TFLITE_PYTHON is not set (scripts/checkers-tflite)");
+        return;
+    };
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/check-tflite.py");
+    let output = Command::new(python).arg(script).args(pairs).output().unwrap();
+    let text =
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    if output.status.code() == Some(77) {
+        println!("SKIPPED part of {name}: {text}");
+        return;
+    }
+    assert!(output.status.success(), "{text}");
+    println!("{text}");
+}
+
+#[test]
+fn float_files_compute_what_onnx_files_compute() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut pairs = Vec::new();
+    let mut sources: Vec<String> = NETWORKS.iter().map(|n| format!("zoo:{n}")).collect();
+    sources.push(sample_model());
+    sources.extend(
+        ["models/resnet20_cifar10.onnx", "models/mobilenet_v2.onnx"].iter().filter_map(|m| shared(m)),
+    );
+    for (i, source) in sources.iter().enumerate() {
+        for ending in ["onnx", "tflite"] {
+            let out = path(&dir, &format!("{i}.{ending}"));
+            run(&["convert", source, &out, "--dense"]);
+            pairs.push(out);
+        }
+    }
+    same_outputs(&pairs);
+}
+
+#[test]
+fn packed_files_compute_what_palettized_onnx_files_compute() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut pairs = Vec::new();
+    for (i, (source, bits)) in
+        [("zoo:ds-cnn", "4"), ("zoo:resnet8", "3"), (&*sample_model(), "7")].iter().enumerate()
+    {
+        let [onnx, tflite, later] =
+            ["onnx", "tflite", "later.tflite"].map(|e| path(&dir, &format!("{i}.{e}")));
+        let report =
+            json(&["compress", source, "--method", "kmeans", "--bits", bits, "-o", &onnx, "-o", &tflite]);
+        let norms = report["folded_batch_norms"].as_array().map_or(0, Vec::len);
+        assert_eq!(norms, [9, 7, 0][i], "{report}");
+        assert_eq!(report["outputs"].as_array().unwrap().len(), 2);
+        run(&["convert", &onnx, &later]);
+        pairs.extend([onnx.clone(), tflite, onnx, later]);
+    }
+    same_outputs(&pairs);
+}
+
+#[test]
+fn a_codebook_before_folding_becomes_one_for_each_channel() {
+    let dir = tempfile::tempdir().unwrap();
+    let [onnx, tflite] = ["a.onnx", "a.tflite"].map(|n| path(&dir, n));
+    run(&["compress", "zoo:resnet8", "--method", "kmeans", "--bits", "4", "-o", &onnx]);
+    let saved = json(&["convert", &onnx, &tflite]);
+    let notes = saved["outputs"][0]["notes"].to_string();
+    assert!(notes.contains("batch-norms folded"), "{notes}");
+    same_outputs(&[onnx, tflite]);
+}
+
+#[test]
+fn what_does_not_fit_is_named_before_the_work() {
+    let dir = tempfile::tempdir().unwrap();
+    let [tflite, onnx] = ["a.tflite", "a.onnx"].map(|n| path(&dir, n));
+    let compress = |model: &str, more: &[&str]| {
+        fails(&[&["compress", model, "--method", "kmeans", "-o", &tflite][..], more].concat(), 1)
+    };
+    let said = compress(&sample_model(), &["--bits", "8"]);
+    assert!(said.contains("7 bits") && said.contains("--dense"), "{said}");
+    let said = compress(&sample_model(), &["--bits", "4", "--layers", "ip*=8"]);
+    assert!(said.contains("ip1") && !said.contains("conv1"), "{said}");
+    let said = compress(&sample_model(), &["--target-size", "10x"]);
+    assert!(said.contains("budget"), "{said}");
+    let said = compress("zoo:alexnet", &["--bits", "4"]);
+    assert!(said.contains("norm1") && said.contains("norm2"), "{said}");
+    run(&["compress", &sample_model(), "--method", "kmeans", "--bits", "8", "-o", &onnx]);
+    let said = fails(&["convert", &onnx, &tflite], 1);
+    assert!(said.contains("7 bits"), "{said}");
+    assert!(!Path::new(&tflite).exists());
+    let dense = path(&dir, "dense.tflite");
+    run(&["convert", &onnx, &dense, "--dense"]);
+    same_outputs(&[onnx, dense]);
+}
+
+#[test]
+fn operators_and_paddings_agree_with_onnxruntime() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().display().to_string();
+    if !common::python("make_tflite_cases.py", &[&folder]) {
+        return;
+    }
+    let mut pairs = Vec::new();
+    for entry in std::fs::read_dir(dir.path()).unwrap() {
+        let onnx = entry.unwrap().path();
+        let tflite = onnx.with_extension("tflite").display().to_string();
+        let onnx = onnx.display().to_string();
+        run(&["convert", &onnx, &tflite, "--dense"]);
+        pairs.extend([onnx, tflite]);
+    }
+    assert!(pairs.len() > 30, "{pairs:?}");
+    same_outputs(&pairs);
+}
