@@ -165,9 +165,12 @@ pub(crate) mod tests {
         let ohwi = Arrangement::permuted(&kernel, &CHANNELS_LAST);
         let last = Arrangement::permuted(&depthwise, &[1, 2, 3, 0]);
         let dense = Arrangement::dense(12, 30, false, None);
+        // Groups of rows that lie apart in the new order.
+        let blocks = Arrangement::permuted(&[4, 90], &[1, 0]);
         for (groups, size, order, tables, axis) in [
             (1, 17, &ohwi, 1, 0),
-            (8, 3, &ohwi, 1, 0),
+            (8, 3, &ohwi, 8, 0),
+            (8, 2, &blocks, 1, 0),
             (8, 20, &ohwi, 8, 0),
             (4, 40, &ohwi, 4, 0),
             (1, 128, &last, 1, 0),

@@ -122,7 +122,12 @@ fn shapes(graph: &Graph) -> Result<Shapes, TfliteError> {
         })
         .collect();
     let found = slq_graph::infer_shapes(graph, &inputs);
-    if let Err(GraphError::UnsupportedOperator { .. } | GraphError::UnsupportedForm { .. }) = &found {
+    if let Err(
+        GraphError::UnsupportedOperator { .. }
+        | GraphError::UnsupportedOperators { .. }
+        | GraphError::UnsupportedForm { .. },
+    ) = &found
+    {
         let unknown = graph
             .nodes
             .iter()
