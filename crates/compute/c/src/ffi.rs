@@ -114,6 +114,7 @@ pub unsafe extern "C" fn slq_open(path: *const c_char, expand_what: i32) -> *mut
         }
         // SAFETY: the caller's promise.
         let path =
+            // SAFETY: the caller's promise.
             unsafe { CStr::from_ptr(path) }.to_str().map_err(|_| "the path is not UTF-8".to_owned())?;
         let network = slq_network::open(path.as_ref(), expand(expand_what)?)?;
         Ok(Box::into_raw(Box::new(network)))
@@ -211,8 +212,9 @@ pub unsafe extern "C" fn slq_input_shape(
     capacity: usize,
 ) -> i32 {
     guard(-1, || {
-        // SAFETY: the caller's promise, here and below.
+        // SAFETY: the caller's promise.
         let shape = unsafe { shared(network) }?.input_shape(i)?;
+        // SAFETY: the caller's promise.
         Ok(unsafe { write_shape(&shape, dims, capacity) })
     })
 }
@@ -230,9 +232,11 @@ pub unsafe extern "C" fn slq_set_input(
     rank: usize,
 ) -> i32 {
     guard(-1, || {
-        // SAFETY: the caller's promise, here and below.
+        // SAFETY: the caller's promise.
         let network = unsafe { exclusive(network) }?;
+        // SAFETY: the caller's promise.
         let dims = unsafe { slice(dims, rank, "the shape") }?;
+        // SAFETY: the caller's promise.
         let values = unsafe { slice(values, slq_network::count(dims)?, "the input") }?;
         network.set_input(i, values, dims)?;
         Ok(0)
@@ -265,8 +269,9 @@ pub unsafe extern "C" fn slq_output_shape(
     capacity: usize,
 ) -> i32 {
     guard(-1, || {
-        // SAFETY: the caller's promise, here and below.
+        // SAFETY: the caller's promise.
         let shape = unsafe { shared(network) }?.output_shape(i)?;
+        // SAFETY: the caller's promise.
         Ok(unsafe { write_shape(&shape, dims, capacity) })
     })
 }
@@ -279,8 +284,9 @@ pub unsafe extern "C" fn slq_output_shape(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn slq_output(network: *const slq_network, i: usize, length: *mut usize) -> *const f32 {
     guard(ptr::null(), || {
-        // SAFETY: the caller's promise, here and below.
+        // SAFETY: the caller's promise.
         let values = unsafe { shared(network) }?.output(i)?;
+        // SAFETY: the caller's promise.
         if let Some(length) = unsafe { length.as_mut() } {
             *length = values.len();
         }
