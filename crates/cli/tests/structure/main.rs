@@ -18,7 +18,7 @@ const LAYERS: &[&[&str]] =
 const KERNELS: &str = "slq-kernels";
 
 /// Crates with one small module that must be unsafe: their root denies `unsafe_code`, one line allows it.
-const ONE_UNSAFE_MODULE: &[&str] = &["slq-data"];
+const ONE_UNSAFE_MODULE: &[&str] = &["slq-data", "slq-c", "slq-web"];
 
 struct Crate {
     name: String,

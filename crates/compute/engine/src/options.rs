@@ -42,7 +42,7 @@ impl Loss {
     pub fn labels(self, scores: usize) -> usize {
         match self {
             Loss::SigmoidCrossEntropy => 2,
-            Loss::Euclidean => u32::MAX as usize + 1,
+            Loss::Euclidean => (u32::MAX as usize).saturating_add(1),
             Loss::SoftmaxCrossEntropy | Loss::Hinge | Loss::SquaredHinge => scores,
         }
     }

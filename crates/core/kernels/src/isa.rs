@@ -13,6 +13,9 @@ use std::str::FromStr;
 pub enum Isa {
     /// Portable code without explicit vector instructions or fused multiply-add.
     Scalar,
+    /// Four lanes: NEON with fused multiply-add, simd128 of WebAssembly without. Only where the program is compiled for it.
+    #[cfg(any(target_arch = "aarch64", all(target_arch = "wasm32", target_feature = "simd128")))]
+    Simd128,
     /// AVX2 with FMA: eight lanes.
     Avx2,
     /// AVX-512 (F, BW, DQ, VL) with FMA: sixteen lanes.
@@ -21,7 +24,11 @@ pub enum Isa {
 
 impl Isa {
     /// All instruction sets, from the plainest to the widest.
+    #[cfg(not(any(target_arch = "aarch64", all(target_arch = "wasm32", target_feature = "simd128"))))]
     pub const ALL: [Isa; 3] = [Isa::Scalar, Isa::Avx2, Isa::Avx512];
+    /// All instruction sets, from the plainest to the widest.
+    #[cfg(any(target_arch = "aarch64", all(target_arch = "wasm32", target_feature = "simd128")))]
+    pub const ALL: [Isa; 4] = [Isa::Scalar, Isa::Simd128, Isa::Avx2, Isa::Avx512];
 
     /// The widest instruction set that this processor has.
     pub fn detect() -> Isa {
@@ -40,6 +47,9 @@ impl Isa {
                 return Isa::Avx2;
             }
         }
+        #[cfg(any(target_arch = "aarch64", all(target_arch = "wasm32", target_feature = "simd128")))]
+        return Isa::Simd128;
+        #[cfg(not(any(target_arch = "aarch64", all(target_arch = "wasm32", target_feature = "simd128"))))]
         Isa::Scalar
     }
 
@@ -58,10 +68,14 @@ impl Isa {
         Isa::ALL.into_iter().filter(|isa| isa.is_supported())
     }
 
-    /// The name used on the command line: `scalar`, `avx2` or `avx512`.
+    /// The name used on the command line: `scalar`, `avx2` or `avx512`; elsewhere `neon` and `simd128`.
     pub fn name(self) -> &'static str {
         match self {
             Isa::Scalar => "scalar",
+            #[cfg(target_arch = "aarch64")]
+            Isa::Simd128 => "neon",
+            #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+            Isa::Simd128 => "simd128",
             Isa::Avx2 => "avx2",
             Isa::Avx512 => "avx512",
         }
@@ -124,8 +138,12 @@ macro_rules! multiversion {
             }
             #[cfg(not(target_arch = "x86_64"))]
             {
-                let _ = isa;
-                $($body)::+::<false>($($arg),*)
+                // The compiler may use NEON and simd128 everywhere; only NEON has fused multiply-add.
+                if cfg!(target_arch = "aarch64") && isa.effective() != $crate::Isa::Scalar {
+                    $($body)::+::<true>($($arg),*)
+                } else {
+                    $($body)::+::<false>($($arg),*)
+                }
             }
         }
     )*};

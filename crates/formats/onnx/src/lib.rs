@@ -30,13 +30,16 @@ mod restore;
 #[cfg(test)]
 mod tests;
 mod value;
+#[cfg(feature = "file")]
 mod verify;
 mod write;
 
 pub use error::OnnxError;
 pub use options::WriteOptions;
 pub use read::{read, read_bytes};
-pub use write::{write, write_bytes};
+#[cfg(feature = "file")]
+pub use write::write;
+pub use write::write_bytes;
 
 /// Operator sets of ONNX's own domain that can be read and written.
 pub const OPSETS: std::ops::RangeInclusive<i64> = 7..=28;

@@ -1,7 +1,7 @@
 //! A graph to a file.
 
 use std::collections::{HashMap, HashSet};
-use std::io::Write;
+#[cfg(feature = "file")]
 use std::path::Path;
 
 use prost::Message;
@@ -13,8 +13,7 @@ use crate::error::OnnxError;
 use crate::options::WriteOptions;
 use crate::palettize::{Entry, Index, Layout, free_prefix};
 use crate::proto::{GraphProto, KeyValue, OperatorSet};
-use crate::read::read_unfolded;
-use crate::{MAX_FILE_BYTES, OPSETS, element, extras, restore, value, verify};
+use crate::{MAX_FILE_BYTES, OPSETS, element, extras, restore, value};
 
 /// Writes `graph` to `path` and returns the size of the file in bytes.
 ///
@@ -26,13 +25,20 @@ use crate::{MAX_FILE_BYTES, OPSETS, element, extras, restore, value, verify};
 /// [`OnnxError::File`] with the path and what is wrong: a graph of an unsupported operator set, with cycles or
 /// values that nothing defines, of more than 2 GiB; a failing disk; [`OnnxError::ReadBack`] where the file
 /// does not give the graph's weights, such as a weight whose values are not those of its palette.
+#[cfg(feature = "file")]
 pub fn write(graph: &Graph, path: impl AsRef<Path>, options: &WriteOptions) -> Result<u64, OnnxError> {
     let path = path.as_ref();
     store(graph, path, options)
         .map_err(|source| OnnxError::File { path: path.into(), source: Box::new(source) })
 }
 
+#[cfg(feature = "file")]
 fn store(graph: &Graph, path: &Path, options: &WriteOptions) -> Result<u64, OnnxError> {
+    use std::io::Write;
+
+    use crate::read::read_unfolded;
+    use crate::verify;
+
     let bytes = write_bytes(graph, options)?;
     let mut file = slq_file::temporary_beside(path)?;
     file.write_all(&bytes)?;

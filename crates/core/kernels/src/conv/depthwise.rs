@@ -6,6 +6,8 @@
 use super::finish::Finish;
 use super::geometry::ConvGeometry;
 use crate::isa::{madd, multiversion};
+#[cfg(any(target_arch = "aarch64", all(target_arch = "wasm32", target_feature = "simd128")))]
+use crate::simd::Simd128;
 #[cfg(target_arch = "x86_64")]
 use crate::simd::{Avx2, Avx512};
 use crate::simd::{Plain, Simd};
@@ -403,6 +405,8 @@ macro_rules! dots {
 }
 
 dots!(PLAIN, Plain,);
+#[cfg(any(target_arch = "aarch64", all(target_arch = "wasm32", target_feature = "simd128")))]
+dots!(SIMD128, Simd128,);
 #[cfg(target_arch = "x86_64")]
 dots!(AVX2, Avx2, #[target_feature(enable = "avx2,fma")]);
 #[cfg(target_arch = "x86_64")]
@@ -415,6 +419,8 @@ fn add_dots(isa: Isa, from: &[f32], offsets: &[usize], dy: &[f32], total: &mut [
         Isa::Avx512 => &AVX512,
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2 => &AVX2,
+        #[cfg(any(target_arch = "aarch64", all(target_arch = "wasm32", target_feature = "simd128")))]
+        Isa::Simd128 => &SIMD128,
         _ => &PLAIN,
     };
     assert!(dy.len().is_multiple_of(table.lanes) && offsets.iter().all(|at| at + dy.len() <= from.len()));

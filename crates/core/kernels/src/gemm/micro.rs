@@ -1,6 +1,8 @@
 //! The innermost loops: small tiles kept in registers.
 
 use crate::Isa;
+#[cfg(any(target_arch = "aarch64", all(target_arch = "wasm32", target_feature = "simd128")))]
+use crate::simd::Simd128;
 #[cfg(target_arch = "x86_64")]
 use crate::simd::{Avx2, Avx512};
 use crate::simd::{Plain, Simd};
@@ -150,6 +152,11 @@ macro_rules! kernels {
 
 // Entries beyond `rows` repeat the last so that the tables have one length; they are never called.
 kernels!(PLAIN, Plain, 3, [1, 2, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3],);
+// 32 registers and 16: browsers run on both kinds of processor.
+#[cfg(target_arch = "aarch64")]
+kernels!(SIMD128, Simd128, 12, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12],);
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+kernels!(SIMD128, Simd128, 6, [1, 2, 3, 4, 5, 6, 6, 6, 6, 6, 6, 6],);
 #[cfg(target_arch = "x86_64")]
 kernels!(AVX2, Avx2, 6, [1, 2, 3, 4, 5, 6, 6, 6, 6, 6, 6, 6], #[target_feature(enable = "avx2,fma")]);
 #[cfg(target_arch = "x86_64")]
@@ -163,6 +170,8 @@ impl Kernels {
             Isa::Avx512 => &AVX512,
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => &AVX2,
+            #[cfg(any(target_arch = "aarch64", all(target_arch = "wasm32", target_feature = "simd128")))]
+            Isa::Simd128 => &SIMD128,
             _ => &PLAIN,
         }
     }

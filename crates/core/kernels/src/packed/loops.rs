@@ -4,6 +4,10 @@ use super::layout::{LINE, Layout, MAX_LINE_CODES};
 #[cfg(target_arch = "x86_64")]
 use super::table::{Gathered, Narrow8, Narrow16, Wide16, WidePairs};
 use super::table::{PlainTable, Table};
+#[cfg(target_arch = "aarch64")]
+use super::table_neon::{InMemory, Looked};
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+use super::table_wasm::{InMemory, Looked};
 use crate::Isa;
 use crate::simd::Simd;
 
@@ -270,6 +274,22 @@ loops!(
         5: PlainTable<31>, 6: PlainTable<63>, 7: PlainTable<127>, 8: PlainTable<255>
     ],
 );
+#[cfg(target_arch = "aarch64")]
+loops!(
+    SIMD128,
+    [
+        1: Looked<1>, 2: Looked<1>, 3: Looked<1>, 4: Looked<1>,
+        5: Looked<2>, 6: InMemory<63>, 7: InMemory<127>, 8: InMemory<255>
+    ],
+);
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+loops!(
+    SIMD128,
+    [
+        1: Looked<1>, 2: Looked<1>, 3: Looked<2>, 4: Looked<4>,
+        5: InMemory<31>, 6: InMemory<63>, 7: InMemory<127>, 8: InMemory<255>
+    ],
+);
 #[cfg(target_arch = "x86_64")]
 loops!(
     AVX2,
@@ -297,6 +317,8 @@ impl Loops {
             Isa::Avx512 => &AVX512,
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => &AVX2,
+            #[cfg(any(target_arch = "aarch64", all(target_arch = "wasm32", target_feature = "simd128")))]
+            Isa::Simd128 => &SIMD128,
             _ => &PLAIN,
         }
     }

@@ -10,6 +10,10 @@ mod loops;
 mod matrix;
 mod product;
 mod table;
+#[cfg(target_arch = "aarch64")]
+mod table_neon;
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+mod table_wasm;
 #[cfg(test)]
 mod tests;
 

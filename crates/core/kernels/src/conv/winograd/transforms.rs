@@ -6,6 +6,8 @@
 //! b = √2: powers of a and b stay closer to one than those of 1 and 2, and with them the rounding errors.
 
 use crate::Isa;
+#[cfg(any(target_arch = "aarch64", all(target_arch = "wasm32", target_feature = "simd128")))]
+use crate::simd::Simd128;
 #[cfg(target_arch = "x86_64")]
 use crate::simd::{Avx2, Avx512};
 use crate::simd::{Plain, Simd};
@@ -309,6 +311,10 @@ macro_rules! transforms {
 
 transforms!(PLAIN3, Plain, 4, 3,);
 transforms!(PLAIN5, Plain, 2, 5,);
+#[cfg(any(target_arch = "aarch64", all(target_arch = "wasm32", target_feature = "simd128")))]
+transforms!(SIMD128_3, Simd128, 4, 3,);
+#[cfg(any(target_arch = "aarch64", all(target_arch = "wasm32", target_feature = "simd128")))]
+transforms!(SIMD128_5, Simd128, 2, 5,);
 #[cfg(target_arch = "x86_64")]
 transforms!(AVX2_3, Avx2, 4, 3, #[target_feature(enable = "avx2,fma")]);
 #[cfg(target_arch = "x86_64")]
@@ -326,6 +332,8 @@ impl Transforms {
             Isa::Avx512 => [&AVX512_3, &AVX512_5],
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => [&AVX2_3, &AVX2_5],
+            #[cfg(any(target_arch = "aarch64", all(target_arch = "wasm32", target_feature = "simd128")))]
+            Isa::Simd128 => [&SIMD128_3, &SIMD128_5],
             _ => [&PLAIN3, &PLAIN5],
         };
         match kernel {
