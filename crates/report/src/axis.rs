@@ -1,5 +1,8 @@
 //! Axes: from values to places in a picture, with round numbers to mark.
 
+/// Logarithm of the ratio of largest to smallest below which a linear axis has more round values to mark.
+const NARROW: f64 = 1.8;
+
 /// A linear or logarithmic axis.
 #[derive(Debug, Clone)]
 pub(crate) struct Axis {
@@ -22,10 +25,13 @@ impl Axis {
         Self { low: low - margin, high: high + margin, log: false, from, to }
     }
 
-    /// The same on a logarithmic scale; values must be above 0.
+    /// The same on a logarithmic scale, where values span more than a few times the smallest; they must be above 0.
     pub(crate) fn logarithmic(values: impl Iterator<Item = f64>, [from, to]: [f64; 2]) -> Self {
-        let logs = values.filter(|v| *v > 0.0).map(f64::ln);
-        let [low, high] = extent(logs).unwrap_or([0.0, 1.0]);
+        let positive: Vec<f64> = values.filter(|v| *v > 0.0).collect();
+        let [low, high] = extent(positive.iter().map(|v| v.ln())).unwrap_or([0.0, 1.0]);
+        if high - low < NARROW {
+            return Self::over(positive.into_iter(), [from, to]);
+        }
         let margin = (0.08 * (high - low)).max(0.1);
         Self { low: low - margin, high: high + margin, log: true, from, to }
     }
@@ -54,7 +60,7 @@ impl Axis {
         self.from + share * (self.to - self.from)
     }
 
-    /// Round values on the axis, at most seven.
+    /// Round values on the axis, at most eight.
     pub(crate) fn ticks(&self) -> Vec<f64> {
         if self.log { self.log_ticks() } else { self.linear_ticks() }
     }
@@ -64,12 +70,12 @@ impl Axis {
         if !(span.is_finite() && span > 0.0) {
             return Vec::new();
         }
-        let rough = span / 5.0;
+        let rough = span / 6.0;
         let power = 10f64.powf(rough.log10().floor());
         let step = [1.0, 2.0, 2.5, 5.0, 10.0].map(|m| m * power).into_iter().find(|s| *s >= rough * 0.999);
         let step = step.unwrap_or(10.0 * power);
         let first = (self.low / step).ceil();
-        (0..7).map(|i| (first + f64::from(i)) * step).filter(|t| *t <= self.high + 1e-9 * span).collect()
+        (0..8).map(|i| (first + f64::from(i)) * step).filter(|t| *t <= self.high + 1e-9 * span).collect()
     }
 
     fn log_ticks(&self) -> Vec<f64> {
@@ -106,7 +112,7 @@ mod tests {
     #[test]
     fn ticks_are_round() {
         let axis = Axis::exact(0.0, 1.0, [0.0, 100.0]);
-        assert_eq!(axis.ticks().len(), 6);
+        assert_eq!(axis.ticks(), [0.0, 0.2, 0.4, 0.6000000000000001, 0.8, 1.0]);
         assert!((axis.place(0.25) - 25.0).abs() < 1e-9);
         let log = Axis::logarithmic([1e3, 1e6].into_iter(), [0.0, 100.0]);
         assert!(log.ticks().len() >= 3 && log.ticks().len() <= 7, "{:?}", log.ticks());
@@ -119,7 +125,7 @@ mod tests {
                 Axis::over(values.iter().copied(), [10.0, 90.0]),
                 Axis::logarithmic(values.iter().copied(), [10.0, 90.0]),
             ] {
-                prop_assert!(axis.ticks().len() <= 7);
+                prop_assert!(axis.ticks().len() <= 8);
                 let place = axis.place(at);
                 prop_assert!((10.0..=90.0).contains(&place), "{place}");
             }

@@ -151,7 +151,7 @@ fn draw_series(series: &Series, x: &Axis, y: &Axis) -> Markup {
         shown.iter().map(|m| format!("{},{}", at(x.place(m.x)), at(y.place(m.y)))).collect();
     html! {
         @if series.line && points.len() > 1 {
-            polyline.line class=(series.class) points=(points.join(" ")) {}
+            polyline class={ "line " (series.class) } points=(points.join(" ")) {}
         }
         @for mark in shown {
             (shape(series.class, x.place(mark.x), y.place(mark.y), Some(&mark.title)))
@@ -165,7 +165,7 @@ fn beside(label: &str, x: f64, y: f64) -> Markup {
     let right = x < 0.62 * WIDTH;
     let y = if y < TOP + 14.0 { y + 18.0 } else { y - 8.0 };
     html! {
-        text.mark-label class=(if right { "start" } else { "end" }) x=(at(if right { x + 8.0 } else { x - 8.0 })) y=(at(y)) { (label) }
+        text class=(if right { "mark-label start" } else { "mark-label end" }) x=(at(if right { x + 8.0 } else { x - 8.0 })) y=(at(y)) { (label) }
     }
 }
 
@@ -207,7 +207,10 @@ mod tests {
     fn marks_have_titles_and_text_is_escaped() {
         let svg = chart(vec![mark(1.0, 90.0), mark(2.0, 95.0)]);
         assert!(svg.contains("aria-label=\"a &lt; b\""), "{svg}");
-        assert!(svg.contains("<title>&lt;1&gt;</title>") && svg.contains("<polyline"), "{svg}");
+        assert!(
+            svg.contains("<title>&lt;1&gt;</title>") && svg.contains("<polyline class=\"line a\""),
+            "{svg}"
+        );
     }
 
     #[test]

@@ -25,7 +25,7 @@ pub(crate) fn draw(runs: &[Run]) -> Markup {
 
 fn table(runs: &[Run]) -> Markup {
     html! {
-        div.scroll tabindex="0" role="region" aria-label="Table of jobs" {
+        div.scroll tabindex="0" role="group" aria-label="Table of jobs" {
             table {
                 thead {
                     tr {

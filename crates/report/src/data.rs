@@ -277,6 +277,8 @@ pub struct Changes {
     pub better: usize,
     /// Wrong before and after, with another class.
     pub other: usize,
+    /// Whether the answers before are those of the network whose accuracy stands as the one before.
+    pub paired: bool,
     /// Some of them.
     pub pictures: Vec<Change>,
 }

@@ -74,8 +74,8 @@ pub(crate) fn draw(layer: &LayerFigures, histogram: &Histogram) -> Markup {
     html! {
         figure.histogram {
             figcaption {
-                b title=(layer.name) { (layer.name) }
-                " " span.muted {
+                b title=(layer.name) { (layer.name.trim_end_matches(".weight")) }
+                span.muted {
                     (layer.bits) " bits"
                     @if layer.codebooks > 1 { ", " (thousands(layer.codebooks as u64)) " codebooks" }
                 }

@@ -36,7 +36,7 @@ pub(crate) fn table(run: &Run) -> Markup {
 fn rows(layers: &[&LayerFigures], small: &[&LayerFigures], longest: f64) -> Markup {
     let sum = |pick: fn(&LayerFigures) -> u64| small.iter().map(|l| pick(l)).sum::<u64>();
     html! {
-        div.scroll tabindex="0" role="region" aria-label="Table of layers" {
+        div.scroll tabindex="0" role="group" aria-label="Table of layers" {
             table {
                 thead {
                     tr {
@@ -128,7 +128,7 @@ pub(crate) fn sensitivities(run: &Run) -> Markup {
                     "Rise of the loss when one layer takes " (found[0].codebook_size)
                     " values and all others keep their floats, without re-training; lines are \u{b1} one standard error."
                 }
-                div.scroll tabindex="0" role="region" aria-label="Table of sensitivities" {
+                div.scroll tabindex="0" role="group" aria-label="Table of sensitivities" {
                     table {
                         thead { tr { th scope="col" { "layer" } th.number scope="col" { "rise of the loss" } th.wide scope="col" { "" span.hidden { "bar" } } } }
                         tbody {

@@ -167,6 +167,7 @@ mod tests {
                 worse: 1,
                 better: 0,
                 other: 0,
+                paired: true,
                 pictures: vec![change],
             }),
             provenance: Provenance { recipe: Some(name.into()), ..Provenance::default() },

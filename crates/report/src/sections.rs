@@ -100,7 +100,7 @@ fn table(rounds: &[Round]) -> Markup {
     let accuracy = |s: &Option<Score>| s.map(|s| percent(s.top1)).unwrap_or_default();
     let loss = |s: &Option<Score>| s.map(|s| format!("{:.4}", s.loss)).unwrap_or_default();
     html! {
-        div.scroll tabindex="0" role="region" aria-label="Table of rounds" {
+        div.scroll tabindex="0" role="group" aria-label="Table of rounds" {
             table {
                 thead {
                     tr {
@@ -165,7 +165,7 @@ pub(crate) fn search(search: &Search) -> Markup {
         section {
             h2 { "Networks tried for " (search.budget) }
             @if measured { div.charts { (chart.draw()) } }
-            div.scroll tabindex="0" role="region" aria-label="Table of networks tried" {
+            div.scroll tabindex="0" role="group" aria-label="Table of networks tried" {
                 table {
                     thead {
                         tr {

@@ -15,7 +15,7 @@ struct Card {
 pub(crate) fn draw(run: &Run) -> Markup {
     let cards = [accuracy(run), size(run), outputs(run), compared(run), work(run), covered(run), time(run)];
     html! {
-        section.cards aria-label="Summary" {
+        div.cards role="group" aria-label="Summary" {
             @for card in cards.into_iter().flatten() {
                 div.card {
                     h2 { (card.name) }
@@ -35,7 +35,7 @@ pub(crate) fn with_error(score: &Score) -> Markup {
 /// The difference of two accuracies in points, paired image by image where the answers are known.
 pub(crate) fn difference(before: &Score, after: &Score, changes: Option<&Changes>) -> String {
     let points = 100.0 * (after.top1 - before.top1);
-    match changes.filter(|c| c.images == before.images && c.images > 0) {
+    match changes.filter(|c| c.paired && c.images == before.images && c.images > 0) {
         Some(changes) => {
             format!("{points:+.2} \u{b1} {:.2} points, paired", 100.0 * changes.standard_error())
         }
@@ -154,7 +154,8 @@ mod tests {
     #[test]
     fn the_difference_is_paired_where_the_answers_are_known() {
         // 60 became wrong, 40 right: a difference of -20 with a standard error of sqrt(100 - 400/10000) images.
-        let changes = Changes { images: 10_000, of: 10_000, worse: 60, better: 40, ..Changes::default() };
+        let changes =
+            Changes { images: 10_000, of: 10_000, worse: 60, better: 40, paired: true, ..Changes::default() };
         let text = difference(&score(0.90), &score(0.898), Some(&changes));
         assert_eq!(text, "-0.20 \u{b1} 0.10 points, paired");
         assert_eq!(difference(&score(0.90), &score(0.898), None), "-0.20 points");

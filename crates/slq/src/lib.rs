@@ -73,7 +73,7 @@ pub mod detection {
 
 /// Job files and their parts.
 pub mod jobs {
-    pub use crate::job::{FORMAT, FileOptions, Output, RECIPE};
+    pub use crate::job::{FORMAT, FileOptions, Output, RECIPE, REPORT};
 }
 
 /// Inference: evaluating, predicting, running, timing.
