@@ -50,7 +50,7 @@ enum Command {
     /// The main job on the built-in sample: a pretrained LeNet in, a 4-bit network out
     Demo(demo::Args),
     /// Train or fine-tune at full precision
-    Train(train::Args),
+    Train(Box<train::Args>),
     /// The main job: share the weights of a trained network, round by round
     Compress(Box<compress::Args>),
     /// Go on with a job that was stopped
@@ -100,7 +100,7 @@ fn main() -> ExitCode {
     }
     let outcome = match cli.command {
         Command::Demo(args) => demo::run(args, &common),
-        Command::Train(args) => train::run(args, &common),
+        Command::Train(args) => train::run(*args, &common),
         Command::Compress(args) => match args.resumed() {
             Some((dir, run)) => resume::resume(dir, run, &common),
             None => compress::run(*args, &common),

@@ -90,18 +90,10 @@ mod tests {
     use super::*;
     use crate::data::*;
 
-    fn full(name: &str) -> Run {
-        let score = |top1| Some(Score { top1, top5: Some(1.0), loss: 0.1, images: 2000 });
-        let rounds = (0..5).map(|i| Round {
-            fixed: f64::from(i + 1) / 5.0,
-            shared: score(0.9),
-            retrained: score(0.95),
-            iterations: 100,
-            seconds: 1.0,
-        });
+    fn layer(name: &str) -> LayerFigures {
         let before: Vec<f32> = (0..500).map(|i| (i as f32).sin()).collect();
         let after: Vec<f32> = before.iter().map(|v| v.signum() * 0.5).collect();
-        let layer = LayerFigures {
+        LayerFigures {
             name: name.into(),
             op: "Conv".into(),
             shape: vec![5, 100],
@@ -114,7 +106,18 @@ mod tests {
             codebooks: 1,
             fixed: Some(1.0),
             histogram: Some(crate::histogram(Some(&before), &after)),
-        };
+        }
+    }
+
+    fn full(name: &str) -> Run {
+        let score = |top1| Some(Score { top1, top5: Some(1.0), loss: 0.1, images: 2000 });
+        let rounds = (0..5).map(|i| Round {
+            fixed: f64::from(i + 1) / 5.0,
+            shared: score(0.9),
+            retrained: score(0.95),
+            iterations: 100,
+            seconds: 1.0,
+        });
         let picture = Picture { width: 2, height: 2, colour: false, pixels: vec![0, 80, 160, 240] };
         let change = Change {
             name: name.into(),
@@ -148,7 +151,7 @@ mod tests {
             outputs: vec![OutputFile { path: name.into(), bytes: 300, ratio: 6.7 }],
             warnings: vec![Warning { kind: "damage".into(), message: name.into() }],
             rounds: rounds.collect(),
-            layers: vec![layer],
+            layers: vec![layer(name)],
             sensitivities: vec![Sensitivity {
                 layer: name.into(),
                 rise: 0.1,

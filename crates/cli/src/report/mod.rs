@@ -89,7 +89,7 @@ fn from_json(path: &Path) -> Result<Run, Error> {
     let report = JobReport::read(path)?;
     let mut run = Run { name: name_of(path), ..figures::of(&report) };
     run.provenance.program = program();
-    match report.outputs.iter().find_map(|o| networks::unchanged(o)) {
+    match report.outputs.iter().find_map(networks::unchanged) {
         Some(after) => run.layers = networks::layers(None, &after.graph),
         None => run.notes.push("Layers: none of the files written is here unchanged.".into()),
     }
