@@ -1,7 +1,7 @@
 # One entry for every habit: .ci/run and the README call these targets.
 
 CARGO ?= cargo
-.PHONY: all check test lint doc demo wheel python-test bench results golden fuzz torture
+.PHONY: all check test lint doc demo wheel python-test bench results golden fuzz torture site
 
 all: lint doc demo test
 
@@ -61,3 +61,7 @@ KILLS ?= 40
 torture:
 	$(CARGO) build --release --bin slq
 	scripts/torture --slq target/release/slq --kills $(KILLS)
+
+# The documentation as a site in target/site; needs mdbook (cargo install mdbook --locked).
+site:
+	mdbook build

@@ -125,7 +125,19 @@ impl Common {
 
 /// Writes a line to stderr; errors of writing are ignored, so that the work goes on.
 pub(crate) fn say(text: impl std::fmt::Display) {
-    let _ = writeln!(std::io::stderr(), "{}", clean(&text.to_string()));
+    let text = clean(&text.to_string());
+    let _ = match ["error:", "warning"].iter().find_map(|w| Some((*w, text.strip_prefix(w)?))) {
+        Some((word, rest)) if coloured() => writeln!(std::io::stderr(), "\u{1b}[1;31m{word}\u{1b}[0m{rest}"),
+        _ => writeln!(std::io::stderr(), "{text}"),
+    };
+}
+
+/// Whether stderr shows colours: a terminal that can, and no `NO_COLOR` (no-color.org).
+fn coloured() -> bool {
+    let set = |name| std::env::var_os(name).is_some_and(|v| !v.is_empty());
+    std::io::stderr().is_terminal()
+        && !set("NO_COLOR")
+        && std::env::var_os("TERM").is_some_and(|t| t != "dumb")
 }
 
 /// Characters of an error message that are shown: names in files may be of any length.

@@ -23,6 +23,9 @@ pub(crate) struct RunArgs {
     /// Seconds from one checkpoint to the next within a training [default: 60]
     #[arg(long, value_name = "N", hide_short_help = true)]
     checkpoint_seconds: Option<f64>,
+    /// A page of HTML that shows the result
+    #[arg(long, value_name = "HTML")]
+    pub(crate) report: Option<PathBuf>,
     /// Replace a prototxt beside a caffemodel that slq did not write
     #[arg(long, hide_short_help = true)]
     pub(crate) overwrite: bool,
@@ -82,6 +85,10 @@ pub(crate) fn go(
     let every = args.every()?;
     let keeps = job.recipe().keeps_checkpoints();
     tell_plan(job, inputs, further, keeps.then_some(run_dir.as_path()), common)?;
+    if let Some(page) = &args.report {
+        let outputs = job.outputs.iter().chain(further).cloned();
+        slq::files::check_paths(&[page], &job.input_files().into_iter().chain(outputs).collect::<Vec<_>>())?;
+    }
     let table = job.sensitivity.as_deref().map(table).transpose()?;
     let options = FileOptions {
         run_dir: Some(&run_dir),
@@ -102,6 +109,9 @@ pub(crate) fn go(
     let (done, mut report) = done.inspect_err(|e| signals::end_if_stopped(e, &how))?;
     report.outputs.iter().flat_map(|o| &o.notes).for_each(|n| common.note(format_args!("note: {n}")));
     tell_unverified(&report, args, common);
+    if let Some(page) = &args.report {
+        crate::report::write_for(page, job, inputs, (&done, &report), common)?;
+    }
     if keeps && remove {
         // The outputs are written: the checkpoints have served. A folder that stays does no harm.
         let _ = std::fs::remove_dir_all(&run_dir);
@@ -182,6 +192,11 @@ fn table(path: &Path) -> Result<Sensitivity, Error> {
     let fail = |e: &dyn std::fmt::Display| Error::File { path: path.into(), reason: e.to_string() };
     let text = std::fs::read_to_string(path).map_err(|e| fail(&e))?;
     serde_json::from_str(&text).map_err(|e| fail(&e))
+}
+
+/// The directory of a new job.
+pub(crate) fn place_of(job: &JobFile, args: &RunArgs) -> PathBuf {
+    args.run_dir.clone().unwrap_or_else(|| default_run_dir(job))
 }
 
 /// `slq-runs/NAME` with the model's name, numbered where it is taken.

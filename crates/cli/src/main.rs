@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+mod about;
 mod bench;
 mod cluster;
 mod common;
@@ -16,6 +17,7 @@ mod inspect;
 mod job;
 mod packed;
 mod progress;
+mod report;
 mod resume;
 mod run;
 mod runs;
@@ -35,7 +37,7 @@ use common::Common;
 /// Makes trained neural networks small: moves their weights onto a few shared values, round by round,
 /// re-training what is still free, so that accuracy stays.
 #[derive(Parser)]
-#[command(name = "slq", version, max_term_width = 110)]
+#[command(name = "slq", version, long_version = about::long_version(), max_term_width = 110)]
 struct Cli {
     #[command(flatten)]
     common: Common,
@@ -48,7 +50,7 @@ enum Command {
     /// The main job on the built-in sample: a pretrained LeNet in, a 4-bit network out
     Demo(demo::Args),
     /// Train or fine-tune at full precision
-    Train(train::Args),
+    Train(Box<train::Args>),
     /// The main job: share the weights of a trained network, round by round
     Compress(Box<compress::Args>),
     /// Go on with a job that was stopped
@@ -65,6 +67,8 @@ enum Command {
     Run(run::Args),
     /// Run directories, how far they have come, and how to go on
     Runs(runs::Args),
+    /// A page of HTML that shows a job, or several side by side
+    Report(report::Args),
     /// Layers, shapes, parameters, bits, bytes
     Inspect(inspect::Args),
     /// Convert between model formats and between dataset formats
@@ -73,6 +77,11 @@ enum Command {
     Cluster(cluster::Args),
     /// Speed of forward pass and training step
     Bench(bench::Args),
+    /// Completions for a shell
+    Completions(about::Completions),
+    /// Manual pages and the reference
+    #[command(hide = true)]
+    Pages(about::Pages),
 }
 
 /// Parses the arguments, runs the command, and says in one sentence what failed.
@@ -91,7 +100,7 @@ fn main() -> ExitCode {
     }
     let outcome = match cli.command {
         Command::Demo(args) => demo::run(args, &common),
-        Command::Train(args) => train::run(args, &common),
+        Command::Train(args) => train::run(*args, &common),
         Command::Compress(args) => match args.resumed() {
             Some((dir, run)) => resume::resume(dir, run, &common),
             None => compress::run(*args, &common),
@@ -103,10 +112,13 @@ fn main() -> ExitCode {
         Command::Compare(args) => compare::run(args, &common),
         Command::Run(args) => run::run(args, &common),
         Command::Runs(args) => runs::run(args, &common),
+        Command::Report(args) => report::run(args, &common),
         Command::Inspect(args) => inspect::run(args, &common),
         Command::Convert(args) => convert::run(args, &common),
         Command::Cluster(args) => cluster::run(args, &common),
         Command::Bench(args) => bench::run(args, &common),
+        Command::Completions(args) => about::completions(&args, Cli::command()),
+        Command::Pages(args) => about::pages(&args, Cli::command(), &common),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

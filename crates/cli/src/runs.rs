@@ -46,14 +46,23 @@ fn row(dir: &Path) -> Value {
             return json!({ "dir": dir, "model": "", "state": error.to_string(), "resume": "", "finished": null });
         }
     };
-    let written = !job.outputs.is_empty() && job.outputs.iter().all(|o| newer(o, dir));
-    let stages: Vec<String> = job.stages.iter().enumerate().map(|(i, s)| stage(dir, i, s.name())).collect();
-    let state = if written { "finished".into() } else { stages.join(", ") };
+    let written = written(&job, dir);
+    let state = if written { "finished".into() } else { stages(&job, dir).join(", ") };
     let resume = if written { String::new() } else { format!("slq resume {}", quoted(dir)) };
     json!({
         "dir": dir, "model": job.model.or(job.solver.map(|s| s.display().to_string())), "state": state,
         "resume": resume, "finished": written, "outputs": job.outputs,
     })
+}
+
+/// Whether all outputs of the job are there.
+pub(crate) fn written(job: &JobFile, dir: &Path) -> bool {
+    !job.outputs.is_empty() && job.outputs.iter().all(|o| newer(o, dir))
+}
+
+/// How far each stage of the job has come.
+pub(crate) fn stages(job: &JobFile, dir: &Path) -> Vec<String> {
+    job.stages.iter().enumerate().map(|(i, s)| stage(dir, i, s.name())).collect()
 }
 
 /// Whether an output exists and was written after the job began.

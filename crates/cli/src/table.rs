@@ -1,12 +1,31 @@
 //! Tables of results.
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
-use slq::Accuracy;
 use slq::graph::stats::WeightStats;
 use slq::methods::{RoundReport, SearchReport};
+use slq::{Accuracy, Budget};
 
-/// A plain table whose columns after the first `left` are right-aligned.
+/// Columns of a terminal that is not asked, or of a file.
+const COLUMNS: usize = 80;
+/// Characters that a shortened cell keeps.
+const SHORTEST: usize = 12;
+
+/// A plain table whose columns after the first `left` are right-aligned. Where it is wider than the terminal, names in the left
+/// columns (but for the last of several) are shortened.
 pub(crate) fn table(header: &[&str], left: usize, rows: impl IntoIterator<Item = Vec<String>>) -> Table {
+    let mut rows: Vec<Vec<String>> = rows.into_iter().collect();
+    let mut excess = width(header, &rows).saturating_sub(columns());
+    for column in 0..left.saturating_sub(1).max(1) {
+        let longest = rows.iter().map(|r| r[column].chars().count()).max().unwrap_or(0);
+        let keep = longest.saturating_sub(excess).max(SHORTEST).max(header[column].len());
+        excess -= excess.min(longest.saturating_sub(keep));
+        rows.iter_mut().for_each(|r| r[column] = shortened(&r[column], keep));
+    }
+    plain(header, left, rows)
+}
+
+/// A table as wide as it is.
+fn plain(header: &[&str], left: usize, rows: Vec<Vec<String>>) -> Table {
     let mut table = Table::new();
     table
         .load_style(presets::ASCII_MARKDOWN)
@@ -17,6 +36,29 @@ pub(crate) fn table(header: &[&str], left: usize, rows: impl IntoIterator<Item =
         column.set_cell_alignment(CellAlignment::Right);
     }
     table
+}
+
+/// Columns of the terminal, at least 80.
+fn columns() -> usize {
+    terminal_size::terminal_size().map_or(COLUMNS, |(width, _)| COLUMNS.max(usize::from(width.0)))
+}
+
+/// Characters that a row of the table takes.
+fn width(header: &[&str], rows: &[Vec<String>]) -> usize {
+    let cell =
+        |i: usize| rows.iter().map(|r| r[i].chars().count()).chain([header[i].len()]).max().unwrap_or(0);
+    (0..header.len()).map(|i| cell(i) + 3).sum::<usize>() + 1
+}
+
+/// The text with its middle left out, where it has more than `keep` characters.
+fn shortened(text: &str, keep: usize) -> String {
+    let characters: Vec<char> = text.chars().collect();
+    if characters.len() <= keep {
+        return text.into();
+    }
+    let head = (keep - 1) / 2;
+    let tail = characters.len() - (keep - 1 - head);
+    characters[..head].iter().chain(&['\u{2026}']).chain(&characters[tail..]).collect()
 }
 
 /// Top-1 accuracy in percent.
@@ -45,8 +87,11 @@ const LARGEST: usize = 10;
 /// Layer by layer, for `slq inspect` and the end of `slq compress`; of more than forty the ten largest, unless `all` are
 /// asked for.
 pub(crate) fn layers(layers: &[WeightStats], all: bool) -> String {
-    if all || layers.len() <= WHOLE {
-        return layer_rows(layers).to_string();
+    if all {
+        return plain(&HEADER, 3, rows(layers)).to_string();
+    }
+    if layers.len() <= WHOLE {
+        return fitted(layers);
     }
     let mut largest: Vec<usize> = (0..layers.len()).collect();
     largest.sort_by_key(|&i| std::cmp::Reverse(layers[i].dense_bytes));
@@ -56,16 +101,34 @@ pub(crate) fn layers(layers: &[WeightStats], all: bool) -> String {
     let bytes = |l: &[WeightStats]| l.iter().map(|l| l.dense_bytes).sum::<u64>();
     format!(
         "{}\nthe {LARGEST} largest of {} tensors, {:.1} % of the bytes; --all shows the rest",
-        layer_rows(&shown),
+        fitted(&shown),
         layers.len(),
         100.0 * bytes(&shown) as f64 / bytes(layers).max(1) as f64
     )
 }
 
-fn layer_rows(layers: &[WeightStats]) -> Table {
-    let header =
-        ["layer", "op", "shape", "weights", "values", "bits", "zeros", "bytes before", "stored", "entropy"];
-    let rows = layers.iter().map(|l| {
+const HEADER: [&str; 10] =
+    ["layer", "op", "shape", "weights", "values", "bits", "zeros", "bytes before", "stored", "entropy"];
+/// Columns that a narrow terminal does without, in this order: other columns or `--all` tell the same.
+const SPARE: [&str; 3] = ["weights", "op", "entropy"];
+
+/// The table with as many columns as fit.
+fn fitted(layers: &[WeightStats]) -> String {
+    let (mut header, mut rows, mut left) = (HEADER.to_vec(), rows(layers), 3);
+    for spare in SPARE {
+        if width(&header, &rows) <= columns() {
+            break;
+        }
+        let Some(at) = header.iter().position(|h| *h == spare) else { continue };
+        header.remove(at);
+        rows.iter_mut().for_each(|r| drop(r.remove(at)));
+        left -= usize::from(at < left);
+    }
+    table(&header, left, rows).to_string()
+}
+
+fn rows(layers: &[WeightStats]) -> Vec<Vec<String>> {
+    let row = |l: &WeightStats| {
         let shape: Vec<String> = l.shape.iter().map(usize::to_string).collect();
         vec![
             l.name.clone(),
@@ -79,8 +142,8 @@ fn layer_rows(layers: &[WeightStats]) -> Table {
             thousands(l.stored_bytes),
             thousands(l.entropy_bytes.ceil() as u64),
         ]
-    });
-    table(&header, 3, rows)
+    };
+    layers.iter().map(row).collect()
 }
 
 /// Round by round.
@@ -114,6 +177,16 @@ pub(crate) fn trials(search: &SearchReport) -> Table {
     table(&header, 2, rows)
 }
 
+/// A budget in words.
+pub(crate) fn budget(budget: Budget) -> String {
+    match budget {
+        Budget::Bytes(bytes) => format!("at most {} bytes", thousands(bytes)),
+        Budget::Ratio(ratio) => format!("at least {ratio} times smaller"),
+        Budget::Drop(points) => format!("a drop of at most {points} points"),
+        _ => "a budget".into(),
+    }
+}
+
 /// Widths in execution order, as `5 3 3 4`.
 pub(crate) fn widths(widths: &[(String, u8)]) -> String {
     let bits: Vec<String> = widths.iter().map(|(_, bits)| bits.to_string()).collect();
@@ -123,6 +196,37 @@ pub(crate) fn widths(widths: &[(String, u8)]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_wide_table_loses_the_middle_of_names_and_columns_that_others_tell() {
+        let long = "model.features.12.block.3.expand.convolution.weight";
+        let rows = || [vec![long.to_owned(), "1 234 567".into()], vec!["fc".into(), "5".into()]];
+        let shown = table(&["layer", "weights before the job and behind it"], 1, rows()).to_string();
+        assert!(shown.lines().all(|l| l.chars().count() <= COLUMNS), "{shown}");
+        assert!(
+            shown.contains("model.features") && shown.contains('\u{2026}') && shown.contains("weight |"),
+            "{shown}"
+        );
+        let stats = WeightStats {
+            name: long.into(),
+            node: String::new(),
+            op: "ConvTranspose".into(),
+            shape: vec![1024, 512, 3, 3],
+            count: 4_718_592,
+            distinct: 16,
+            bits: 4,
+            zeros: 1000,
+            fixed: None,
+            codebook_size: Some(16),
+            dense_bytes: 18_874_368,
+            stored_bytes: 2_359_360,
+            entropy_bytes: 2_300_000.0,
+        };
+        let narrow = layers(std::slice::from_ref(&stats), false);
+        assert!(narrow.lines().all(|l| l.chars().count() <= COLUMNS), "{narrow}");
+        let all = layers(&[stats], true);
+        assert!(all.contains(long) && all.contains("ConvTranspose") && all.contains("entropy"), "{all}");
+    }
 
     #[test]
     fn digits_in_threes() {

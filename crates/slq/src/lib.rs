@@ -75,7 +75,7 @@ pub mod detection {
 
 /// Job files and their parts.
 pub mod jobs {
-    pub use crate::job::{FORMAT, FileOptions, Output, RECIPE};
+    pub use crate::job::{FORMAT, FileOptions, Output, RECIPE, REPORT};
     pub use slq_compress::{Effort, JobEstimate, Reference, Situation, estimate, recommended};
 }
 

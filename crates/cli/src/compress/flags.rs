@@ -319,6 +319,9 @@ pub(crate) struct OutputFlags {
     /// Describe the shapes of a caffemodel's blobs by four extents, as files before 2015 did
     #[arg(long, hide_short_help = true)]
     pub(crate) legacy_blobs: bool,
+    /// Show stages, outputs, size and memory of the job, and do nothing
+    #[arg(long, conflicts_with = "resume")]
+    pub(crate) dry_run: bool,
     #[command(flatten)]
     pub(crate) run: RunArgs,
     /// Go on with a run that was stopped

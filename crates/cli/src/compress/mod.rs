@@ -1,6 +1,7 @@
 //! `slq compress`: the main job.
 
 mod flags;
+mod plan;
 mod stages;
 mod summary;
 
@@ -11,7 +12,7 @@ use slq::methods::MethodName;
 use slq::{Error, Inputs, JobFile};
 
 use crate::common::Common;
-use crate::job::{Keep, Place, RunArgs, go};
+use crate::job::{Keep, Place, RunArgs, go, place_of};
 use flags::Flags;
 pub(crate) use flags::named;
 use stages::Known;
@@ -66,6 +67,12 @@ pub(crate) fn run(args: Args, common: &Common) -> crate::common::Outcome {
     }
     check(&job)?;
     let recipe: Vec<PathBuf> = flags.input.recipe.iter().cloned().collect();
+    if flags.output.dry_run {
+        let run_dir = job.recipe().keeps_checkpoints().then(|| place_of(&job, &flags.output.run));
+        let (json, text) = plan::plan(&job, &inputs, &recipe, run_dir.as_deref())?;
+        common.print(&json, text);
+        return Ok(());
+    }
     let place = Place::New(Keep::Always);
     let (done, report) = go(&job, &inputs, &flags.output.run, &place, &recipe, common)?;
     common.print(&json!(report), summary(&done, &report, common.all));
@@ -157,7 +164,8 @@ fn check(job: &JobFile) -> Result<(), Error> {
 
 /// Ends the program where flags are given that a resumed job would ignore: its recipe has them.
 pub(crate) fn refuse_flags_beside_resume(given: &clap::ArgMatches) {
-    const ALLOWED: &[&str] = &["resume", "json", "threads", "isa", "quiet", "all", "checkpoint_seconds"];
+    const ALLOWED: &[&str] =
+        &["resume", "json", "threads", "isa", "quiet", "all", "checkpoint_seconds", "report"];
     let by_hand = |id: &&str| given.value_source(id) == Some(clap::parser::ValueSource::CommandLine);
     if given.get_one::<PathBuf>("resume").is_none() {
         return;

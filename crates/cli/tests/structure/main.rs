@@ -11,8 +11,13 @@ use std::path::{Path, PathBuf};
 use cycles::{Kind, cycles};
 
 /// Folders under `crates/` from the lowest layer to the highest; those of one row may import one another.
-const LAYERS: &[&[&str]] =
-    &[&["core"], &["formats", "compute", "data", "zoo"], &["compress"], &["slq"], &["cli", "python", "web"]];
+const LAYERS: &[&[&str]] = &[
+    &["core"],
+    &["formats", "compute", "data", "zoo", "report"],
+    &["compress"],
+    &["slq"],
+    &["cli", "python", "web"],
+];
 
 /// The crate that holds all SIMD and `unsafe` code.
 const KERNELS: &str = "slq-kernels";

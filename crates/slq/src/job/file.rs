@@ -24,6 +24,8 @@ use crate::verify::{VERIFIED_BYTES, Verified, verify};
 
 /// Name of the job file in a run directory.
 pub const RECIPE: &str = "recipe.toml";
+/// Name of the report in the run directory of a job that is finished.
+pub const REPORT: &str = "report.json";
 /// Share of a budget of bytes, and the most bytes, kept for constants that depend on the mix of widths.
 const SLACK: u64 = 200;
 /// See [`SLACK`].
@@ -230,6 +232,9 @@ impl JobFile {
             folded_batch_norms,
             run_dir: run_dir.map(Into::into),
         };
+        if let Some(dir) = run_dir {
+            report.write(&dir.join(REPORT))?;
+        }
         Ok((done, report))
     }
 

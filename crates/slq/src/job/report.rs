@@ -1,10 +1,11 @@
 //! The figures of a job from file to file.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use slq_compress::Report;
 
+use crate::Error;
 use crate::detect::PreprocessingReport;
 use crate::save::Saved;
 
@@ -59,4 +60,33 @@ pub struct JobReport {
     pub folded_batch_norms: Vec<String>,
     /// Directory of the checkpoints, where there are any.
     pub run_dir: Option<PathBuf>,
+}
+
+/// Bytes of a report that are read: the largest network has some megabytes.
+const LARGEST: u64 = 256 << 20;
+
+impl JobReport {
+    /// Reads a report: `report.json` of a run directory, or what `slq compress --json` printed.
+    ///
+    /// # Errors
+    /// [`Error::File`] for a file that is no report.
+    pub fn read(path: &Path) -> Result<Self, Error> {
+        let fail = |reason: String| Error::File { path: path.into(), reason };
+        let bytes = path.metadata().map_err(|e| fail(e.to_string()))?.len();
+        if bytes > LARGEST {
+            return Err(fail(format!("it has {bytes} bytes, which no report has")));
+        }
+        let text = std::fs::read(path).map_err(|e| fail(e.to_string()))?;
+        serde_json::from_slice(&text).map_err(|e| fail(format!("it is no report of a job: {e}")))
+    }
+
+    /// Writes the report.
+    ///
+    /// # Errors
+    /// [`Error::File`] where the disk refuses.
+    pub fn write(&self, path: &Path) -> Result<(), Error> {
+        let fail = |reason: String| Error::File { path: path.into(), reason };
+        let text = serde_json::to_vec_pretty(self).map_err(|e| fail(e.to_string()))?;
+        slq_file::write_atomically(path, &text).map_err(|e| fail(e.to_string()))
+    }
 }

@@ -1,0 +1,239 @@
+//! The documentation: its commands run, its links lead somewhere, every page is listed, and the reference is up to date.
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use common::{run, sample_model, slq};
+use tempfile::TempDir;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
+}
+
+fn page(name: &str) -> String {
+    let path = root().join("docs").join(name);
+    std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+/// All pages under `docs/`.
+fn pages() -> Vec<PathBuf> {
+    let (mut found, mut folders) = (Vec::new(), vec![root().join("docs")]);
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|e| e == "md") {
+                found.push(path);
+            }
+        }
+    }
+    assert!(found.len() > 30, "{} pages found", found.len());
+    found
+}
+
+/// The lines of a page outside its code, with what is in backticks left out.
+fn prose(text: &str) -> Vec<String> {
+    let mut fenced = false;
+    let mut lines = Vec::new();
+    for line in text.lines() {
+        if line.trim_start().starts_with("```") {
+            fenced = !fenced;
+        } else if !fenced && !line.starts_with("    ") {
+            lines.push(line.split('`').step_by(2).collect::<Vec<_>>().join("\u{0}"));
+        }
+    }
+    lines
+}
+
+/// The commands in the `sh` blocks of a page.
+fn commands(text: &str) -> Vec<String> {
+    let mut inside = false;
+    let mut found = Vec::new();
+    for line in text.lines() {
+        match line {
+            "```sh" => inside = true,
+            "```" => inside = false,
+            command if inside => found.push(command.to_owned()),
+            _ => {}
+        }
+    }
+    found
+}
+
+/// A folder with what the pages assume: a network in two formats, images with labels, pictures without.
+fn folder() -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).display().to_string();
+    std::fs::copy(sample_model(), at("net.onnx")).unwrap();
+    run(&["convert", &at("net.onnx"), &at("net.caffemodel"), "--quiet"]);
+    let (_, data) = slq::sample().unwrap();
+    let train = data.train.subset("::4").unwrap();
+    let small = slq::data::Dataset::of(train, data.test.subset(":500").unwrap());
+    slq::files::write_npz(&small, Path::new(&at("images.npz"))).unwrap();
+    std::fs::create_dir(at("pictures")).unwrap();
+    for i in 0..64 {
+        let one = data.test.subset(&format!("{i}:{}", i + 1)).unwrap();
+        let tensor = slq::inference::split_tensor(&one, &slq::Transform::default()).unwrap();
+        let pixels = tensor.as_f32().unwrap().iter().map(|v| (255.0 * v).round() as u8).collect();
+        let picture = image::GrayImage::from_raw(28, 28, pixels).unwrap();
+        picture.save(at(&format!("pictures/{i}.png"))).unwrap();
+    }
+    std::fs::copy(at("pictures/0.png"), at("picture.png")).unwrap();
+    dir
+}
+
+/// Runs every command of a page in its order, as a reader would.
+fn works(name: &str) {
+    let dir = folder();
+    let commands = commands(&page(name));
+    assert!(!commands.is_empty(), "{name} has no commands");
+    for command in commands {
+        let (words, to) = match command.split_once(" > ") {
+            Some((words, to)) => (words, Some(to)),
+            None => (command.as_str(), None),
+        };
+        let mut words = words.split_whitespace();
+        assert_eq!(words.next(), Some("slq"), "{name}: {command}");
+        let output = slq().args(words).current_dir(&dir).stdin(Stdio::null()).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{name}: {command}\n{said}");
+        if let Some(to) = to {
+            std::fs::write(dir.path().join(to), &output.stdout).unwrap();
+        }
+    }
+    for html in std::fs::read_dir(&dir)
+        .unwrap()
+        .map(|e| e.unwrap().path())
+        .filter(|p| p.extension().is_some_and(|e| e == "html"))
+    {
+        let text = std::fs::read_to_string(&html).unwrap();
+        assert!(text.starts_with("<!DOCTYPE html>") && text.len() < 1_000_000, "{name}: {}", html.display());
+    }
+}
+
+#[test]
+fn the_start_works() {
+    works("start.md");
+}
+
+#[test]
+fn the_guide_for_labels_works() {
+    works("guides/labels.md");
+}
+
+#[test]
+fn the_guide_for_pictures_works() {
+    works("guides/pictures.md");
+}
+
+#[test]
+fn the_guide_without_data_works() {
+    works("guides/network.md");
+}
+
+#[test]
+fn the_guide_for_sizes_works() {
+    works("guides/size.md");
+}
+
+#[test]
+fn the_guide_for_caffe_works() {
+    works("guides/caffe.md");
+}
+
+#[test]
+fn the_guide_for_results_works() {
+    works("guides/use.md");
+}
+
+#[test]
+fn the_page_of_reports_works() {
+    works("report.md");
+}
+
+#[test]
+fn the_page_of_installing_works() {
+    works("installing.md");
+}
+
+#[test]
+fn every_guide_has_a_test() {
+    let source = include_str!("book.rs");
+    for entry in std::fs::read_dir(root().join("docs/guides")).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        assert!(source.contains(&format!("works(\"guides/{name}\")")), "{name}");
+    }
+}
+
+/// Where `[text](target)` points, line by line.
+fn links(text: &str) -> Vec<String> {
+    let prose = prose(text);
+    let targets = prose.iter().flat_map(|l| l.split("](").skip(1)).filter_map(|rest| rest.split(')').next());
+    targets.map(str::to_owned).collect()
+}
+
+/// The anchor that a heading gets.
+fn anchor(heading: &str) -> String {
+    let kept = heading.trim().to_lowercase();
+    let kept = kept.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+    kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+}
+
+fn anchors(text: &str) -> BTreeSet<String> {
+    let mut fenced = false;
+    let mut found = BTreeSet::new();
+    for line in text.lines() {
+        fenced ^= line.trim_start().starts_with("```");
+        if let (false, Some(heading)) = (fenced, line.strip_prefix('#')) {
+            found.insert(anchor(heading.trim_start_matches('#')));
+        }
+    }
+    found
+}
+
+#[test]
+fn every_link_leads_somewhere() {
+    let further = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"].map(|f| root().join(f));
+    let mut broken = Vec::new();
+    for from in pages().into_iter().chain(further) {
+        let text = std::fs::read_to_string(&from).unwrap();
+        for link in links(&text).iter().filter(|l| !l.starts_with("http")) {
+            let (path, place) = link.split_once('#').unwrap_or((link, ""));
+            let to = if path.is_empty() { from.clone() } else { from.parent().unwrap().join(path) };
+            let there = match (to.exists(), place) {
+                (exists, "") => exists,
+                (true, place) => anchors(&std::fs::read_to_string(&to).unwrap()).contains(place),
+                _ => false,
+            };
+            if !there {
+                broken.push(format!("{}: {link}", from.display()));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "{}", broken.join("\n"));
+}
+
+#[test]
+fn every_page_is_in_the_table_of_contents() {
+    let docs = root().join("docs");
+    let listed: BTreeSet<PathBuf> = links(&page("SUMMARY.md")).iter().map(|l| docs.join(l)).collect();
+    let all: BTreeSet<PathBuf> = pages().into_iter().filter(|p| !p.ends_with("SUMMARY.md")).collect();
+    assert_eq!(listed, all);
+}
+
+/// The reference is what the program says of itself: `SLQ_UPDATE=1 cargo test -p slq-cli --test book reference` writes it anew.
+#[test]
+fn the_reference_is_up_to_date() {
+    let now = String::from_utf8(run(&["pages", "--reference"]).stdout).unwrap();
+    if std::env::var_os("SLQ_UPDATE").is_some() {
+        std::fs::write(root().join("docs/reference.md"), &now).unwrap();
+    }
+    assert!(
+        now == page("reference.md"),
+        "docs/reference.md is out of date: SLQ_UPDATE=1 cargo test -p slq-cli --test book reference"
+    );
+}
