@@ -90,16 +90,18 @@ pub(crate) fn go(
         checkpoint_every: every,
         verify: args.verify(),
         inputs: further,
+        reducer: Some(common.processes.reducer),
     };
-    let how = format!("go on with: slq resume {}", quoted(&run_dir));
+    let first = common.processes.reducer.rank() == 0;
+    let how = first.then(|| format!("go on with: slq resume {}", quoted(&run_dir)));
     if keeps {
         signals::listen(how.clone())?;
     }
     let done = job.run(inputs, &options, &mut Progress::new(common));
     signals::busy(false);
-    let (done, mut report) = done.inspect_err(|e| signals::end_if_stopped(e, &how))?;
+    let (done, mut report) = done.inspect_err(|e| signals::end_if_stopped(e, how.as_deref()))?;
     tell_unverified(&report, args, common);
-    if keeps && remove {
+    if keeps && remove && first {
         // The outputs are written: the checkpoints have served. A folder that stays does no harm.
         let _ = std::fs::remove_dir_all(&run_dir);
         let _ = run_dir.parent().map(std::fs::remove_dir);

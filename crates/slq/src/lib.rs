@@ -76,6 +76,11 @@ pub mod jobs {
     pub use crate::job::{FORMAT, FileOptions, Output, RECIPE};
 }
 
+/// Several processes that do one job together.
+pub mod processes {
+    pub use slq_reduce::{Alone, ReduceError, Reducer};
+}
+
 /// Inference: evaluating, predicting, running, timing.
 pub mod inference {
     pub use crate::infer::{

@@ -28,7 +28,7 @@ use crate::context::Context;
 use crate::error::CompressError;
 use crate::progress::{Accuracy, Event, Observer, RoundReport};
 use crate::train::{
-    Course, HeldOut, Home, Keep, Span, TrainingData, TrainingSettings, check_fit, check_trainable, evaluate,
+    Course, HeldOut, Home, Keep, Span, TrainingData, TrainingSettings, check_fit, check_trainable, evaluate_shared,
     executor, retrain, teacher,
 };
 
@@ -351,7 +351,7 @@ impl<'a> Run<'a> {
         };
         let mut between = RoundTraining { centroids, shared };
         let TrainingData { test, transform, .. } = self.data;
-        let course = Course { train: &self.train, test, transform, settings: &training, span };
+        let course = Course { train: &self.train, test, transform, settings: &training, span, reducer: self.context.reducer };
         let mut home = Home { graph: &mut self.graph, keeper };
         let seconds = retrain(&mut self.executor, teacher, &course, &mut home, &mut between, observer)?;
         if let Some(centroids) = between.centroids {
@@ -395,6 +395,7 @@ impl<'a> Run<'a> {
 
     fn test_accuracy(&mut self) -> Result<Accuracy, CompressError> {
         let data = self.data;
-        evaluate(&mut self.executor, &data.test, &data.transform, self.training.batch)
+        let images = (&data.test, &data.transform);
+        evaluate_shared(&mut self.executor, images, self.training.batch, self.context.reducer)
     }
 }

@@ -4,6 +4,7 @@ mod file;
 mod inputs;
 mod open;
 mod paths;
+mod processes;
 mod report;
 
 use std::path::{Path, PathBuf};
@@ -15,6 +16,7 @@ use slq_compress::{
 };
 use slq_engine::Isa;
 use slq_file::Lock;
+use slq_reduce::{Alone, Reducer};
 
 use crate::Error;
 use crate::calibration::CalibrationInputs;
@@ -48,6 +50,7 @@ pub struct Job<'a> {
     sensitivity: Option<&'a Sensitivity>,
     checkpoint_every: Duration,
     lock: Option<Lock>,
+    reducer: &'a dyn Reducer,
     observer: Option<&'a mut dyn Observer>,
 }
 
@@ -81,6 +84,7 @@ impl<'a> Job<'a> {
             sensitivity: None,
             checkpoint_every: CHECKPOINT_EVERY,
             lock: None,
+            reducer: Alone::shared(),
             observer: None,
         }
     }
@@ -166,6 +170,14 @@ impl<'a> Job<'a> {
         self
     }
 
+    /// The processes that do the job together, each on its share of the images; each has a run directory of its own.
+    /// Default: one alone.
+    #[must_use]
+    pub fn reducer(mut self, reducer: &'a dyn Reducer) -> Self {
+        self.reducer = reducer;
+        self
+    }
+
     /// With a run directory that is locked already.
     fn locked(mut self, lock: Option<Lock>) -> Self {
         self.lock = lock;
@@ -194,6 +206,7 @@ impl<'a> Job<'a> {
             overhead: self.overhead,
             sensitivity: self.sensitivity,
             checkpoint_every: self.checkpoint_every,
+            reducer: self.reducer,
         };
         let mut silent = slq_compress::Silent;
         let observer = self.observer.take().unwrap_or(&mut silent);
