@@ -1,7 +1,7 @@
 # One entry for every habit: .ci/run and the README call these targets.
 
 CARGO ?= cargo
-.PHONY: all check test lint doc demo bench results golden fuzz torture
+.PHONY: all check test lint doc demo bench results golden fuzz torture mpi-test
 
 all: lint doc demo test
 
@@ -53,3 +53,7 @@ KILLS ?= 40
 torture:
 	$(CARGO) build --release --bin slq
 	scripts/torture --slq target/release/slq --kills $(KILLS)
+
+# Jobs of several processes under a real mpirun; needs openmpi-bin, libopenmpi-dev and libclang-dev, and says so.
+mpi-test:
+	scripts/mpi-test

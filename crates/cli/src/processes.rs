@@ -39,7 +39,9 @@ pub(crate) fn start(command: &str, isa: Isa) -> Result<Processes, String> {
     let reducer = open(size)?;
     let fail = |e: slq::processes::ReduceError| e.to_string();
     if let Some(rank) = reducer.first_that_differs(&build()).map_err(fail)? {
-        return Err(format!("process {rank} runs another build of slq than process 0: install one on all machines"));
+        return Err(format!(
+            "process {rank} runs another build of slq than process 0: install one on all machines"
+        ));
     }
     // Bits depend on the instruction set: all take the best that every machine has.
     const SETS: [Isa; 3] = [Isa::Scalar, Isa::Avx2, Isa::Avx512];
@@ -73,7 +75,8 @@ fn launched(variable: impl Fn(&str) -> Option<String>) -> usize {
 
 /// Whether this is the first process, before the group is known.
 pub(crate) fn first() -> bool {
-    let rank = ["OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK"].into_iter().find_map(|n| std::env::var(n).ok());
+    let rank =
+        ["OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK"].into_iter().find_map(|n| std::env::var(n).ok());
     rank.is_none_or(|r| r.trim() == "0")
 }
 

@@ -40,7 +40,16 @@ impl<'a> Context<'a> {
     #[cfg(test)]
     pub(crate) fn bare() -> Self {
         let (isa, every) = (Isa::detect(), crate::CHECKPOINT_EVERY);
-        Self { data: None, inputs: None, teacher: None, seed: 0, isa, dir: None, every, reducer: Alone::shared() }
+        Self {
+            data: None,
+            inputs: None,
+            teacher: None,
+            seed: 0,
+            isa,
+            dir: None,
+            every,
+            reducer: Alone::shared(),
+        }
     }
 
     /// The images of a stage that cannot do without.

@@ -15,8 +15,8 @@ use crate::context::Context;
 use crate::error::CompressError;
 use crate::progress::{Accuracy, Event, Observer};
 use crate::train::{
-    Course, Home, Keep, Nothing, Span, TrainingData, TrainingSettings, check_trainable, evaluate_shared, executor,
-    retrain,
+    Course, Home, Keep, Nothing, Span, TrainingData, TrainingSettings, check_trainable, evaluate_shared,
+    executor, retrain,
 };
 
 /// A decomposed network.

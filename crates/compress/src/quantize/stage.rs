@@ -28,8 +28,8 @@ use crate::context::Context;
 use crate::error::CompressError;
 use crate::progress::{Accuracy, Event, Observer, RoundReport};
 use crate::train::{
-    Course, HeldOut, Home, Keep, Span, TrainingData, TrainingSettings, check_fit, check_trainable, evaluate_shared,
-    executor, retrain, teacher,
+    Course, HeldOut, Home, Keep, Span, TrainingData, TrainingSettings, check_fit, check_trainable,
+    evaluate_shared, executor, retrain, teacher,
 };
 
 /// Checks what can be known before a job begins: settings, layers, schedule.
@@ -351,7 +351,14 @@ impl<'a> Run<'a> {
         };
         let mut between = RoundTraining { centroids, shared };
         let TrainingData { test, transform, .. } = self.data;
-        let course = Course { train: &self.train, test, transform, settings: &training, span, reducer: self.context.reducer };
+        let course = Course {
+            train: &self.train,
+            test,
+            transform,
+            settings: &training,
+            span,
+            reducer: self.context.reducer,
+        };
         let mut home = Home { graph: &mut self.graph, keeper };
         let seconds = retrain(&mut self.executor, teacher, &course, &mut home, &mut between, observer)?;
         if let Some(centroids) = between.centroids {

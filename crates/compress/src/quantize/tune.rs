@@ -13,8 +13,8 @@ use crate::context::Context;
 use crate::error::CompressError;
 use crate::progress::{Event, Observer, RoundReport};
 use crate::train::{
-    Course, Home, Keep, Span, TrainingData, TrainingSettings, check_trainable, evaluate_shared, executor, retrain,
-    teacher,
+    Course, Home, Keep, Span, TrainingData, TrainingSettings, check_trainable, evaluate_shared, executor,
+    retrain, teacher,
 };
 
 /// A stage that trains the shared values of weights that are quantized already.

@@ -150,7 +150,8 @@ pub(crate) fn train_kept(
     executor.store_parameters(&mut graph)?;
     check_same(&graph, reducer)?;
     saver.save(&executor, &mut graph, first, When::AtEnd)?;
-    let final_accuracy = evaluate_shared(&mut executor, (&data.test, &data.transform), settings.batch, reducer)?;
+    let final_accuracy =
+        evaluate_shared(&mut executor, (&data.test, &data.transform), settings.batch, reducer)?;
     observer.on(&Event::Final(final_accuracy));
     let report = FineTuneReport { baseline, final_accuracy, tests, iterations: first, seconds };
     Ok(Trained { graph, report })

@@ -24,10 +24,7 @@ impl<'a> Shard<'a> {
     ///
     /// # Errors
     /// [`CompressError::Setting`] for a batch of fewer images than processes.
-    pub(crate) fn new(
-        settings: &TrainingSettings,
-        reducer: &'a dyn Reducer,
-    ) -> Result<Self, CompressError> {
+    pub(crate) fn new(settings: &TrainingSettings, reducer: &'a dyn Reducer) -> Result<Self, CompressError> {
         let (batch, size) = (settings.batch, reducer.size());
         if batch < size {
             let reason = format!("{batch} images cannot be shared out over {size} processes");

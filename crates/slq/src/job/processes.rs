@@ -106,7 +106,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let stage = dir.path().join("1-quantize");
         std::fs::create_dir_all(&stage).unwrap();
-        for (name, text) in [("state.json", "{}"), ("round-1.safetensors", "weights"), (".x.slq-tmp", "half")] {
+        for (name, text) in [("state.json", "{}"), ("round-1.safetensors", "weights"), (".x.slq-tmp", "half")]
+        {
             std::fs::write(stage.join(name), text).unwrap();
         }
         std::fs::write(dir.path().join("lock"), "").unwrap();
