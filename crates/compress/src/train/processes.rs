@@ -49,30 +49,32 @@ impl<'a> Shard<'a> {
         Share { reducer: self.reducer, weight: self.count as f32 / self.batch as f32 }
     }
 
-    /// Behind a step: the figures of the whole batch, whether any process asks to stop, and whether the first one asks for
-    /// a pause, whose clock counts for all.
+    /// The figures of the whole batch.
     ///
     /// # Errors
     /// [`CompressError::Reduce`].
-    pub(crate) fn agree(
-        &self,
-        seen: Statistics,
-        stop: bool,
-        pause: bool,
-    ) -> Result<(Statistics, bool, bool), CompressError> {
+    pub(crate) fn figures(&self, seen: Statistics) -> Result<Statistics, CompressError> {
         if self.reducer.size() == 1 {
-            return Ok((seen, stop, pause));
+            return Ok(seen);
         }
-        let flag = |b: bool| f64::from(u8::from(b));
         let images = seen.images as f64;
-        let pause = pause && self.reducer.rank() == 0;
-        let mut all =
-            [seen.loss * images, seen.top1 as f64, seen.top5 as f64, images, flag(stop), flag(pause)];
+        let mut all = [seen.loss * images, seen.top1 as f64, seen.top5 as f64, images];
         self.reducer.sum(&mut all)?;
-        let [loss, top1, top5, images, stop, pause] = all;
+        let [loss, top1, top5, images] = all;
         let [top1, top5] = [top1, top5].map(|n| n as usize);
-        let seen = Statistics { loss: loss / images, top1, top5, images: images as usize };
-        Ok((seen, stop > 0.0, pause > 0.0))
+        Ok(Statistics { loss: loss / images, top1, top5, images: images as usize })
+    }
+
+    /// Whether any process asks to stop, and whether the first one asks for a pause: its clock counts for all.
+    ///
+    /// # Errors
+    /// [`CompressError::Reduce`].
+    pub(crate) fn agree(&self, stop: bool, pause: bool) -> Result<(bool, bool), CompressError> {
+        if self.reducer.size() == 1 {
+            return Ok((stop, pause));
+        }
+        let flags = self.reducer.gather(&[u8::from(stop), u8::from(pause)])?;
+        Ok((flags.iter().any(|f| f[0] == 1), flags[0][1] == 1))
     }
 }
 

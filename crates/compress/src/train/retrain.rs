@@ -159,8 +159,7 @@ pub(crate) fn advance(
         };
         let seen = one_step(executor, &mut teacher, settings, &mut images, &step)?;
         between.after_step(executor, learning_rate)?;
-        let over = part.pause.is_some_and(|pause| began.elapsed() >= pause);
-        let (seen, stop, over) = own.agree(seen, observer.stop(), over)?;
+        let seen = own.figures(seen)?;
         observer.on(&Event::Step {
             iteration: iteration + 1,
             iterations: span.iterations,
@@ -174,6 +173,8 @@ pub(crate) fn advance(
             seconds: began.elapsed().as_secs_f64(),
             ended,
         };
+        let over = part.pause.is_some_and(|pause| began.elapsed() >= pause);
+        let (stop, over) = own.agree(observer.stop(), over)?;
         if stop {
             return Ok(advanced(Ended::Stopped));
         }
