@@ -1,7 +1,7 @@
 # One entry for every habit: .ci/run and the README call these targets.
 
 CARGO ?= cargo
-.PHONY: all check test lint doc demo wheel python-test bench results golden fuzz torture site
+.PHONY: all check test lint doc demo wheel python-test bench results golden fuzz torture site mpi-test
 
 all: lint doc demo test
 
@@ -65,3 +65,7 @@ torture:
 # The documentation as a site in target/site; needs mdbook (cargo install mdbook --locked).
 site:
 	mdbook build
+
+# Jobs of several processes under a real mpirun; needs openmpi-bin, libopenmpi-dev and libclang-dev, and says so.
+mpi-test:
+	scripts/mpi-test

@@ -9,6 +9,7 @@ use slq::methods::TrainingData;
 use slq::{Isa, JobFile, Model, Prepared};
 
 use crate::data::DataArgs;
+use crate::processes::{self, Processes};
 
 /// The result of a command.
 pub(crate) type Outcome = Result<(), slq::Error>;
@@ -33,6 +34,9 @@ pub(crate) struct Common {
     /// No progress
     #[arg(long, global = true)]
     pub(crate) quiet: bool,
+    /// The processes that do the job together.
+    #[arg(skip = Processes::alone())]
+    pub(crate) processes: Processes,
 }
 
 #[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,12 +66,22 @@ impl Common {
             .map_err(|e| format!("--threads: {e}"))
     }
 
+    /// Takes part in the group of processes that `mpirun` started, if it did; the first one speaks for all.
+    pub(crate) fn join(&mut self, command: &str) -> Result<(), String> {
+        self.processes = processes::start(command, self.isa())?;
+        self.quiet |= self.processes.reducer.rank() > 0;
+        Ok(())
+    }
+
     /// The seed, 0 unless one was given.
     pub(crate) fn seed(&self) -> u64 {
         self.given_seed.unwrap_or(0)
     }
 
     pub(crate) fn isa(&self) -> Isa {
+        if let Some(isa) = self.processes.isa {
+            return isa;
+        }
         match self.isa {
             None => Isa::detect(),
             Some(IsaName::Scalar) => Isa::Scalar,
@@ -83,6 +97,9 @@ impl Common {
 
     /// Prints the result: JSON where asked for, the text otherwise.
     pub(crate) fn print(&self, json: &serde_json::Value, text: impl std::fmt::Display) {
+        if self.processes.reducer.rank() > 0 {
+            return;
+        }
         let mut out = std::io::stdout().lock();
         let written = match self.json {
             true => writeln!(out, "{json}"),
@@ -106,7 +123,12 @@ impl Common {
 
     /// Says what failed: a sentence on stderr; with `--json` one object on stdout, too.
     pub(crate) fn fail(&self, kind: &str, message: &dyn std::fmt::Display) {
-        let message = sentence(&message.to_string());
+        let mut message = sentence(&message.to_string());
+        let rank = self.processes.reducer.rank();
+        if rank > 0 {
+            processes::wait_for_the_first();
+            message = format!("process {rank}: {message}");
+        }
         say(format_args!("error: {message}"));
         if self.json {
             let error = json!({ "error": { "kind": kind, "message": message } });

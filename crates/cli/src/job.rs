@@ -98,21 +98,23 @@ pub(crate) fn go(
         checkpoint_every: every,
         verify: args.verify(),
         inputs: further,
+        reducer: Some(common.processes.reducer),
     };
-    let how = format!("go on with: slq resume {}", quoted(&run_dir));
+    let first = common.processes.reducer.rank() == 0;
+    let how = first.then(|| format!("go on with: slq resume {}", quoted(&run_dir)));
     if keeps {
         signals::listen(how.clone())?;
     }
     let steps = tell_time(job, inputs, common)?;
     let done = job.run(inputs, &options, &mut Progress::new(common).of(steps));
     signals::busy(false);
-    let (done, mut report) = done.inspect_err(|e| signals::end_if_stopped(e, &how))?;
+    let (done, mut report) = done.inspect_err(|e| signals::end_if_stopped(e, how.as_deref()))?;
     report.outputs.iter().flat_map(|o| &o.notes).for_each(|n| common.note(format_args!("note: {n}")));
     tell_unverified(&report, args, common);
-    if let Some(page) = &args.report {
+    if let Some(page) = args.report.as_ref().filter(|_| first) {
         crate::report::write_for(page, job, inputs, (&done, &report), common)?;
     }
-    if keeps && remove {
+    if keeps && remove && first {
         // The outputs are written: the checkpoints have served. A folder that stays does no harm.
         let _ = std::fs::remove_dir_all(&run_dir);
         let _ = run_dir.parent().map(std::fs::remove_dir);

@@ -16,6 +16,7 @@ mod eval;
 mod inspect;
 mod job;
 mod packed;
+mod processes;
 mod progress;
 mod report;
 mod resume;
@@ -93,8 +94,12 @@ fn main() -> ExitCode {
         compress::refuse_flags_beside_resume(given);
     }
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|e| e.exit());
-    let common = cli.common;
-    if let Err(message) = common.start_threads() {
+    let mut common = cli.common;
+    let command = matches.subcommand_name().unwrap_or_default();
+    if let Err(message) = common.start_threads().and_then(|()| common.join(command)) {
+        if !processes::first() {
+            processes::wait_for_the_first();
+        }
         common::say(format_args!("error: {message}"));
         return ExitCode::FAILURE;
     }
@@ -121,7 +126,10 @@ fn main() -> ExitCode {
         Command::Pages(args) => about::pages(&args, Cli::command(), &common),
     };
     match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => {
+            common.processes.reducer.end();
+            ExitCode::SUCCESS
+        }
         Err(error) => {
             common.fail(error.kind(), &error);
             ExitCode::FAILURE

@@ -11,6 +11,7 @@ use signal_hook::flag;
 use signal_hook::iterator::Signals;
 
 use crate::common::say;
+use crate::processes;
 
 /// The signal that came; 0 for none.
 static SIGNAL: AtomicI32 = AtomicI32::new(0);
@@ -20,11 +21,12 @@ static BUSY: AtomicBool = AtomicBool::new(false);
 /// A signal that comes when no step is under way, just before the next one begins, is left to the step.
 const GRACE: Duration = Duration::from_millis(100);
 
-/// Listens to the signals from now on; `how` tells the user how to go on.
+/// Listens to the signals from now on; `how` tells the user how to go on. `None` leaves that to another process, which hears
+/// the signal, too.
 ///
 /// # Errors
 /// Signals that cannot be listened to.
-pub(crate) fn listen(how: String) -> Result<(), slq::Error> {
+pub(crate) fn listen(how: Option<String>) -> Result<(), slq::Error> {
     let fail = |e: std::io::Error| slq::Error::Argument(format!("signals cannot be received: {e}"));
     let again = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
@@ -42,21 +44,24 @@ pub(crate) fn listen(how: String) -> Result<(), slq::Error> {
             }
             std::thread::sleep(Duration::from_millis(5));
         }
-        end(signal, &how)
+        end(signal, how.as_deref())
     };
     std::thread::Builder::new().name("signals".into()).spawn(wait).map_err(fail)?;
     Ok(())
 }
 
 /// Ends the program as the signal demands, once it is said how to go on.
-fn end(signal: i32, how: &str) -> ! {
+fn end(signal: i32, how: Option<&str>) -> ! {
     let name = if signal == SIGINT { "SIGINT" } else { "SIGTERM" };
-    say(format_args!("stopped by {name}; {how}"));
+    match how {
+        Some(how) => say(format_args!("stopped by {name}; {how}")),
+        None => processes::wait_for_the_first(),
+    }
     std::process::exit(128 + signal)
 }
 
 /// Ends the program, if `error` says that a signal has stopped the job.
-pub(crate) fn end_if_stopped(error: &slq::Error, how: &str) {
+pub(crate) fn end_if_stopped(error: &slq::Error, how: Option<&str>) {
     let signal = SIGNAL.load(SeqCst);
     if signal != 0 && error.kind() == "interrupted" {
         end(signal, how);

@@ -117,6 +117,10 @@ pub(crate) fn print(settings: &TrainingSettings, done: &Done, report: &JobReport
 }
 
 fn by_solver(args: &Args, mut job: SolverJob, common: &Common) -> crate::common::Outcome {
+    if common.processes.reducer.size() > 1 {
+        let text = "train --solver runs on one process; on several, train takes the same settings as flags";
+        return Err(slq::Error::Argument(text.into()));
+    }
     let solver = args.model.solver.clone().unwrap_or_default();
     let mut snapshots = Snapshots::of(&solver, &job, args.legacy_blobs)?;
     if args.output.is_empty() && !snapshots.as_ref().is_some_and(|s| s.at_end) {

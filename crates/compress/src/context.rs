@@ -5,11 +5,14 @@ use std::time::Duration;
 
 use slq_engine::{CpuExecutor, EngineOptions, Isa};
 use slq_graph::Graph;
+#[cfg(test)]
+use slq_reduce::Alone;
+use slq_reduce::Reducer;
 
 use crate::error::CompressError;
 use crate::inputs::Inputs;
 use crate::progress::Accuracy;
-use crate::train::{TrainingData, check_fit, evaluate};
+use crate::train::{TrainingData, check_fit, evaluate_shared};
 
 /// Data, teacher, seed, instruction set and directory of a stage.
 #[derive(Debug, Clone, Copy)]
@@ -28,6 +31,8 @@ pub(crate) struct Context<'a> {
     pub(crate) dir: Option<&'a Path>,
     /// Time between two checkpoints within a training.
     pub(crate) every: Duration,
+    /// The other processes of the job.
+    pub(crate) reducer: &'a dyn Reducer,
 }
 
 impl<'a> Context<'a> {
@@ -35,7 +40,16 @@ impl<'a> Context<'a> {
     #[cfg(test)]
     pub(crate) fn bare() -> Self {
         let (isa, every) = (Isa::detect(), crate::CHECKPOINT_EVERY);
-        Self { data: None, inputs: None, teacher: None, seed: 0, isa, dir: None, every }
+        Self {
+            data: None,
+            inputs: None,
+            teacher: None,
+            seed: 0,
+            isa,
+            dir: None,
+            every,
+            reducer: Alone::shared(),
+        }
     }
 
     /// The images of a stage that cannot do without.
@@ -55,6 +69,6 @@ impl<'a> Context<'a> {
         let options = EngineOptions { isa: self.isa, ..EngineOptions::default() };
         let mut executor = CpuExecutor::new(graph, batch, &options)?;
         check_fit(&mut executor, &data.test, &data.transform)?;
-        evaluate(&mut executor, &data.test, &data.transform, batch).map(Some)
+        evaluate_shared(&mut executor, (&data.test, &data.transform), batch, self.reducer).map(Some)
     }
 }

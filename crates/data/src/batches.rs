@@ -92,6 +92,12 @@ impl Iterator for Batches {
         }
     }
 
+    /// Skips `n` batches without reading their images.
+    fn nth(&mut self, n: usize) -> Option<Self::Item> {
+        self.next = n.saturating_mul(self.batch_size).saturating_add(self.next).min(self.end);
+        self.next()
+    }
+
     fn size_hint(&self) -> (usize, Option<usize>) {
         (self.remaining(), Some(self.remaining()))
     }
@@ -124,6 +130,15 @@ mod tests {
         assert_eq!(split.batches(11, &raw(), Mode::Eval, true).unwrap().count(), 0);
         let whole = split.batches(usize::MAX, &raw(), Mode::Eval, false).unwrap();
         assert_eq!(whole.map(|batch| batch.unwrap().labels.len()).collect::<Vec<_>>(), [10]);
+    }
+
+    #[test]
+    fn batches_can_be_skipped() {
+        let batches = numbered(10).batches(3, &raw(), Mode::Eval, false).unwrap();
+        let labels = |b: Result<Batch, DataError>| b.unwrap().labels;
+        let third: Vec<_> = batches.clone().skip(1).step_by(2).map(labels).collect();
+        assert_eq!(third, [vec![3, 4, 5], vec![9]]);
+        assert!(batches.clone().nth(4).is_none() && batches.clone().nth(usize::MAX).is_none());
     }
 
     #[test]

@@ -158,6 +158,7 @@ impl Error {
                 CompressError::RunDir { .. } => "run-dir",
                 CompressError::Fingerprint { .. } => "fingerprint",
                 CompressError::Budget { .. } | CompressError::BudgetTooSmall { .. } => "budget",
+                CompressError::Reduce(_) | CompressError::Processes { .. } => "processes",
                 CompressError::Interrupted => "interrupted",
                 CompressError::Engine(_) => "engine",
                 CompressError::Data(_) => "data",

@@ -79,6 +79,11 @@ pub mod jobs {
     pub use slq_compress::{Effort, JobEstimate, Reference, Situation, estimate, recommended};
 }
 
+/// Several processes that do one job together.
+pub mod processes {
+    pub use slq_reduce::{Alone, ReduceError, Reducer};
+}
+
 /// Inference: evaluating, predicting, running, timing.
 pub mod inference {
     pub use crate::capability::{Capability, Possible};

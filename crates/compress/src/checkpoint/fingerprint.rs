@@ -8,6 +8,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use slq_graph::{Attribute, Graph, Node, Tensor, TensorData};
+use slq_reduce::Reducer;
 
 use crate::context::Context;
 use crate::error::CompressError;
@@ -76,6 +77,33 @@ impl Fingerprint {
             Some((what, _)) => Err(CompressError::Fingerprint { path: dir.into(), what }),
             None => Ok(()),
         }
+    }
+}
+
+/// Length of a SHA-256 hash in hexadecimal digits.
+const DIGITS: usize = 64;
+
+impl Fingerprint {
+    /// Checks that every process has this fingerprint.
+    ///
+    /// # Errors
+    /// [`CompressError::Processes`] naming what differs, [`CompressError::Reduce`].
+    pub(crate) fn check_processes(&self, reducer: &dyn Reducer) -> Result<(), CompressError> {
+        let none = String::new();
+        let fields = [
+            ("model", &self.model),
+            ("data", self.data.as_ref().unwrap_or(&none)),
+            ("set of calibration inputs", self.inputs.as_ref().unwrap_or(&none)),
+            ("teacher", self.teacher.as_ref().unwrap_or(&none)),
+            ("recipe or seed", &self.settings),
+        ];
+        for (what, hash) in fields {
+            // All must give as many bytes.
+            if let Some(rank) = reducer.first_that_differs(format!("{hash:DIGITS$}").as_bytes())? {
+                return Err(CompressError::Processes { rank, what });
+            }
+        }
+        Ok(())
     }
 }
 

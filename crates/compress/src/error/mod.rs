@@ -185,6 +185,17 @@ pub enum CompressError {
     /// The data could not be read.
     #[error(transparent)]
     Data(#[from] slq_data::DataError),
+    /// The other processes of the job cannot be reached.
+    #[error(transparent)]
+    Reduce(#[from] slq_reduce::ReduceError),
+    /// The processes of a job do not do the same work.
+    #[error("process {rank} has another {what} than process 0: start all with the same program and files")]
+    Processes {
+        /// The first that differs.
+        rank: usize,
+        /// What differs.
+        what: &'static str,
+    },
     /// A snapshot could not be written.
     #[error(transparent)]
     Snapshot(Box<dyn std::error::Error + Send + Sync>),

@@ -15,8 +15,8 @@ use crate::context::Context;
 use crate::error::CompressError;
 use crate::progress::{Accuracy, Event, Observer};
 use crate::train::{
-    Course, Home, Keep, Nothing, Span, TrainingData, TrainingSettings, check_trainable, evaluate, executor,
-    retrain,
+    Course, Home, Keep, Nothing, Span, TrainingData, TrainingSettings, check_trainable, evaluate_shared,
+    executor, retrain,
 };
 
 /// A decomposed network.
@@ -145,7 +145,7 @@ impl Job<'_> {
         trp: &TrpSettings,
         observer: &mut dyn Observer,
     ) -> Result<TrpReport, CompressError> {
-        let training = &trp.training;
+        let (training, reducer) = (&trp.training, self.context.reducer);
         let mut executor = self.executor(home.graph, data, training)?;
         let mut teacher = self.teacher(data, training)?;
         let (layers, _) = find(home.graph, self.settings)?;
@@ -154,11 +154,11 @@ impl Job<'_> {
         let mut truncation = Truncation::new(trp, self.settings, layers, cost, iterations);
         let span = Span { done: 0, iterations, seed: self.context.seed };
         let TrainingData { train, test, transform } = data;
-        let course = Course { train, test, transform, settings: training, span };
+        let course = Course { train, test, transform, settings: training, span, reducer };
         let teacher = teacher.as_mut().map(|t| t as &mut dyn Executor);
         let seconds = retrain(&mut executor, teacher, &course, &mut home, &mut truncation, observer)?;
         // What follows is quick to repeat.
-        home.keep(&executor, iterations, seconds, &truncation)?;
+        home.keep_first(&executor, iterations, seconds, &truncation, reducer)?;
         Ok(TrpReport {
             iterations,
             truncations: truncation.count,
@@ -166,7 +166,7 @@ impl Job<'_> {
             svd_seconds: truncation.seconds,
             svd_share: truncation.seconds / seconds.max(f64::MIN_POSITIVE),
             failures: truncation.failures,
-            trained: evaluate(&mut executor, &data.test, &data.transform, training.batch)?,
+            trained: evaluate_shared(&mut executor, (&data.test, &data.transform), training.batch, reducer)?,
         })
     }
 
@@ -178,17 +178,17 @@ impl Job<'_> {
         observer: &mut dyn Observer,
     ) -> Result<Option<(FactorReport, Accuracy)>, CompressError> {
         let (Some(training), Some(before)) = (&self.settings.fine_tune, before) else { return Ok(None) };
-        let data = self.context.require_data()?;
+        let (data, reducer) = (self.context.require_data()?, self.context.reducer);
         let mut executor = self.executor(home.graph, data, training)?;
         let mut teacher = self.teacher(data, training)?;
         let done = self.settings.trp.as_ref().map_or(0, |t| t.training.steps(data.train.len()));
         let iterations = training.steps(data.train.len());
         let span = Span { done, iterations, seed: self.context.seed };
         let TrainingData { train, test, transform } = data;
-        let course = Course { train, test, transform, settings: training, span };
+        let course = Course { train, test, transform, settings: training, span, reducer };
         let teacher = teacher.as_mut().map(|t| t as &mut dyn Executor);
         let seconds = retrain(&mut executor, teacher, &course, &mut home, &mut Nothing, observer)?;
-        let after = evaluate(&mut executor, &data.test, &data.transform, training.batch)?;
+        let after = evaluate_shared(&mut executor, (&data.test, &data.transform), training.batch, reducer)?;
         Ok(Some((FactorReport { iterations, seconds, before }, after)))
     }
 }

@@ -28,8 +28,8 @@ use crate::context::Context;
 use crate::error::CompressError;
 use crate::progress::{Accuracy, Event, Observer, RoundReport};
 use crate::train::{
-    Course, HeldOut, Home, Keep, Span, TrainingData, TrainingSettings, check_fit, check_trainable, evaluate,
-    executor, retrain, teacher,
+    Course, HeldOut, Home, Keep, Span, TrainingData, TrainingSettings, check_fit, check_trainable,
+    evaluate_shared, executor, retrain, teacher,
 };
 
 /// Checks what can be known before a job begins: settings, layers, schedule.
@@ -359,7 +359,14 @@ impl<'a> Run<'a> {
         };
         let mut between = RoundTraining { centroids, shared };
         let TrainingData { test, transform, .. } = self.data;
-        let course = Course { train: &self.train, test, transform, settings: &training, span };
+        let course = Course {
+            train: &self.train,
+            test,
+            transform,
+            settings: &training,
+            span,
+            reducer: self.context.reducer,
+        };
         let mut home = Home { graph: &mut self.graph, keeper };
         let seconds = retrain(&mut self.executor, teacher, &course, &mut home, &mut between, observer)?;
         if let Some(centroids) = between.centroids {
@@ -403,6 +410,7 @@ impl<'a> Run<'a> {
 
     fn test_accuracy(&mut self) -> Result<Accuracy, CompressError> {
         let data = self.data;
-        evaluate(&mut self.executor, &data.test, &data.transform, self.training.batch)
+        let images = (&data.test, &data.transform);
+        evaluate_shared(&mut self.executor, images, self.training.batch, self.context.reducer)
     }
 }

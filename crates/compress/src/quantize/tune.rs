@@ -13,8 +13,8 @@ use crate::context::Context;
 use crate::error::CompressError;
 use crate::progress::{Event, Observer, RoundReport};
 use crate::train::{
-    Course, Home, Keep, Span, TrainingData, TrainingSettings, check_trainable, evaluate, executor, retrain,
-    teacher,
+    Course, Home, Keep, Span, TrainingData, TrainingSettings, check_trainable, evaluate_shared, executor,
+    retrain, teacher,
 };
 
 /// A stage that trains the shared values of weights that are quantized already.
@@ -76,16 +76,16 @@ pub(crate) fn tune(
         return Ok((graph, state.report));
     }
     let began = Instant::now();
-    let Context { seed, isa, .. } = context;
+    let Context { seed, isa, reducer, .. } = context;
     let mut executor = executor(&graph, training, seed, isa)?;
     check_trainable(&mut executor, data, training.batch)?;
     let mut teacher = teacher(context.teacher, &graph, &mut executor, training, seed, isa)?;
-    let before = evaluate(&mut executor, &data.test, &data.transform, training.batch)?;
+    let before = evaluate_shared(&mut executor, (&data.test, &data.transform), training.batch, reducer)?;
     observer.on(&Event::Shared { layers: &[], fixed_fraction: 1.0, before: Some(before) });
     let iterations = training.steps(data.train.len());
     let span = Span { done, iterations, seed: context.seed };
     let TrainingData { train, test, transform } = data;
-    let course = Course { train, test, transform, settings: training, span };
+    let course = Course { train, test, transform, settings: training, span, reducer };
     let keeper = |dir| TrainingDir::new(dir, &fingerprint, "tuning".into(), context.every);
     let mut keeper = dir.as_ref().map(keeper);
     let teacher = teacher.as_mut().map(|t| t as &mut dyn Executor);
@@ -93,7 +93,7 @@ pub(crate) fn tune(
     let mut home = Home { graph: &mut graph, keeper: keeper.as_mut().map(|k| k as &mut dyn Keep) };
     let retrain_seconds = retrain(&mut executor, teacher, &course, &mut home, &mut centroids, observer)?;
     centroids.finish(&mut graph)?;
-    let after = evaluate(&mut executor, &data.test, &data.transform, training.batch)?;
+    let after = evaluate_shared(&mut executor, (&data.test, &data.transform), training.batch, reducer)?;
     let report = RoundReport {
         fixed_fraction: 1.0,
         layers: Vec::new(),

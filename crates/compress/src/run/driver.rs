@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use slq_engine::Isa;
 use slq_graph::Graph;
+use slq_reduce::{Alone, Reducer};
 
 use super::recipe::{Recipe, Stage};
 use super::report::{Report, StageReport};
@@ -40,6 +41,9 @@ pub struct RunOptions<'a> {
     pub sensitivity: Option<&'a Sensitivity>,
     /// Time between two checkpoints within a training, see [`CHECKPOINT_EVERY`].
     pub checkpoint_every: Duration,
+    /// The processes that do the job together. Each needs a directory of its own, which holds the same at the start; only
+    /// that of the first is written while a training goes on.
+    pub reducer: &'a dyn Reducer,
 }
 
 /// Time between two checkpoints within a training, unless told otherwise.
@@ -55,6 +59,7 @@ impl Default for RunOptions<'_> {
             overhead: 0,
             sensitivity: None,
             checkpoint_every: CHECKPOINT_EVERY,
+            reducer: Alone::shared(),
         }
     }
 }
@@ -121,6 +126,7 @@ pub fn run(
     if options.teacher.is_none() && recipe.stages.len() > 1 && recipe.stages.iter().any(Stage::distills) {
         job.teacher = Some(graph.clone());
     }
+    job.check_processes(&graph)?;
     let (held, mut graph) = (recipe.holds_out(), graph);
     let part = data.filter(|_| held).map(|d| training_part(d, recipe.seed)).transpose()?;
     for (index, stage) in recipe.stages.iter().enumerate() {
@@ -162,7 +168,26 @@ struct Job<'a> {
     reports: Vec<StageReport>,
 }
 
-impl Job<'_> {
+impl<'a> Job<'a> {
+    /// Checks that all processes do the same work with the same files.
+    fn check_processes(&self, graph: &Graph) -> Result<(), CompressError> {
+        let reducer = self.options.reducer;
+        if reducer.size() == 1 {
+            return Ok(());
+        }
+        let context = Context { teacher: self.options.teacher, ..self.context(None) };
+        Fingerprint::new(graph, &context, self.recipe)?.check_processes(reducer)
+    }
+
+    /// What the stages share, without a teacher.
+    fn context<'c>(&self, dir: Option<&'c Path>) -> Context<'c>
+    where
+        'a: 'c,
+    {
+        let RunOptions { inputs, isa, checkpoint_every: every, reducer, .. } = self.options;
+        Context { data: self.data, inputs, teacher: None, seed: self.recipe.seed, isa, dir, every, reducer }
+    }
+
     fn stage(
         &mut self,
         index: usize,
@@ -175,15 +200,8 @@ impl Job<'_> {
         let dir: Option<PathBuf> =
             self.options.run_dir.filter(|_| stage.keeps_checkpoints()).map(|d| d.join(name));
         let teacher = self.teacher.take();
-        let context = Context {
-            data: self.data,
-            inputs: self.options.inputs,
-            teacher: self.options.teacher.or(teacher.as_ref()).filter(|_| stage.distills()),
-            seed: self.recipe.seed,
-            isa: self.options.isa,
-            dir: dir.as_deref(),
-            every: self.options.checkpoint_every,
-        };
+        let teaches = self.options.teacher.or(teacher.as_ref()).filter(|_| stage.distills());
+        let context = Context { teacher: teaches, ..self.context(dir.as_deref()) };
         let (graph, report) = match stage {
             Stage::Quantize(settings) => self.quantize(graph, settings, context, observer)?,
             Stage::Tune(settings) => {
@@ -293,6 +311,7 @@ fn whole_network(
                 seed: context.seed,
                 isa: context.isa,
                 teacher: context.teacher,
+                reducer: Some(context.reducer),
                 ..TrainOptions::default()
             };
             let done = train_kept(graph, data, &settings.training, options, training, observer)?;

@@ -28,7 +28,7 @@ use crate::quantize::outcome::Quantized;
 use crate::quantize::stage::quantize;
 use crate::quantize::{LayerRule, Quantize, Sensitivity, SensitivityOptions, select_layers, sensitivity};
 use crate::size::Size;
-use crate::train::{TrainingData, check_fit, evaluate};
+use crate::train::{TrainingData, check_fit, evaluate_shared};
 use dir::SearchDir;
 use widths::{Allocation, LayerWidths, allocate, total_bytes, uniform, widths};
 
@@ -291,7 +291,7 @@ impl Search<'_> {
         let engine = EngineOptions { isa: self.context.isa, ..EngineOptions::default() };
         let mut executor = CpuExecutor::new(graph, batch, &engine)?;
         check_fit(&mut executor, split, &data.transform)?;
-        evaluate(&mut executor, split, &data.transform, batch)
+        evaluate_shared(&mut executor, (split, &data.transform), batch, self.context.reducer)
     }
 
     /// The smallest network whose accuracy on the validation images falls by no more than the budget: networks of

@@ -3,11 +3,13 @@
 use serde::{Deserialize, Serialize};
 use slq_engine::{CpuExecutor, Executor, Isa};
 use slq_graph::Graph;
+use slq_reduce::{Alone, Reducer};
 
 use super::data::{TrainingData, check_trainable, executor};
 use super::distill::teacher;
-use super::evaluate::evaluate;
+use super::evaluate::evaluate_shared;
 use super::keep::{Between, Home, Keep, Nothing};
+use super::processes::check_same;
 use super::retrain::{Course, Ended, Part, Span, advance};
 use super::settings::TrainingSettings;
 use crate::error::CompressError;
@@ -66,6 +68,8 @@ pub struct TrainOptions<'a> {
     pub snapshots: Option<(u64, SnapshotWriter<'a>)>,
     /// Whether the snapshot writer is called at the end, too.
     pub snapshot_at_end: bool,
+    /// The processes that train together, of which the first writes snapshots; `None` for one alone.
+    pub reducer: Option<&'a dyn Reducer>,
 }
 
 /// Trains all parameters of `graph`; palettes are dropped, since their weights move. With
@@ -98,16 +102,17 @@ pub(crate) fn train_kept(
     for weight in graph.weights.values_mut() {
         weight.palette = None;
     }
-    let TrainOptions { seed, isa, teacher: other, resume, snapshots, snapshot_at_end } = options;
+    let TrainOptions { seed, isa, teacher: other, resume, snapshots, snapshot_at_end, reducer } = options;
+    let reducer = reducer.unwrap_or(Alone::shared());
     let mut executor = executor(&graph, settings, seed, isa)?;
     check_trainable(&mut executor, data, settings.batch)?;
     let mut teacher = teacher(other, &graph, &mut executor, settings, seed, isa)?;
-    let baseline = evaluate(&mut executor, &data.test, &data.transform, settings.batch)?;
+    let baseline = evaluate_shared(&mut executor, (&data.test, &data.transform), settings.batch, reducer)?;
     observer.on(&Event::Baseline(baseline));
     let iterations = settings.steps(data.train.len());
     let span = Span { done: 0, iterations, seed };
     let TrainingData { train, test, transform } = data;
-    let course = Course { train, test, transform, settings, span };
+    let course = Course { train, test, transform, settings, span, reducer };
     let mut home = Home { graph: &mut graph, keeper };
     let (mut first, mut seconds, mut tests) = (0, 0.0, Vec::new());
     if let Some(standing) = resume {
@@ -121,6 +126,7 @@ pub(crate) fn train_kept(
         observer.on(&Event::Continued { iteration: first, iterations });
     }
     let mut saver = Saver::new(snapshots, snapshot_at_end);
+    saver.write = saver.write.filter(|_| reducer.rank() == 0);
     while first < iterations {
         let steps = next_stop(first, iterations, settings, saver.every) - first;
         let part = Part { first, steps, pause: home.pause() };
@@ -129,21 +135,23 @@ pub(crate) fn train_kept(
         (first, seconds) = (first + done.steps, seconds + done.seconds);
         let stopped = done.ended == Ended::Stopped && first < iterations;
         if due(settings.test_interval, first) && first < iterations {
-            let accuracy = evaluate(&mut executor, test, transform, settings.batch)?;
+            let accuracy = evaluate_shared(&mut executor, (test, transform), settings.batch, reducer)?;
             observer.on(&Event::Tested { iteration: first, accuracy });
             tests.push((first, accuracy));
         }
         saver.save(&executor, home.graph, first, if stopped { When::Now } else { When::Due })?;
         if done.ended != Ended::Done && first < iterations {
-            home.keep(&executor, first, seconds, &Tests(&tests))?;
+            home.keep_first(&executor, first, seconds, &Tests(&tests), reducer)?;
         }
         if stopped {
             return Err(CompressError::Interrupted);
         }
     }
     executor.store_parameters(&mut graph)?;
+    check_same(&graph, reducer)?;
     saver.save(&executor, &mut graph, first, When::AtEnd)?;
-    let final_accuracy = evaluate(&mut executor, &data.test, &data.transform, settings.batch)?;
+    let final_accuracy =
+        evaluate_shared(&mut executor, (&data.test, &data.transform), settings.batch, reducer)?;
     observer.on(&Event::Final(final_accuracy));
     let report = FineTuneReport { baseline, final_accuracy, tests, iterations: first, seconds };
     Ok(Trained { graph, report })

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 use slq_engine::Executor;
 use slq_graph::Graph;
+use slq_reduce::Reducer;
 
 use crate::error::CompressError;
 
@@ -76,6 +77,24 @@ impl Home<'_, '_> {
         between.store(self.graph)?;
         let (history, between) = (executor.momentum(), between.state());
         keeper.save(self.graph, &Moment { iteration, seconds, history, between })
+    }
+
+    /// As [`Home::keep`] in the first of several processes; the others wait, so that none ends before.
+    ///
+    /// # Errors
+    /// As [`Keep::save`]; [`CompressError::Reduce`].
+    pub(crate) fn keep_first(
+        &mut self,
+        executor: &dyn Executor,
+        iteration: u64,
+        seconds: f64,
+        between: &dyn Between,
+        reducer: &dyn Reducer,
+    ) -> Result<(), CompressError> {
+        if reducer.rank() == 0 {
+            self.keep(executor, iteration, seconds, between)?;
+        }
+        Ok(reducer.barrier()?)
     }
 
     /// Time between two moments; `None` where none are kept.

@@ -6,6 +6,7 @@ mod evaluate;
 mod full_precision;
 mod held_out;
 mod keep;
+mod processes;
 mod retrain;
 mod settings;
 
@@ -13,6 +14,7 @@ pub use data::{TrainingData, check_fit};
 pub(crate) use data::{check_trainable, executor};
 pub(crate) use distill::teacher;
 pub use evaluate::evaluate;
+pub(crate) use evaluate::evaluate_shared;
 pub(crate) use full_precision::train_kept;
 pub use full_precision::{FineTuneReport, SnapshotWriter, Standing, TrainOptions, Trained, train};
 pub(crate) use held_out::HeldOut;

@@ -4,9 +4,11 @@ use std::time::{Duration, Instant};
 
 use slq_data::{Batch, Split, Stream, Transform};
 use slq_engine::{Executor, Statistics, StepSettings, Target, soften};
+use slq_reduce::Reducer;
 
-use super::evaluate::evaluate;
+use super::evaluate::evaluate_shared;
 use super::keep::{Between, Home};
+use super::processes::{Shard, check_same};
 use super::settings::TrainingSettings;
 use crate::error::CompressError;
 use crate::progress::{Event, Observer};
@@ -30,6 +32,8 @@ pub(crate) struct Course<'a> {
     pub transform: &'a Transform,
     pub settings: &'a TrainingSettings,
     pub span: Span,
+    /// The processes that train together.
+    pub reducer: &'a dyn Reducer,
 }
 
 /// Runs SGD steps on `executor`; with a `teacher`, towards its outputs instead of the labels. The learning rate
@@ -67,17 +71,19 @@ pub(crate) fn retrain(
             break;
         }
         if done.ended != Ended::Done {
-            home.keep(executor, first, seconds, between)?;
+            home.keep_first(executor, first, seconds, between, course.reducer)?;
         }
         if done.ended == Ended::Stopped {
             return Err(CompressError::Interrupted);
         }
         if first.is_multiple_of(interval) {
-            let accuracy = evaluate(executor, course.test, course.transform, settings.batch)?;
+            let images = (course.test, course.transform);
+            let accuracy = evaluate_shared(executor, images, settings.batch, course.reducer)?;
             observer.on(&Event::Tested { iteration: first, accuracy });
         }
     }
     executor.store_parameters(home.graph)?;
+    check_same(home.graph, course.reducer)?;
     Ok(seconds)
 }
 
@@ -126,16 +132,17 @@ pub(crate) fn advance(
     observer: &mut dyn Observer,
     between: &mut dyn Between,
 ) -> Result<Advanced, CompressError> {
-    let Course { train, transform, settings, span, .. } = *course;
+    let Course { train, transform, settings, span, reducer, .. } = *course;
+    let own = Shard::new(settings, reducer)?;
     let began = Instant::now();
     if part.first == 0 {
         executor.reset_momentum();
     }
     let batches = (span.done + part.first) * settings.iter_size as u64;
     executor.set_iteration(batches);
-    let mut stream = train.stream(settings.batch, transform, span.seed)?;
-    stream.seek(batches * settings.batch as u64);
-    let mut batch = Batch::default();
+    executor.set_copy(reducer.rank() as u64);
+    let stream = train.stream(own.count, transform, span.seed)?;
+    let mut images = Images { stream, own, next: batches, batch: Batch::default() };
     let policy = settings.lr_policy.clone().with_length(span.iterations);
     for iteration in part.first..part.first + part.steps {
         let learning_rate = policy.at(settings.learning_rate, iteration) as f32;
@@ -150,8 +157,9 @@ pub(crate) fn advance(
             iter_size: settings.iter_size,
             iteration,
         };
-        let seen = one_step(executor, &mut teacher, settings, &mut stream, &mut batch, &step)?;
+        let seen = one_step(executor, &mut teacher, settings, &mut images, &step)?;
         between.after_step(executor, learning_rate)?;
+        let seen = own.figures(seen)?;
         observer.on(&Event::Step {
             iteration: iteration + 1,
             iterations: span.iterations,
@@ -165,14 +173,25 @@ pub(crate) fn advance(
             seconds: began.elapsed().as_secs_f64(),
             ended,
         };
-        if observer.stop() {
+        let over = part.pause.is_some_and(|pause| began.elapsed() >= pause);
+        let (stop, over) = own.agree(observer.stop(), over)?;
+        if stop {
             return Ok(advanced(Ended::Stopped));
         }
-        if part.pause.is_some_and(|pause| began.elapsed() >= pause) {
+        if over {
             return Ok(advanced(Ended::Paused));
         }
     }
     Ok(Advanced { steps: part.steps, seconds: began.elapsed().as_secs_f64(), ended: Ended::Done })
+}
+
+/// What a training reads.
+struct Images<'a> {
+    stream: Stream,
+    own: Shard<'a>,
+    /// Number of the next batch.
+    next: u64,
+    batch: Batch,
 }
 
 /// One update of the parameters, over as many batches as the settings say.
@@ -180,13 +199,14 @@ fn one_step(
     executor: &mut dyn Executor,
     teacher: &mut Option<&mut (dyn Executor + '_)>,
     settings: &TrainingSettings,
-    stream: &mut Stream,
-    batch: &mut Batch,
+    images: &mut Images<'_>,
     step: &StepSettings,
 ) -> Result<Statistics, CompressError> {
     let mut seen = Statistics::default();
     for earlier in (0..settings.iter_size).rev() {
-        stream.next_into(batch)?;
+        let Images { stream, own, next, batch } = &mut *images;
+        own.read(stream, *next, batch)?;
+        *next += 1;
         let outputs = match (&mut *teacher, settings.distill) {
             (Some(teacher), Some(temperature)) => {
                 let mut outputs = teacher.logits(&batch.images)?;
@@ -202,7 +222,7 @@ fn one_step(
             None => Target::Labels(&batch.labels),
         };
         seen.merge(&match earlier {
-            0 => executor.train_step(&batch.images, target, step)?,
+            0 => executor.train_share(&batch.images, target, step, own.share())?,
             _ => executor.accumulate(&batch.images, target)?,
         });
     }

@@ -6,11 +6,12 @@ use crate::error::EngineError;
 use crate::executor::Executor;
 use crate::loss;
 use crate::memory;
-use crate::options::{EngineOptions, Statistics, StepSettings, Target};
+use crate::options::{BatchNormMode, EngineOptions, Statistics, StepSettings, Target};
 use crate::packed::{PackedWeight, keep_given_inputs};
 use crate::pass;
 use crate::plan::Plan;
 use crate::program::Mode;
+use crate::share::{Buckets, Share};
 use crate::update::{self, Mask, Update};
 
 /// Runs and trains a network on the CPU, on the current rayon pool.
@@ -36,6 +37,7 @@ pub struct CpuExecutor {
     /// Counts changes of parameters, so that plans know when to fold batch-norms again.
     version: u64,
     iteration: u64,
+    copy: u64,
     peak: usize,
 }
 
@@ -83,6 +85,7 @@ impl CpuExecutor {
             masks: (0..count).map(|_| Mask::Free).collect(),
             version: 0,
             iteration: 0,
+            copy: 0,
             peak: 0,
         };
         executor.ready(Mode::Evaluate, batch)?;
@@ -190,7 +193,7 @@ impl CpuExecutor {
         let at = self.ready(mode, count)?;
         let plan = &mut self.plans[at].2;
         pass::set_input(&mut self.buffers, plan, 0, images);
-        let random = (self.options.seed, self.iteration);
+        let random = (self.options.seed ^ self.copy.rotate_right(16), self.iteration);
         pass::forward(plan, &mut self.buffers, &self.graph, self.options.isa, random)?;
         Ok((at, count))
     }
@@ -201,6 +204,7 @@ impl CpuExecutor {
         mode: Mode,
         images: &[f32],
         target: Target<'_>,
+        share: Share<'_>,
     ) -> Result<(usize, Statistics), EngineError> {
         let count = self.count(images)?;
         let at = self.ready(mode, count)?;
@@ -220,8 +224,12 @@ impl CpuExecutor {
             return Err(EngineError::Diverged { what: "loss", value, iteration });
         }
         let plan = &mut self.plans[at].2;
-        pass::backward(plan, &mut self.buffers, &self.graph, &mut self.gradients, self.options.isa);
         self.known.copy_from_slice(&plan.trained);
+        let mut buckets = Buckets::new(plan, share);
+        let pending = &self.pending;
+        let mut after = |at: usize, gradients: &[Vec<f32>]| buckets.after(at, gradients, pending);
+        pass::backward(plan, &mut self.buffers, &self.graph, &mut self.gradients, isa, &mut after)?;
+        buckets.finish(&mut self.gradients, &mut self.pending)?;
         Ok((at, statistics))
     }
 
@@ -368,15 +376,16 @@ impl Executor for CpuExecutor {
         Ok(pass::read(&self.buffers, &self.graph, logits.place).to_vec())
     }
 
-    fn train_step(
+    fn train_share(
         &mut self,
         images: &[f32],
         target: Target<'_>,
         settings: &StepSettings,
+        share: Share<'_>,
     ) -> Result<Statistics, EngineError> {
         update::check(settings)?;
         let mode = Mode::Train(self.options.batch_norm);
-        let (at, statistics) = self.differentiate(mode, images, target)?;
+        let (at, statistics) = self.differentiate(mode, images, target, share)?;
         for (gradient, earlier) in self.gradients.iter_mut().zip(&mut self.pending) {
             gradient.iter_mut().zip(earlier.iter()).for_each(|(g, e)| *g += e);
             earlier.clear();
@@ -403,11 +412,15 @@ impl Executor for CpuExecutor {
             update.apply(values, momentum, gradient, mask, rates);
         }
         self.end_batch(at);
+        if self.options.batch_norm == BatchNormMode::Train {
+            share.average(&mut self.graph)?;
+        }
         Ok(statistics)
     }
 
     fn accumulate(&mut self, images: &[f32], target: Target<'_>) -> Result<Statistics, EngineError> {
-        let (at, statistics) = self.differentiate(Mode::Train(self.options.batch_norm), images, target)?;
+        let mode = Mode::Train(self.options.batch_norm);
+        let (at, statistics) = self.differentiate(mode, images, target, Share::whole())?;
         for (i, sum) in self.pending.iter_mut().enumerate().filter(|(i, _)| self.known[*i]) {
             let gradient = &self.gradients[i];
             sum.resize(gradient.len(), 0.0);
@@ -418,7 +431,7 @@ impl Executor for CpuExecutor {
     }
 
     fn gradients(&mut self, images: &[f32], target: Target<'_>) -> Result<Statistics, EngineError> {
-        self.differentiate(Mode::Gradients, images, target).map(|(_, statistics)| statistics)
+        self.differentiate(Mode::Gradients, images, target, Share::whole()).map(|(_, statistics)| statistics)
     }
 
     fn gradient(&self, name: &str) -> Result<&[f32], EngineError> {
@@ -460,6 +473,10 @@ impl Executor for CpuExecutor {
 
     fn set_iteration(&mut self, iteration: u64) {
         self.iteration = iteration;
+    }
+
+    fn set_copy(&mut self, copy: u64) {
+        self.copy = copy;
     }
 
     fn peak_bytes(&self) -> usize {

@@ -188,6 +188,9 @@ pub enum EngineError {
         /// What is missing.
         reason: String,
     },
+    /// The other processes of a data-parallel training cannot be reached.
+    #[error(transparent)]
+    Reduce(#[from] slq_reduce::ReduceError),
     /// A learning-rate policy that cannot be parsed.
     #[error("`{text}` is not a learning-rate policy: {reason}")]
     Schedule {

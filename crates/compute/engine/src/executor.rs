@@ -4,6 +4,7 @@ use slq_graph::Graph;
 
 use crate::error::EngineError;
 use crate::options::{Statistics, StepSettings, Target};
+use crate::share::Share;
 
 /// Runs and trains one network with batches up to a planned size.
 ///
@@ -70,6 +71,22 @@ pub trait Executor {
         images: &[f32],
         target: Target<'_>,
         settings: &StepSettings,
+    ) -> Result<Statistics, EngineError> {
+        self.train_share(images, target, settings, Share::whole())
+    }
+
+    /// A training step on a share of its images, while other executors take it on the other shares: gradients are added over
+    /// all of them before the update, and the running statistics of batch-norm are averaged, so that all keep the same
+    /// parameters. Batch-norm normalises by the statistics of the share. Loss and accuracy are those of the share.
+    ///
+    /// # Errors
+    /// As [`Executor::train_step`]; [`EngineError::Reduce`] where another executor is gone.
+    fn train_share(
+        &mut self,
+        images: &[f32],
+        target: Target<'_>,
+        settings: &StepSettings,
+        share: Share<'_>,
     ) -> Result<Statistics, EngineError>;
 
     /// Forward and backward pass of a training step without the update: the gradients are added to those of the next
@@ -111,6 +128,9 @@ pub trait Executor {
 
     /// Sets the number of batches trained on.
     fn set_iteration(&mut self, iteration: u64);
+
+    /// Sets which of several copies of the network this is, from 0: each draws dropout masks of its own.
+    fn set_copy(&mut self, copy: u64);
 
     /// Peak memory so far in bytes: parameters, gradients, momentum, activations, working memory.
     fn peak_bytes(&self) -> usize;

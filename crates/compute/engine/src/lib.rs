@@ -48,6 +48,7 @@ mod plan;
 mod program;
 pub mod run;
 pub mod schedule;
+mod share;
 mod update;
 
 pub use cpu::CpuExecutor;
@@ -59,6 +60,7 @@ pub use options::{
 pub use packed::{NotPacked, PackedWeight, packed_form};
 pub use run::{Session, run};
 pub use schedule::LearningRate;
+pub use share::Share;
 pub use slq_kernels::centroids::{CentroidRule, CentroidStep, mean_gradients};
 pub use slq_kernels::softmax::soften;
 pub use slq_kernels::{Isa, UnknownIsa};

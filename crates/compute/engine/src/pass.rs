@@ -56,15 +56,17 @@ pub(crate) fn forward(
     Ok(())
 }
 
-/// Runs the backward pass of all layers; the gradient of the logits has been computed.
+/// Runs the backward pass of all layers; the gradient of the logits has been computed. `after` is called behind each layer
+/// with its position and the gradients of the weights.
 pub(crate) fn backward(
     plan: &mut Plan,
     buffers: &mut [Vec<f32>],
     weights: &Graph,
     weight_gradients: &mut [Vec<f32>],
     isa: Isa,
-) {
-    for step in plan.steps.iter_mut().rev() {
+    after: &mut dyn FnMut(usize, &[Vec<f32>]) -> Result<(), EngineError>,
+) -> Result<(), EngineError> {
+    for (at, step) in plan.steps.iter_mut().enumerate().rev() {
         let Some(back) = &step.backward else { continue };
         let mut pass = Backward {
             isa,
@@ -81,5 +83,7 @@ pub(crate) fn backward(
         for i in 0..back.gradients.len() {
             pass.finish_detour(i);
         }
+        after(at, weight_gradients)?;
     }
+    Ok(())
 }

@@ -8,9 +8,11 @@ use slq_compress::{Observer, Quantize, Recipe, Sensitivity, Stage};
 use slq_engine::Isa;
 use slq_file::Lock;
 use slq_graph::Palette;
+use slq_reduce::{Alone, Reducer};
 
 use super::devices;
 use super::inputs::Inputs;
+use super::processes::Own;
 use super::report::{JobReport, Output};
 use super::{Done, Job, run_dir_error};
 use crate::Error;
@@ -111,6 +113,8 @@ pub struct FileOptions<'a> {
     pub verify: Option<bool>,
     /// Files beside those that the job names which no output may replace.
     pub inputs: &'a [PathBuf],
+    /// The processes that do the job together; `None` for one alone. The first one writes the run directory and the outputs.
+    pub reducer: Option<&'a dyn Reducer>,
 }
 
 impl JobFile {
@@ -191,8 +195,9 @@ impl JobFile {
         let recipe = self.recipe();
         devices::check(self, &inputs.model, &recipe)?;
         let (model, folded_batch_norms) = devices::folded(self, &inputs.model, &recipe);
-        // What trains keeps checkpoints.
+        let reducer = options.reducer.unwrap_or(Alone::shared());
         let run_dir = options.run_dir.filter(|_| recipe.keeps_checkpoints());
+        let own = Own::of(run_dir, reducer)?;
         let fallback = match inputs.calibration {
             None => self.unnamed_inputs(inputs, &recipe)?,
             Some(_) => None,
@@ -202,18 +207,19 @@ impl JobFile {
             .prepared(inputs.data.as_ref())
             .calibrate(inputs.calibration.as_ref().or(fallback.as_ref()))
             .teacher(inputs.teacher.as_ref())
-            .run_dir(run_dir)
+            .run_dir(own.path())
+            .reducer(reducer)
             .isa(options.isa)
             .overhead(overhead)
             .sensitivity(options.sensitivity)
             .checkpoint_every(options.checkpoint_every)
             .observe(observer);
         job.check(&model)?;
-        let lock = run_dir.map(|dir| self.lock(dir, options.resume)).transpose()?;
+        let lock = own.path().map(|dir| self.lock(dir, options.resume)).transpose()?;
         let done = job.locked(lock).run(&model)?;
         let dense = done.report.size.dense_bytes;
         let mut outputs = Vec::new();
-        for planned in &plan {
+        for planned in plan.iter().filter(|_| reducer.rank() == 0) {
             let saved = done.model.save_planned(planned, &self.save)?;
             let wanted = options.verify.unwrap_or(saved.file_bytes <= VERIFIED_BYTES);
             let verified = match wanted && saved.path.is_file() {
@@ -225,6 +231,8 @@ impl JobFile {
             };
             outputs.push(Output { verified, ..Output::new(saved, dense) });
         }
+        // No process ends before the outputs are written.
+        reducer.barrier().map_err(slq_compress::CompressError::from)?;
         let report = JobReport {
             report: done.report.clone(),
             outputs,
@@ -232,7 +240,7 @@ impl JobFile {
             folded_batch_norms,
             run_dir: run_dir.map(Into::into),
         };
-        if let Some(dir) = run_dir {
+        if let Some(dir) = run_dir.filter(|_| reducer.rank() == 0) {
             report.write(&dir.join(REPORT))?;
         }
         Ok((done, report))

@@ -5,6 +5,7 @@ mod file;
 mod inputs;
 mod open;
 mod paths;
+mod processes;
 mod report;
 
 use std::path::{Path, PathBuf};
@@ -16,6 +17,7 @@ use slq_compress::{
 };
 use slq_engine::Isa;
 use slq_file::Lock;
+use slq_reduce::{Alone, Reducer};
 
 use crate::Error;
 use crate::calibration::CalibrationInputs;
@@ -49,6 +51,7 @@ pub struct Job<'a> {
     sensitivity: Option<&'a Sensitivity>,
     checkpoint_every: Duration,
     lock: Option<Lock>,
+    reducer: &'a dyn Reducer,
     observer: Option<&'a mut dyn Observer>,
 }
 
@@ -82,6 +85,7 @@ impl<'a> Job<'a> {
             sensitivity: None,
             checkpoint_every: CHECKPOINT_EVERY,
             lock: None,
+            reducer: Alone::shared(),
             observer: None,
         }
     }
@@ -167,6 +171,14 @@ impl<'a> Job<'a> {
         self
     }
 
+    /// The processes that do the job together, each on its share of the images; each has a run directory of its own.
+    /// Default: one alone.
+    #[must_use]
+    pub fn reducer(mut self, reducer: &'a dyn Reducer) -> Self {
+        self.reducer = reducer;
+        self
+    }
+
     /// With a run directory that is locked already.
     fn locked(mut self, lock: Option<Lock>) -> Self {
         self.lock = lock;
@@ -195,6 +207,7 @@ impl<'a> Job<'a> {
             overhead: self.overhead,
             sensitivity: self.sensitivity,
             checkpoint_every: self.checkpoint_every,
+            reducer: self.reducer,
         };
         let mut silent = slq_compress::Silent;
         let observer = self.observer.take().unwrap_or(&mut silent);
