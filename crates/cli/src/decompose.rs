@@ -238,7 +238,12 @@ pub(crate) fn report(done: &Done, written: &JobReport) -> (serde_json::Value, St
     let saved: Vec<Saved> = written
         .outputs
         .iter()
-        .map(|o| Saved { path: o.path.clone(), file_bytes: o.file_bytes, prototxt: o.prototxt.clone() })
+        .map(|o| Saved {
+            path: o.path.clone(),
+            file_bytes: o.file_bytes,
+            prototxt: o.prototxt.clone(),
+            notes: o.notes.clone(),
+        })
         .collect();
     let mut json = serde_json::to_value(report).unwrap_or_default();
     json["outputs"] = json!(saved);

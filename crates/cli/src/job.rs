@@ -22,7 +22,7 @@ pub(crate) struct RunArgs {
     /// Seconds from one checkpoint to the next within a training [default: 60]
     #[arg(long, value_name = "N", hide_short_help = true)]
     checkpoint_seconds: Option<f64>,
-    /// Replace a prototxt beside a caffemodel that slq did not write
+    /// Replace a Core ML package, or a prototxt beside a caffemodel, that slq did not write
     #[arg(long, hide_short_help = true)]
     pub(crate) overwrite: bool,
     /// Read every output again and compare what it computes with the network [default: up to 1 GiB]
@@ -47,6 +47,11 @@ impl RunArgs {
             Error::Argument(format!("--checkpoint-seconds {seconds}: give a number of seconds, 0 or more"))
         })
     }
+}
+
+/// How a Core ML package takes codes of 5 and 7 bits, by the flag.
+pub(crate) fn widths(round_up: bool) -> slq::files::Widths {
+    if round_up { slq::files::Widths::RoundUp } else { slq::files::Widths::Exact }
 }
 
 /// Where a job keeps its checkpoints.
@@ -98,6 +103,8 @@ pub(crate) fn go(
     let done = job.run(inputs, &options, &mut Progress::new(common));
     signals::busy(false);
     let (done, mut report) = done.inspect_err(|e| signals::end_if_stopped(e, &how))?;
+    let notes = report.outputs.iter().flat_map(|o| &o.notes);
+    notes.for_each(|n| common.note(format_args!("note: {n}")));
     tell_unverified(&report, args, common);
     if keeps && remove {
         // The outputs are written: the checkpoints have served. A folder that stays does no harm.
@@ -130,8 +137,8 @@ fn tell_unverified(report: &JobReport, args: &RunArgs, common: &Common) {
     for output in report.outputs.iter().filter(|o| o.verified.is_none() && !args.no_verify) {
         let path = output.path.display();
         common.note(format_args!(
-            "note: {path} was compared bit by bit with the network, but not run: it is large (--verify), a pipe, or holds \
-             operators that slq does not run"
+            "note: {path} was compared bit by bit with the network, but not run: it is large (--verify), a pipe, a Core ML \
+             package, or holds operators that slq does not run"
         ));
     }
 }

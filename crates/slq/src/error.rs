@@ -14,7 +14,7 @@ pub enum Error {
     )]
     UnknownModel(String),
     /// An output name with an unknown ending.
-    #[error("cannot tell the format of '{0}' from its ending: use .onnx, .slq, .caffemodel or .safetensors")]
+    #[error("cannot tell the format of '{0}' from its ending: use .onnx, .slq, .caffemodel, .safetensors or .mlpackage")]
     UnknownOutput(PathBuf),
     /// A safetensors file alone cannot be run.
     #[error("'{0}' holds weights without a network: give the network with --graph model.onnx")]
@@ -80,6 +80,9 @@ pub enum Error {
     /// Caffe files.
     #[error(transparent)]
     Caffe(#[from] slq_caffe::CaffeError),
+    /// Core ML packages.
+    #[error(transparent)]
+    Coreml(#[from] slq_coreml::CoremlError),
     /// `.slq` containers.
     #[error(transparent)]
     Slq(#[from] slq_pack::SlqError),
@@ -124,6 +127,7 @@ impl Error {
             Self::Argument(_) => "argument",
             Self::Onnx(_) => "onnx",
             Self::Safetensors(_) => "safetensors",
+            Self::Coreml(_) => "coreml",
             Self::Slq(_) => "slq",
             Self::Runtime(slq_runtime::RuntimeError::Slq(_)) => "slq",
             Self::Runtime(slq_runtime::RuntimeError::Engine(_)) => "engine",

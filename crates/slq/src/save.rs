@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use slq_coreml::Widths;
 
 use crate::model::{Model, Source};
 use crate::outputs::{Planned, plan_models};
@@ -14,23 +15,36 @@ use crate::{Error, preprocessing};
 pub struct Saved {
     /// Its path.
     pub path: PathBuf,
-    /// Its size.
+    /// Its size; of a folder, that of its files.
     pub file_bytes: u64,
     /// For a caffemodel: its description.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prototxt: Option<PathBuf>,
+    /// Sentences about what differs from the network.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 /// How a model is written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default, deny_unknown_fields)]
 pub struct SaveOptions {
-    /// Keep ONNX weights as float32.
+    /// Keep weights of ONNX files and Core ML packages as float32.
     pub dense: bool,
     /// For a caffemodel: describe the shapes of blobs by four extents, as files before 2015 did.
     pub legacy_blobs: bool,
-    /// For a caffemodel: replace a prototxt of its name that this library did not write.
+    /// Replace a caffemodel's prototxt, or a Core ML package, that this library did not write.
     pub overwrite: bool,
+    /// For a Core ML package: codes of 5 and 7 bits, which it does not have.
+    pub widths: Widths,
+}
+
+impl SaveOptions {
+    /// The options of a Core ML package.
+    pub(crate) fn coreml(&self) -> slq_coreml::WriteOptions {
+        let Self { dense, widths, overwrite, .. } = *self;
+        slq_coreml::WriteOptions { dense, widths, overwrite }
+    }
 }
 
 impl Model {
@@ -85,6 +99,10 @@ impl Model {
             Some("slq") => {
                 slq_pack::write(&graph, path, &slq_pack::WriteOptions::default())?;
             }
+            Some("mlpackage") => {
+                let notes = slq_coreml::write(&graph, path, &options.coreml())?.notes;
+                return Ok(Saved { notes, ..measure(path)? });
+            }
             _ => return Err(Error::UnknownOutput(path.into())),
         }
         Ok(Saved { prototxt: planned.prototxt.clone(), ..measure(path)? })
@@ -108,11 +126,12 @@ pub fn write_lmdb(dataset: &slq_data::Dataset, path: &Path, seed: u64) -> Result
     slq_data::write_lmdb(dataset, path, seed)?;
     let parts = [path.join("data.mdb"), path.join("train/data.mdb"), path.join("test/data.mdb")];
     let file_bytes = parts.iter().filter_map(|p| p.metadata().ok()).map(|m| m.len()).sum();
-    Ok(Saved { path: path.into(), file_bytes, prototxt: None })
+    Ok(Saved { path: path.into(), file_bytes, prototxt: None, notes: Vec::new() })
 }
 
 fn measure(path: &Path) -> Result<Saved, Error> {
-    let found =
-        std::fs::metadata(path).map_err(|e| Error::File { path: path.into(), reason: e.to_string() })?;
-    Ok(Saved { path: path.into(), file_bytes: found.len(), prototxt: None })
+    let fail = |e: std::io::Error| Error::File { path: path.into(), reason: e.to_string() };
+    let found = std::fs::metadata(path).map_err(fail)?;
+    let file_bytes = if found.is_dir() { slq_coreml::size(path).map_err(fail)? } else { found.len() };
+    Ok(Saved { path: path.into(), file_bytes, prototxt: None, notes: Vec::new() })
 }

@@ -3,6 +3,7 @@
 mod file;
 mod inputs;
 mod open;
+mod package;
 mod paths;
 mod report;
 

@@ -18,6 +18,9 @@ pub struct Output {
     /// For a caffemodel: its description.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prototxt: Option<PathBuf>,
+    /// Sentences about what differs from the network.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
     /// 4 bytes for every parameter over its size.
     pub ratio: f64,
     /// Largest difference between the outputs of the trained network and of the file read again, as a share of the largest
@@ -34,6 +37,7 @@ impl Output {
             path: saved.path,
             file_bytes: saved.file_bytes,
             prototxt: saved.prototxt,
+            notes: saved.notes,
             ratio,
             verified: None,
         }
