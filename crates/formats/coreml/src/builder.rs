@@ -49,6 +49,7 @@ pub struct Builder<'a, W> {
     /// Names that operations write.
     written: HashSet<String>,
     constants: HashMap<Vec<u8>, String>,
+    fillings: HashMap<(u32, usize), Val>,
     blobs: BlobWriter<W>,
 }
 
@@ -67,6 +68,7 @@ impl<'a, W: Write> Builder<'a, W> {
             reserved: HashMap::new(),
             written: HashSet::new(),
             constants: HashMap::new(),
+            fillings: HashMap::new(),
             blobs: BlobWriter::new(out)?,
         })
     }
@@ -175,6 +177,16 @@ impl<'a, W: Write> Builder<'a, W> {
         let value = self.float_value(shape, values)?;
         let name = self.constant(label, value);
         Ok(Val { name: name_of(&name), shape: shape.to_vec(), data_type: DataType::Float32 })
+    }
+
+    /// A vector of `count` equal floats, written once.
+    pub fn filled(&mut self, value: f32, count: usize) -> Result<Val, CoremlError> {
+        if let Some(found) = self.fillings.get(&(value.to_bits(), count)) {
+            return Ok(found.clone());
+        }
+        let made = self.floats("all", &[count], &vec![value; count])?;
+        self.fillings.insert((value.to_bits(), count), made.clone());
+        Ok(made)
     }
 
     fn float_value(&mut self, shape: &[usize], values: &[f32]) -> Result<Value, CoremlError> {

@@ -21,19 +21,10 @@ fn constant<'a, W: Write>(
     }
 }
 
+/// One factor and one shift for each channel, computed in 64-bit floats: half the numbers of a batch-norm. Where Core ML has the
+/// operator they are its scale and bias, at a mean of 0 and a variance of 1 that all layers of one width share.
 pub fn batch<W: Write>(b: &mut Builder<'_, W>, node: &Node, epsilon: f32) -> Lowered {
     let x = b.float_input(node, 0)?;
-    if (3..=5).contains(&x.shape.len()) {
-        let mut inputs = vec![("x", x.arg())];
-        for (index, name) in [(1, "gamma"), (2, "beta"), (3, "mean"), (4, "variance")] {
-            constant(b, node, index)?;
-            inputs.push((name, b.float_input(node, index)?.arg()));
-        }
-        inputs.push(("epsilon", b.float(epsilon)));
-        b.result(node, "batch_norm", &inputs);
-        return Ok(());
-    }
-    // A matrix: one factor and one shift for each column.
     let [gamma, beta, mean, variance] =
         [constant(b, node, 1)?, constant(b, node, 2)?, constant(b, node, 3)?, constant(b, node, 4)?];
     let spread = variance.iter().map(|&v| (f64::from(v) + f64::from(epsilon)).sqrt());
@@ -42,8 +33,22 @@ pub fn batch<W: Write>(b: &mut Builder<'_, W>, node: &Node, epsilon: f32) -> Low
     let shifts: Vec<f32> = terms.map(|(f, (&m, &s))| (f64::from(s) - f64::from(m) * f) as f32).collect();
     let factors: Vec<f32> = factors.into_iter().map(|f| f as f32).collect();
     let channels = [factors.len()];
-    let factors = b.floats(&part(node, "factors"), &channels, &factors)?;
-    let shifts = b.floats(&part(node, "shifts"), &channels, &shifts)?;
+    let label = |index: usize| node.input(index).unwrap_or_default();
+    let factors = b.floats(label(1), &channels, &factors)?;
+    let shifts = b.floats(label(2), &channels, &shifts)?;
+    if (3..=5).contains(&x.shape.len()) {
+        let (zeros, ones) = (b.filled(0.0, channels[0])?, b.filled(1.0, channels[0])?);
+        let inputs = [
+            ("x", x.arg()),
+            ("gamma", factors.arg()),
+            ("beta", shifts.arg()),
+            ("mean", zeros.arg()),
+            ("variance", ones.arg()),
+            ("epsilon", b.float(0.0)),
+        ];
+        b.result(node, "batch_norm", &inputs);
+        return Ok(());
+    }
     let scaled = b.op("mul", &[("x", x.arg()), ("y", factors.arg())], &part(node, "scaled"), &x);
     b.result(node, "add", &[("x", scaled.arg()), ("y", shifts.arg())]);
     Ok(())
