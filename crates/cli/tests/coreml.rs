@@ -35,7 +35,9 @@ fn a_package_is_written_beside_an_onnx_file_and_computes_the_same() {
     let bytes = report["outputs"][0]["file_bytes"].as_u64().unwrap();
     let stored = report["size"]["stored_bytes"].as_u64().unwrap();
     assert!((stored..stored + 20_000).contains(&bytes), "{report}");
-    for file in ["Manifest.json", "Data/com.apple.CoreML/model.mlmodel", "Data/com.apple.CoreML/weights/weight.bin"] {
+    for file in
+        ["Manifest.json", "Data/com.apple.CoreML/model.mlmodel", "Data/com.apple.CoreML/weights/weight.bin"]
+    {
         assert!(Path::new(&package).join(file).is_file(), "{file}");
     }
     check(&[&onnx]);

@@ -14,7 +14,9 @@ pub enum Error {
     )]
     UnknownModel(String),
     /// An output name with an unknown ending.
-    #[error("cannot tell the format of '{0}' from its ending: use .onnx, .slq, .caffemodel, .safetensors or .mlpackage")]
+    #[error(
+        "cannot tell the format of '{0}' from its ending: use .onnx, .slq, .caffemodel, .safetensors or .mlpackage"
+    )]
     UnknownOutput(PathBuf),
     /// A safetensors file alone cannot be run.
     #[error("'{0}' holds weights without a network: give the network with --graph model.onnx")]

@@ -135,3 +135,24 @@ fn measure(path: &Path) -> Result<Saved, Error> {
     let file_bytes = if found.is_dir() { slq_coreml::size(path).map_err(fail)? } else { found.len() };
     Ok(Saved { path: path.into(), file_bytes, prototxt: None, notes: Vec::new() })
 }
+
+#[cfg(test)]
+mod tests {
+    use slq_data::Transform;
+
+    use super::*;
+
+    #[test]
+    fn a_core_ml_package_holds_the_preprocessing_and_its_size_is_that_of_its_files() {
+        let dir = tempfile::tempdir().unwrap();
+        let transform = Transform { mean: vec![0.5], ..Transform::default() };
+        let model = Model { transform: Some(transform), ..Model::open("zoo:lenet").unwrap() };
+        let path = dir.path().join("a.mlpackage");
+        let saved = model.save(&path).unwrap();
+        assert!((4 * 431_080..4 * 431_080 + 10_000).contains(&saved.file_bytes), "{saved:?}");
+        assert!(saved.notes.iter().any(|n| n.contains("batch")), "{saved:?}");
+        let spec = std::fs::read(path.join("Data/com.apple.CoreML/model.mlmodel")).unwrap();
+        let text = String::from_utf8_lossy(&spec);
+        assert!(text.contains("slq.preprocessing") && text.contains("\"mean\":[0.5]"));
+    }
+}

@@ -5,8 +5,6 @@ use std::io::{self, Write};
 
 use crate::mil::DataType;
 
-/// The name of the file as values give it.
-pub const NAME: &str = "@model_path/weights/weight.bin";
 /// Alignment of records and data, and the size of header and record.
 pub const ALIGNMENT: usize = 64;
 /// First four bytes of a record.
@@ -128,7 +126,10 @@ mod tests {
         assert_eq!((a, b, count, file.len()), (64, 192, 2, 320));
         assert_eq!(file[..8], [2, 0, 0, 0, 2, 0, 0, 0]);
         assert_eq!(file[64..72], [0xef, 0xbe, 0xad, 0xde, 12, 0, 0, 0]);
-        assert_eq!(file[72..96], [[41, 0, 0, 0, 0, 0, 0, 0], [128, 0, 0, 0, 0, 0, 0, 0], [4, 0, 0, 0, 0, 0, 0, 0]].concat());
+        assert_eq!(
+            file[72..96],
+            [[41, 0, 0, 0, 0, 0, 0, 0], [128, 0, 0, 0, 0, 0, 0, 0], [4, 0, 0, 0, 0, 0, 0, 0]].concat()
+        );
         assert_eq!(read(&file, a, DataType::Uint3).unwrap().len(), 41);
         assert_eq!(read(&file, b, DataType::Float32).unwrap(), 1.5f32.to_le_bytes());
         assert_eq!(read(&file, b, DataType::Uint3), None);

@@ -8,12 +8,13 @@ use prost::Message;
 use slq_graph::{DType, Graph, Shapes, Tensor, Weight};
 
 use crate::blob::BlobWriter;
+use crate::error::CoremlError;
 use crate::mil::{
     Argument, Bools, Bytes, DataType, Elements, Floats, Ints, NamedValueType, Operation, Value, ValueType,
 };
 use crate::names::Names;
+use crate::options::WriteOptions;
 use crate::palette;
-use crate::{CoremlError, WriteOptions};
 
 /// Constants of up to this many elements lie in the program, others in the blob file: a blob takes 64 bytes and padding.
 const SMALL: usize = 64;
@@ -132,7 +133,10 @@ impl<'a, W: Write> Builder<'a, W> {
             r#type: "const".into(),
             inputs: BTreeMap::new(),
             outputs: vec![NamedValueType { name: name.clone(), r#type: value.r#type.clone() }],
-            attributes: BTreeMap::from([("name".to_owned(), Value::string(&name)), ("val".to_owned(), value)]),
+            attributes: BTreeMap::from([
+                ("name".to_owned(), Value::string(&name)),
+                ("val".to_owned(), value),
+            ]),
         });
         self.constants.insert(key, name.clone());
         name.as_str().into()
@@ -223,7 +227,8 @@ impl<'a, W: Write> Builder<'a, W> {
         let packed = weight.palette.as_ref().filter(|p| {
             !self.options.dense && p.is_fully_fixed() && weight.tensor.dtype().is_float() && !shape.is_empty()
         });
-        let Some(palette) = packed.filter(|p| p.codes().len() == weight.tensor.len() && !p.codes().is_empty())
+        let Some(palette) =
+            packed.filter(|p| p.codes().len() == weight.tensor.len() && !p.codes().is_empty())
         else {
             return self.tensor(name, &weight.tensor);
         };

@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 
+/// The blob file as values name it.
+const BLOB_FILE: &str = "@model_path/weights/weight.bin";
+
 /// A program: functions by name.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Program {
@@ -232,7 +235,7 @@ impl Value {
 
     /// A constant in the blob file.
     pub fn blob(data_type: DataType, shape: &[usize], offset: u64) -> Self {
-        let blob = BlobFileValue { file_name: crate::blob::NAME.into(), offset };
+        let blob = BlobFileValue { file_name: BLOB_FILE.into(), offset };
         Self { r#type: Some(ValueType::tensor(data_type, shape)), value: Some(Content::Blob(blob)) }
     }
 

@@ -4,8 +4,9 @@ use std::collections::HashSet;
 
 /// Words with a meaning of their own in the text form of a program.
 const RESERVED: [&str; 24] = [
-    "any", "bool", "program", "func", "tensor", "list", "dict", "tuple", "true", "false", "string", "bf16", "fp16",
-    "fp32", "fp64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "state",
+    "any", "bool", "program", "func", "tensor", "list", "dict", "tuple", "true", "false", "string", "bf16",
+    "fp16", "fp32", "fp64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64",
+    "state",
 ];
 
 /// Gives each value a name of its own.

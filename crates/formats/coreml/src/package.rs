@@ -8,8 +8,10 @@ use prost::Message;
 use serde_json::json;
 use slq_graph::Graph;
 
+use crate::error::CoremlError;
+use crate::options::{WriteOptions, Written};
 use crate::program::assemble;
-use crate::{CoremlError, WriteOptions, Written, blob, verify};
+use crate::{blob, verify};
 
 /// Identifiers of the two items; they tell a package of this library from others.
 const MODEL_ID: &str = "5f0c7a52-6b1d-4c8e-9a3f-510000000001";
@@ -48,7 +50,9 @@ pub fn write(graph: &Graph, path: impl AsRef<Path>, options: &WriteOptions) -> R
     };
     finish().map_err(failed)?;
     let differs = |what| CoremlError::Verify { path: path.into(), what };
-    verify::package(&items, graph, &made.model, &made.weights).map_err(failed)?.map_or(Ok(()), |w| Err(differs(w)))?;
+    verify::package(&items, graph, &made.model, &made.weights)
+        .map_err(failed)?
+        .map_or(Ok(()), |w| Err(differs(w)))?;
     let bytes = size(folder.path()).map_err(failed)?;
     slq_file::persist_folder(folder, path).map_err(failed)?;
     Ok(Written { bytes, notes: made.notes })
@@ -105,10 +109,14 @@ pub fn check_place(path: &Path, overwrite: bool) -> Result<(), CoremlError> {
         }
         Ok(_) => match root_identifier(path) {
             None => {
-                return refuse("there is a folder of that name which is no Core ML package: it is never replaced");
+                return refuse(
+                    "there is a folder of that name which is no Core ML package: it is never replaced",
+                );
             }
             Some(id) if id != MODEL_ID && !overwrite => {
-                return refuse("there is a Core ML package that slq did not write: give another name, or --overwrite");
+                return refuse(
+                    "there is a Core ML package that slq did not write: give another name, or --overwrite",
+                );
             }
             Some(_) => {}
         },

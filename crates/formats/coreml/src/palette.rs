@@ -107,7 +107,7 @@ pub fn lut(palette: &Palette, shape: &[usize]) -> Result<Lut, PackError> {
 /// The weight of `shape` that codes and tables stand for; `None` where they do not fit together.
 pub fn decode(codes: &[u8], tables: &[f32], table_shape: &[usize], shape: &[usize]) -> Option<Vec<f32>> {
     let [grid @ .., size, 1] = table_shape else { return None };
-    if grid.len() != shape.len() || grid.iter().zip(shape).any(|(&g, &s)| g == 0 || s % g != 0) {
+    if grid.len() != shape.len() || grid.iter().zip(shape).any(|(&g, &s)| !s.is_multiple_of(g)) {
         return None;
     }
     let mut values = Vec::with_capacity(codes.len());
@@ -177,7 +177,7 @@ mod tests {
             shape in proptest::collection::vec(1usize..7, 1..5), size in 1usize..=256, pick in any::<prop::sample::Index>(),
         ) {
             let count: usize = shape.iter().product();
-            let divisors: Vec<usize> = (1..=count).filter(|d| count % d == 0).collect();
+            let divisors: Vec<usize> = (1..=count).filter(|&d| count.is_multiple_of(d)).collect();
             let palette = palette(divisors[pick.index(divisors.len())], size, count);
             let lut = lut(&palette, &shape).unwrap();
             prop_assert_eq!(lut.codes.len(), (count * usize::from(lut.width)).div_ceil(8));

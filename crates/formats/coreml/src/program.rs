@@ -6,13 +6,15 @@ use std::io::Write;
 use slq_graph::{Dim, Graph, Shapes, ValueInfo, infer_shapes};
 
 use crate::builder::{Builder, Val, feature_type};
+use crate::error::{CoremlError, Unsupported};
 use crate::lower::{Refusal, lower};
 use crate::mil::{Block, DataType, Function, NamedValueType, Program, ValueType};
+use crate::options::{Widths, WriteOptions};
+use crate::palette::width;
 use crate::spec::{
     ArrayDataType, ArrayFeatureType, FeatureDescription, FeatureType, Metadata, Model, ModelDescription,
     SPECIFICATION,
 };
-use crate::{CoremlError, Unsupported, Widths, WriteOptions};
 
 /// Operator set of iOS 18.
 const OPSET: &str = "CoreML8";
@@ -87,7 +89,7 @@ fn check_widths(graph: &Graph, options: &WriteOptions) -> Result<(), CoremlError
     }
     let palettes = graph.weights.iter().filter_map(|(name, w)| Some((name, w.palette.as_ref()?)));
     let weights: Vec<(String, u8)> = palettes
-        .filter(|(_, p)| p.is_fully_fixed() && crate::width(p.bits()) != p.bits())
+        .filter(|(_, p)| p.is_fully_fixed() && width(p.bits()) != p.bits())
         .map(|(name, p)| (name.clone(), p.bits()))
         .collect();
     if weights.is_empty() { Ok(()) } else { Err(CoremlError::Widths { weights }) }
@@ -107,7 +109,10 @@ fn shapes(graph: &Graph, notes: &mut Vec<String>) -> Result<Shapes, CoremlError>
             shape.push(match dim {
                 Dim::Known(n) => *n,
                 _ if axis == 0 => {
-                    notes.push(format!("input '{}' takes a batch of 1: a package has fixed shapes", input.name));
+                    notes.push(format!(
+                        "input '{}' takes a batch of 1: a package has fixed shapes",
+                        input.name
+                    ));
                     1
                 }
                 _ => return Err(open()),
@@ -127,12 +132,13 @@ fn inputs<'g, W: Write>(
     for input in free_inputs(graph) {
         let shape = b.like(&input.name).shape;
         let refuse = |what: String| CoremlError::Feature { value: input.name.clone(), what };
-        let data_type =
-            feature_type(input.dtype).ok_or_else(|| refuse(format!("holds elements of {:?}", input.dtype)))?;
+        let data_type = feature_type(input.dtype)
+            .ok_or_else(|| refuse(format!("holds elements of {:?}", input.dtype)))?;
         if shape.is_empty() || shape.len() > 5 {
             return Err(refuse(format!("has {} axes", shape.len())));
         }
-        let (from, to) = (format!("{:?}", input.dtype), if data_type == DataType::Int32 { "I32" } else { "F32" });
+        let (from, to) =
+            (format!("{:?}", input.dtype), if data_type == DataType::Int32 { "I32" } else { "F32" });
         if from != to {
             notes.push(format!("input '{}' of {from} is one of {to} in the package", input.name));
         }

@@ -27,8 +27,11 @@ fn palettized(shape: &[usize], groups: usize, size: usize) -> Weight {
 
 /// A convolution of `size` centroids in `groups` codebooks, a pooling and a linear layer.
 fn network(groups: usize, size: usize) -> Graph {
-    let mut graph =
-        Graph { inputs: vec![value("in.put", &[0, 3, 9, 9])], outputs: vec![value("y", &[0, 10])], ..Graph::default() };
+    let mut graph = Graph {
+        inputs: vec![value("in.put", &[0, 3, 9, 9])],
+        outputs: vec![value("y", &[0, 10])],
+        ..Graph::default()
+    };
     graph.weights.insert("conv.w".into(), palettized(&[8, 3, 3, 3], groups, size));
     graph.weights.insert("fc.w".into(), palettized(&[10, 8 * 5 * 5], 1, 16));
     graph.weights.insert("fc.b".into(), Tensor::f32(vec![10], vec![0.5; 10]).unwrap().into());
@@ -78,17 +81,9 @@ fn a_package_holds_the_program_and_the_tables() {
     let keys: Vec<String> = about.metadata.unwrap().user_defined.into_keys().collect();
     assert_eq!(keys, ["slq.names", "slq.preprocessing", "slq.writer"]);
     let operations = operations(&model);
-    let kinds: Vec<&str> =
-        operations.iter().map(|o| o.r#type.as_str()).filter(|k| *k != "const").collect();
-    let expected = [
-        "constexpr_lut_to_dense",
-        "conv",
-        "relu",
-        "max_pool",
-        "reshape",
-        "constexpr_lut_to_dense",
-        "linear",
-    ];
+    let kinds: Vec<&str> = operations.iter().map(|o| o.r#type.as_str()).filter(|k| *k != "const").collect();
+    let expected =
+        ["constexpr_lut_to_dense", "conv", "relu", "max_pool", "reshape", "constexpr_lut_to_dense", "linear"];
     assert_eq!(kinds, expected);
     let tables: Vec<Vec<f32>> = operations
         .iter()
@@ -190,7 +185,11 @@ fn only_packages_are_replaced_and_only_our_own_unasked() {
     put(false).unwrap();
     let first = std::fs::read(path.join("Data/com.apple.CoreML/model.mlmodel")).unwrap();
     put(false).unwrap();
-    assert_eq!(std::fs::read(path.join("Data/com.apple.CoreML/model.mlmodel")).unwrap(), first, "the same bits");
+    assert_eq!(
+        std::fs::read(path.join("Data/com.apple.CoreML/model.mlmodel")).unwrap(),
+        first,
+        "the same bits"
+    );
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is left beside it");
     // A package of others.
     std::fs::write(path.join("Manifest.json"), r#"{"rootModelIdentifier": "other"}"#).unwrap();

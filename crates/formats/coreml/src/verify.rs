@@ -55,7 +55,9 @@ fn first_difference(
         let expected = graph.weights.get(weight).and_then(|w| w.tensor.to_f32());
         let found = operations.get(name.as_str()).and_then(|o| values(o, blobs));
         let equal = match (&expected, &found) {
-            (Some(a), Some(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.to_bits() == b.to_bits()),
+            (Some(a), Some(b)) => {
+                a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.to_bits() == b.to_bits())
+            }
             _ => false,
         };
         if !equal {

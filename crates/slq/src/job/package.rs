@@ -16,11 +16,13 @@ use crate::save::SaveOptions;
 pub fn check(model: &Model, recipe: &Recipe, save: &SaveOptions) -> Result<(), Error> {
     let graph = model.clone().for_use();
     let options = save.coreml();
-    let last = recipe.stages.iter().rev().find_map(|s| if let Stage::Quantize(q) = s { Some(q) } else { None });
+    let last =
+        recipe.stages.iter().rev().find_map(|s| if let Stage::Quantize(q) = s { Some(q) } else { None });
     // Palettes that the model has are replaced by those of the job.
     let operators = slq_coreml::WriteOptions { dense: save.dense || last.is_some(), ..options };
     slq_coreml::check(&graph, &operators)?;
-    let Some(settings) = last.filter(|_| !options.dense && options.widths == slq_coreml::Widths::Exact) else {
+    let Some(settings) = last.filter(|_| !options.dense && options.widths == slq_coreml::Widths::Exact)
+    else {
         return Ok(());
     };
     if settings.budget.is_some() {

@@ -5,7 +5,7 @@ use std::io::Write;
 use slq_graph::Node;
 use slq_graph::op::{BinaryOp, UnaryOp};
 
-use super::{Lowered, part, unsupported};
+use super::node::{Lowered, part, unsupported};
 use crate::builder::Builder;
 use crate::mil::DataType;
 

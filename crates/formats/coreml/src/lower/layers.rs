@@ -5,7 +5,7 @@ use std::io::Write;
 use slq_graph::Node;
 use slq_graph::op::{Padding, Window};
 
-use super::{Lowered, part, unsupported};
+use super::node::{Lowered, part, unsupported};
 use crate::builder::Builder;
 use crate::mil::Argument;
 
@@ -92,12 +92,8 @@ pub fn gemm<W: Write>(
     }
     let like = b.like(&node.outputs[0]);
     let (x, y) = (b.float_input(node, 0)?, b.float_input(node, 1)?);
-    let inputs = [
-        ("x", x.arg()),
-        ("y", y.arg()),
-        ("transpose_x", b.flag(trans_a)),
-        ("transpose_y", b.flag(trans_b)),
-    ];
+    let inputs =
+        [("x", x.arg()), ("y", y.arg()), ("transpose_x", b.flag(trans_a)), ("transpose_y", b.flag(trans_b))];
     let mut terms = b.op("matmul", &inputs, &part(node, "product"), &like);
     if alpha != 1.0 {
         let factor = b.float(alpha);
@@ -123,8 +119,7 @@ pub fn mat_mul<W: Write>(b: &mut Builder<'_, W>, node: &Node) -> Lowered {
         return unsupported("a product with a vector");
     }
     let (plain_x, plain_y) = (b.flag(false), b.flag(false));
-    let inputs =
-        [("x", x.arg()), ("y", y.arg()), ("transpose_x", plain_x), ("transpose_y", plain_y)];
+    let inputs = [("x", x.arg()), ("y", y.arg()), ("transpose_x", plain_x), ("transpose_y", plain_y)];
     b.result(node, "matmul", &inputs);
     Ok(())
 }

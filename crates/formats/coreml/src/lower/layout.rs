@@ -5,7 +5,7 @@ use std::io::Write;
 use slq_graph::Node;
 use slq_graph::op::{PadMode, Reduction};
 
-use super::{Lowered, part, unsupported};
+use super::node::{Lowered, part, unsupported};
 use crate::builder::{Builder, Val};
 use crate::mil::{Argument, DataType};
 
@@ -72,7 +72,11 @@ pub fn slice<W: Write>(b: &mut Builder<'_, W>, node: &Node, ranges: &[(i64, i64,
 }
 
 /// The inputs of a slice. An end before the first element, which only a negative step has, is said by the mask.
-fn window<W: Write>(b: &mut Builder<'_, W>, x: &Val, ranges: &[(i64, i64, i64)]) -> Vec<(&'static str, Argument)> {
+fn window<W: Write>(
+    b: &mut Builder<'_, W>,
+    x: &Val,
+    ranges: &[(i64, i64, i64)],
+) -> Vec<(&'static str, Argument)> {
     vec![
         ("x", x.arg()),
         ("begin", b.ints(ranges.iter().map(|r| r.0))),
@@ -85,7 +89,12 @@ fn window<W: Write>(b: &mut Builder<'_, W>, x: &Val, ranges: &[(i64, i64, i64)])
 }
 
 /// Padding on any axes; what is negative crops first.
-pub fn pad<W: Write>(b: &mut Builder<'_, W>, node: &Node, [before, after]: [&[i64]; 2], mode: PadMode) -> Lowered {
+pub fn pad<W: Write>(
+    b: &mut Builder<'_, W>,
+    node: &Node,
+    [before, after]: [&[i64]; 2],
+    mode: PadMode,
+) -> Lowered {
     let mut x = b.float_input(node, 0)?;
     let crop: Vec<(i64, i64, i64)> = x
         .shape

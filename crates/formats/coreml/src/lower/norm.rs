@@ -5,7 +5,7 @@ use std::io::Write;
 use slq_graph::Node;
 use slq_graph::op::Normalization;
 
-use super::{Lowered, Refusal, part, unsupported};
+use super::node::{Lowered, Refusal, part, unsupported};
 use crate::builder::{Builder, Val};
 use crate::mil::Argument;
 
@@ -33,9 +33,8 @@ pub fn batch<W: Write>(b: &mut Builder<'_, W>, node: &Node, epsilon: f32) -> Low
     let shifts: Vec<f32> = terms.map(|(f, (&m, &s))| (f64::from(s) - f64::from(m) * f) as f32).collect();
     let factors: Vec<f32> = factors.into_iter().map(|f| f as f32).collect();
     let channels = [factors.len()];
-    let label = |index: usize| node.input(index).unwrap_or_default();
-    let factors = b.floats(label(1), &channels, &factors)?;
-    let shifts = b.floats(label(2), &channels, &shifts)?;
+    let factors = b.floats("scale", &channels, &factors)?;
+    let shifts = b.floats("shift", &channels, &shifts)?;
     if (3..=5).contains(&x.shape.len()) {
         let (zeros, ones) = (b.filled(0.0, channels[0])?, b.filled(1.0, channels[0])?);
         let inputs = [
@@ -62,7 +61,10 @@ pub fn local_response<W: Write>(
 ) -> Lowered {
     let x = b.float_input(node, 0)?;
     if size.is_multiple_of(2) || !(3..=4).contains(&x.shape.len()) {
-        return unsupported(format!("a sum over {size} channels of {} axes (odd sizes, 3 or 4 axes)", x.shape.len()));
+        return unsupported(format!(
+            "a sum over {size} channels of {} axes (odd sizes, 3 or 4 axes)",
+            x.shape.len()
+        ));
     }
     let size = b.int(size);
     let (alpha, beta, k) = (b.float(alpha), b.float(beta), b.float(bias));
@@ -71,7 +73,12 @@ pub fn local_response<W: Write>(
     Ok(())
 }
 
-pub fn normalize<W: Write>(b: &mut Builder<'_, W>, node: &Node, over: Normalization, epsilon: f32) -> Lowered {
+pub fn normalize<W: Write>(
+    b: &mut Builder<'_, W>,
+    node: &Node,
+    over: Normalization,
+    epsilon: f32,
+) -> Lowered {
     let x = b.float_input(node, 0)?;
     let mut parameters = Vec::new();
     for (index, name) in [(1, "gamma"), (2, "beta")] {
@@ -137,7 +144,12 @@ pub fn softmax<W: Write>(
         let (front, back) = x.shape.split_at(axis);
         let matrix = [front.iter().product(), back.iter().product()];
         let shape = b.sizes(&matrix);
-        data = b.op("reshape", &[("x", x.arg()), ("shape", shape)], &part(node, "matrix"), &x.with_shape(&matrix));
+        data = b.op(
+            "reshape",
+            &[("x", x.arg()), ("shape", shape)],
+            &part(node, "matrix"),
+            &x.with_shape(&matrix),
+        );
         axis = 1;
     }
     let mut inputs = vec![("x", data.arg())];

@@ -6,7 +6,7 @@ use std::io::Write;
 use slq_graph::Node;
 use slq_graph::op::Window;
 
-use super::{Lowered, Refusal, part, unsupported};
+use super::node::{Lowered, Refusal, part, unsupported};
 use crate::builder::{Builder, Val};
 use crate::mil::Argument;
 
@@ -75,7 +75,12 @@ pub fn average<W: Write>(
     let mut pads = padding(window, [pool.x.shape[2], pool.x.shape[3]], pool.output);
     let own = window.resolve_pads([pool.x.shape[2], pool.x.shape[3]]);
     if count_include_pad && own != [0; 4] {
-        let shape = [pool.x.shape[0], pool.x.shape[1], pool.x.shape[2] + own[0] + own[2], pool.x.shape[3] + own[1] + own[3]];
+        let shape = [
+            pool.x.shape[0],
+            pool.x.shape[1],
+            pool.x.shape[2] + own[0] + own[2],
+            pool.x.shape[3] + own[1] + own[3],
+        ];
         let around = b.sizes(&[own[0], own[2], own[1], own[3]]);
         let (mode, zero) = (b.text("constant"), b.float(0.0));
         let inputs = [("x", pool.x.arg()), ("pad", around), ("mode", mode), ("constant_val", zero)];
