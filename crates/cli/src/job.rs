@@ -26,7 +26,7 @@ pub(crate) struct RunArgs {
     /// A page of HTML that shows the result
     #[arg(long, value_name = "HTML")]
     pub(crate) report: Option<PathBuf>,
-    /// Replace a prototxt beside a caffemodel that slq did not write
+    /// Replace a Core ML package, or a prototxt beside a caffemodel, that slq did not write
     #[arg(long, hide_short_help = true)]
     pub(crate) overwrite: bool,
     /// Read every output again and compare what it computes with the network [default: up to 1 GiB]
@@ -51,6 +51,11 @@ impl RunArgs {
             Error::Argument(format!("--checkpoint-seconds {seconds}: give a number of seconds, 0 or more"))
         })
     }
+}
+
+/// How a Core ML package takes codes of 5 and 7 bits, by the flag.
+pub(crate) fn widths(round_up: bool) -> slq::files::Widths {
+    if round_up { slq::files::Widths::RoundUp } else { slq::files::Widths::Exact }
 }
 
 /// Where a job keeps its checkpoints.
@@ -176,8 +181,8 @@ fn tell_unverified(report: &JobReport, args: &RunArgs, common: &Common) {
             continue;
         }
         common.note(format_args!(
-            "note: {path} was compared bit by bit with the network, but not run: it is large (--verify), a pipe, or holds \
-             operators that slq does not run"
+            "note: {path} was compared bit by bit with the network, but not run: it is large (--verify), a pipe, a Core ML \
+             package, or holds operators that slq does not run"
         ));
     }
 }

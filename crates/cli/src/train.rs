@@ -85,7 +85,12 @@ fn check_teacher(args: &Args, settings: &TrainingSettings) -> Result<(), slq::Er
 fn by_flags(args: &Args, common: &Common) -> crate::common::Outcome {
     let mut job = args.model.job(&args.data, common.seed());
     (job.teacher, job.outputs) = (args.teacher.clone(), args.output.clone());
-    job.save = SaveOptions { dense: true, legacy_blobs: args.legacy_blobs, overwrite: args.run.overwrite };
+    job.save = SaveOptions {
+        dense: true,
+        legacy_blobs: args.legacy_blobs,
+        overwrite: args.run.overwrite,
+        ..SaveOptions::default()
+    };
     let settings = settings(args, args.training.float()?)?;
     check_teacher(args, &settings)?;
     let inputs = job.open(common.isa())?;
@@ -165,7 +170,12 @@ fn by_solver(args: &Args, mut job: SolverJob, common: &Common) -> crate::common:
         None => signals::end_if_stopped(e, how),
     })?;
     let model = Model { graph: trained.graph, ..job.model };
-    let options = SaveOptions { dense: true, legacy_blobs: args.legacy_blobs, overwrite: args.run.overwrite };
+    let options = SaveOptions {
+        dense: true,
+        legacy_blobs: args.legacy_blobs,
+        overwrite: args.run.overwrite,
+        ..SaveOptions::default()
+    };
     let save = |p: &Planned| model.save_planned(p, &options);
     let outputs = plan.iter().map(save).collect::<Result<Vec<_>, _>>()?;
     tell(&settings, &trained.report, &outputs, &written, common);

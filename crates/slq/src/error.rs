@@ -15,7 +15,7 @@ pub enum Error {
     UnknownModel(String),
     /// An output name with an unknown ending.
     #[error(
-        "cannot tell the format of '{0}' from its ending: use .onnx, .slq, .tflite, .caffemodel or .safetensors"
+        "cannot tell the format of '{0}' from its ending: use .onnx, .slq, .tflite, .mlpackage, .caffemodel or .safetensors"
     )]
     UnknownOutput(PathBuf),
     /// A safetensors file alone cannot be run.
@@ -82,6 +82,9 @@ pub enum Error {
     /// Caffe files.
     #[error(transparent)]
     Caffe(#[from] slq_caffe::CaffeError),
+    /// Core ML packages.
+    #[error(transparent)]
+    Coreml(#[from] slq_coreml::CoremlError),
     /// `.slq` containers.
     #[error(transparent)]
     Slq(#[from] slq_pack::SlqError),
@@ -133,6 +136,7 @@ impl Error {
             Self::Onnx(_) => "onnx",
             Self::Safetensors(_) => "safetensors",
             Self::Pytorch(_) => "pytorch",
+            Self::Coreml(_) => "coreml",
             Self::Slq(_) => "slq",
             Self::Tflite(_) => "tflite",
             Self::Runtime(slq_runtime::RuntimeError::Slq(_)) => "slq",

@@ -98,5 +98,6 @@ pub mod files {
     pub use crate::outputs::{Planned, check_folder, check_output, check_paths, plan_models};
     pub use crate::save::{write_lmdb, write_npz};
     pub use crate::verify::{TOLERANCE, VERIFIED_BYTES, Verified, not_readable, verify};
+    pub use slq_coreml::Widths;
     pub use slq_file::write_atomically;
 }

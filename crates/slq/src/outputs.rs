@@ -41,6 +41,8 @@ pub fn plan_models(outputs: &[PathBuf], inputs: &[PathBuf], overwrite: bool) -> 
         outputs.iter().map(|o| planned(o, inputs, overwrite)).collect::<Result<_, _>>()?;
     let all: Vec<&Path> = plan.iter().flat_map(Planned::paths).collect();
     check_paths(&all, inputs)?;
+    let packages = outputs.iter().filter(|o| is_package(o));
+    packages.into_iter().try_for_each(|o| slq_coreml::check_place(o, overwrite))?;
     Ok(plan)
 }
 
@@ -59,7 +61,8 @@ pub fn check_paths(outputs: &[&Path], inputs: &[PathBuf]) -> Result<(), Error> {
         }
         check_no_input(output, inputs)?;
     }
-    for output in outputs {
+    // Packages are folders, with a check of their own.
+    for output in outputs.iter().filter(|o| !is_package(o)) {
         slq_file::probe(output).map_err(|e| {
             let folder = output.parent().filter(|p| !p.as_os_str().is_empty());
             refused(
@@ -84,6 +87,11 @@ pub fn check_folder(output: &Path, inputs: &[PathBuf]) -> Result<(), Error> {
     probe.map_err(|e| refused(output, format!("this output cannot be written: {e}")))
 }
 
+/// Whether the path names a Core ML package.
+pub(crate) fn is_package(path: &Path) -> bool {
+    path.extension().is_some_and(|e| e == "mlpackage")
+}
+
 fn check_no_input(output: &Path, inputs: &[PathBuf]) -> Result<(), Error> {
     let Some(input) = inputs.iter().find(|input| slq_file::same_file(input, output)) else { return Ok(()) };
     let reason = format!("this output would replace the input '{}': give it another name", input.display());
@@ -97,7 +105,7 @@ fn refused(path: &Path, reason: String) -> Error {
 /// Checks that a model can be written under the ending of `path`.
 fn check_ending(path: &Path) -> Result<(), Error> {
     match path.extension().and_then(OsStr::to_str) {
-        Some("onnx" | "caffemodel" | "safetensors" | "slq" | "tflite") => Ok(()),
+        Some("onnx" | "caffemodel" | "safetensors" | "slq" | "tflite" | "mlpackage") => Ok(()),
         _ => Err(Error::UnknownOutput(path.into())),
     }
 }

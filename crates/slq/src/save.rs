@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use slq_coreml::Widths;
 
 use crate::model::{Model, Source};
 use crate::outputs::{Planned, plan_models};
@@ -14,7 +15,7 @@ use crate::{Error, preprocessing};
 pub struct Saved {
     /// Its path.
     pub path: PathBuf,
-    /// Its size.
+    /// Its size; of a folder, that of its files.
     pub file_bytes: u64,
     /// For a caffemodel: its description.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -28,12 +29,22 @@ pub struct Saved {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default, deny_unknown_fields)]
 pub struct SaveOptions {
-    /// Keep weights of ONNX and TensorFlow Lite files as float32.
+    /// Keep weights of ONNX, TensorFlow Lite and Core ML files as float32.
     pub dense: bool,
     /// For a caffemodel: describe the shapes of blobs by four extents, as files before 2015 did.
     pub legacy_blobs: bool,
-    /// For a caffemodel: replace a prototxt of its name that this library did not write.
+    /// Replace a caffemodel's prototxt, or a Core ML package, that this library did not write.
     pub overwrite: bool,
+    /// For a Core ML package: codes of 5 and 7 bits, which it does not have.
+    pub widths: Widths,
+}
+
+impl SaveOptions {
+    /// The options of a Core ML package.
+    pub(crate) fn coreml(&self) -> slq_coreml::WriteOptions {
+        let Self { dense, widths, overwrite, .. } = *self;
+        slq_coreml::WriteOptions { dense, widths, overwrite }
+    }
 }
 
 impl Model {
@@ -93,6 +104,10 @@ impl Model {
                 let options = slq_tflite::WriteOptions { dense: options.dense };
                 notes = slq_tflite::write(&graph, path, &options)?.notes();
             }
+            Some("mlpackage") => {
+                let notes = slq_coreml::write(&graph, path, &options.coreml())?.notes;
+                return Ok(Saved { notes, ..measure(path)? });
+            }
             _ => return Err(Error::UnknownOutput(path.into())),
         }
         Ok(Saved { prototxt: planned.prototxt.clone(), notes, ..measure(path)? })
@@ -120,7 +135,29 @@ pub fn write_lmdb(dataset: &slq_data::Dataset, path: &Path, seed: u64) -> Result
 }
 
 fn measure(path: &Path) -> Result<Saved, Error> {
-    let found =
-        std::fs::metadata(path).map_err(|e| Error::File { path: path.into(), reason: e.to_string() })?;
-    Ok(Saved { path: path.into(), file_bytes: found.len(), prototxt: None, notes: Vec::new() })
+    let fail = |e: std::io::Error| Error::File { path: path.into(), reason: e.to_string() };
+    let found = std::fs::metadata(path).map_err(fail)?;
+    let file_bytes = if found.is_dir() { slq_coreml::size(path).map_err(fail)? } else { found.len() };
+    Ok(Saved { path: path.into(), file_bytes, prototxt: None, notes: Vec::new() })
+}
+
+#[cfg(test)]
+mod tests {
+    use slq_data::Transform;
+
+    use super::*;
+
+    #[test]
+    fn a_core_ml_package_holds_the_preprocessing_and_its_size_is_that_of_its_files() {
+        let dir = tempfile::tempdir().unwrap();
+        let transform = Transform { mean: vec![0.5], ..Transform::default() };
+        let model = Model { transform: Some(transform), ..Model::open("zoo:lenet").unwrap() };
+        let path = dir.path().join("a.mlpackage");
+        let saved = model.save(&path).unwrap();
+        assert!((4 * 431_080..4 * 431_080 + 10_000).contains(&saved.file_bytes), "{saved:?}");
+        assert!(saved.notes.iter().any(|n| n.contains("batch")), "{saved:?}");
+        let spec = std::fs::read(path.join("Data/com.apple.CoreML/model.mlmodel")).unwrap();
+        let text = String::from_utf8_lossy(&spec);
+        assert!(text.contains("slq.preprocessing") && text.contains("\"mean\":[0.5]"));
+    }
 }

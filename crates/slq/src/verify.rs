@@ -56,8 +56,11 @@ pub fn verify(model: &Model, saved: &Saved, isa: Isa) -> Result<Verified, Error>
 
 /// Why a file of this ending cannot be read again; its writer has compared it with the network, bit by bit.
 pub fn not_readable(path: &Path) -> Option<&'static str> {
-    let tflite = path.extension().is_some_and(|e| e == "tflite");
-    tflite.then_some("slq writes .tflite files and does not run them")
+    match path.extension()?.to_str()? {
+        "tflite" => Some("slq writes .tflite files and does not run them"),
+        "mlpackage" => Some("slq writes Core ML packages and does not run them"),
+        _ => None,
+    }
 }
 
 fn free_inputs(graph: &Graph) -> impl Iterator<Item = &slq_graph::ValueInfo> {

@@ -116,6 +116,9 @@ fn described(flags: &Flags, common: &Common) -> Result<JobFile, Error> {
     job.outputs = flags.output.output.clone();
     job.save.dense |= flags.output.dense;
     job.save.legacy_blobs |= flags.output.legacy_blobs;
+    if flags.output.round_up_widths {
+        job.save.widths = crate::job::widths(true);
+    }
     job.save.overwrite = flags.output.run.overwrite;
     job.seed = common.given_seed.unwrap_or(job.seed);
     Ok(job)

@@ -20,7 +20,7 @@ use crate::calibration::CalibrationInputs;
 use crate::dataset::DataOptions;
 use crate::detect::{Preprocessing, PreprocessingSource};
 use crate::model::Model;
-use crate::outputs::{Planned, plan_models};
+use crate::outputs::{Planned, is_package, plan_models};
 use crate::save::SaveOptions;
 use crate::verify::{VERIFIED_BYTES, Verified, verify};
 
@@ -308,13 +308,17 @@ impl JobFile {
     /// Plans the outputs of the job, see [`plan_models`]; none may replace a file that the job reads, nor one of `further`.
     ///
     /// # Errors
-    /// Those of [`plan_models`].
+    /// Those of [`plan_models`]; [`Error::Coreml`] for a network that a Core ML package cannot hold.
     pub fn plan(&self, inputs: &Inputs, further: &[PathBuf]) -> Result<Vec<Planned>, Error> {
         let mut files = self.input_files();
         files.extend(inputs.model.caffe_files());
         files.extend(inputs.teacher.iter().flat_map(Model::caffe_files));
         files.extend_from_slice(further);
-        plan_models(&self.outputs, &files, self.save.overwrite)
+        let plan = plan_models(&self.outputs, &files, self.save.overwrite)?;
+        if self.outputs.iter().any(|o| is_package(o)) {
+            super::package::check(&inputs.model, &self.recipe(), &self.save)?;
+        }
+        Ok(plan)
     }
 
     /// Locks the run directory, and writes the job into one that holds none yet.

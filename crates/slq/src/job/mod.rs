@@ -4,6 +4,7 @@ mod devices;
 mod file;
 mod inputs;
 mod open;
+mod package;
 mod paths;
 mod processes;
 mod report;
