@@ -8,7 +8,7 @@ use slq::files::Planned;
 
 use crate::common::{Common, ModelArgs};
 use crate::data::DataArgs;
-use crate::job::widths;
+use crate::job::FormatFlags;
 use crate::table;
 
 /// Convert a model (.onnx, .slq, .tflite, .mlpackage, .caffemodel, .safetensors) or a dataset (.npz, .lmdb).
@@ -23,18 +23,11 @@ pub(crate) struct Args {
     input: ModelArgs,
     /// Output; the ending decides
     output: PathBuf,
-    /// Keep float32 weights in an ONNX, TensorFlow Lite or Core ML output
-    #[arg(long)]
-    dense: bool,
+    #[command(flatten)]
+    format: FormatFlags,
     /// Replace a Core ML package, or a prototxt beside a caffemodel, that slq did not write
     #[arg(long)]
     overwrite: bool,
-    /// In a Core ML package, store codes of 5 bits in 6 and of 7 in 8: it has no such widths
-    #[arg(long)]
-    round_up_widths: bool,
-    /// Describe the shapes of a caffemodel's blobs by four extents, as files before 2015 did
-    #[arg(long)]
-    legacy_blobs: bool,
 }
 
 pub(crate) fn run(args: Args, common: &Common) -> crate::common::Outcome {
@@ -53,13 +46,12 @@ pub(crate) fn run(args: Args, common: &Common) -> crate::common::Outcome {
         _ => {
             slq::files::plan_models(std::slice::from_ref(&args.output), &inputs, args.overwrite)?;
             let model = args.input.open(common.seed())?;
-            let Args { dense, legacy_blobs, overwrite, .. } = args;
-            let widths = widths(args.round_up_widths);
+            let overwrite = args.overwrite;
             let mut all = inputs;
             all.extend(model.caffe_files());
             let plan = slq::files::plan_models(std::slice::from_ref(&args.output), &all, overwrite)?;
             plan.iter().filter_map(Planned::note).for_each(|n| common.note(format_args!("note: {n}")));
-            let options = SaveOptions { dense, legacy_blobs, overwrite, widths };
+            let options = args.format.over(SaveOptions { overwrite, ..SaveOptions::default() });
             let saved =
                 plan.iter().map(|p| model.save_planned(p, &options)).collect::<Result<Vec<_>, _>>()?;
             saved.into_iter().next().ok_or_else(|| slq::Error::UnknownOutput(args.output.clone()))?

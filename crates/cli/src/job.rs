@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 use slq::jobs::FileOptions;
 use slq::methods::Sensitivity;
-use slq::{Done, Error, Inputs, JobFile, JobReport};
+use slq::{Done, Error, Inputs, JobFile, JobReport, SaveOptions};
 
 use crate::common::{Common, free_path};
 use crate::progress::{Progress, time};
@@ -53,9 +53,30 @@ impl RunArgs {
     }
 }
 
-/// How a Core ML package takes codes of 5 and 7 bits, by the flag.
-pub(crate) fn widths(round_up: bool) -> slq::files::Widths {
-    if round_up { slq::files::Widths::RoundUp } else { slq::files::Widths::Exact }
+/// Choices that one format or another has.
+#[derive(Args, Clone, Copy, Default)]
+pub(crate) struct FormatFlags {
+    /// Keep float32 weights in ONNX, TensorFlow Lite and Core ML outputs
+    #[arg(long, hide_short_help = true)]
+    dense: bool,
+    /// In Core ML packages, store codes of 5 bits in 6 and of 7 in 8: they have no such widths
+    #[arg(long, hide_short_help = true)]
+    round_up_widths: bool,
+    /// Describe the shapes of a caffemodel's blobs by four extents, as files before 2015 did
+    #[arg(long, hide_short_help = true)]
+    legacy_blobs: bool,
+}
+
+impl FormatFlags {
+    /// `options` with what the flags turn on.
+    pub(crate) fn over(self, mut options: SaveOptions) -> SaveOptions {
+        options.dense |= self.dense;
+        options.legacy_blobs |= self.legacy_blobs;
+        if self.round_up_widths {
+            options.widths = slq::files::Widths::RoundUp;
+        }
+        options
+    }
 }
 
 /// Where a job keeps its checkpoints.

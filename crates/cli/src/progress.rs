@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
+use slq::methods::{Reference, RoundReport, Trial};
 use slq::{Event, Observer};
 
 use crate::common::{Common, say};
@@ -183,6 +184,65 @@ impl Progress {
     }
 }
 
+impl Progress {
+    fn stage_started(&mut self, stage: &str) {
+        if stage == "fine-tune" {
+            self.title = "fine-tuning".into();
+        } else if stage == "reference" {
+            self.title = "float reference".into();
+        }
+        if stage != "quantize" || self.stage != FINE_TUNED {
+            self.stage = stage.into();
+        }
+        (self.images, self.began) = (0, Instant::now());
+    }
+
+    /// Weights that share values from now on.
+    fn shared(&mut self, event: &Event<'_>) {
+        let Event::Shared { layers, fixed_fraction, before } = event else { return };
+        let before = before.as_ref().map(percent).unwrap_or_else(|| "-".into());
+        let layers = match layers {
+            [] => "shared values: ".into(),
+            [one] => format!("{one}: "),
+            _ => String::new(),
+        };
+        let fixed = 100.0 * fixed_fraction;
+        self.line(&format!("{}: {layers}{fixed:.1} % fixed, {before} before re-training", self.title));
+        (self.images, self.began) = (0, Instant::now());
+    }
+
+    fn round_ended(&mut self, round: &RoundReport) {
+        let Some(after) = &round.after else { return };
+        let speed = self.images as f64 / round.retrain_seconds.max(1e-9);
+        let (after, steps, seconds) = (percent(after), round.iterations, round.seconds);
+        self.line(&format!(
+            "{}: {after} after {steps} steps ({seconds:.1} s, {speed:.0} images/s)",
+            self.title
+        ));
+    }
+}
+
+fn reference(r: &Reference) -> String {
+    format!(
+        "float network treated equally: {:.2} ± {:.2} % top-1, loss {:.4}, {} steps",
+        100.0 * r.top1,
+        100.0 * r.standard_error,
+        r.loss,
+        r.iterations
+    )
+}
+
+fn tried(trial: &Trial) -> String {
+    let accuracy = trial.validation.as_ref().map(percent).unwrap_or_else(|| "-".into());
+    format!(
+        "tried {} (bits {}): {} bytes stored, {accuracy} on validation images{}",
+        trial.label,
+        widths(&trial.widths),
+        thousands(trial.stored_bytes),
+        if trial.fits { "" } else { ", too far below float" }
+    )
+}
+
 /// Tells the signals whether a training step is at hand, which they let finish.
 fn mark_busy(event: &Event<'_>) {
     match event {
@@ -207,26 +267,8 @@ impl Observer for Progress {
             Event::Baseline(a) => {
                 self.line(&format!("float: {} top-1, loss {:.4}, {} images", percent(a), a.loss, a.images));
             }
-            Event::StageStarted(stage) => {
-                if *stage == "fine-tune" {
-                    self.title = "fine-tuning".into();
-                } else if *stage == "reference" {
-                    self.title = "float reference".into();
-                }
-                if *stage != "quantize" || self.stage != FINE_TUNED {
-                    self.stage = (*stage).into();
-                }
-                (self.images, self.began) = (0, Instant::now());
-            }
-            Event::Reference(r) => {
-                self.line(&format!(
-                    "float network treated equally: {:.2} ± {:.2} % top-1, loss {:.4}, {} steps",
-                    100.0 * r.top1,
-                    100.0 * r.standard_error,
-                    r.loss,
-                    r.iterations
-                ));
-            }
+            Event::StageStarted(stage) => self.stage_started(stage),
+            Event::Reference(r) => self.line(&reference(r)),
             Event::Continued { iteration, iterations } => {
                 self.line(&format!("going on after step {iteration} of {iterations}"));
             }
@@ -248,48 +290,15 @@ impl Observer for Progress {
                     self.finish_bar();
                 }
             }
-            Event::Shared { layers, fixed_fraction, before } => {
-                let before = before.as_ref().map(percent).unwrap_or_else(|| "-".into());
-                let layers = match layers {
-                    [] => "shared values: ".into(),
-                    [one] => format!("{one}: "),
-                    _ => String::new(),
-                };
-                self.line(&format!(
-                    "{}: {layers}{:.1} % fixed, {before} before re-training",
-                    self.title,
-                    100.0 * fixed_fraction
-                ));
-                (self.images, self.began) = (0, Instant::now());
-            }
+            Event::Shared { .. } => self.shared(event),
             Event::Step { .. } => self.step(event),
-            Event::Tried(trial) => {
-                let accuracy = trial.validation.as_ref().map(percent).unwrap_or_else(|| "-".into());
-                self.line(&format!(
-                    "tried {} (bits {}): {} bytes stored, {accuracy} on validation images{}",
-                    trial.label,
-                    widths(&trial.widths),
-                    thousands(trial.stored_bytes),
-                    if trial.fits { "" } else { ", too far below float" }
-                ));
-            }
+            Event::Tried(trial) => self.line(&tried(trial)),
             Event::Tested { iteration, accuracy } => {
                 self.finish_bar();
                 let (top1, loss) = (percent(accuracy), accuracy.loss);
                 self.line(&format!("{}: {top1} top-1, loss {loss:.4} after {iteration} steps", self.title));
             }
-            Event::RoundEnded(round) => {
-                if let Some(after) = &round.after {
-                    let speed = self.images as f64 / round.retrain_seconds.max(1e-9);
-                    self.line(&format!(
-                        "{}: {} after {} steps ({:.1} s, {speed:.0} images/s)",
-                        self.title,
-                        percent(after),
-                        round.iterations,
-                        round.seconds
-                    ));
-                }
-            }
+            Event::RoundEnded(round) => self.round_ended(round),
             Event::LayersResumed(done) => self.line(&format!("going on after layer {done}")),
             Event::LayerCalibrated { .. } => self.layer(event),
             Event::Decomposed { split, whole, accuracy } => {

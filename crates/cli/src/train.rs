@@ -142,7 +142,7 @@ fn by_solver(args: &Args, mut job: SolverJob, common: &Common) -> crate::common:
         Some(_) => "go on with the same command and --snapshot, naming the last .solverstate",
         None => "nothing was kept: the solver file has no snapshot_prefix",
     };
-    signals::listen(how.into())?;
+    signals::listen(Some(how.into()))?;
     let network = std::mem::take(&mut job.model.graph);
     let mut write = |graph: &slq::graph::Graph, standing: &Standing| match &mut snapshots {
         Some(snapshots) => snapshots.write(&job, graph, standing).map_err(|e| Box::new(e) as _),
@@ -156,18 +156,17 @@ fn by_solver(args: &Args, mut job: SolverJob, common: &Common) -> crate::common:
         resume,
         snapshots: Some((every.unwrap_or(u64::MAX), &mut write)),
         snapshot_at_end: at_end,
+        reducer: None,
     };
     let trained = slq::methods::train(network, &job.data, &settings, options, &mut Progress::new(common));
     signals::busy(false);
     let written = snapshots.as_ref().map(|s| s.written().to_vec()).unwrap_or_default();
     let trained = trained.map_err(slq::Error::from).inspect_err(|e| match written.last() {
         Some(state) => {
-            signals::end_if_stopped(
-                e,
-                &format!("go on with the same command and --snapshot {}", state.display()),
-            );
+            let how = format!("go on with the same command and --snapshot {}", state.display());
+            signals::end_if_stopped(e, Some(&how));
         }
-        None => signals::end_if_stopped(e, how),
+        None => signals::end_if_stopped(e, Some(how)),
     })?;
     let model = Model { graph: trained.graph, ..job.model };
     let options = SaveOptions {

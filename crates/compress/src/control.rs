@@ -40,7 +40,8 @@ pub(crate) fn control(
     }
     let mut keeper =
         dir.as_ref().map(|dir| TrainingDir::new(dir, &fingerprint, "training".into(), context.every));
-    let options = TrainOptions { seed: context.seed, isa: context.isa, ..TrainOptions::default() };
+    let reducer = Some(context.reducer);
+    let options = TrainOptions { seed: context.seed, isa: context.isa, reducer, ..TrainOptions::default() };
     let keep = keeper.as_mut().map(|k| k as &mut dyn Keep);
     let mut inner = Steps(observer);
     let report = train_kept(graph.clone(), data, &settings, options, keep, &mut inner)?.report;

@@ -10,6 +10,7 @@ use slq::graph::{DType, Dim, ValueInfo};
 use slq::{ModelName, SaveOptions};
 
 use crate::error::{FileError, ModelError, unlocked};
+use crate::settings::widths;
 use crate::tensors;
 
 /// A network with its preprocessing, opened with `Model.open`.
@@ -121,9 +122,10 @@ impl Model {
         Ok(unlocked(py, slq::sample)?.0.into())
     }
 
-    /// Writes .onnx, .slq, .safetensors or .caffemodel, as the ending says, with the preprocessing; the file appears whole or
-    /// not at all. Returns its bytes. dense keeps ONNX weights as float32, for runtimes that do not open packed codes.
-    #[pyo3(signature = (path, dense=false, legacy_blobs=false, overwrite=false))]
+    /// Writes .onnx, .slq, .tflite, .mlpackage, .safetensors or .caffemodel, as the ending says, with the preprocessing; the file
+    /// appears whole or not at all. Returns its bytes. dense keeps weights as float32, for runtimes that do not open packed codes;
+    /// round_up_widths stores codes of 5 bits in 6 and of 7 in 8 in .mlpackage, which has no such widths.
+    #[pyo3(signature = (path, dense=false, legacy_blobs=false, overwrite=false, round_up_widths=false))]
     #[allow(clippy::fn_params_excessive_bools)] // keyword arguments of Python
     fn save(
         &self,
@@ -132,8 +134,9 @@ impl Model {
         dense: bool,
         legacy_blobs: bool,
         overwrite: bool,
+        round_up_widths: bool,
     ) -> PyResult<u64> {
-        let options = SaveOptions { dense, legacy_blobs, overwrite };
+        let options = SaveOptions { dense, legacy_blobs, overwrite, widths: widths(round_up_widths) };
         Ok(unlocked(py, || self.inner.save_with(path, &options))?.file_bytes)
     }
 

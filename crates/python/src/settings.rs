@@ -91,6 +91,7 @@ impl Settings {
             dense: self.switch("dense")?,
             legacy_blobs: self.switch("legacy_blobs")?,
             overwrite: self.switch("overwrite")?,
+            widths: widths(self.switch("round_up_widths")?),
         })
     }
 
@@ -123,4 +124,9 @@ impl Settings {
 /// The exception for a setting with a bad value.
 pub(crate) fn bad(name: &str, reason: impl std::fmt::Display) -> pyo3::PyErr {
     SettingError::new_err(format!("setting '{name}': {reason}"))
+}
+
+/// How codes of widths that a file has not are stored.
+pub(crate) fn widths(round_up: bool) -> slq::files::Widths {
+    if round_up { slq::files::Widths::RoundUp } else { slq::files::Widths::Exact }
 }

@@ -31,7 +31,8 @@ fn fixtures(model: &[u8], folder: &Path) -> Result<(), Box<dyn Error>> {
         let network = Network::from_bytes(&made.slq, Expand::None)?;
         let input = network.graph().inputs.first().ok_or("the network has no input")?;
         let extent = |d: &Dim| if let Dim::Known(n) = d { *n } else { 3 };
-        let shape: Vec<usize> = input.shape.as_ref().ok_or("the input has no shape")?.iter().map(extent).collect();
+        let shape: Vec<usize> =
+            input.shape.as_ref().ok_or("the input has no shape")?.iter().map(extent).collect();
         let values: Vec<f32> = (0..shape.iter().product()).map(|i| (i * 37 % 101) as f32 / 101.0).collect();
         let name = input.name.clone();
         let tensor = Tensor::f32(shape.clone(), values.clone())?;

@@ -128,7 +128,8 @@ fn layer(
     };
     if let Some(palette) = &weight.palette {
         row.codebooks = [palette.groups(), palette.codebook_size()];
-        (row.stored_bytes, row.entropy_bytes) = (palette.stored_bytes(), palette.entropy_bytes().ceil() as usize);
+        (row.stored_bytes, row.entropy_bytes) =
+            (palette.stored_bytes(), palette.entropy_bytes().ceil() as usize);
         row.note = Some("has a codebook already".into());
     } else if let Some(values) = weight.tensor.as_f32() {
         if stored_bytes(count, channels, size.min(count / channels)) >= bytes {
@@ -140,13 +141,17 @@ fn layer(
                 (palette.stored_bytes(), palette.entropy_bytes().ceil() as usize);
             let shared = palette.decode();
             let norm: f64 = values.iter().map(|&v| f64::from(v).powi(2)).sum();
-            let error: f64 = values.iter().zip(&shared).map(|(&v, &s)| (f64::from(v) - f64::from(s)).powi(2)).sum();
+            let error: f64 =
+                values.iter().zip(&shared).map(|(&v, &s)| (f64::from(v) - f64::from(s)).powi(2)).sum();
             row.error = if norm > 0.0 { (error / norm).sqrt() } else { 0.0 };
             let tensor = Tensor::f32(row.shape.clone(), shared)?;
             *weight = Weight { tensor, palette: Some(palette), rates: weight.rates };
         }
     } else {
-        row.note = Some(format!("stays as it is: {:?}, only 32-bit floats are clustered here", weight.tensor.dtype()));
+        row.note = Some(format!(
+            "stays as it is: {:?}, only 32-bit floats are clustered here",
+            weight.tensor.dtype()
+        ));
     }
     Ok(Some(row))
 }
@@ -167,5 +172,6 @@ fn cluster(values: &[f32], channels: usize, size: usize, name: &str) -> Result<P
         book.resize(start + width, last);
         codes.extend(one.codes);
     }
-    Palette::fully_fixed(book, channels, codes).map_err(|source| WebError::Palette { weight: name.into(), source })
+    Palette::fully_fixed(book, channels, codes)
+        .map_err(|source| WebError::Palette { weight: name.into(), source })
 }

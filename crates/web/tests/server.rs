@@ -28,7 +28,8 @@ fn an_onnx_file_comes_back_small_and_runs_the_same_in_both_forms() {
     let table = json(&server.call(Call::Compress, [4, 0], onnx.clone()).unwrap());
     assert_eq!(table["layers"].as_array().unwrap().len(), 4);
     assert_eq!(table["file_bytes"], onnx.len());
-    let sum = |key: &str| table["layers"].as_array().unwrap().iter().map(|l| l[key].as_u64().unwrap()).sum::<u64>();
+    let sum =
+        |key: &str| table["layers"].as_array().unwrap().iter().map(|l| l[key].as_u64().unwrap()).sum::<u64>();
     let weights = sum("float_bytes") / 4;
     let parameters: usize = graph.weights.values().map(|w| w.tensor.len()).sum();
     assert_eq!(weights * 4 + table["other_bytes"].as_u64().unwrap(), 4 * parameters as u64);

@@ -14,7 +14,7 @@ use slq::methods::{
 use slq::{Budget, Granularity};
 
 use crate::data::DataArgs;
-use crate::job::RunArgs;
+use crate::job::{FormatFlags, RunArgs};
 use crate::training::TrainingArgs;
 
 /// The flags of all headings.
@@ -313,15 +313,8 @@ pub(crate) struct OutputFlags {
     /// x.onnx, x.slq, x.tflite, x.mlpackage, x.caffemodel or x.safetensors (repeatable)
     #[arg(short, long, value_name = "OUT", required_unless_present = "resume")]
     pub(crate) output: Vec<PathBuf>,
-    /// Keep float32 weights in ONNX, TensorFlow Lite and Core ML outputs
-    #[arg(long, hide_short_help = true)]
-    pub(crate) dense: bool,
-    /// In Core ML packages, store codes of 5 bits in 6 and of 7 in 8: they have no such widths
-    #[arg(long, hide_short_help = true)]
-    pub(crate) round_up_widths: bool,
-    /// Describe the shapes of a caffemodel's blobs by four extents, as files before 2015 did
-    #[arg(long, hide_short_help = true)]
-    pub(crate) legacy_blobs: bool,
+    #[command(flatten)]
+    pub(crate) format: FormatFlags,
     /// Show stages, outputs, size and memory of the job, and do nothing
     #[arg(long, conflicts_with = "resume")]
     pub(crate) dry_run: bool,

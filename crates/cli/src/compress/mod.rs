@@ -114,11 +114,7 @@ fn described(flags: &Flags, common: &Common) -> Result<JobFile, Error> {
     job.sensitivity = flags.budget.sensitivity.clone().or(job.sensitivity);
     job.data = flags.data.options().over(job.data);
     job.outputs = flags.output.output.clone();
-    job.save.dense |= flags.output.dense;
-    job.save.legacy_blobs |= flags.output.legacy_blobs;
-    if flags.output.round_up_widths {
-        job.save.widths = crate::job::widths(true);
-    }
+    job.save = flags.output.format.over(job.save);
     job.save.overwrite = flags.output.run.overwrite;
     job.seed = common.given_seed.unwrap_or(job.seed);
     Ok(job)

@@ -268,15 +268,7 @@ impl Job<'_> {
         let Some((graph, training)) = self.float.take() else { return Ok(None) };
         observer.on(&Event::StageStarted("reference"));
         let dir = self.options.run_dir.map(|d| d.join("reference"));
-        let context = Context {
-            data: self.data,
-            inputs: None,
-            teacher: None,
-            seed: self.recipe.seed,
-            isa: self.options.isa,
-            dir: dir.as_deref(),
-            every: self.options.checkpoint_every,
-        };
+        let context = Context { inputs: None, ..self.context(dir.as_deref()) };
         control(&graph, &training, self.steps, context, observer).map(Some)
     }
 }

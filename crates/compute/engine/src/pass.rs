@@ -56,15 +56,17 @@ pub(crate) fn forward(
     Ok(())
 }
 
-/// Runs the backward pass of all layers; the gradient of the logits has been computed. `after` is called behind each layer
-/// with its position and the gradients of the weights.
+/// What is called behind each layer of a backward pass, with its position and the gradients of all weights.
+pub(crate) type AfterLayer<'a> = dyn FnMut(usize, &[Vec<f32>]) -> Result<(), EngineError> + 'a;
+
+/// Runs the backward pass of all layers; the gradient of the logits has been computed.
 pub(crate) fn backward(
     plan: &mut Plan,
     buffers: &mut [Vec<f32>],
     weights: &Graph,
     weight_gradients: &mut [Vec<f32>],
     isa: Isa,
-    after: &mut dyn FnMut(usize, &[Vec<f32>]) -> Result<(), EngineError>,
+    after: &mut AfterLayer<'_>,
 ) -> Result<(), EngineError> {
     for (at, step) in plan.steps.iter_mut().enumerate().rev() {
         let Some(back) = &step.backward else { continue };

@@ -15,11 +15,13 @@ pub(crate) const LARGEST: usize = (1 << 31) - 1;
 
 type Offset = WIPOffset<flatbuffers::TableFinishedWIPOffset>;
 type Tables<'a> = WIPOffset<Vector<'a, ForwardsUOffset<flatbuffers::TableFinishedWIPOffset>>>;
+/// Scales and zero points.
+type Scales<'a> = (WIPOffset<Vector<'a, f32>>, WIPOffset<Vector<'a, i64>>);
 
 struct Encoder<'a> {
     fbb: FlatBufferBuilder<'a>,
     /// Scales and zero points of tensors with `n` tables, which all share.
-    scales: HashMap<usize, (WIPOffset<Vector<'a, f32>>, WIPOffset<Vector<'a, i64>>)>,
+    scales: HashMap<usize, Scales<'a>>,
 }
 
 /// The bytes of `model`.

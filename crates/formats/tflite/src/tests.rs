@@ -112,7 +112,8 @@ fn dense_columns_are_reordered_with_their_codes() {
     let (codes, header) =
         (content(&packed.bytes, "ip1.weight.codes").0, content(&packed.bytes, "ip1.weight.tables").0);
     let table: Vec<f32> = header[16..].as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
-    let code = |i: usize| usize::from(if i % 2 == 0 { codes[i / 2] >> 4 } else { codes[i / 2] & 15 });
+    let code =
+        |i: usize| usize::from(if i.is_multiple_of(2) { codes[i / 2] >> 4 } else { codes[i / 2] & 15 });
     let decoded: Vec<f32> = (0..expected.len()).map(|i| table[code(i)]).collect();
     assert_eq!(decoded, expected);
 }

@@ -17,6 +17,7 @@ _JOB = [
     "method",
     "overwrite",
     "resume",
+    "round_up_widths",
     "run_dir",
     "seed",
     "verify",

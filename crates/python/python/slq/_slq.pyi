@@ -114,11 +114,13 @@ class Model:
         dense: bool = False,
         legacy_blobs: bool = False,
         overwrite: bool = False,
+        round_up_widths: bool = False,
     ) -> int:
-        """Writes ``.onnx``, ``.slq``, ``.safetensors`` or ``.caffemodel``, as the ending says, with the preprocessing; the file
-        appears whole or not at all. Returns its bytes.
+        """Writes ``.onnx``, ``.slq``, ``.tflite``, ``.mlpackage``, ``.safetensors`` or ``.caffemodel``, as the ending says, with
+        the preprocessing; the file appears whole or not at all. Returns its bytes.
 
-        ``dense`` keeps ONNX weights as float32, for runtimes that do not open packed codes.
+        ``dense`` keeps weights as float32, for runtimes that do not open packed codes. ``round_up_widths`` stores codes of 5 bits
+        in 6 and of 7 in 8 in ``.mlpackage``, which has no such widths.
         """
     @property
     def inputs(self) -> list[Value]:

@@ -213,12 +213,12 @@ impl<'a> Lowering<'a> {
         if value.image.is_some() {
             return refuse("it reads a flattened image in another order than it was written");
         }
-        let tensor = self.to_plain(value.tensor, &value.shape);
+        let tensor = self.row_major(value.tensor, &value.shape);
         Ok((tensor, value.shape))
     }
 
     /// A tensor of `shape` (ONNX's order), channels last where it has four axes, brought into ONNX's order.
-    pub(super) fn to_plain(&mut self, tensor: usize, shape: &[usize]) -> usize {
+    pub(super) fn row_major(&mut self, tensor: usize, shape: &[usize]) -> usize {
         let &[_, c, h, w] = shape else { return tensor };
         let name = format!("{}.nchw", self.model.tensors[tensor].name);
         match c == 1 || h * w == 1 {
@@ -228,7 +228,7 @@ impl<'a> Lowering<'a> {
     }
 
     /// A tensor of `shape` in ONNX's order, with its channels brought last where it has four axes.
-    pub(super) fn from_plain(&mut self, tensor: usize, shape: &[usize], name: &str) -> usize {
+    pub(super) fn channels_last(&mut self, tensor: usize, shape: &[usize], name: &str) -> usize {
         let &[_, c, h, w] = shape else { return tensor };
         match c == 1 || h * w == 1 {
             true => self.reshape(tensor, &by_axis(shape), name),

@@ -118,7 +118,7 @@ impl Lowering<'_> {
         let shape = wide(&value.shape);
         let label = format!("{name}.wide");
         let plain = self.reshape(value.tensor, &shape, &label);
-        Ok(self.from_plain(plain, &shape, &label))
+        Ok(self.channels_last(plain, &shape, &label))
     }
 
     /// What is left of a batch-norm that no layer takes: a product and a sum.

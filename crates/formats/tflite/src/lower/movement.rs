@@ -57,7 +57,7 @@ impl Lowering<'_> {
         let tensor = match needs_order(&shape) {
             true => {
                 let plain = self.reshape(tensor, &shape, &format!("{name}.nchw"));
-                self.from_plain(plain, &shape, &name)
+                self.channels_last(plain, &shape, &name)
             }
             false => self.reshape(tensor, &by_axis(&shape), &name),
         };

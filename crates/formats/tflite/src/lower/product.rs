@@ -46,7 +46,7 @@ impl Lowering<'_> {
         let product =
             self.emit(Code::FullyConnected, options, read, vec![rows, outputs], &format!("{name}.product"));
         let shaped = self.reshape(product, &shape, &name);
-        let tensor = self.from_plain(shaped, &shape, &name);
+        let tensor = self.channels_last(shaped, &shape, &name);
         self.bind(&name, tensor, shape, None);
         Ok(())
     }
