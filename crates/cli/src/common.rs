@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use serde_json::json;
 use slq::methods::TrainingData;
-use slq::{Isa, JobFile, Model, Prepared};
+use slq::{InputShape, Isa, JobFile, Model, Prepared};
 
 use crate::data::DataArgs;
 use crate::processes::{self, Processes};
@@ -203,6 +203,9 @@ pub(crate) struct ModelArgs {
     /// Network of a safetensors file
     #[arg(long, value_name = "ONNX")]
     pub(crate) graph: Option<PathBuf>,
+    /// Sizes of an input that the file leaves open, such as images=1x3x320x320 (repeatable)
+    #[arg(long, value_name = "NAME=SIZES")]
+    pub(crate) input_shape: Vec<InputShape>,
 }
 
 impl ModelArgs {
@@ -216,6 +219,7 @@ impl ModelArgs {
             model: Some(self.model.clone()),
             weights: self.weights.clone(),
             graph: self.graph.clone(),
+            input_shapes: self.input_shape.clone(),
             data: data.options(),
             seed,
             ..JobFile::default()

@@ -37,6 +37,7 @@ pub(crate) fn run(args: Args, common: &Common) -> crate::common::Outcome {
         model: args.other.clone(),
         weights: args.other_weights.clone(),
         graph: args.model.graph.clone(),
+        input_shape: args.model.input_shape.clone(),
     };
     let b = other.open(common.seed())?;
     if a.graph.nodes.is_empty() || b.graph.nodes.is_empty() {

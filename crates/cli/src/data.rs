@@ -28,6 +28,10 @@ pub(crate) struct DataArgs {
     /// Part of the test images, START:END:STEP
     #[arg(long, value_name = "A:B:S", allow_hyphen_values = true, hide_short_help = true)]
     test_subset: Option<String>,
+    /// Images to make choices on: a dataset (its test part) or a share of the training images [default: 0.1 or as many as
+    /// each choice needs]
+    #[arg(long, value_name = "PATH|SHARE", hide_short_help = true)]
+    validation: Option<String>,
     /// Order of the colour channels: rgb or bgr [default: rgb, for Caffe models bgr]
     #[arg(long, value_name = "ORDER", value_parser = crate::compress::named::<ChannelOrder>, hide_short_help = true)]
     channel_order: Option<ChannelOrder>,
@@ -69,6 +73,7 @@ impl DataArgs {
             label_offset: self.label_offset,
             train_subset: self.train_subset.clone(),
             test_subset: self.test_subset.clone(),
+            validation: self.validation.clone(),
             channel_order: self.channel_order,
             scale: self.scale,
             mean: self.mean.clone(),

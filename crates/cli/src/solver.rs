@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use slq::solver::SolverJob;
-use slq::{JobFile, Model};
+use slq::{InputShape, JobFile, Model};
 
 use crate::common::Common;
 use crate::data::DataArgs;
@@ -21,6 +21,9 @@ pub(crate) struct SolverModelArgs {
     /// Network of a safetensors file
     #[arg(long, value_name = "ONNX")]
     graph: Option<PathBuf>,
+    /// Sizes of an input that the file leaves open, such as images=1x3x320x320 (repeatable)
+    #[arg(long, value_name = "NAME=SIZES")]
+    input_shape: Vec<InputShape>,
     /// Caffe's solver.prototxt: net, data and settings come from Caffe's files, flags win over them
     #[arg(long, value_name = "FILE")]
     pub(crate) solver: Option<PathBuf>,
@@ -57,6 +60,7 @@ impl SolverModelArgs {
             model: self.model.clone(),
             weights: self.weights.clone(),
             graph: self.graph.clone(),
+            input_shapes: self.input_shape.clone(),
             data: data.options(),
             seed,
             ..JobFile::default()

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{json, path, run, sample_model, slq};
+use common::{fails, json, path, run, sample_model, slq};
 
 #[test]
 fn every_command_has_help_with_an_example() {
@@ -151,4 +151,28 @@ fn long_tables_show_the_largest_layers() {
     let (short, all) = (text(&[]), text(&["--all"]));
     assert!(short.contains("the 10 largest of") && short.lines().count() < 20, "{short}");
     assert!(all.lines().count() > 100);
+}
+
+#[test]
+fn open_sizes_of_inputs_can_be_given() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut model = slq::Model::open("zoo:lenet").unwrap();
+    let input = &mut model.graph.inputs[0];
+    let open = |name: &str| slq::graph::Dim::Symbol(name.into());
+    input.shape = Some(vec![open("N"), slq::graph::Dim::Known(1), open("h"), open("w")]);
+    let name = input.name.clone();
+    let (net, out) = (path(&dir, "open.onnx"), path(&dir, "small.onnx"));
+    model.save(&net).unwrap();
+    let job = ["compress", &net, "--calibrate", "random:16", "--bits", "4", "-o", &out];
+    let said = fails(&job, 1);
+    assert!(said.contains("--input-shape"), "{said}");
+    let shape = format!("{name}=1x1x28x28");
+    let report = json(&[&job[..], &["--input-shape", &shape]].concat());
+    assert_eq!(report["method"], "calibrate");
+    let fixed = &slq::Model::open(out.as_str()).unwrap().graph.inputs[0];
+    let sizes =
+        [open("N"), slq::graph::Dim::Known(1), slq::graph::Dim::Known(28), slq::graph::Dim::Known(28)];
+    assert_eq!(fixed.shape.as_deref(), Some(&sizes[..]));
+    let said = fails(&["inspect", &net, "--input-shape", "no=1"], 1);
+    assert!(said.contains(&format!("'{name}'")), "{said}");
 }

@@ -40,7 +40,7 @@ pub use quantize::{
     Advance, CalibrateSettings, CalibrationPart, CalibrationReport, ClusterSensitivity, CodebookKind,
     Coverage, DeepCompressionSettings, Estimate, Granularity, Initialisation, InqSettings, KmeansSettings,
     Layer, LayerOrder, LayerRule, LayerSensitivity, Method, MethodName, MlqSettings, NotQuantized,
-    PartitionRule, PartitionScope, PruneRule, Quantize, Sensitivity, SensitivityOptions, SlqSettings,
+    PartitionRule, PartitionScope, PruneRule, Quantize, Sensitivity, SensitivityOptions, SlqSettings, Tuned,
     Weighting, check_schedule, default_schedule, select_layers, sensitivity,
 };
 pub use run::{

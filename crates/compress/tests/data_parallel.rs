@@ -14,7 +14,12 @@ use slq_reduce::{Alone, Reducer, threads};
 fn data() -> TrainingData {
     let sample = Dataset::named("mnist-10k").unwrap();
     let (train, test) = (sample.train.subset("::20").unwrap(), sample.test.subset("::20").unwrap());
-    TrainingData { train, test, transform: Transform { scale: Some(1.0 / 255.0), ..Transform::default() } }
+    TrainingData {
+        train,
+        validation: None,
+        test,
+        transform: Transform { scale: Some(1.0 / 255.0), ..Transform::default() },
+    }
 }
 
 fn training(iterations: u64) -> TrainingSettings {

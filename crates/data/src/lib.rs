@@ -66,6 +66,7 @@ pub use database::write_lmdb;
 pub use dataset::{Dataset, OpenOptions, SplitSummary, Summary};
 pub use error::DataError;
 pub use npz::{npz_arrays, npz_names, write_npz};
+pub use order::epoch_order;
 pub use prefetch::Prefetch;
 pub use split::{Portion, Split};
 pub use stream::Stream;

@@ -40,8 +40,8 @@ pub(crate) fn shuffle<T>(rng: &mut impl Rng, items: &mut [T]) {
     }
 }
 
-/// The order of one epoch of training: a permutation of `0..len`.
-pub(crate) fn epoch_order(seed: u64, epoch: u64, len: usize) -> Vec<u32> {
+/// The order of one epoch of training: a permutation of `0..len` that depends on seed and epoch alone.
+pub fn epoch_order(seed: u64, epoch: u64, len: usize) -> Vec<u32> {
     let mut order: Vec<u32> = (0..len as u32).collect();
     shuffle(&mut generator(seed, epoch, Purpose::Shuffle, 0), &mut order);
     order

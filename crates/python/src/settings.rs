@@ -12,6 +12,7 @@ pub(crate) const DATA: &[&str] = &[
     "classes",
     "train_subset",
     "test_subset",
+    "validation",
     "channel_order",
     "scale",
     "mean",

@@ -151,7 +151,9 @@ impl CalibrationInputs {
             let Some([_, rest @ ..]) = input.shape.as_deref() else { return refuse("declares no shape") };
             let mut shape = Vec::new();
             for dim in rest {
-                let Dim::Known(extent) = dim else { return refuse("has open sizes") };
+                let Dim::Known(extent) = dim else {
+                    return refuse("has open sizes; give them with --input-shape NAME=1x3x224x224");
+                };
                 shape.push(*extent);
             }
             if shape.iter().try_fold(BATCH, |n, &d| n.checked_mul(d)).is_none_or(|n| n > MOST) {
@@ -334,7 +336,7 @@ fn preprocessing(
     }
     if images.class_counts().len() > 1 {
         let (train, test, transform) = (images.clone(), images.clone(), found.transform);
-        let data = slq_compress::TrainingData { train, test, transform };
+        let data = slq_compress::TrainingData { train, validation: None, test, transform };
         return Ok(Preprocessing { fitted, ..detect(&model.graph, &data, isa)?.into() });
     }
     let text = "how pixels become inputs is not known: the model's file does not say it, and without batch-norm or labels \

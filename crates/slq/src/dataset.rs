@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use slq_compress::TrainingData;
-use slq_data::{ChannelOrder, DataError, OpenOptions, Resize, Split, Transform};
+use slq_data::{ChannelOrder, DataError, OpenOptions, Portion, Resize, Split, Transform};
 use slq_engine::Isa;
 use slq_graph::Dim;
 
@@ -47,7 +47,9 @@ impl Dataset {
     pub fn for_model(&self, model: &Model) -> Result<TrainingData, Error> {
         let (train, test) = (self.train.clone(), self.test.clone());
         match &self.transform {
-            Some(transform) => Ok(TrainingData { train, test, transform: transform.clone() }),
+            Some(transform) => {
+                Ok(TrainingData { train, validation: None, test, transform: transform.clone() })
+            }
             None => Ok(DataOptions::default().prepare(model, train, test, Isa::detect())?.data),
         }
     }
@@ -93,6 +95,8 @@ pub struct DataOptions {
     pub train_subset: Option<String>,
     /// Part of the test images, START:END:STEP.
     pub test_subset: Option<String>,
+    /// Images that choices are made on: a dataset's test part, or a share of the training images such as `0.1`.
+    pub validation: Option<String>,
     /// Order of the colour channels: `rgb` or `bgr`.
     pub channel_order: Option<ChannelOrder>,
     /// Factor on pixel values.
@@ -122,6 +126,7 @@ impl DataOptions {
             label_offset: if self.label_offset == 0 { base.label_offset } else { self.label_offset },
             train_subset: self.train_subset.or(base.train_subset),
             test_subset: self.test_subset.or(base.test_subset),
+            validation: self.validation.or(base.validation),
             channel_order: self.channel_order.or(base.channel_order),
             scale: self.scale.or(base.scale),
             mean: filled(self.mean, base.mean),
@@ -212,13 +217,40 @@ impl DataOptions {
 
     fn prepare(&self, model: &Model, train: Split, test: Split, isa: Isa) -> Result<Prepared, Error> {
         let mut preprocessing = self.preprocessing_for(model, &train)?;
-        let mut data = TrainingData { train, test, transform: preprocessing.transform.clone() };
+        let (train, validation) = self.validation(train, &test)?;
+        let mut data = TrainingData { train, validation, test, transform: preprocessing.transform.clone() };
         if preprocessing.source == PreprocessingSource::Assumed {
             let fitted = preprocessing.fitted.take();
             preprocessing = Preprocessing { fitted, ..detect(&model.graph, &data, isa)?.into() };
             data.transform = preprocessing.transform.clone();
         }
         Ok(Prepared { data, preprocessing })
+    }
+
+    /// What remains of the training images, and the validation images where there are to be any. A share has the same images
+    /// for every seed.
+    ///
+    /// # Errors
+    /// [`Error::Data`] for files that cannot be read and for a share that leaves no image, [`Error::Argument`] for a share that
+    /// is none and for the test images themselves.
+    pub(crate) fn validation(&self, train: Split, test: &Split) -> Result<(Split, Option<Split>), Error> {
+        let Some(text) = &self.validation else { return Ok((train, None)) };
+        if let Ok(share) = text.parse::<f64>() {
+            if !(share > 0.0 && share < 1.0) {
+                let reason =
+                    "give a share of the training images above 0 and below 1, such as 0.1, or a dataset";
+                return Err(Error::Argument(format!("--validation {text}: {reason}")));
+            }
+            let (train, validation) = train.split_off_validation(Portion::Fraction(share), 0)?;
+            return Ok((train, Some(validation)));
+        }
+        let other = Self { path: Some(text.clone()), ..self.clone() };
+        let found = other.files()?.map(|found| found.test);
+        if found.as_ref().is_some_and(|f| f.fingerprint() == test.fingerprint()) {
+            let reason = "these are the test images; choices made on them would flatter the result";
+            return Err(Error::Argument(format!("--validation {text}: {reason}")));
+        }
+        Ok((train, found))
     }
 
     /// Preprocessing as far as options and files say it; without data nothing can be detected.

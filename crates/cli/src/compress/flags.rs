@@ -11,7 +11,7 @@ use slq::methods::{
     Advance, CalibrationPart, CodebookKind, Initialisation, LayerOrder, LayerRule, MethodName, PartitionRule,
     PartitionScope, PruneRule, Weighting,
 };
-use slq::{Budget, Granularity};
+use slq::{Budget, Granularity, InputShape};
 
 use crate::data::DataArgs;
 use crate::job::{FormatFlags, RunArgs};
@@ -66,6 +66,9 @@ pub(crate) struct InputFlags {
     /// Network of a safetensors file
     #[arg(long, value_name = "ONNX", hide_short_help = true)]
     pub(crate) graph: Option<PathBuf>,
+    /// Sizes of an input that the file leaves open, such as images=1x3x320x320 (repeatable)
+    #[arg(long, value_name = "NAME=SIZES", hide_short_help = true)]
+    pub(crate) input_shape: Vec<InputShape>,
     /// Caffe's solver.prototxt: net, data and settings come from Caffe's files, flags win over them; max_iter counts
     /// for each round
     #[arg(long, value_name = "FILE", hide_short_help = true)]
@@ -206,6 +209,19 @@ pub(crate) struct CalibrateFlags {
     /// Megabytes of activations kept between layers; beyond them they are computed again [default: 1024]
     #[arg(long, value_name = "MB", hide_short_help = true)]
     memory: Option<usize>,
+    /// Distil behind the calibration, on the same inputs: codebooks, biases and batch-norm; pays at 3 bits and fewer
+    #[arg(long)]
+    #[serde(skip_serializing_if = "is_false")]
+    block_tune: bool,
+    /// Times that --block-tune goes through the inputs [default: 20]
+    #[arg(long, value_name = "N", requires = "block_tune", hide_short_help = true)]
+    block_tune_epochs: Option<u32>,
+    /// Learning rate of --block-tune at its start [default: 0.001]
+    #[arg(long, value_name = "X", requires = "block_tune", hide_short_help = true)]
+    block_tune_lr: Option<f64>,
+    /// Temperature of --block-tune [default: 1]
+    #[arg(long, value_name = "T", requires = "block_tune", hide_short_help = true)]
+    block_tune_temperature: Option<f32>,
     /// Parts left out: targets, residual, weights, pass, fit, descent, scales or correction
     #[arg(long, value_name = "PART,..", value_delimiter = ',', value_parser = named::<CalibrationPart>, hide_short_help = true)]
     without: Option<Vec<CalibrationPart>>,

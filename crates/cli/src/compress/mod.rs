@@ -101,10 +101,14 @@ fn described(flags: &Flags, common: &Common) -> Result<JobFile, Error> {
     // Another model has its own weights or graph.
     if input.model.is_some() {
         (job.weights, job.graph) = (None, None);
+        job.input_shapes.clear();
     }
     job.model = input.model.clone().or(job.model);
     job.weights = input.weights.clone().or(job.weights);
     job.graph = input.graph.clone().or(job.graph);
+    if !input.input_shape.is_empty() {
+        job.input_shapes.clone_from(&input.input_shape);
+    }
     job.solver = input.solver.clone().or(job.solver);
     job.teacher = input.teacher.clone().or(job.teacher);
     if let (None, None, Some(recipe)) = (&job.model, &job.solver, &input.recipe) {

@@ -241,6 +241,9 @@ fn data(data: &TrainingData) -> String {
     let mut hash = Fields::new();
     hash.bytes(&data.train.fingerprint());
     hash.bytes(&data.test.fingerprint());
+    if let Some(validation) = &data.validation {
+        hash.bytes(&validation.fingerprint());
+    }
     // Serialised by field name; floats are written with all their digits.
     hash.text(&serde_json::to_string(&data.transform).unwrap_or_default());
     hash.finish()
@@ -256,7 +259,12 @@ mod tests {
     #[test]
     fn what_differs_is_named() {
         let images = Split::from_bytes(vec![7; 4 * 784], vec![0, 1, 2, 3], [1, 28, 28]).unwrap();
-        let all = TrainingData { train: images.clone(), test: images, transform: Default::default() };
+        let all = TrainingData {
+            train: images.clone(),
+            validation: None,
+            test: images,
+            transform: Default::default(),
+        };
         let fewer = TrainingData { train: all.train.subset(":3").unwrap(), ..all.clone() };
         let graph = slq_zoo::build("lenet", 0).unwrap();
         let context = Context { data: Some(&all), ..Context::bare() };

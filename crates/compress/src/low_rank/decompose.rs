@@ -153,7 +153,7 @@ impl Job<'_> {
         let cost = network_cost(home.graph)?;
         let mut truncation = Truncation::new(trp, self.settings, layers, cost, iterations);
         let span = Span { done: 0, iterations, seed: self.context.seed };
-        let TrainingData { train, test, transform } = data;
+        let TrainingData { train, test, transform, .. } = data;
         let course = Course { train, test, transform, settings: training, span, reducer };
         let teacher = teacher.as_mut().map(|t| t as &mut dyn Executor);
         let seconds = retrain(&mut executor, teacher, &course, &mut home, &mut truncation, observer)?;
@@ -184,7 +184,7 @@ impl Job<'_> {
         let done = self.settings.trp.as_ref().map_or(0, |t| t.training.steps(data.train.len()));
         let iterations = training.steps(data.train.len());
         let span = Span { done, iterations, seed: self.context.seed };
-        let TrainingData { train, test, transform } = data;
+        let TrainingData { train, test, transform, .. } = data;
         let course = Course { train, test, transform, settings: training, span, reducer };
         let teacher = teacher.as_mut().map(|t| t as &mut dyn Executor);
         let seconds = retrain(&mut executor, teacher, &course, &mut home, &mut Nothing, observer)?;

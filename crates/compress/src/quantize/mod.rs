@@ -30,7 +30,7 @@ pub(crate) mod stage;
 mod state;
 pub(crate) mod tune;
 
-pub use calibrate::{CalibrateSettings, CalibrationPart, CalibrationReport};
+pub use calibrate::{CalibrateSettings, CalibrationPart, CalibrationReport, Tuned};
 pub use choices::{CodebookKind, Granularity, Initialisation, LayerRule, Weighting};
 pub use coverage::{Coverage, NotQuantized};
 pub use deep_compression::{DeepCompressionSettings, PruneRule};

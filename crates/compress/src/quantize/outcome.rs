@@ -52,17 +52,17 @@ pub struct QuantizeReport {
     /// Time of the whole stage, earlier sittings of a resumed job included.
     pub seconds: f64,
 }
-pub(super) fn names(layers: &[Layer]) -> Vec<&str> {
+pub(in crate::quantize) fn names(layers: &[Layer]) -> Vec<&str> {
     layers.iter().map(|l| l.weight.as_str()).collect()
 }
 
-/// The training images without those that are held out, and those.
+/// The images to train on, and those that are held out.
 pub(super) fn held_out(
     data: &TrainingData,
     settings: &Quantize,
     seed: u64,
 ) -> Result<(Split, Split), CompressError> {
-    Ok(data.train.split_off_validation(Portion::Count(settings.partition_images), seed)?)
+    data.parts(Portion::Count(settings.partition_images), seed)
 }
 
 pub(super) fn finished(

@@ -84,7 +84,7 @@ pub(crate) fn tune(
     observer.on(&Event::Shared { layers: &[], fixed_fraction: 1.0, before: Some(before) });
     let iterations = training.steps(data.train.len());
     let span = Span { done, iterations, seed: context.seed };
-    let TrainingData { train, test, transform } = data;
+    let TrainingData { train, test, transform, .. } = data;
     let course = Course { train, test, transform, settings: training, span, reducer };
     let keeper = |dir| TrainingDir::new(dir, &fingerprint, "tuning".into(), context.every);
     let mut keeper = dir.as_ref().map(keeper);

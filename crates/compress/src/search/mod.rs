@@ -91,9 +91,9 @@ pub(crate) fn quantize_within(
     }
 }
 
-/// The training images in two: to train on, and to choose by.
+/// Images to train on, and images to choose by.
 fn parts(data: &TrainingData, seed: u64) -> Result<(Split, Split), CompressError> {
-    Ok(data.train.split_off_validation(Portion::Fraction(VALIDATION), seed)?)
+    data.parts(Portion::Fraction(VALIDATION), seed)
 }
 
 /// `data` without the training images that a search with this seed chooses by.
@@ -187,6 +187,7 @@ impl Search<'_> {
         let (data, (train, validation)) = (self.context.data?, self.parts.as_ref()?);
         Some(TrainingData {
             train: train.clone(),
+            validation: data.validation.clone(),
             test: validation.clone(),
             transform: data.transform.clone(),
         })

@@ -1,6 +1,6 @@
 //! The images a training works with, and whether they fit the network.
 
-use slq_data::{Split, Transform};
+use slq_data::{Portion, Split, Transform};
 use slq_engine::{CpuExecutor, EngineOptions, Isa};
 use slq_graph::Graph;
 
@@ -12,10 +12,30 @@ use crate::error::CompressError;
 pub struct TrainingData {
     /// Training images.
     pub train: Split,
+    /// Images that choices are made on; `None` takes some of the training images for each choice.
+    pub validation: Option<Split>,
     /// Test images: their accuracy is reported and never used for a choice.
     pub test: Split,
     /// Preprocessing and augmentation.
     pub transform: Transform,
+}
+
+impl TrainingData {
+    /// What remains to train on, and the images that a choice is made on: the validation images, or `portion` of the training
+    /// images, by the seed.
+    ///
+    /// # Errors
+    /// [`CompressError::Data`] where there are too few.
+    pub(crate) fn parts(&self, portion: Portion, seed: u64) -> Result<(Split, Split), CompressError> {
+        let Some(validation) = &self.validation else {
+            return Ok(self.train.split_off_validation(portion, seed)?);
+        };
+        let images = match portion {
+            Portion::Count(count) => validation.calibration(count, seed)?,
+            Portion::Fraction(_) => validation.clone(),
+        };
+        Ok((self.train.clone(), images))
+    }
 }
 
 /// An executor for `graph` that trains and evaluates as `settings` say.
@@ -70,9 +90,41 @@ pub(crate) fn check_trainable(
 ) -> Result<(), CompressError> {
     check_fit(executor, &data.train, &data.transform)?;
     check_fit(executor, &data.test, &data.transform)?;
+    if let Some(validation) = &data.validation {
+        check_fit(executor, validation, &data.transform)?;
+    }
     if data.train.len() < batch {
         let reason = format!("a batch takes {batch}");
         return Err(CompressError::TooFewImages { images: data.train.len(), reason });
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn validation_images_leave_the_training_images_whole() {
+        let split = |count: usize, value: u8| {
+            let labels = (0..count as u32).map(|i| i % 2).collect();
+            Split::from_bytes(vec![value; count * 4], labels, [1, 2, 2]).unwrap()
+        };
+        let mut data = TrainingData {
+            train: split(20, 1),
+            validation: None,
+            test: split(4, 2),
+            transform: Transform::default(),
+        };
+        let sizes = |data: &TrainingData, portion| {
+            let (train, images) = data.parts(portion, 0).unwrap();
+            (train.len(), images.len())
+        };
+        assert_eq!(sizes(&data, Portion::Fraction(0.1)), (18, 2));
+        assert_eq!(sizes(&data, Portion::Count(6)), (14, 6));
+        data.validation = Some(split(8, 3));
+        assert_eq!(sizes(&data, Portion::Fraction(0.1)), (20, 8));
+        assert_eq!(sizes(&data, Portion::Count(6)), (20, 6));
+        assert_eq!(sizes(&data, Portion::Count(600)), (20, 8), "all there are");
+    }
 }

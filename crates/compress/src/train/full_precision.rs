@@ -111,7 +111,7 @@ pub(crate) fn train_kept(
     observer.on(&Event::Baseline(baseline));
     let iterations = settings.steps(data.train.len());
     let span = Span { done: 0, iterations, seed };
-    let TrainingData { train, test, transform } = data;
+    let TrainingData { train, test, transform, .. } = data;
     let course = Course { train, test, transform, settings, span, reducer };
     let mut home = Home { graph: &mut graph, keeper };
     let (mut first, mut seconds, mut tests) = (0, 0.0, Vec::new());

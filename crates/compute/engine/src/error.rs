@@ -18,7 +18,9 @@ pub enum EngineError {
         count: usize,
     },
     /// A dimension other than the batch size is not given in the file.
-    #[error("input `{input}` declares the shape {declared}, in which more than the batch size is unknown")]
+    #[error(
+        "input `{input}` declares the shape {declared}, in which more than the batch size is unknown; give its sizes with --input-shape {input}=1x3x224x224 or the like"
+    )]
     OpenShape {
         /// The input.
         input: String,

@@ -19,6 +19,7 @@ use crate::Error;
 use crate::calibration::CalibrationInputs;
 use crate::dataset::DataOptions;
 use crate::detect::{Preprocessing, PreprocessingSource};
+use crate::input_shape::InputShape;
 use crate::model::Model;
 use crate::outputs::{Planned, is_package, plan_models};
 use crate::save::SaveOptions;
@@ -57,6 +58,8 @@ pub struct JobFile {
     pub teacher: Option<String>,
     /// Inputs without labels: a path, or `random:N`.
     pub calibrate: Option<String>,
+    /// Sizes of inputs that the model's file leaves open; the outputs have them, too.
+    pub input_shapes: Vec<InputShape>,
     /// A table of `slq sensitivity` for a budget.
     pub sensitivity: Option<PathBuf>,
     /// Where the results go; the endings name the formats. The program takes them from its flags, except to resume.
@@ -84,6 +87,7 @@ impl Default for JobFile {
             solver: None,
             teacher: None,
             calibrate: None,
+            input_shapes: Vec::new(),
             sensitivity: None,
             outputs: Vec::new(),
             save: SaveOptions::default(),

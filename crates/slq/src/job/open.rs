@@ -9,7 +9,7 @@ use crate::dataset::Prepared;
 use crate::detect::{Preprocessing, PreprocessingSource};
 use crate::model::{Model, ModelName};
 use crate::solver::{SolverJob, SolverOptions};
-use crate::{Error, caffe};
+use crate::{Error, caffe, input_shape};
 
 impl JobFile {
     /// Opens the model, the images and the teacher.
@@ -19,6 +19,10 @@ impl JobFile {
     pub fn open(&self, isa: Isa) -> Result<Inputs, Error> {
         let teacher = self.teacher.as_deref().map(Model::open).transpose()?;
         if let Some(solver) = &self.solver {
+            if let Some(shape) = self.input_shapes.first() {
+                let reason = "with --solver the prototxt says the sizes of inputs";
+                return Err(Error::Argument(format!("--input-shape {shape}: {reason}")));
+            }
             let job = SolverJob::open(solver, &self.solver_options()?)?;
             let SolverJob { model, data, training, seed, notes, .. } = job;
             let (transform, source) = (data.transform.clone(), PreprocessingSource::Prototxt);
@@ -39,7 +43,14 @@ impl JobFile {
         let calibration = self.calibration(&model, data.as_ref(), isa)?;
         let preprocessing =
             preprocessing.or_else(|| calibration.as_ref().and_then(|c| c.preprocessing.clone()));
-        let notes = preprocessing.iter().filter_map(Preprocessing::note).collect();
+        let mut notes: Vec<String> = preprocessing.iter().filter_map(Preprocessing::note).collect();
+        notes.extend(
+            self.input_shapes.iter().map(|s| format!("inputs have the sizes {s}, in the outputs, too")),
+        );
+        notes.extend(data.as_ref().and_then(|d| d.validation.as_ref()).map(|images| {
+            let from = self.data.validation.as_deref().unwrap_or_default();
+            format!("choices are made on {} validation images (--validation {from})", images.len())
+        }));
         Ok(Inputs { model, data, calibration, preprocessing, teacher, training: None, seed: None, notes })
     }
 
@@ -75,7 +86,9 @@ impl JobFile {
             let transform = self.data.adjusted(caffe::transform(name.name.as_ref(), &layer)?)?;
             name.input_shape = Some(transform.output_shape(&files.test)?);
         }
-        Model::open(name)
+        let mut model = Model::open(name)?;
+        input_shape::fix(&mut model.graph, &self.input_shapes)?;
+        Ok(model)
     }
 
     /// How the solver file is read.

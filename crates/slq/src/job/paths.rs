@@ -7,7 +7,7 @@ use super::file::JobFile;
 impl JobFile {
     /// The files and folders that the job names and reads.
     pub fn input_files(&self) -> Vec<PathBuf> {
-        let names = [&self.model, &self.teacher, &self.calibrate, &self.data.path]
+        let names = [&self.model, &self.teacher, &self.calibrate, &self.data.path, &self.data.validation]
             .into_iter()
             .flatten()
             .map(PathBuf::from);
@@ -20,7 +20,9 @@ impl JobFile {
     #[must_use]
     pub(super) fn absolute(&self) -> JobFile {
         let mut job = self.clone();
-        let names = [&mut job.model, &mut job.teacher, &mut job.calibrate, &mut job.data.path];
+        let data = &mut job.data;
+        let names =
+            [&mut job.model, &mut job.teacher, &mut job.calibrate, &mut data.path, &mut data.validation];
         for name in names.into_iter().flatten() {
             // A built-in name, such as `zoo:lenet` or `mnist-10k`, stays.
             if let (true, Some(path)) = (Path::new(name).exists(), from_root(Path::new(name)).to_str()) {
@@ -28,7 +30,7 @@ impl JobFile {
             }
         }
         let paths =
-            [&mut job.weights, &mut job.graph, &mut job.solver, &mut job.sensitivity, &mut job.data.classes];
+            [&mut job.weights, &mut job.graph, &mut job.solver, &mut job.sensitivity, &mut data.classes];
         for path in paths.into_iter().flatten().chain(&mut job.outputs) {
             *path = from_root(path);
         }

@@ -97,7 +97,8 @@ impl SolverJob {
             transform: Some(transform.clone()),
             source: crate::model::Source::Caffe(Box::new(files)),
         };
-        let data = TrainingData { train, test: test_images, transform };
+        let (train, validation) = options.data.validation(train, &test_images)?;
+        let data = TrainingData { train, validation, test: test_images, transform };
         Ok(SolverJob { solver, model, data, training, seed, source, notes })
     }
 }

@@ -4,6 +4,7 @@ pub mod matrix;
 mod network;
 mod settings;
 pub(crate) mod stage;
+mod tuning;
 
 pub use crate::error::CalibrateError;
 pub use network::{
@@ -11,3 +12,4 @@ pub use network::{
 };
 pub use settings::{CalibrateSettings, CalibrationPart};
 pub use stage::CalibrationReport;
+pub use tuning::Tuned;

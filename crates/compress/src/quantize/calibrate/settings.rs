@@ -5,6 +5,7 @@ use slq_engine::Isa;
 
 use super::matrix::{Shrinkage, SolveOptions, Strength, TargetOptions, Values};
 use super::network::NetworkOptions;
+use super::tuning::BlockTune;
 use crate::error::CompressError;
 use crate::quantize::choices::CodebookKind;
 
@@ -34,7 +35,7 @@ pub enum CalibrationPart {
 /// Settings of calibration.
 ///
 /// Defaults: at most 512 inputs, 64 positions of a layer's output in each, free codebooks, damping 1 % of the mean diagonal,
-/// no price on bits, 1024 MB for activations, no part left out.
+/// no price on bits, 1024 MB for activations, no distillation (else 20 epochs, rate 0.001, temperature 1), no part left out.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default, deny_unknown_fields)]
 pub struct CalibrateSettings {
@@ -50,6 +51,14 @@ pub struct CalibrateSettings {
     pub rate: f64,
     /// Megabytes of activations that may be kept between layers; beyond them they are computed again.
     pub memory: usize,
+    /// Whether the network is distilled behind the layers: codebooks, biases and batch-norm, on the same inputs.
+    pub block_tune: bool,
+    /// Times that the distillation goes through the inputs.
+    pub block_tune_epochs: u32,
+    /// Its learning rate at the start.
+    pub block_tune_lr: f64,
+    /// Its temperature.
+    pub block_tune_temperature: f32,
     /// Parts left out.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub without: Vec<CalibrationPart>,
@@ -64,6 +73,10 @@ impl Default for CalibrateSettings {
             damping: 0.01,
             rate: 0.0,
             memory: 1024,
+            block_tune: false,
+            block_tune_epochs: 20,
+            block_tune_lr: 1e-3,
+            block_tune_temperature: 1.0,
             without: Vec::new(),
         }
     }
@@ -87,7 +100,16 @@ impl CalibrateSettings {
         if self.memory > 1 << 30 {
             return bad("memory", format!("{} MB are more than any machine has", self.memory));
         }
-        Ok(())
+        self.tuning().check()
+    }
+
+    /// The settings of the distillation.
+    pub(super) fn tuning(&self) -> BlockTune {
+        BlockTune {
+            epochs: self.block_tune_epochs,
+            learning_rate: self.block_tune_lr,
+            temperature: self.block_tune_temperature,
+        }
     }
 
     /// As options of a network's calibration.
@@ -147,6 +169,12 @@ mod tests {
             ("rate", CalibrateSettings { rate: f64::NAN, ..Default::default() }),
             ("damping", CalibrateSettings { damping: 0.0, ..Default::default() }),
             ("positions", CalibrateSettings { positions: 0, ..Default::default() }),
+            ("block-tune-epochs", CalibrateSettings { block_tune_epochs: 0, ..Default::default() }),
+            ("block-tune-lr", CalibrateSettings { block_tune_lr: f64::NAN, ..Default::default() }),
+            (
+                "block-tune-temperature",
+                CalibrateSettings { block_tune_temperature: 0.0, ..Default::default() },
+            ),
             ("calibration-images", CalibrateSettings { calibration_images: 0, ..Default::default() }),
         ];
         for (name, settings) in cases {

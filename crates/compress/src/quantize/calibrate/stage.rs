@@ -8,7 +8,8 @@ use slq_graph::Graph;
 use super::matrix::Books;
 use super::network::{Job, LayerReport, LayerSpec, Outcome, State, calibrate};
 use super::settings::CalibrateSettings;
-use crate::checkpoint::{Fingerprint, StageDir};
+use super::tuning::{Tuned, tune};
+use crate::checkpoint::{Fingerprint, StageDir, TrainingDir};
 use crate::context::Context;
 use crate::damage::{Damage, compare_outputs};
 use crate::error::CalibrateError;
@@ -16,6 +17,8 @@ use crate::error::CompressError;
 use crate::inputs::{Inputs, Origin, Part};
 use crate::progress::{Event, Observer};
 use crate::quantize::layer::Layer;
+use crate::quantize::outcome::names;
+use crate::train::{Home, Keep};
 
 /// The figures of a calibration.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -28,6 +31,12 @@ pub struct CalibrationReport {
     pub layers: Vec<LayerReport>,
     /// The network beside the float network on inputs that it was not calibrated on, where there are any.
     pub damage: Option<Damage>,
+    /// What a distillation behind the layers did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tuned: Option<Tuned>,
+    /// Why there is none although it was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_tuned: Option<String>,
     /// Seconds, earlier sittings of a resumed job included.
     pub seconds: f64,
 }
@@ -110,10 +119,80 @@ pub(crate) fn calibrate_layers(
     }
     let images = (0..used).map(|i| seen.samples(i)).sum::<Result<usize, _>>()?;
     let damage = damage(&float, &state.graph, inputs, (used, left), context)?;
-    let seconds = kept.before + began.elapsed().as_secs_f64();
-    let report =
-        CalibrationReport { images, inputs: inputs.origin(), layers: state.reports, damage, seconds };
-    Ok((state.graph, report))
+    let mut report = CalibrationReport {
+        images,
+        inputs: inputs.origin(),
+        layers: state.reports,
+        damage,
+        tuned: None,
+        not_tuned: None,
+        seconds: 0.0,
+    };
+    let mut graph = state.graph;
+    if settings.block_tune {
+        let tuned = Tuning { float: &float, settings, inputs, parts: (used, left), context };
+        graph = tuned.run(graph, &names(layers), &kept, &mut report, observer)?;
+    }
+    report.seconds = kept.before + began.elapsed().as_secs_f64();
+    Ok((graph, report))
+}
+
+/// The distillation behind the layers.
+struct Tuning<'a> {
+    float: &'a Graph,
+    settings: &'a CalibrateSettings,
+    inputs: &'a dyn Inputs,
+    /// Batches to train on, and those behind them to compare on.
+    parts: (usize, usize),
+    context: Context<'a>,
+}
+
+impl Tuning<'_> {
+    /// The distilled network or, where its outputs are farther from the float network's on inputs that none of the two has
+    /// seen, `graph` as it was.
+    fn run(
+        &self,
+        graph: Graph,
+        weights: &[&str],
+        kept: &Kept,
+        report: &mut CalibrationReport,
+        observer: &mut dyn Observer,
+    ) -> Result<Graph, CompressError> {
+        observer.on(&Event::StageStarted("block-tune"));
+        let (used, left) = self.parts;
+        let seen = Part { all: self.inputs, first: 0, count: used };
+        let shared = |w: &&&str| graph.weights[**w].palette.is_some();
+        let weights: Vec<String> = weights.iter().filter(shared).map(|w| (*w).to_owned()).collect();
+        let mut tuned = graph.clone();
+        let mut keeper = kept
+            .dir
+            .as_ref()
+            .map(|dir| TrainingDir::new(dir, &kept.fingerprint, "block-tune".into(), self.context.every));
+        let mut home = Home { graph: &mut tuned, keeper: keeper.as_mut().map(|k| k as &mut dyn Keep) };
+        let from: (&dyn Inputs, usize) = (&seen, self.settings.memory << 20);
+        let done =
+            tune(self.float, &weights, &self.settings.tuning(), from, &mut home, self.context, observer);
+        let (iterations, seconds) = match done {
+            Ok(done) => done,
+            // A network that cannot be trained stays as it was calibrated.
+            Err(CompressError::Engine(error)) => {
+                report.not_tuned = Some(error.to_string());
+                return Ok(graph);
+            }
+            Err(error) => return Err(error),
+        };
+        let damage = damage(self.float, &tuned, self.inputs, (used, left), self.context)?;
+        let unseen = |d: &Option<Damage>| d.as_ref().filter(|_| left > 0).and_then(|d| d.kl);
+        let (kl_before, kl_after) = (unseen(&report.damage), unseen(&damage));
+        let taken = kl_before.zip(kl_after).is_none_or(|(before, after)| after <= before);
+        report.tuned = Some(Tuned { iterations, kl_before, kl_after, taken, seconds });
+        keeper.iter_mut().for_each(TrainingDir::clear);
+        if !taken {
+            return Ok(graph);
+        }
+        report.damage = damage;
+        Ok(tuned)
+    }
 }
 
 /// The network beside the float one, on inputs it has not seen or, where there are none, on those it has; `None` where
@@ -247,6 +326,19 @@ pub(crate) fn warnings(report: &CalibrationReport) -> Vec<(&'static str, String)
             report.images
         );
         warnings.push(("few-samples", text));
+    }
+    if let Some(reason) = &report.not_tuned {
+        warnings.push((
+            "not-tuned",
+            format!("the network was calibrated and not distilled (--block-tune): {reason}"),
+        ));
+    }
+    if let Some(Tuned { kl_before: Some(before), kl_after: Some(after), taken: false, .. }) = &report.tuned {
+        let text = format!(
+            "the distillation (--block-tune) was not taken: on inputs left out, the KL divergence from the float network \
+             rose from {before:.4} to {after:.4}; a lower --block-tune-lr or more inputs may help"
+        );
+        warnings.push(("not-tuned", text));
     }
     if let Some(text) = report.damage.as_ref().and_then(Damage::warning) {
         warnings.push(("damage", text));

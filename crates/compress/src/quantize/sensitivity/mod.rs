@@ -105,7 +105,7 @@ pub fn sensitivity(
     let engine = EngineOptions { isa: options.isa, ..EngineOptions::default() };
     let mut executor = CpuExecutor::new(graph, batch, &engine)?;
     check_fit(&mut executor, &data.train, &data.transform)?;
-    let (_, images) = data.train.split_off_validation(Portion::Count(settings.partition_images), seed)?;
+    let (_, images) = data.parts(Portion::Count(settings.partition_images), seed)?;
     // Small batches: the standard error comes from their spread.
     let held_out = HeldOut::new(&images, &data.transform, (images.len() / 16).clamp(1, batch))?;
     let how = SlqSettings::default().clustering(seed);
