@@ -11,6 +11,7 @@ use slq_engine::{
 };
 use slq_graph::Graph;
 
+use super::random::Random;
 use crate::context::Context;
 use crate::error::CompressError;
 use crate::inputs::{InputError, Inputs};
@@ -46,6 +47,9 @@ impl BlockTune {
         Ok(())
     }
 }
+
+/// Names the random numbers of the distillation.
+const TUNING: u64 = 0x7475_6e65;
 
 /// What a distillation did.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -110,9 +114,10 @@ pub(super) fn tune(
             iteration,
             ..StepSettings::default()
         };
-        let (images, probabilities) = source.batch(at)?;
-        let target = Target::Distribution { probabilities, temperature: settings.temperature };
-        let seen = executor.train_step(images, target, &step)?;
+        let (images, probabilities) = source.batch(at, iteration)?;
+        let target =
+            Target::Distribution { probabilities: &probabilities, temperature: settings.temperature };
+        let seen = executor.train_step(&images, target, &step)?;
         centroids.step(&mut executor, learning_rate)?;
         observer.on(&Event::Step {
             iteration: iteration + 1,
@@ -137,14 +142,16 @@ pub(super) fn tune(
     Ok((iterations, before + began.elapsed().as_secs_f64()))
 }
 
-/// Batches with the float network's outputs.
+/// Batches, varied each time, with the float network's outputs.
 struct Source<'a> {
     inputs: &'a dyn Inputs,
     /// Images of a batch where they may be kept.
     images: Vec<Vec<f32>>,
     keeps: bool,
-    /// Distributions by batch.
-    outputs: Vec<Vec<f32>>,
+    teacher: CpuExecutor,
+    classes: usize,
+    temperature: f32,
+    seed: u64,
     /// Samples of the largest batch.
     largest: usize,
 }
@@ -161,43 +168,63 @@ impl<'a> Source<'a> {
         let largest = sizes.iter().copied().max().unwrap_or(1);
         let options = EngineOptions { isa: context.isa, ..EngineOptions::default() };
         let mut teacher = CpuExecutor::new(float, largest, &options)?;
+        let classes = teacher.classes()?;
         let values = teacher.image_shape().iter().product::<usize>();
         let bytes = sizes.iter().sum::<usize>().saturating_mul(values).saturating_mul(4);
+        let keeps = bytes <= memory;
+        let seed = context.seed;
         let mut source =
-            Self { inputs, images: Vec::new(), keeps: bytes <= memory, outputs: Vec::new(), largest };
-        let classes = teacher.classes()?;
-        for index in 0..inputs.len() {
-            let images = source.read(index)?;
-            let mut outputs = teacher.logits(&images)?;
-            soften(&mut outputs, classes, temperature);
-            source.outputs.push(outputs);
-            if source.keeps {
-                source.images.push(images);
-            }
+            Self { inputs, images: Vec::new(), keeps, teacher, classes, temperature, seed, largest };
+        if keeps {
+            source.images = (0..inputs.len()).map(|i| source.read(i)).collect::<Result<_, _>>()?;
         }
         Ok(source)
     }
 
     fn read(&self, index: usize) -> Result<Vec<f32>, CompressError> {
-        let batch = self.inputs.batch(index)?;
-        match <[_; 1]>::try_from(batch) {
+        match <[_; 1]>::try_from(self.inputs.batch(index)?) {
             Ok([(name, tensor)]) => {
                 let values = tensor.as_f32().map(<[f32]>::to_vec);
-                values.ok_or_else(|| {
-                    InputError { reason: format!("input '{name}' is not of 32-bit floats") }.into()
-                })
+                let reason = format!("input '{name}' is not of 32-bit floats");
+                values.ok_or_else(|| InputError { reason }.into())
             }
             Err(several) => Err(EngineError::InputCount { count: several.len() }.into()),
         }
     }
 
-    /// Images and distributions of a batch.
-    fn batch(&mut self, index: usize) -> Result<(&[f32], &[f32]), CompressError> {
-        let at = if self.keeps { index } else { 0 };
-        if !self.keeps {
-            self.images = vec![self.read(index)?];
+    /// Images and distributions of a batch, as varied for a step.
+    fn batch(&mut self, index: usize, step: u64) -> Result<(Vec<f32>, Vec<f32>), CompressError> {
+        let mut images = if self.keeps { self.images[index].clone() } else { self.read(index)? };
+        if let &[channels, height, width] = self.teacher.image_shape() {
+            let size = channels * height * width;
+            for (place, image) in images.chunks_exact_mut(size).enumerate() {
+                let mut random = Random::of(self.seed, &[TUNING, step, place as u64]);
+                vary(image, [channels, height, width], &mut random);
+            }
         }
-        Ok((&self.images[at], &self.outputs[index]))
+        let mut outputs = self.teacher.logits(&images)?;
+        soften(&mut outputs, self.classes, self.temperature);
+        Ok((images, outputs))
+    }
+}
+
+/// Mirrors every other image and moves it by up to an eighth of its sides, with its edge repeated: the float network's outputs
+/// follow, and a few hundred images are learned by heart less.
+fn vary(image: &mut [f32], [channels, height, width]: [usize; 3], random: &mut Random) {
+    let mirrored = random.below(2) == 1;
+    let mut shift = |side: usize| random.below(2 * (side / 8) + 1) as i64 - (side / 8) as i64;
+    let (down, right) = (shift(height), shift(width));
+    let from = |at: usize, by: i64, side: usize| (at as i64 - by).clamp(0, side as i64 - 1) as usize;
+    let mut moved = vec![0.0; height * width];
+    for plane in image.chunks_exact_mut(height * width).take(channels) {
+        for (y, row) in moved.chunks_exact_mut(width).enumerate() {
+            let source = &plane[from(y, down, height) * width..][..width];
+            for (x, value) in row.iter_mut().enumerate() {
+                let x = from(x, right, width);
+                *value = source[if mirrored { width - 1 - x } else { x }];
+            }
+        }
+        plane.copy_from_slice(&moved);
     }
 }
 

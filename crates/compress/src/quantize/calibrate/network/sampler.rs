@@ -4,10 +4,11 @@ use slq_graph::Graph;
 
 use super::super::matrix::{Block, Gathering, Gram};
 use super::Job;
-use super::samples::{Picks, Random, gather, gather_outputs, picks};
+use super::samples::{Picks, gather, gather_outputs, picks};
 use super::site::Site;
 use super::walk::{Found, Walk};
 use crate::error::CalibrateError;
+use crate::quantize::calibrate::random::Random;
 
 /// Blocks of samples that are wanted at least: they are compared with each other.
 const BLOCKS: usize = 4;

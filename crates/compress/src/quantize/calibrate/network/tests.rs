@@ -5,10 +5,11 @@ use slq_graph::{Attribute, DType, Dim, Graph, Node, Tensor, ValueInfo, infer_sha
 
 use super::super::CalibrateError;
 use super::super::matrix::{Books, SolveOptions};
-use super::samples::{Picks, Random, gather, picks};
+use super::samples::{Picks, gather, picks};
 use super::site::Site;
 use super::*;
 use crate::inputs::Inputs;
+use crate::quantize::calibrate::random::Random;
 
 fn noise(count: usize, seed: u64) -> Vec<f32> {
     let mut random = Random::of(seed, &[]);
