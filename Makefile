@@ -1,7 +1,7 @@
 # One entry for every habit: .ci/run and the README call these targets.
 
 CARGO ?= cargo
-.PHONY: all check test lint doc demo wheel python-test bench results golden fuzz torture site mpi-test
+.PHONY: all check test lint doc demo wheel python-test bench results golden fuzz torture site mpi-test web-test aarch64-test
 
 all: lint doc demo test
 
@@ -69,3 +69,11 @@ site:
 # Jobs of several processes under a real mpirun; needs openmpi-bin, libopenmpi-dev and libclang-dev, and says so.
 mpi-test:
 	scripts/mpi-test
+
+# The WebAssembly module in node and the page in Chromium, beside onnxruntime-web (docs/browser.md); names what is missing.
+web-test:
+	scripts/web-test
+
+# Tests of the kernels for aarch64 under qemu-user; names what is missing.
+aarch64-test:
+	scripts/aarch64-test

@@ -30,6 +30,11 @@ int main(int argc, char **argv) {
     size_t count = 1;
     for (int32_t d = 0; d < rank; d++) {
         if (shape[d] < 0) shape[d] = 1; /* the number of images is free */
+        /* A file may say anything. */
+        if (shape[d] > 0 && count > SIZE_MAX / sizeof(float) / (size_t)shape[d]) {
+            fprintf(stderr, "the input does not fit into memory\n");
+            return 1;
+        }
         count *= (size_t)shape[d];
     }
     float *image = malloc(count * sizeof *image);

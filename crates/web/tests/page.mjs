@@ -51,11 +51,12 @@ try {
     0: [Array.from({ length: 25 }, (_, i) => [140 + 60 * Math.sin(i * Math.PI / 12), 140 - 85 * Math.cos(i * Math.PI / 12)])],
     3: [[[90, 65], [140, 50], [185, 75], [180, 110], [130, 132], [185, 155], [192, 195], [145, 228], [88, 212]]],
   };
-  const box = await page.locator("#pad").boundingBox();
-  for (const [digit, strokes] of Object.entries(digits)) {
+  const draw = async (digit) => {
+    await page.locator("#pad").scrollIntoViewIfNeeded();
     await page.click("#digit-clear");
     assert.equal(await page.textContent("#digit-answer"), "?");
-    for (const [first, ...rest] of strokes) {
+    const box = await page.locator("#pad").boundingBox();
+    for (const [first, ...rest] of digits[digit]) {
       await page.mouse.move(box.x + first[0], box.y + first[1]);
       await page.mouse.down();
       for (const [x, y] of rest) await page.mouse.move(box.x + x, box.y + y, { steps: 4 });
@@ -63,7 +64,8 @@ try {
     }
     await page.waitForFunction((d) => document.getElementById("digit-answer").textContent === d, digit);
     assert.match(await page.textContent("#digit-time"), /answered in [\d.]+ ms/);
-  }
+  };
+  for (const digit of Object.keys(digits)) await draw(digit);
   console.log(`page: digits ${Object.keys(digits).join(", ")} recognised, the last ${await page.textContent("#digit-time")}`);
 
   // What is no network and no picture is an error, and the page goes on.
@@ -71,6 +73,16 @@ try {
   await page.waitForFunction(() => document.getElementById("compress-error").textContent !== "");
   await page.setInputFiles("#picture-files", { name: "bad.png", mimeType: "image/png", buffer: Buffer.from("hello") });
   await page.waitForFunction(() => document.getElementById("picture-error").textContent.includes("neither"));
+  const whole = readFileSync(join(folder, "lenet.slq"));
+  for (const length of [0, 3, 20, whole.length / 2 | 0, whole.length - 1]) {
+    const name = `cut${length}.slq`;
+    await page.setInputFiles("#picture-files", { name, mimeType: "", buffer: whole.subarray(0, length) });
+    await page.waitForFunction((n) => document.getElementById("picture-error").textContent.startsWith(`${n}: `), name);
+  }
+  // A module that stops in the middle is replaced, with the networks that are open.
+  const stopped = await page.evaluate(() => import("./slq.js").then((slq) => slq.open({ length: 0xffffffff })).catch((e) => e.message));
+  assert.match(stopped, /^the module stopped .*; it starts anew$/);
+  await draw("7");
 
   await page.selectOption("#bits", "4");
   await page.setInputFiles("#compress-file", model);
@@ -109,6 +121,17 @@ try {
   await page.waitForFunction(() => document.querySelector("#picture-answer li"));
   assert.equal(await page.textContent("#picture-error"), "");
   assert.match(await page.textContent("#picture-answer li"), /^class 7: /);
+
+  // A network and a picture of one's own: NETWORK=net.slq PICTURE=picture.jpg.
+  const { NETWORK, PICTURE } = process.env;
+  if (NETWORK && PICTURE) {
+    await page.evaluate(() => document.getElementById("picture-answer").replaceChildren());
+    await page.setInputFiles("#picture-files", [NETWORK, PICTURE]);
+    await page.waitForFunction(() => document.querySelector("#picture-answer li") || document.getElementById("picture-error").textContent);
+    assert.equal(await page.textContent("#picture-error"), "");
+    const [best, took, opened] = await Promise.all(["answer li", "time", "network"].map((id) => page.textContent(`#picture-${id}`)));
+    console.log(`page: ${best}; ${took}; ${opened}`);
+  }
 
   await shot(page, "light");
   await page.emulateMedia({ colorScheme: "dark" });

@@ -79,7 +79,9 @@ async function compare(made) {
     if (!input?.shape || others.length || !input.float) throw new Error("only networks with one input of floats are compared");
     const pictures = input.shape.length === 4;
     const shape = input.shape.map((d, axis) => d ?? (axis === 0 || !pictures ? 1 : 224));
-    const values = randomValues(shape.reduce((a, b) => a * b, 1));
+    const count = shape.reduce((a, b) => a * b, 1);
+    if (count > MOST_VALUES) throw new Error(`the input ${input.name} has ${count} values, more than this page makes up`);
+    const values = randomValues(count);
     const ours = await median(() => slq.run(network.network, shape, values));
     const session = await ort.InferenceSession.create(made.onnx);
     const theirs = await median(async () => {
@@ -96,35 +98,43 @@ async function compare(made) {
   }
 }
 
+/** Values of an input that is made up: a picture of 4096 x 4096 in three colours. */
+const MOST_VALUES = 3 * 2 ** 24;
+
 /** Differences of rounding, relative to the largest output. */
 const ROUNDING = 1e-4;
 
 export function startCompress() {
-  let [file, made] = [null, null];
+  let [file, made, jobs] = [null, null, 0];
 
   async function work() {
     if (!file) return;
+    // What an earlier file or setting gives is shown no more.
+    const job = ++jobs;
+    const [from, bits] = [file, get("bits").value];
     const error = get("compress-error");
     error.textContent = "";
     get("compare-result").textContent = "";
     get("compress-result").hidden = true;
     get("compress").setAttribute("aria-busy", "true");
     try {
-      made = await slq.compress(await bytesOf(file), Number(get("bits").value), get("granularity").value === "1");
+      const answer = await slq.compress(await bytesOf(from), Number(bits), get("granularity").value === "1");
+      if (job !== jobs) return;
+      made = answer;
       get("layers").tBodies[0].replaceChildren(...made.layers.map(row));
       const most = Math.max(made.file_bytes, made.onnx_bytes, made.slq_bytes);
-      get("sizes").replaceChildren(...bar(file.name, made.file_bytes, most), ...bar("palettized ONNX", made.onnx_bytes, most),
+      get("sizes").replaceChildren(...bar(from.name, made.file_bytes, most), ...bar("palettized ONNX", made.onnx_bytes, most),
         ...bar(".slq", made.slq_bytes, most));
-      const stem = `${file.name.replace(/\.onnx$/i, "")}-${get("bits").value}bit`;
+      const stem = `${from.name.replace(/\.onnx$/i, "")}-${bits}bit`;
       offer("save-onnx", made.onnx, `${stem}.onnx`);
       offer("save-slq", made.slq, `${stem}.slq`);
       const others = made.other_bytes ? `, beside ${size(made.other_bytes)} of other parameters` : "";
       get("compare-result").textContent = `${made.layers.length} weights clustered in ${time(made.ms)}${others}.`;
       get("compress-result").hidden = false;
     } catch (failure) {
-      error.textContent = failure.message;
+      if (job === jobs) error.textContent = `${from.name}: ${failure.message}`;
     } finally {
-      get("compress").removeAttribute("aria-busy");
+      if (job === jobs) get("compress").removeAttribute("aria-busy");
     }
   }
 
@@ -134,6 +144,7 @@ export function startCompress() {
   get("compare").addEventListener("click", async () => {
     const [place, button] = [get("compare-result"), get("compare")];
     button.disabled = true;
+    delete place.dataset.equal;
     place.textContent = "running both …";
     try {
       const { ours, theirs, count, relative, same } = await compare(made);

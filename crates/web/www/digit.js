@@ -56,20 +56,25 @@ export async function startDigit() {
     if (busy) { again = true; return; }
     busy = true;
     const image = mnist(pad);
-    if (image) {
-      const { values, ms } = await slq.run(network.network, [1, 1, SIDE, SIDE], image);
-      const shares = probabilities(values);
-      const best = shares.indexOf(Math.max(...shares));
-      answer.textContent = best;
-      note.textContent = `answered in ${time(ms)}`;
-      bars.replaceChildren(...shares.flatMap((p, digit) => {
-        const [label, bar, value] = [document.createElement("span"), document.createElement("i"), document.createElement("span")];
-        [label.textContent, bar.style.width, value.textContent] = [digit, `${100 * p}%`, `${(100 * p).toFixed(1)} %`];
-        return [label, bar, value];
-      }));
+    try {
+      if (image) show(await slq.run(network.network, [1, 1, SIDE, SIDE], image));
+    } catch (error) {
+      note.textContent = error.message;
     }
     busy = false;
     if (again) { again = false; recognise(); }
+  }
+
+  function show({ values, ms }) {
+    const shares = probabilities(values);
+    const best = shares.indexOf(Math.max(...shares));
+    answer.textContent = best;
+    note.textContent = `answered in ${time(ms)}`;
+    bars.replaceChildren(...shares.flatMap((p, digit) => {
+      const [label, bar, value] = [document.createElement("span"), document.createElement("i"), document.createElement("span")];
+      [label.textContent, bar.style.width, value.textContent] = [digit, `${100 * p}%`, `${(100 * p).toFixed(1)} %`];
+      return [label, bar, value];
+    }));
   }
 
   let last = null;

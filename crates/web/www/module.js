@@ -2,7 +2,10 @@
 
 export const Call = { about: 0, open: 1, run: 2, close: 3, compress: 4, part: 5 };
 
-/** Makes an instance of the module from its bytes. `call` throws an Error with the module's text. */
+/** What the module says is wrong; after any other exception it may not be used any more. */
+export class ModuleError extends Error {}
+
+/** Makes an instance of the module from its bytes. `call` throws a ModuleError with the module's text. */
 export async function instantiate(bytes) {
   const { instance } = await WebAssembly.instantiate(bytes, {});
   const { memory, slq_argument, slq_call, slq_answer, slq_answer_length } = instance.exports;
@@ -13,7 +16,7 @@ export async function instantiate(bytes) {
     const code = slq_call(number, a, b);
     const start = slq_answer() >>> 0;
     const answer = new Uint8Array(memory.buffer, start, slq_answer_length() >>> 0).slice();
-    if (code !== 0) throw new Error(new TextDecoder().decode(answer));
+    if (code !== 0) throw new ModuleError(new TextDecoder().decode(answer));
     return answer;
   }
   return { call, memory };

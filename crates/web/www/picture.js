@@ -6,11 +6,20 @@ import { probabilities, size, time } from "./format.js";
 /** What most networks of ImageNet take, where the file does not say. */
 const USUAL = { mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225], resize: { short_side: 256 } };
 
+/** The property as an object. */
+function parsed(text) {
+  try {
+    const stored = JSON.parse(text);
+    if (stored && typeof stored === "object") return stored;
+  } catch { /* said below */ }
+  throw new Error("the property slq.preprocessing of the file cannot be read");
+}
+
 /** How the file says pictures are prepared, or the usual way. */
 export function preparation(properties) {
   const text = properties["slq.preprocessing"];
   if (text === undefined) return { ...USUAL, assumed: true };
-  const stored = JSON.parse(text);
+  const stored = parsed(text);
   if (stored.mean_image) throw new Error("the network subtracts a mean image, which this page does not");
   return stored;
 }
@@ -48,13 +57,18 @@ export function prepare(bitmap, [, channels, height, width], how) {
   return { values, view };
 }
 
+/** Pixels of a side. */
+const MOST_SIDE = 4096;
+
 /** The input's shape with one picture; 224 x 224 where it is free. */
 function shapeOf(input) {
   const shape = input.shape ?? [];
   if (shape.length !== 4) throw new Error(`the input ${input.name} is not pictures: it has ${shape.length} axes`);
   const [, channels, height, width] = shape.map((d) => d ?? undefined);
   if (channels !== 1 && channels !== 3) throw new Error(`the input has ${channels} channels, not 1 or 3`);
-  return [1, channels, height ?? 224, width ?? 224];
+  const [h, w] = [height ?? 224, width ?? 224];
+  if (!(h > 0 && w > 0 && h <= MOST_SIDE && w <= MOST_SIDE)) throw new Error(`the input is ${w} x ${h} pixels; this page makes 1 to ${MOST_SIDE} each way`);
+  return [1, channels, h, w];
 }
 
 export function startPicture() {
@@ -64,8 +78,14 @@ export function startPicture() {
 
   async function openNetwork(file) {
     const opened = await slq.open(await bytesOf(file));
-    const shape = shapeOf(opened.inputs[0] ?? {});
-    const how = preparation(opened.properties);
+    let [shape, how] = [];
+    try {
+      shape = shapeOf(opened.inputs[0] ?? {});
+      how = preparation(opened.properties);
+    } catch (error) {
+      await slq.close(opened.network);
+      throw error;
+    }
     const classes = opened.properties["slq.classes"];
     if (network) await slq.close(network.network);
     network = { ...opened, shape, how, classes: classes?.split("\n") };
@@ -94,7 +114,9 @@ export function startPicture() {
     get("error").textContent = "";
     try {
       for (const file of files) {
-        if (/\.(slq|onnx)$/i.test(file.name)) await openNetwork(file);
+        if (/\.(slq|onnx)$/i.test(file.name)) {
+          await openNetwork(file).catch((error) => { throw new Error(`${file.name}: ${error.message}`); });
+        }
         else {
           bitmap = await createImageBitmap(file).catch(() => {
             throw new Error(`${file.name} is neither a network (.slq, .onnx) nor a picture that the browser reads`);

@@ -39,8 +39,16 @@ export async function run(network, shape, values) {
 
 export const close = (network) => call(Call.close, network);
 
-/** Compresses an ONNX file: {layers, file_bytes, ..., onnx, slq, ms}. */
-export async function compress(bytes, bits, perChannel) {
+let compressing = Promise.resolve();
+
+/** Compresses an ONNX file: {layers, file_bytes, ..., onnx, slq, ms}. One at a time, as the module keeps one result. */
+export function compress(bytes, bits, perChannel) {
+  const answer = compressing.then(() => compressNow(bytes, bits, perChannel));
+  compressing = answer.catch(() => {});
+  return answer;
+}
+
+async function compressNow(bytes, bits, perChannel) {
   const { answer, ms } = await call(Call.compress, bits, perChannel ? 1 : 0, bytes);
   const onnx = (await call(Call.part, 0)).answer;
   const slq = (await call(Call.part, 1)).answer;
