@@ -1,19 +1,22 @@
 #!/usr/bin/env python3
 """Measures data-parallel training with 1 to N processes on this machine, and predicts it for clusters.
 
-usage: mpi-scaling.py --slq PATH [--model NAME:BATCH:STEPS ...] [--ranks 1,2,4] [--repeat 3] [--json FILE]
+usage: mpi-scaling.py --slq PATH [--model NAME:BATCH:STEPS ...] [--setups 1x1,1x2,2x1,4x1] [--rounds 5] [--json FILE]
        mpi-scaling.py --predict
 
-PATH is a program built with --features mpi. Every number of processes is timed with as many threads in each as its share of
-the cores; --repeat runs alternate, and the best of each counts. The table of predictions needs no program: it takes the
-images a second of one machine from the README and the network's figures from the command line (docs/cluster.md).
+PATH is a program built with --features mpi. A set-up is a number of processes times the threads of each. All set-ups run once in
+every round, one after the other; the table (docs/cluster.md) gives the median over the rounds, the spread (largest less
+smallest, by the median), and the median over the rounds of the ratio to the one process with the most threads in the same round. The
+table of predictions needs no program: it takes the images a second of one machine from the README.
 """
 
 import argparse
 import json
 import os
 import pathlib
+import statistics
 import subprocess
+import sys
 import tempfile
 
 # Network, parameters, images a second of one machine of two cores (README; VGG-16 scaled from AlexNet by
@@ -52,9 +55,9 @@ def predict():
 
 
 def measure(slq, model, batch, steps, ranks, threads, folder):
-    """Images a second of the training alone, as its report says."""
+    """Images a second of the training alone, as its report says; one process is started without mpirun."""
     call = []
-    if ranks > 0:
+    if ranks > 1:
         call = ["mpirun", "--oversubscribe", "--bind-to", "none", "-n", str(ranks)]
         if os.geteuid() == 0:
             call.insert(1, "--allow-run-as-root")
@@ -71,8 +74,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--slq", type=pathlib.Path)
     parser.add_argument("--model", action="append", help="default: lenet:64:200, resnet20:64:20 and alexnet:32:6")
-    parser.add_argument("--ranks", default="1,2,3,4")
-    parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--setups", default="1x1,1x2,2x1,4x1")
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", type=pathlib.Path)
     parser.add_argument("--predict", action="store_true")
     args = parser.parse_args()
@@ -81,24 +84,31 @@ def main():
         return
     if args.slq is None:
         parser.error("name a program with --slq, or ask for --predict")
-    cores, load = os.cpu_count() or 1, os.getloadavg()[0]
-    print(f"{cores} cores; load before the first run: {load:.1f} (above 0.5 the figures are those of a busy machine)")
+    setups = [tuple(map(int, text.split("x"))) for text in args.setups.split(",")]
+    # One process on the most threads.
+    base = max((s for s in setups if s[0] == 1), default=(1, 0))
     rows = []
+    print(f"| network | images a step | processes x threads | images/s, median | spread | of 1 x {base[1]} |")
+    print("|---|---|---|---|---|---|")
     for text in args.model or ["lenet:64:200", "resnet20:64:20", "alexnet:32:6"]:
         model, batch, steps = text.split(":")
-        # 0 ranks: one process without mpirun on all cores.
-        setups = [(0, cores)] + [(n, max(1, cores // n)) for n in map(int, args.ranks.split(","))]
-        best = dict.fromkeys(setups, 0.0)
+        speeds = {setup: [] for setup in setups}
+        loads = []
         with tempfile.TemporaryDirectory() as folder:
-            for _ in range(args.repeat):
+            for _ in range(args.rounds):
+                loads.append(os.getloadavg()[0])
                 for ranks, threads in setups:
                     speed = measure(args.slq.resolve(), model, int(batch), int(steps), ranks, threads, folder)
-                    best[ranks, threads] = max(best[ranks, threads], speed)
-        alone = best[0, cores]
-        for (ranks, threads), speed in best.items():
-            rows.append({"model": model, "ranks": ranks, "threads": threads, "images_per_second": speed, "load": load})
-            name = f"{ranks} processes x {threads} threads" if ranks else f"no mpirun, {threads} threads"
-            print(f"{model:10} {name:28} {speed:9.1f} images/s {speed / alone:6.2f}")
+                    speeds[ranks, threads].append(speed)
+        # Ratios within a round: what else the machine does changes from round to round.
+        alone = speeds.get(base, [])
+        for (ranks, threads), found in speeds.items():
+            median = statistics.median(found)
+            spread = (max(found) - min(found)) / median
+            ratio = statistics.median(own / one for own, one in zip(found, alone)) if alone else float("nan")
+            rows.append({"model": model, "ranks": ranks, "threads": threads, "images_per_second": found, "loads": loads})
+            print(f"| {model} | {batch} | {ranks} x {threads} | {median:.1f} | {100 * spread:.0f} % | {ratio:.2f} |", flush=True)
+        print(f"{model}: load of the machine before the rounds {min(loads):.1f} to {max(loads):.1f}", file=sys.stderr)
     if args.json:
         args.json.write_text(json.dumps(rows, indent=1) + "\n")
 

@@ -73,6 +73,19 @@ impl Common {
         Ok(())
     }
 
+    /// Whether this is the process that speaks and writes.
+    pub(crate) fn first(&self) -> bool {
+        self.processes.reducer.rank() == 0
+    }
+
+    /// Checks that the outputs can be written, by the process that will.
+    ///
+    /// # Errors
+    /// Those of [`slq::files::check_output`].
+    pub(crate) fn check_outputs(&self, outputs: &[PathBuf]) -> Outcome {
+        outputs.iter().filter(|_| self.first()).try_for_each(|o| slq::files::check_output(o))
+    }
+
     /// The seed, 0 unless one was given.
     pub(crate) fn seed(&self) -> u64 {
         self.given_seed.unwrap_or(0)
@@ -97,7 +110,7 @@ impl Common {
 
     /// Prints the result: JSON where asked for, the text otherwise.
     pub(crate) fn print(&self, json: &serde_json::Value, text: impl std::fmt::Display) {
-        if self.processes.reducer.rank() > 0 {
+        if !self.first() {
             return;
         }
         let mut out = std::io::stdout().lock();

@@ -204,7 +204,7 @@ impl Args {
 pub(crate) fn run(args: Args, common: &Common) -> crate::common::Outcome {
     let mut job = args.model.job(&args.data, common.seed());
     job.outputs.clone_from(&args.output);
-    job.outputs.iter().try_for_each(|o| slq::files::check_output(o))?;
+    common.check_outputs(&job.outputs)?;
     job.save = SaveOptions { dense: true, overwrite: args.run.overwrite, ..SaveOptions::default() };
     let inputs = job.open(common.isa())?;
     let model = &inputs.model;

@@ -110,8 +110,11 @@ pub(crate) fn go(
     };
     let every = args.every()?;
     let keeps = job.recipe().keeps_checkpoints();
-    tell_plan(job, inputs, further, keeps.then_some(run_dir.as_path()), common)?;
-    if let Some(page) = &args.report {
+    let first = common.first();
+    if first {
+        tell_plan(job, inputs, further, keeps.then_some(run_dir.as_path()), common)?;
+    }
+    if let Some(page) = args.report.as_ref().filter(|_| first) {
         let outputs = job.outputs.iter().chain(further).cloned();
         slq::files::check_paths(&[page], &job.input_files().into_iter().chain(outputs).collect::<Vec<_>>())?;
     }
@@ -126,7 +129,6 @@ pub(crate) fn go(
         inputs: further,
         reducer: Some(common.processes.reducer),
     };
-    let first = common.processes.reducer.rank() == 0;
     let how = first.then(|| format!("go on with: slq resume {}", quoted(&run_dir)));
     if keeps {
         signals::listen(how.clone())?;
@@ -179,11 +181,17 @@ fn tell_time(job: &JobFile, inputs: &Inputs, common: &Common) -> Result<Option<u
     let Some(data) = inputs.data.as_ref().filter(|_| recipe.trains() && !common.quiet) else {
         return Ok(None);
     };
-    let Some(found) = slq::jobs::estimate(&inputs.model.graph, data, &recipe, common.isa())? else {
+    let processes = common.processes.reducer.size();
+    let Some(found) = slq::jobs::estimate(&inputs.model.graph, data, &recipe, common.isa(), processes)?
+    else {
         return Ok(None);
     };
+    let place = match processes {
+        1 => "this machine".into(),
+        n => format!("{n} processes as fast as this one"),
+    };
     common.note(format_args!(
-        "{} {} on this machine: {} training steps, with evaluation",
+        "{} {} on {place}: {} training steps, with evaluation",
         if found.at_most { "at most" } else { "about" },
         time(found.seconds),
         thousands(found.steps)

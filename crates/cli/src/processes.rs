@@ -83,7 +83,7 @@ pub(crate) fn first() -> bool {
 /// Called in other processes before they report an error. What all of them meet is said once: when the first one ends, the
 /// others are ended, too.
 pub(crate) fn wait_for_the_first() {
-    std::thread::sleep(Duration::from_secs(2));
+    std::thread::sleep(Duration::from_secs(5));
 }
 
 /// Bytes that tell builds apart: the version and a hash of the program's file.

@@ -54,7 +54,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args, common: &Common) -> crate::common::Outcome {
-    args.output.iter().try_for_each(|o| slq::files::check_output(o))?;
+    common.check_outputs(&args.output)?;
     let learned = match &args.snapshot {
         Some(state) if args.model.weights.is_none() => {
             let named = slq::caffe::learned_net(state)?;

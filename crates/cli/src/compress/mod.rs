@@ -51,7 +51,7 @@ impl Args {
 pub(crate) fn run(args: Args, common: &Common) -> crate::common::Outcome {
     let flags = args.flags;
     let mut job = described(&flags, common)?;
-    job.outputs.iter().try_for_each(|o| slq::files::check_output(o))?;
+    common.check_outputs(&job.outputs)?;
     let mut inputs = job.open(common.isa())?;
     inputs.notes.iter().for_each(|note| common.note(format_args!("note: {note}")));
     job.seed = common.given_seed.or(inputs.seed).unwrap_or(job.seed);

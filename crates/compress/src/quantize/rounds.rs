@@ -2,6 +2,7 @@
 
 use slq_engine::Executor;
 use slq_graph::Graph;
+use slq_reduce::Reducer;
 
 use super::importance::Importance;
 use crate::error::CompressError;
@@ -21,6 +22,8 @@ pub(crate) struct RoundContext<'a> {
     pub(crate) importance: Option<&'a Importance>,
     /// Progress callback.
     pub(crate) observer: &'a mut dyn Observer,
+    /// The processes that share out measurements.
+    pub(crate) reducer: &'a dyn Reducer,
 }
 
 /// Which parameters a round trains beside biases, batch-norm and scales.

@@ -327,6 +327,7 @@ impl<'a> Run<'a> {
             held_out: self.held_out.as_ref(),
             importance: self.importance.as_ref(),
             observer,
+            reducer: self.context.reducer,
         };
         let layers = method.share(round, &mut context)?;
         if let Some(before) = before {

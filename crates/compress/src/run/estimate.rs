@@ -38,7 +38,8 @@ struct Course<'a> {
 }
 
 /// Estimates how long `recipe` takes on `graph`; `None` where it trains nothing, or decomposes layers, whose new ones are
-/// not known yet.
+/// not known yet. Of several `processes`, each takes its share of every batch and of the evaluations, as fast as this one;
+/// what they tell each other is left out.
 ///
 /// # Errors
 /// Those of settings, and of a network that cannot be trained.
@@ -47,6 +48,7 @@ pub fn estimate(
     data: &TrainingData,
     recipe: &Recipe,
     isa: Isa,
+    processes: usize,
 ) -> Result<Option<JobEstimate>, CompressError> {
     if recipe.stages.iter().any(|s| matches!(s, Stage::Decompose(_))) {
         return Ok(None);
@@ -59,16 +61,16 @@ pub fn estimate(
         let times = match timed.iter().find(|(b, _)| *b == batch) {
             Some((_, times)) => *times,
             None => {
-                let times = Times::measure(graph, data, course.training, isa)?;
+                let times = Times::measure(graph, data, (course.training, processes), isa)?;
                 timed.push((batch, times));
                 times
             }
         };
         let step = times.step + if course.distils { times.forward } else { 0.0 };
-        let batches = data.test.len().div_ceil(batch) as f64;
+        let images = data.test.len() as f64 / processes.max(1) as f64;
         found.steps += course.steps;
         found.seconds += course.steps as f64 * step * course.training.iter_size as f64;
-        found.seconds += course.evaluations as f64 * batches * times.forward;
+        found.seconds += course.evaluations as f64 * images / times.images as f64 * times.forward;
     }
     Ok((found.steps > 0).then_some(found))
 }
@@ -106,9 +108,10 @@ impl<'a> Course<'a> {
     }
 }
 
-/// Seconds of a batch.
+/// Seconds of a process's share of a batch.
 #[derive(Debug, Clone, Copy)]
 struct Times {
+    images: usize,
     step: f64,
     forward: f64,
 }
@@ -117,17 +120,19 @@ impl Times {
     fn measure(
         graph: &Graph,
         data: &TrainingData,
-        training: &TrainingSettings,
+        (training, processes): (&TrainingSettings, usize),
         isa: Isa,
     ) -> Result<Self, CompressError> {
         let mut executor = executor(graph, training, 0, isa)?;
-        let batch = first(data, training.batch)?;
+        // The largest share: the others wait for it.
+        let images = training.batch.div_ceil(processes.max(1)).max(1);
+        let batch = first(data, images)?;
         // A step at rate 0: its time is that of any other.
         let step = StepSettings { learning_rate: 0.0, ..StepSettings::default() };
         let target = Target::Labels(&batch.labels);
         let step = time(|| Ok(executor.train_step(&batch.images, target, &step).map(drop)?))?;
         let forward = time(|| Ok(executor.logits(&batch.images).map(drop)?))?;
-        Ok(Self { step, forward })
+        Ok(Self { images, step, forward })
     }
 }
 

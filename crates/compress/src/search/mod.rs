@@ -26,7 +26,9 @@ use crate::progress::{Accuracy, Event, Observer, Trial};
 use crate::quantize::kmeans;
 use crate::quantize::outcome::Quantized;
 use crate::quantize::stage::quantize;
-use crate::quantize::{LayerRule, Quantize, Sensitivity, SensitivityOptions, select_layers, sensitivity};
+use crate::quantize::{
+    LayerRule, Quantize, Sensitivity, SensitivityOptions, select_layers, sensitivity_shared,
+};
 use crate::size::Size;
 use crate::train::{TrainingData, check_fit, evaluate_shared};
 use dir::SearchDir;
@@ -162,8 +164,8 @@ impl Search<'_> {
                 // Nine values: errors large enough to measure and small enough for the rise to be proportional to them.
                 let settings = Quantize { bits: 4, codebook_size: Some(9), ..self.settings.clone() };
                 let how = SensitivityOptions { clusters: false, isa: self.context.isa, ..Default::default() };
-                let seed = self.context.seed;
-                let table = sensitivity(&self.graph, &data, &settings, seed, how, self.observer)?;
+                let how = (self.context.seed, how, self.context.reducer);
+                let table = sensitivity_shared(&self.graph, &data, &settings, how, self.observer)?;
                 self.dir.keep_table(&table)?;
                 table
             }

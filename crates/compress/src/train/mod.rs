@@ -19,5 +19,6 @@ pub(crate) use full_precision::train_kept;
 pub use full_precision::{FineTuneReport, SnapshotWriter, Standing, TrainOptions, Trained, train};
 pub(crate) use held_out::HeldOut;
 pub(crate) use keep::{Between, Home, Keep, Moment, Nothing};
+pub(crate) use processes::share_out;
 pub(crate) use retrain::{Course, Span, retrain};
 pub use settings::{Length, TrainingSettings};

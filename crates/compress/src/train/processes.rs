@@ -78,6 +78,36 @@ impl<'a> Shard<'a> {
     }
 }
 
+/// Shares out measurements that do not depend on each other: process r of N does number r, r + N, ... of `count`. Returns the
+/// `N` figures of each in order, with the bits that one process alone would find.
+///
+/// # Errors
+/// What `measure` reports for one of this process's own; [`CompressError::Reduce`].
+pub(crate) fn share_out<const N: usize>(
+    reducer: &dyn Reducer,
+    count: usize,
+    measure: impl FnMut(usize) -> Result<[f64; N], CompressError>,
+) -> Result<Vec<[f64; N]>, CompressError> {
+    let (rank, size) = (reducer.rank(), reducer.size());
+    let own = (rank..count).step_by(size).map(measure).collect::<Result<Vec<_>, _>>()?;
+    if size == 1 {
+        return Ok(own);
+    }
+    // All give as many bytes: as many as the first, which never has fewer.
+    let mut bytes: Vec<u8> = own.iter().flatten().flat_map(|v| v.to_le_bytes()).collect();
+    bytes.resize(count.div_ceil(size) * N * size_of::<f64>(), 0);
+    let all = reducer.gather(&bytes)?;
+    let figure = |bytes: &[u8]| bytes.try_into().map_or(f64::NAN, f64::from_le_bytes);
+    Ok((0..count)
+        .map(|i| {
+            std::array::from_fn(|n| {
+                let at = (i / size * N + n) * size_of::<f64>();
+                all[i % size].get(at..at + size_of::<f64>()).map_or(f64::NAN, figure)
+            })
+        })
+        .collect())
+}
+
 /// Checks that every process has the weights of `graph`: another processor or library of mathematics could make the last
 /// bits differ, and from there on everything.
 ///
@@ -98,5 +128,34 @@ pub(crate) fn check_same(graph: &Graph, reducer: &dyn Reducer) -> Result<(), Com
     match reducer.first_that_differs(&hash.finalize())? {
         Some(rank) => Err(CompressError::Processes { rank, what }),
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn measurements_come_back_in_order_with_their_bits_from_any_number_of_processes() {
+        let figures = |i: usize| [1.0 / (i as f64 + 3.0), if i == 2 { -0.0 } else { f64::NEG_INFINITY }];
+        for (size, count) in [(1, 5), (2, 5), (3, 5), (4, 2), (3, 0)] {
+            let wanted: Vec<_> = (0..count).map(|i| figures(i).map(f64::to_bits)).collect();
+            std::thread::scope(|scope| {
+                for rank in slq_reduce::threads(size) {
+                    let wanted = &wanted;
+                    scope.spawn(move || {
+                        let mut done = 0;
+                        let found = share_out(&rank, count, |i| {
+                            done += 1;
+                            assert_eq!(i % size, rank.rank());
+                            Ok(figures(i))
+                        });
+                        let found: Vec<_> = found.unwrap().into_iter().map(|f| f.map(f64::to_bits)).collect();
+                        assert_eq!(&found, wanted, "{size} processes, {count} measurements");
+                        assert!(done <= count.div_ceil(size), "{done} of {count} on {size}");
+                    });
+                }
+            });
+        }
     }
 }

@@ -195,11 +195,16 @@ impl JobFile {
         options: &FileOptions<'_>,
         observer: &mut dyn Observer,
     ) -> Result<(Done, JobReport), Error> {
-        let plan = self.plan(inputs, options.inputs)?;
+        let reducer = options.reducer.unwrap_or(Alone::shared());
+        // The others write none, and need not reach the folders.
+        let plan = match reducer.rank() {
+            0 => self.plan(inputs, options.inputs)?,
+            _ => Vec::new(),
+        };
         let recipe = self.recipe();
         devices::check(self, &inputs.model, &recipe)?;
         let (model, folded_batch_norms) = devices::folded(self, &inputs.model, &recipe);
-        let reducer = options.reducer.unwrap_or(Alone::shared());
+        super::processes::check_recipe(&recipe, options.resume, reducer)?;
         let run_dir = options.run_dir.filter(|_| recipe.keeps_checkpoints());
         let own = Own::of(run_dir, reducer)?;
         let fallback = match inputs.calibration {
@@ -223,7 +228,7 @@ impl JobFile {
         let done = job.locked(lock).run(&model)?;
         let dense = done.report.size.dense_bytes;
         let mut outputs = Vec::new();
-        for planned in plan.iter().filter(|_| reducer.rank() == 0) {
+        for planned in &plan {
             let saved = done.model.save_planned(planned, &self.save)?;
             let wanted = options.verify.unwrap_or(saved.file_bytes <= VERIFIED_BYTES);
             let verified = match wanted && saved.path.is_file() {

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use slq_compress::CompressError;
+use slq_compress::{CompressError, Recipe};
 use slq_reduce::Reducer;
 use tempfile::TempDir;
 
@@ -52,6 +52,27 @@ impl<'a> Own<'a> {
             Own::Job(path) => *path,
             Own::Copy(copy) => Some(copy.path()),
         }
+    }
+}
+
+/// Checks that all processes do the same job, before they exchange anything whose length or number depends on it.
+///
+/// # Errors
+/// [`CompressError::Processes`], [`CompressError::Reduce`].
+pub(super) fn check_recipe(recipe: &Recipe, resume: bool, reducer: &dyn Reducer) -> Result<(), Error> {
+    if reducer.size() == 1 {
+        return Ok(());
+    }
+    let text = serde_json::to_vec(&(recipe, resume)).map_err(|e| run_dir_error(Path::new("recipe"), e))?;
+    // All must give as many bytes.
+    let length = (text.len() as u64).to_le_bytes();
+    let differs = match reducer.first_that_differs(&length).map_err(CompressError::from)? {
+        None => reducer.first_that_differs(&text).map_err(CompressError::from)?,
+        other => other,
+    };
+    match differs {
+        Some(rank) => Err(CompressError::Processes { rank, what: "recipe or seed" }.into()),
+        None => Ok(()),
     }
 }
 
@@ -127,6 +148,29 @@ mod tests {
                 });
             }
         });
+    }
+
+    #[test]
+    fn another_recipe_in_one_process_is_refused_by_name() {
+        let jobs = |seed, steps| {
+            let quantize = slq_compress::Quantize::slq(4)
+                .training(|t| t.length = slq_compress::Length::Iterations(steps));
+            Recipe { seed, ..Recipe::new(quantize) }
+        };
+        for (odd, fits) in [(jobs(0, 5), true), (jobs(1, 5), false), (jobs(0, 1000), false)] {
+            std::thread::scope(|scope| {
+                for rank in slq_reduce::threads(3) {
+                    let job = if rank.rank() == 2 { odd.clone() } else { jobs(0, 5) };
+                    scope.spawn(move || match check_recipe(&job, false, &rank) {
+                        Ok(()) => assert!(fits),
+                        Err(error) => {
+                            let said = error.to_string();
+                            assert!(!fits && said.contains("process 2") && said.contains("recipe"), "{said}");
+                        }
+                    });
+                }
+            });
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@ use crate::error::CompressError;
 use crate::progress::Event;
 use crate::quantize::rounds::RoundContext;
 use crate::quantize::state::LayerState;
+use crate::train::share_out;
 
 /// Positions in `states`, first in rank first; equal ones in network order.
 pub(crate) fn order(
@@ -33,18 +34,21 @@ fn by_falling_score(scores: &[f64], reversed: bool) -> Vec<usize> {
     order
 }
 
-/// The rise of the held-out loss when one layer alone takes its centroids.
+/// The rise of the held-out loss when one layer alone takes its centroids; the layers are shared out over the processes.
 fn measured_rise(states: &[LayerState], context: &mut RoundContext<'_>) -> Result<Vec<f64>, CompressError> {
     let held_out = context.held_out.ok_or(CompressError::NoData)?;
     let base = held_out.loss(context.executor)?;
-    let mut rises = Vec::with_capacity(states.len());
-    for state in states {
+    let (of, size, mut done) = (states.len(), context.reducer.size(), 0);
+    let rises = share_out(context.reducer, of, |layer| {
+        let state = &states[layer];
         context.executor.set_parameter(&state.layer.weight, &state.all_shared())?;
-        rises.push(held_out.loss(context.executor)? - base);
+        let rise = held_out.loss(context.executor)? - base;
         context.executor.set_parameter(&state.layer.weight, &state.values)?;
-        context.observer.on(&Event::Measuring { done: rises.len(), of: states.len() });
-    }
-    Ok(rises)
+        done = (done + size).min(of);
+        context.observer.on(&Event::Measuring { done, of });
+        Ok([rise])
+    })?;
+    Ok(rises.into_iter().map(|[rise]| rise).collect())
 }
 
 /// For every layer the norm of its change times the norms downstream: how much the outputs can move for an input

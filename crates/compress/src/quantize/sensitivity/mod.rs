@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use slq_data::Portion;
 use slq_engine::{CpuExecutor, EngineOptions, Executor, Isa};
 use slq_graph::Graph;
+use slq_reduce::{Alone, Reducer};
 
 use super::clustering::cluster;
 use super::select::select_layers;
@@ -20,9 +21,9 @@ use super::state::LayerState;
 use crate::error::CompressError;
 use crate::progress::{Event, Observer};
 use crate::quantize::slq::SlqSettings;
-use crate::train::{HeldOut, TrainingData, check_fit};
+use crate::train::{HeldOut, TrainingData, check_fit, share_out};
 pub use measure::Estimate;
-use measure::{Base, LayerEstimates, base_losses, estimate, measure};
+use measure::{LayerEstimates, base_losses, estimate, measure};
 
 /// One cluster of a layer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -99,6 +100,20 @@ pub fn sensitivity(
     options: SensitivityOptions,
     observer: &mut dyn Observer,
 ) -> Result<Sensitivity, CompressError> {
+    sensitivity_shared(graph, data, settings, (seed, options, Alone::shared()), observer)
+}
+
+/// As [`sensitivity`], with the tests shared out over the processes: the table is the one that a single process finds.
+///
+/// # Errors
+/// As [`sensitivity`]; [`CompressError::Reduce`].
+pub(crate) fn sensitivity_shared(
+    graph: &Graph,
+    data: &TrainingData,
+    settings: &Quantize,
+    (seed, options, reducer): (u64, SensitivityOptions, &dyn Reducer),
+    observer: &mut dyn Observer,
+) -> Result<Sensitivity, CompressError> {
     settings.check()?;
     let layers = select_layers(graph, settings)?;
     let batch = settings.method.batch();
@@ -119,66 +134,88 @@ pub fn sensitivity(
         .collect::<Result<Vec<_>, CompressError>>()?;
     let base = base_losses(&mut executor, &held_out)?;
     let estimates = estimate(&mut executor, &held_out, &states)?;
-    let of = states.iter().map(|s| 1 + if options.clusters { s.layer.size } else { 0 }).sum();
-    let mut tests = Tests { executor, held_out, base, options, observer, done: 0, of };
-    let rows = states.iter().zip(estimates).map(|(state, estimates)| tests.layer(state, &estimates));
-    let rows = rows.collect::<Result<_, CompressError>>()?;
-    Ok(Sensitivity { loss: tests.base.mean(), images: images.len(), layers: rows })
+    // Each layer as a whole and, where asked for, cluster by cluster.
+    let clusters = |s: &LayerState| if options.clusters { s.layer.size } else { 0 };
+    let tests: Vec<(usize, Option<usize>)> = states
+        .iter()
+        .enumerate()
+        .flat_map(|(l, s)| std::iter::once((l, None)).chain((0..clusters(s)).map(move |c| (l, Some(c)))))
+        .collect();
+    let (of, size, mut done) = (tests.len(), reducer.size(), 0);
+    let found = share_out(reducer, of, |test| {
+        let (layer, cluster) = tests[test];
+        let state = &states[layer];
+        let values = cluster.map_or_else(|| state.all_shared(), |c| state.with_cluster_shared(c));
+        executor.set_parameter(&state.layer.weight, &values)?;
+        let (rise, images) = measure(&mut executor, &held_out, &base, options.tolerance)?;
+        executor.set_parameter(&state.layer.weight, &state.values)?;
+        done = (done + size).min(of);
+        observer.on(&Event::Measuring { done, of });
+        Ok([rise.mean, rise.error, images as f64])
+    })?;
+    let mut found =
+        found.into_iter().map(|[mean, error, images]| (Estimate { mean, error }, images as usize));
+    let rows = states.iter().zip(estimates).map(|(s, estimates)| row(s, &estimates, clusters(s), &mut found));
+    Ok(Sensitivity { loss: base.mean(), images: images.len(), layers: rows.collect() })
 }
 
-/// Measurements on one network.
-struct Tests<'a> {
-    executor: CpuExecutor,
-    held_out: HeldOut,
-    base: Base,
-    options: SensitivityOptions,
-    observer: &'a mut dyn Observer,
-    done: usize,
-    of: usize,
-}
-
-impl Tests<'_> {
-    /// Measures a layer as a whole and, where asked for, cluster by cluster.
-    fn layer(
-        &mut self,
-        state: &LayerState,
-        estimates: &LayerEstimates,
-    ) -> Result<LayerSensitivity, CompressError> {
-        let shared = state.all_shared();
-        let error: f64 =
-            shared.iter().zip(&state.values).map(|(q, w)| (f64::from(*q) - f64::from(*w)).powi(2)).sum();
-        let rise = self.test(state, &shared)?.0;
-        let mut clusters = Vec::new();
-        let tested = if self.options.clusters { state.layer.size } else { 0 };
-        for cluster in 0..tested {
-            let (rise, images) = self.test(state, &state.with_cluster_shared(cluster))?;
-            clusters.push(ClusterSensitivity {
-                centroid: state.centroids[cluster],
-                count: state.codes.iter().filter(|&&c| usize::from(c) == cluster).count(),
-                rise,
-                taylor: estimates.clusters[cluster],
-                images,
-            });
-        }
-        Ok(LayerSensitivity {
-            weight: state.layer.weight.clone(),
-            count: state.layer.count,
-            codebook_size: state.layer.size,
-            squared_error: error / state.layer.count.max(1) as f64,
+/// A layer's row from its tests, which `found` gives in order, with the images that each took.
+fn row(
+    state: &LayerState,
+    estimates: &LayerEstimates,
+    clusters: usize,
+    found: &mut impl Iterator<Item = (Estimate, usize)>,
+) -> LayerSensitivity {
+    let none = (Estimate { mean: f64::NAN, error: f64::INFINITY }, 0);
+    let shared = state.all_shared();
+    let error: f64 =
+        shared.iter().zip(&state.values).map(|(q, w)| (f64::from(*q) - f64::from(*w)).powi(2)).sum();
+    let rise = found.next().unwrap_or(none).0;
+    let cluster = |cluster: usize| {
+        let (rise, images) = found.next().unwrap_or(none);
+        ClusterSensitivity {
+            centroid: state.centroids[cluster],
+            count: state.codes.iter().filter(|&&c| usize::from(c) == cluster).count(),
             rise,
-            taylor: estimates.whole,
-            clusters,
-        })
+            taylor: estimates.clusters[cluster],
+            images,
+        }
+    };
+    LayerSensitivity {
+        weight: state.layer.weight.clone(),
+        count: state.layer.count,
+        codebook_size: state.layer.size,
+        squared_error: error / state.layer.count.max(1) as f64,
+        rise,
+        taylor: estimates.whole,
+        clusters: (0..clusters).map(cluster).collect(),
     }
+}
 
-    /// The rise of the loss with `values` in place of the layer's weights, and the images it took.
-    fn test(&mut self, state: &LayerState, values: &[f32]) -> Result<(Estimate, usize), CompressError> {
-        let weight = &state.layer.weight;
-        self.executor.set_parameter(weight, values)?;
-        let measured = measure(&mut self.executor, &self.held_out, &self.base, self.options.tolerance)?;
-        self.executor.set_parameter(weight, &state.values)?;
-        self.done += 1;
-        self.observer.on(&Event::Measuring { done: self.done, of: self.of });
-        Ok(measured)
+#[cfg(test)]
+mod tests {
+    use slq_data::{Split, Transform};
+
+    use super::*;
+
+    #[test]
+    fn the_table_is_the_same_from_any_number_of_processes() {
+        let pixels: Vec<u8> = (0..64 * 784u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+        let images = Split::from_bytes(pixels, (0..64).map(|i| i % 10).collect(), [1, 28, 28]).unwrap();
+        let data = TrainingData { train: images.clone(), test: images, transform: Transform::default() };
+        let graph = slq_zoo::build("lenet", 0).unwrap();
+        let settings = Quantize { partition_images: 32, ..Quantize::slq(2) };
+        let table = |reducer: &dyn Reducer| {
+            let how = (0, SensitivityOptions::default(), reducer);
+            sensitivity_shared(&graph, &data, &settings, how, &mut crate::progress::Silent).unwrap()
+        };
+        let wanted = table(Alone::shared());
+        assert!(wanted.layers.iter().all(|l| l.clusters.len() == l.codebook_size && l.rise.mean.is_finite()));
+        std::thread::scope(|scope| {
+            for rank in slq_reduce::threads(3) {
+                let (table, wanted) = (&table, &wanted);
+                scope.spawn(move || assert_eq!(table(&rank), *wanted));
+            }
+        });
     }
 }

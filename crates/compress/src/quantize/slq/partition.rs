@@ -5,6 +5,7 @@ use crate::error::CompressError;
 use crate::progress::Event;
 use crate::quantize::rounds::RoundContext;
 use crate::quantize::state::LayerState;
+use crate::train::share_out;
 
 /// The clusters to fix now, for every layer, so that `counts[layer]` of its clusters are fixed afterwards (with
 /// [`PartitionScope::Network`], so that as many are fixed in the whole network).
@@ -64,26 +65,31 @@ fn across_network(states: &[LayerState], counts: &[usize], priorities: &[Vec<f64
     chosen
 }
 
-/// The rise of the held-out loss when one cluster alone is quantized, for every free cluster.
+/// The rise of the held-out loss when one cluster alone is quantized, for every free cluster; the tests are shared out over
+/// the processes.
 fn measured_rise(
     states: &[LayerState],
     context: &mut RoundContext<'_>,
 ) -> Result<Vec<Vec<f64>>, CompressError> {
     let held_out = context.held_out.ok_or(CompressError::NoData)?;
     let base = held_out.loss(context.executor)?;
-    let of = states.iter().flat_map(|s| &s.cluster_fixed).filter(|&&f| !f).count();
-    let mut done = 0;
-    let mut rises = Vec::with_capacity(states.len());
-    for state in states {
-        let mut rise = vec![f64::NEG_INFINITY; state.layer.size];
-        for cluster in (0..state.layer.size).filter(|&c| !state.cluster_fixed[c]) {
-            context.executor.set_parameter(&state.layer.weight, &state.with_cluster_shared(cluster))?;
-            rise[cluster] = held_out.loss(context.executor)? - base;
-            done += 1;
-            context.observer.on(&Event::Measuring { done, of });
-        }
+    let free = |s: &LayerState| (0..s.layer.size).filter(|&c| !s.cluster_fixed[c]).collect::<Vec<_>>();
+    let tests: Vec<(usize, usize)> =
+        states.iter().enumerate().flat_map(|(l, s)| free(s).into_iter().map(move |c| (l, c))).collect();
+    let (of, size, mut done) = (tests.len(), context.reducer.size(), 0);
+    let found = share_out(context.reducer, of, |test| {
+        let (layer, cluster) = tests[test];
+        let state = &states[layer];
+        context.executor.set_parameter(&state.layer.weight, &state.with_cluster_shared(cluster))?;
+        let rise = held_out.loss(context.executor)? - base;
         context.executor.set_parameter(&state.layer.weight, &state.values)?;
-        rises.push(rise);
+        done = (done + size).min(of);
+        context.observer.on(&Event::Measuring { done, of });
+        Ok([rise])
+    })?;
+    let mut rises: Vec<Vec<f64>> = states.iter().map(|s| vec![f64::NEG_INFINITY; s.layer.size]).collect();
+    for (&(layer, cluster), [rise]) in tests.iter().zip(found) {
+        rises[layer][cluster] = rise;
     }
     Ok(rises)
 }
