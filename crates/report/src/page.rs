@@ -206,9 +206,16 @@ mod tests {
     #[test]
     fn what_is_not_known_is_left_out() {
         let empty = page(&[Run { name: "net".into(), ..Run::default() }]);
-        for heading in
-            ["Rounds", "Weights and", "Sensitivity", "Networks tried", "changed", "Warnings", "Top-1"]
-        {
+        for heading in [
+            "Rounds",
+            "Weights and",
+            "Sensitivity",
+            "Networks tried",
+            "changed",
+            "Warnings",
+            "Top-1",
+            "Repeat it",
+        ] {
             assert!(!empty.contains(heading), "{heading}");
         }
         let whole = page(&[full("net")]);
@@ -261,6 +268,7 @@ mod tests {
     fn several_jobs_stand_in_one_table_and_one_picture() {
         let html = page(&[full("one"), full("two")]);
         assert_eq!(html.matches("Table of jobs").count(), 1);
+        assert_eq!(html.matches("mixed").count(), 2, "a search chose the widths");
         assert!(html.contains("one: 300 B, top-1 95.00 %") && html.contains("two: 300 B, top-1 95.00 %"));
     }
 }

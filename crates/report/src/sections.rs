@@ -213,11 +213,14 @@ pub(crate) fn search(search: &Search) -> Markup {
 /// Command and recipe.
 pub(crate) fn repeat(run: &Run) -> Markup {
     let from = &run.provenance;
+    if from.model.is_empty() && from.command.is_none() && from.recipe.is_none() {
+        return html! {};
+    }
     html! {
         section {
             h2 { "Repeat it" }
             dl {
-                dt { "Model" } dd { (from.model) }
+                @if !from.model.is_empty() { dt { "Model" } dd { (from.model) } }
                 @if let Some(data) = &from.data { dt { "Data" } dd { (data) } }
                 @if let Some(command) = &from.command { dt { "Command" } dd { pre tabindex="0" { code { (command) } } } }
             }
