@@ -2,9 +2,9 @@
 //! has none there belongs to other methods, as the settings types themselves show.
 
 use serde_json::{Map, Value, json};
-use slq_compress::{MethodName, Quantize, TrainingSettings};
+use slq_compress::{Length, MethodName, Quantize, TrainingSettings};
 
-use super::Asked;
+use super::request::{Asked, Preset};
 use crate::Error;
 
 /// `base` with everything that is asked for on top; of another codebook size or method than before where that is asked.
@@ -22,7 +22,7 @@ pub(super) fn settings(asked: &Asked, base: Quantize) -> Result<Quantize, Error>
             settings = settings.training(|t| *t = training);
         }
     }
-    if let Some(bits) = asked.bits.filter(|_| !asked.is(super::Preset::Published)) {
+    if let Some(bits) = asked.bits.filter(|_| !asked.is(Preset::Published)) {
         // Given bits imply the codebook size.
         (settings.bits, settings.codebook_size, settings.budget) = (bits, None, None);
     }
@@ -39,7 +39,7 @@ pub(super) fn settings(asked: &Asked, base: Quantize) -> Result<Quantize, Error>
         // A schedule belongs to a codebook size.
         settings = with(&settings, "schedule", Value::Null)?;
     }
-    for (key, value) in asked.table(&settings) {
+    for (key, value) in given(asked, &settings) {
         settings = with(&settings, &key, value)?;
     }
     if asked.no_correction {
@@ -51,6 +51,20 @@ pub(super) fn settings(asked: &Asked, base: Quantize) -> Result<Quantize, Error>
     }
     settings.check()?;
     Ok(settings)
+}
+
+/// The settings of a method and its training that are given, with the length of a round.
+fn given(asked: &Asked, settings: &Quantize) -> Map<String, Value> {
+    let mut table = asked.settings.clone();
+    let length = |length: Option<Length>| length.map(|l| json!(l));
+    let lengths = &asked.lengths;
+    table.extend(length(lengths.round).map(|l| ("length".to_owned(), l)));
+    if settings.method.name() == MethodName::DeepCompression {
+        // Its last round trains the shared values; it has settings of its own for that.
+        table.extend(length(lengths.tune).map(|l| ("tune-length".to_owned(), l)));
+        table.extend(lengths.tune_rate.map(|lr| ("tune-lr".to_owned(), lr.into())));
+    }
+    table
 }
 
 /// `base` with the settings of a training that are asked for.

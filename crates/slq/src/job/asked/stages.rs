@@ -5,8 +5,8 @@ use slq_compress::{
 };
 use slq_graph::Graph;
 
-use super::settings::{settings, training};
-use super::{Asked, Preset};
+use super::request::{Asked, Preset};
+use super::settings::{flag_of, settings, training};
 use crate::Error;
 
 /// What the defaults depend on beside what is asked.
@@ -33,7 +33,7 @@ pub fn stages(asked: &Asked, recipe: Vec<Stage>, known: Known<'_>) -> Result<Vec
         stages = defaults(asked, known)?;
     }
     let Some(place) = stages.iter().position(|s| matches!(s, Stage::Quantize(_))) else {
-        return match asked.given() {
+        return match given(asked) {
             None => Ok(stages),
             Some(flag) => {
                 Err(Error::Argument(format!("the recipe quantizes nothing, which {flag} would change")))
@@ -108,6 +108,29 @@ fn fine_tuned(asked: &Asked, stages: Vec<Stage>) -> Result<Vec<Stage>, Error> {
     Ok([vec![Stage::from(FineTune { training })], others].concat())
 }
 
+/// A flag of the quantization that was given, if one was.
+fn given(asked: &Asked) -> Option<String> {
+    let lengths = &asked.lengths;
+    let own = [
+        (asked.method.is_some(), "--method"),
+        (asked.bits.is_some(), "--bits"),
+        (asked.codebook_size.is_some(), "--codebook-size"),
+        (asked.granularity.is_some(), "--granularity"),
+        (!asked.layers.is_empty(), "--layers"),
+        (asked.cluster_weights.is_some(), "--cluster-weights"),
+        (asked.partition_images.is_some(), "--partition-images"),
+        (asked.no_correction, "--no-correction"),
+        (lengths.tune.is_some(), "--tune-epochs"),
+        (lengths.tune_rate.is_some(), "--tune-lr"),
+        (lengths.round.is_some(), "--epochs-per-round"),
+        (lengths.fine_tune_epochs.is_some(), "--fine-tune-epochs"),
+        (lengths.effort.is_some(), "--effort"),
+        (asked.budget.is_some(), "--target-size or --max-drop"),
+    ];
+    let own = own.iter().find(|(given, _)| *given).map(|(_, flag)| (*flag).to_owned());
+    own.or_else(|| asked.settings.keys().next().map(|key| flag_of(key)))
+}
+
 /// The defaults of what is asked for, with a solver file's training.
 fn base(asked: &Asked, solver: Option<TrainingSettings>, default: slq_compress::MethodName) -> Quantize {
     let name = asked.method.unwrap_or(default);
@@ -154,7 +177,7 @@ fn tune(asked: &Asked, settings: &Quantize) -> Result<Option<Tune>, Error> {
 mod tests {
     use slq_compress::{Effort, MethodName};
 
-    use super::super::Lengths;
+    use super::super::request::Lengths;
     use super::*;
 
     fn found(asked: &Asked, images: Option<usize>) -> Result<Vec<Stage>, String> {
