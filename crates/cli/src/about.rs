@@ -54,11 +54,15 @@ pub(crate) struct Pages {
 
 /// Writes what `args` asks for.
 pub(crate) fn pages(args: &Pages, mut program: Command, common: &Common) -> Outcome {
-    program.build();
-    let Some(folder) = &args.man else { return write_out(reference(&program).as_bytes()) };
+    let Some(folder) = &args.man else {
+        program.build();
+        return write_out(reference(&program).as_bytes());
+    };
     let fail = |e: std::io::Error| Error::File { path: folder.clone(), reason: e.to_string() };
     std::fs::create_dir_all(folder).map_err(fail)?;
-    let program = program.disable_help_subcommand(true);
+    // Before the program is built, which adds `help` with a page for each command.
+    let mut program = program.disable_help_subcommand(true);
+    program.build();
     clap_mangen::generate_to(program, folder).map_err(fail)?;
     common.note(format_args!("manual pages in {}", folder.display()));
     Ok(())

@@ -182,6 +182,7 @@ pub(crate) fn budget(budget: Budget) -> String {
     match budget {
         Budget::Bytes(bytes) => format!("at most {} bytes", thousands(bytes)),
         Budget::Ratio(ratio) => format!("at least {ratio} times smaller"),
+        Budget::Drop(1.0) => "a drop of at most 1 point".into(),
         Budget::Drop(points) => format!("a drop of at most {points} points"),
         _ => "a budget".into(),
     }

@@ -217,6 +217,69 @@ fn every_link_leads_somewhere() {
     assert!(broken.is_empty(), "{}", broken.join("\n"));
 }
 
+/// What stands in the code of a page: indented and fenced lines, and what is in backticks.
+fn code(text: &str) -> Vec<String> {
+    let mut fenced = false;
+    let mut found = Vec::new();
+    for line in text.lines() {
+        if line.trim_start().starts_with("```") {
+            fenced = !fenced;
+        } else if fenced || line.starts_with("    ") {
+            found.push(line.trim().to_owned());
+        } else {
+            found.extend(line.split('`').skip(1).step_by(2).map(|c| c.trim().to_owned()));
+        }
+    }
+    found
+}
+
+/// Commands that name files of the reader cannot be run here; their subcommands and flags are looked up.
+#[test]
+fn every_command_has_flags_that_exist() {
+    let further = ["README.md", "CONTRIBUTING.md"].map(|f| root().join(f));
+    let mut helps = std::collections::BTreeMap::<String, String>::new();
+    let (mut wrong, mut seen) = (Vec::new(), 0);
+    for from in pages().into_iter().chain(further) {
+        let text = std::fs::read_to_string(&from).unwrap();
+        for line in code(&text) {
+            let Some((_, rest)) = line.split_once("slq ").filter(|(b, _)| b.is_empty() || b.ends_with("/"))
+            else {
+                continue;
+            };
+            let rest = rest.split(" # ").next().unwrap_or_default();
+            let mut words = rest.split_whitespace().map(|w| w.trim_matches(['\'', '"', '[', ']', ',']));
+            let Some(command) =
+                words.next().filter(|w| w.chars().all(|c| c.is_ascii_lowercase() || c == '-'))
+            else {
+                continue;
+            };
+            let help = helps.entry(command.to_owned()).or_insert_with(|| match command.starts_with('-') {
+                true => String::from_utf8(run(&["--help"]).stdout).unwrap(),
+                false => {
+                    let output = slq().args([command, "--help"]).output().unwrap();
+                    if output.status.success() {
+                        String::from_utf8(output.stdout).unwrap()
+                    } else {
+                        String::new()
+                    }
+                }
+            });
+            seen += 1;
+            let known = |flag: &str| {
+                let flag = flag.split('=').next().unwrap_or_default();
+                help.split(|c: char| c.is_whitespace() || "[,=".contains(c)).any(|w| w == flag)
+            };
+            let unknown: Vec<&str> =
+                words.filter(|w| w.starts_with("--") && w.len() > 2 && !known(w)).collect();
+            if help.is_empty() || !unknown.is_empty() {
+                wrong.push(format!("{}: slq {rest} ({})", from.display(), unknown.join(", ")));
+            }
+        }
+    }
+    assert!(seen > 100, "{seen} commands found");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
 #[test]
 fn every_page_is_in_the_table_of_contents() {
     let docs = root().join("docs");

@@ -74,6 +74,34 @@ fn every_method_that_trains_has_a_page() {
 }
 
 #[test]
+fn trainings_of_the_float_network_are_shown() {
+    let dir = tempfile::tempdir().unwrap();
+    let (out, run_dir) = (path(&dir, "small.onnx"), path(&dir, "run"));
+    let short =
+        ["--iterations-per-round", "1", "--fine-tune-epochs", "0.2", "--reference", "--run-dir", &run_dir];
+    let page = page_of(&dir, "compress", &[&short[..], &["-o", &out]].concat());
+    let again = path(&dir, "again.html");
+    run(&["report", &run_dir, "-o", &again, "--quiet"]);
+    for (page, what) in [(page, "--report"), (read(&again), "slq report")] {
+        for text in
+            ["after fine-tuning at full precision", "Float network treated equally", "float, fine-tuned"]
+        {
+            assert!(page.contains(text), "{what}: {text}");
+        }
+    }
+}
+
+#[test]
+fn a_budget_without_labels_is_measured_by_agreement() {
+    let dir = tempfile::tempdir().unwrap();
+    let (out, html) = (path(&dir, "small.onnx"), path(&dir, "page.html"));
+    let inputs = ["--calibrate", "mnist-10k", "--calibration-images", "64", "--max-drop", "2"];
+    run(&[&["compress", &sample_model(), "--report", &html, "--quiet", "-o", &out][..], &inputs].concat());
+    let page = read(&html);
+    assert!(page.contains("agreement with float") && !page.contains("top-1"), "there are no labels");
+}
+
+#[test]
 fn methods_that_do_not_train_have_a_page() {
     let dir = tempfile::tempdir().unwrap();
     let out = path(&dir, "small.onnx");
@@ -262,6 +290,7 @@ fn completions_and_manual_pages_know_the_commands() {
         assert!(text.contains(".TH"), "{name}");
     }
     assert!(!Path::new(&path(&dir, "man/slq-pages.1")).exists(), "hidden commands have no page");
+    assert!(!Path::new(&path(&dir, "man/slq-help-run.1")).exists(), "nor has the help of a command");
 }
 
 /// Pictures of a page in Chromium, and axe's check; the script says where it is skipped.

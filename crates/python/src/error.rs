@@ -63,7 +63,7 @@ pub(crate) fn raised(error: &slq::Error) -> PyErr {
 }
 
 /// The library's sentences name flags of the program; here they are arguments.
-fn in_python(text: &str) -> String {
+pub(crate) fn in_python(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find("--") {

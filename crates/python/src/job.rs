@@ -7,16 +7,16 @@ use pyo3::prelude::*;
 use serde_json::json;
 use slq::detection::Preprocessing;
 use slq::inference::evaluate_model;
-use slq::jobs::FileOptions;
-use slq::methods::{CompressError, MethodName, TrainingData, compare_outputs};
+use slq::jobs::{Asked, FileOptions, Known, Preset};
+use slq::methods::{CompressError, TrainingData, compare_outputs};
 use slq::{CalibrationInputs, DataOptions, Isa, JobFile, Prepared, Stage, Transform};
 
 use crate::arrays::{Given, Images};
-use crate::error::{DataError, SettingError, raised, unlocked};
+use crate::asked::asked;
+use crate::error::{DataError, SettingError, in_python, raised, unlocked};
 use crate::model::Model;
 use crate::progress::Callback;
 use crate::settings::{Settings, bad};
-use crate::stages::stages;
 
 /// Random inputs that networks are compared on where there are no others.
 const RANDOM: usize = 64;
@@ -36,9 +36,11 @@ pub(crate) struct Request<'py> {
     progress: Option<Py<PyAny>>,
 }
 
-/// How a job is run.
+/// How a job is run. Its stages depend on network and data, too: see [`Way::of`].
 struct Way {
     job: JobFile,
+    asked: Asked,
+    augments: bool,
     isa: Isa,
     run_dir: Option<PathBuf>,
     resume: bool,
@@ -49,14 +51,6 @@ struct Way {
 impl Way {
     fn read(request: &Request<'_>) -> PyResult<Self> {
         let mut given = Settings::parse(&request.settings)?;
-        let default = match (&request.inputs, &request.data) {
-            (Some(_), _) => MethodName::Calibrate,
-            (None, Some(_)) => MethodName::Slq,
-            (None, None) if given.switch_given("ternary") || given.switch_given("published") => {
-                MethodName::Slq
-            }
-            (None, None) => MethodName::Kmeans,
-        };
         let seconds: Option<f64> = given.take("checkpoint_seconds")?;
         let every = seconds.map(Duration::try_from_secs_f64).transpose();
         let way = Self {
@@ -65,39 +59,52 @@ impl Way {
             resume: given.switch("resume")?,
             every: every.map_err(|_| bad("checkpoint_seconds", "give a number of seconds, 0 or more"))?,
             verify: given.take("verify")?,
+            augments: !given.switch("no_augmentation")?,
             job: JobFile {
                 outputs: request.outputs.clone(),
                 seed: given.take("seed")?.unwrap_or(0),
                 save: given.save()?,
                 data: given.data()?,
-                stages: stages(&mut given, default)?,
+                reference: given.switch("reference")?,
                 ..JobFile::default()
             },
+            asked: asked(&mut given)?,
         };
         given.finish()?;
-        way.check(request)?;
-        Ok(way)
-    }
-
-    /// Checks what depends on the stages.
-    fn check(&self, request: &Request<'_>) -> PyResult<()> {
         let has_images = request.data.is_some() || request.inputs.is_some();
-        if !has_images && self.job.data != DataOptions::default() {
+        if !has_images && way.job.data != DataOptions::default() {
             return Err(SettingError::new_err(
                 "settings of images (scale, mean, resize …) mean nothing without images",
             ));
         }
-        if self.resume && self.run_dir.is_none() {
+        if way.resume && way.run_dir.is_none() {
             return Err(bad("resume", "name the run_dir to go on with"));
         }
-        if request.inputs.is_some() && self.job.stages.iter().any(Stage::trains) {
-            let text = "unlabelled inputs serve the method calibrate (and kmeans, to compare on); methods that train take data";
-            return Err(SettingError::new_err(text));
+        Ok(way)
+    }
+
+    /// The job with its stages, and with the augmentation that the network bears; a note of it goes to the inputs.
+    fn of(&self, inputs: &mut slq::Inputs) -> Result<JobFile, slq::Error> {
+        let mut job = self.job.clone();
+        let images = inputs.data.as_ref().map(|d| d.train.len());
+        let method = self.asked.default_method(inputs.calibration.is_some(), images.is_some());
+        let known = Known { solver: None, method, graph: &inputs.model.graph, images };
+        job.stages = slq::jobs::stages(&self.asked, Vec::new(), known)?;
+        let fail = |text: &str| Err(slq::Error::Argument(text.into()));
+        if inputs.calibration.is_some() && job.stages.iter().any(Stage::trains) {
+            return fail(
+                "unlabelled inputs serve the method calibrate (and kmeans, to compare on); methods that train take data",
+            );
         }
-        if request.teacher.is_some() && !self.job.recipe().distills() {
-            return Err(bad("teacher", "give distill, too; labels need no teacher"));
+        if inputs.teacher.is_some() && !job.recipe().distills() {
+            return fail("setting 'teacher': give distill, too; labels need no teacher");
         }
-        Ok(())
+        let published = self.asked.preset == Some(Preset::Published);
+        if self.augments && !published && job.recipe().trains() {
+            let found = job.augment(inputs, self.isa)?;
+            inputs.notes.extend(found.map(|f| f.note()));
+        }
+        Ok(job)
     }
 }
 
@@ -112,7 +119,7 @@ pub(crate) fn compress(py: Python<'_>, request: Request<'_>) -> PyResult<(Model,
     let mut callback = Callback::new(progress);
     let done = unlocked(py, || {
         let opened = open(&way, &model, data, inputs)?;
-        let given = slq::Inputs {
+        let mut given = slq::Inputs {
             model: (*model).clone(),
             data: opened.data,
             calibration: opened.calibration,
@@ -120,8 +127,9 @@ pub(crate) fn compress(py: Python<'_>, request: Request<'_>) -> PyResult<(Model,
             teacher: teacher.map(|t| (*t).clone()),
             training: None,
             seed: None,
-            notes: Vec::new(),
+            notes: opened.notes,
         };
+        let job = way.of(&mut given)?;
         let options = FileOptions {
             run_dir: way.run_dir.as_deref(),
             resume: way.resume,
@@ -130,11 +138,11 @@ pub(crate) fn compress(py: Python<'_>, request: Request<'_>) -> PyResult<(Model,
             verify: way.verify,
             ..FileOptions::default()
         };
-        let done = match way.job.run(&given, &options, &mut callback) {
+        let done = match job.run(&given, &options, &mut callback) {
             Err(slq::Error::Compress(CompressError::Interrupted)) => return Ok(None),
             done => done?,
         };
-        Ok(Some((done, opened.notes, opened.is_raw)))
+        Ok(Some((done, given.notes, opened.is_raw)))
     });
     // What the callback raised goes before what followed from it.
     if let Some(raised) = callback.raised {
@@ -149,6 +157,7 @@ pub(crate) fn compress(py: Python<'_>, request: Request<'_>) -> PyResult<(Model,
         // The arrays were the network's inputs themselves: they say nothing of how pixels become inputs.
         made.transform.clone_from(&model.transform);
     }
+    let notes: Vec<String> = notes.iter().map(|n| in_python(n)).collect();
     let report = json!({ "report": report, "notes": notes });
     Ok((made.into(), report.to_string()))
 }
@@ -175,8 +184,7 @@ fn open(
         opened.is_raw = data.is_raw();
         if data.is_one_split() {
             opened.notes.push(
-                "accuracy is measured on the training images: give test images, too, as \
-                               (x_train, y_train, x_test, y_test)"
+                "accuracy is measured on the training images: give test images, too, as (x_train, y_train, x_test, y_test)"
                     .into(),
             );
         }
@@ -203,7 +211,11 @@ fn prepared(
 ) -> Result<Prepared, slq::Error> {
     match data {
         Images::Path(path) => DataOptions { path: Some(path), ..options.clone() }.require(model, isa),
-        Images::Labelled { files, is_raw } => {
+        Images::Labelled { mut files, is_raw } => {
+            if options.label_offset > 0 {
+                files.train = files.train.with_label_offset(options.label_offset)?;
+                files.test = files.test.with_label_offset(options.label_offset)?;
+            }
             let options = DataOptions { path: Some("the arrays".into()), ..options.clone() };
             if !is_raw {
                 return options.prepared(model, *files, isa);

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod arrays;
+mod asked;
 mod codes;
 mod error;
 mod job;
@@ -13,7 +14,6 @@ mod model;
 mod progress;
 mod runtime;
 mod settings;
-mod stages;
 mod tensors;
 mod threads;
 
@@ -40,6 +40,6 @@ mod _slq {
         crate::threads::loaded();
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
         module.add("DATA_SETTINGS", crate::settings::DATA.to_vec())?;
-        module.add("METHOD_SETTINGS", crate::stages::names())
+        module.add("METHOD_SETTINGS", crate::asked::names())
     }
 }

@@ -10,6 +10,7 @@ use crate::error::SettingError;
 /// Names of the settings that say how pixels become inputs, as [`DataOptions`] has them.
 pub(crate) const DATA: &[&str] = &[
     "classes",
+    "label_offset",
     "train_subset",
     "test_subset",
     "validation",
@@ -43,11 +44,6 @@ impl Settings {
     /// Takes a switch out; false where it is not given.
     pub(crate) fn switch(&mut self, name: &str) -> PyResult<bool> {
         Ok(self.take(name)?.unwrap_or(false))
-    }
-
-    /// Whether a switch is given and on; it is not taken out.
-    pub(crate) fn switch_given(&self, name: &str) -> bool {
-        self.0.get(name) == Some(&Value::Bool(true))
     }
 
     /// Takes a setting out that has a form as text.

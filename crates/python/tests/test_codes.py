@@ -106,7 +106,7 @@ def test_masked_values_are_refused():
 
 def test_a_tensor_elsewhere_is_refused():
     class Elsewhere:
-        device = type("device", (), {"type": "cuda"})()
+        device = type("device", (), {"type": "cuda", "__str__": lambda _: "cuda:0"})()
 
     with pytest.raises(slq.ClusterError, match="cuda"):
         slq.cluster(Elsewhere(), 2)

@@ -78,7 +78,8 @@ def test_a_packed_network_runs_as_the_decoded_one(lenet, tmp_path, pixels):
     assert np.array_equal(outputs, packed(pixels.astype(np.float64)))
     assert np.array_equal(outputs, packed(np.asfortranarray(pixels)))
     assert np.array_equal(outputs, packed(**{packed.inputs[0].name: pixels}))
-    assert np.array_equal(outputs[:3], packed(pixels[:3]))
+    # Sums are split by the size of the batch.
+    assert np.allclose(outputs[:3], packed(pixels[:3]), atol=1e-5)
 
 
 def test_layers_decode_from_their_palettes(lenet):

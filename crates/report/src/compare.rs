@@ -40,7 +40,7 @@ fn table(runs: &[Run]) -> Markup {
                         tr {
                             th scope="row" { a href={ "#run-" (i + 1) } { (run.name) } @if run.state != State::Finished { " " span.muted { "unfinished" } } }
                             td { (f.method.as_deref().unwrap_or_default()) }
-                            td.number { @if let Some(bits) = f.bits { (bits) } }
+                            td.number { @if run.search.is_some() { "mixed" } @else if let Some(bits) = f.bits { (bits) } }
                             td.number { @if let Some(after) = &f.after { (with_error(after)) } @else if let Some(share) = f.comparison.as_ref().and_then(|c| c.agreement) { (percent(share)) " agree" } }
                             td.number { @if let (Some(before), Some(after)) = (&f.before, &f.after) { (difference(before, after, run.changes.as_ref())) } }
                             td.number { @if let Some(sizes) = f.sizes { (bytes(sizes.stored)) } }

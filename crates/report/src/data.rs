@@ -84,6 +84,21 @@ impl Score {
     }
 }
 
+/// A training of the float network.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct FloatTraining {
+    /// Share of the test images classified correctly behind it, 0 to 1.
+    pub top1: f64,
+    /// Standard error of that share.
+    pub standard_error: f64,
+    /// Mean cross-entropy.
+    pub loss: f64,
+    /// Training steps.
+    pub steps: u64,
+    /// Seconds they took.
+    pub seconds: f64,
+}
+
 /// Sizes in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Sizes {
@@ -132,6 +147,10 @@ pub struct Figures {
     pub before: Option<Score>,
     /// Test accuracy after (of an unfinished job: after the last round).
     pub after: Option<Score>,
+    /// The fine-tuning at full precision, before weights were shared.
+    pub fine_tuned: Option<FloatTraining>,
+    /// The float network treated equally: trained for as many further steps as all rounds took.
+    pub reference: Option<FloatTraining>,
     /// Outputs beside the float network's.
     pub comparison: Option<Comparison>,
     /// Sizes.
@@ -239,6 +258,8 @@ pub struct Sensitivity {
 /// A search under a budget.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Search {
+    /// Whether the trials are measured by the labels of validation images; else by their agreement with the float network.
+    pub labels: bool,
     /// What was asked for.
     pub budget: String,
     /// The float network on the validation images.

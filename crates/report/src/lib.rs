@@ -25,8 +25,8 @@ mod sections;
 mod summary;
 
 pub use data::{
-    Change, Changes, Comparison, Figures, Histogram, LayerFigures, NotQuantized, OutputFile, Picture,
-    Provenance, Round, Run, Score, Search, Sensitivity, Sizes, State, Trial, Warning,
+    Change, Changes, Comparison, Figures, FloatTraining, Histogram, LayerFigures, NotQuantized, OutputFile,
+    Picture, Provenance, Round, Run, Score, Search, Sensitivity, Sizes, State, Trial, Warning,
 };
 pub use histogram::{BINS, histogram};
 pub use page::page;

@@ -90,6 +90,10 @@ mod tests {
     use super::*;
     use crate::data::*;
 
+    fn float(top1: f64, steps: u64) -> FloatTraining {
+        FloatTraining { top1, standard_error: 0.01, loss: 0.1, steps, seconds: 3.0 }
+    }
+
     fn layer(name: &str) -> LayerFigures {
         let before: Vec<f32> = (0..500).map(|i| (i as f32).sin()).collect();
         let after: Vec<f32> = before.iter().map(|v| v.signum() * 0.5).collect();
@@ -142,6 +146,8 @@ mod tests {
                 codebook_size: Some(2),
                 before: score(0.96),
                 after: score(0.95),
+                fine_tuned: Some(float(0.97, 40)),
+                reference: Some(float(0.98, 12_345)),
                 sizes: Some(Sizes { dense: 2000, stored: 71, entropy: 70 }),
                 macs: Some([1000, 1000]),
                 quantized_fraction: Some(1.0),
@@ -159,6 +165,7 @@ mod tests {
                 codebook_size: 9,
             }],
             search: Some(Search {
+                labels: true,
                 budget: "20x".into(),
                 baseline: score(0.96),
                 trials: vec![trial],
@@ -199,9 +206,16 @@ mod tests {
     #[test]
     fn what_is_not_known_is_left_out() {
         let empty = page(&[Run { name: "net".into(), ..Run::default() }]);
-        for heading in
-            ["Rounds", "Weights and", "Sensitivity", "Networks tried", "changed", "Warnings", "Top-1"]
-        {
+        for heading in [
+            "Rounds",
+            "Weights and",
+            "Sensitivity",
+            "Networks tried",
+            "changed",
+            "Warnings",
+            "Top-1",
+            "Repeat it",
+        ] {
             assert!(!empty.contains(heading), "{heading}");
         }
         let whole = page(&[full("net")]);
@@ -210,6 +224,32 @@ mod tests {
         {
             assert!(whole.contains(heading), "{heading}");
         }
+    }
+
+    #[test]
+    fn trainings_of_the_float_network_are_shown() {
+        let html = page(&[full("net")]);
+        for text in [
+            "97.00 % after fine-tuning at full precision",
+            "Float network treated equally",
+            "the compressed network: -3.00 points",
+            "fine-tuning: 40 steps",
+            "float, fine-tuned",
+        ] {
+            assert!(html.contains(text), "{text}");
+        }
+        let mut without = full("net");
+        (without.figures.fine_tuned, without.figures.reference) = (None, None);
+        let html = page(&[without]);
+        assert!(!html.contains("treated equally") && !html.contains("fine-tun"));
+    }
+
+    #[test]
+    fn a_search_without_labels_says_what_it_measures() {
+        let mut run = full("net");
+        run.search.iter_mut().for_each(|s| s.labels = false);
+        let html = page(&[run]);
+        assert!(html.contains("agreement with float") && !html.contains("top-1 on validation"));
     }
 
     #[test]
@@ -228,6 +268,7 @@ mod tests {
     fn several_jobs_stand_in_one_table_and_one_picture() {
         let html = page(&[full("one"), full("two")]);
         assert_eq!(html.matches("Table of jobs").count(), 1);
+        assert_eq!(html.matches("mixed").count(), 2, "a search chose the widths");
         assert!(html.contains("one: 300 B, top-1 95.00 %") && html.contains("two: 300 B, top-1 95.00 %"));
     }
 }

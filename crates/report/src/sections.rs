@@ -91,9 +91,18 @@ fn chart(run: &Run, label: &'static str, within: [f64; 2], pick: fn(&Score) -> f
         x: XAxis::Rounds,
         y_within: within,
         series: series.into_iter().filter(|s| !s.marks.is_empty()).collect(),
-        reference: run.figures.before.map(|s| Reference { name: "float network", y: pick(&s) }),
+        reference: start(run).map(|(name, score)| Reference { name, y: pick(&score) }),
     }
     .draw()
+}
+
+/// The float network that the rounds began with, and its name.
+fn start(run: &Run) -> Option<(&'static str, Score)> {
+    let before = run.figures.before?;
+    Some(match run.figures.fine_tuned {
+        Some(float) => ("float, fine-tuned", Score { top1: float.top1, loss: float.loss, ..before }),
+        None => ("float network", before),
+    })
 }
 
 fn table(rounds: &[Round]) -> Markup {
@@ -128,12 +137,22 @@ fn table(rounds: &[Round]) -> Markup {
 
 /// Sizes against accuracy: what a search under a budget tried.
 pub(crate) fn search(search: &Search) -> Markup {
+    // Without labels a network is as good as it agrees with the float network.
+    let (measured_by, column) = match search.labels {
+        true => ("top-1", "top-1 on validation images"),
+        false => ("agreement", "agreement with float"),
+    };
     let marks = |pick: fn(bool, bool) -> bool| -> Vec<Mark> {
         let kept = search.trials.iter().enumerate().filter(|(i, t)| pick(search.chosen == Some(*i), t.fits));
         kept.filter_map(|(_, t)| {
             let score = t.validation?;
-            let title =
-                format!("{}: {}, top-1 {}, bits {}", t.label, bytes(t.bytes), percent(score.top1), t.widths);
+            let title = format!(
+                "{}: {}, {measured_by} {}, bits {}",
+                t.label,
+                bytes(t.bytes),
+                percent(score.top1),
+                t.widths
+            );
             Some(Mark { x: t.bytes as f64, y: 100.0 * score.top1, title, label: None })
         })
         .collect()
@@ -151,11 +170,12 @@ pub(crate) fn search(search: &Search) -> Markup {
     let measured = series.iter().any(|s| !s.marks.is_empty());
     let chart = Chart {
         description: format!(
-            "Accuracy on validation images against stored bytes of {} networks",
+            "{} against stored bytes of {} networks",
+            if search.labels { "Accuracy on validation images" } else { "Agreement with the float network" },
             search.trials.len()
         ),
         x_label: "stored bytes",
-        y_label: "top-1 on validation, %",
+        y_label: if search.labels { "top-1 on validation, %" } else { "agreement, %" },
         x: XAxis::Bytes,
         y_within: [0.0, 100.0],
         series: series.into_iter().filter(|s| !s.marks.is_empty()).collect(),
@@ -170,7 +190,7 @@ pub(crate) fn search(search: &Search) -> Markup {
                     thead {
                         tr {
                             th scope="col" { "tried" } th scope="col" { "bits by layer" } th.number scope="col" { "stored" }
-                            th.number scope="col" { "validation" } th scope="col" { "" span.hidden { "outcome" } }
+                            th.number scope="col" { (column) } th scope="col" { "" span.hidden { "outcome" } }
                         }
                     }
                     tbody {
@@ -193,11 +213,14 @@ pub(crate) fn search(search: &Search) -> Markup {
 /// Command and recipe.
 pub(crate) fn repeat(run: &Run) -> Markup {
     let from = &run.provenance;
+    if from.model.is_empty() && from.command.is_none() && from.recipe.is_none() {
+        return html! {};
+    }
     html! {
         section {
             h2 { "Repeat it" }
             dl {
-                dt { "Model" } dd { (from.model) }
+                @if !from.model.is_empty() { dt { "Model" } dd { (from.model) } }
                 @if let Some(data) = &from.data { dt { "Data" } dd { (data) } }
                 @if let Some(command) = &from.command { dt { "Command" } dd { pre tabindex="0" { code { (command) } } } }
             }

@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use crate::data::{Changes, Run, Score};
+use crate::data::{Changes, FloatTraining, Run, Score};
 use crate::format::{bytes, duration, factor, macs, percent, thousands};
 
 /// A figure: what it is, its value, and a remark.
@@ -13,7 +13,16 @@ struct Card {
 }
 
 pub(crate) fn draw(run: &Run) -> Markup {
-    let cards = [accuracy(run), size(run), outputs(run), compared(run), work(run), covered(run), time(run)];
+    let cards = [
+        accuracy(run),
+        reference(run),
+        size(run),
+        outputs(run),
+        compared(run),
+        work(run),
+        covered(run),
+        time(run),
+    ];
     html! {
         div.cards role="group" aria-label="Summary" {
             @for card in cards.into_iter().flatten() {
@@ -50,12 +59,30 @@ fn accuracy(run: &Run) -> Option<Card> {
         @if let Some(before) = before {
             (percent(before.top1)) " before; " (difference(&before, &after, run.changes.as_ref())) br;
         }
+        @if let Some(float) = run.figures.fine_tuned.filter(|_| run.figures.bits.is_some()) {
+            (percent(float.top1)) " after fine-tuning at full precision, before weights were shared" br;
+        }
         (thousands(after.images as u64)) " test images"
         @if let Some(top5) = after.top5 { ", top-5 " (percent(top5)) }
         ", loss " (format!("{:.4}", after.loss))
     };
     let name = if run.figures.after.is_some() { "Top-1 accuracy" } else { "Top-1 accuracy before" };
     Some(Card { name, value: with_error(&after), remark })
+}
+
+/// The float network that was trained for as long.
+fn reference(run: &Run) -> Option<Card> {
+    let float = run.figures.reference?;
+    let value = html! {
+        (percent(float.top1)) " " span.error { "\u{b1} " (format!("{:.2}", 100.0 * float.standard_error)) }
+    };
+    let remark = html! {
+        @if let Some(after) = &run.figures.after {
+            "the compressed network: " (format!("{:+.2} points", 100.0 * (after.top1 - float.top1))) br;
+        }
+        (thousands(float.steps)) " further steps with labels, all weights as floats, loss " (format!("{:.4}", float.loss))
+    };
+    Some(Card { name: "Float network treated equally", value, remark })
 }
 
 fn size(run: &Run) -> Option<Card> {
@@ -129,10 +156,18 @@ fn covered(run: &Run) -> Option<Card> {
 fn time(run: &Run) -> Option<Card> {
     let seconds = run.figures.seconds?;
     let steps: u64 = run.rounds.iter().map(|r| r.iterations).sum();
+    let float = |what: &str, training: Option<FloatTraining>| {
+        training.map(|t| format!("{what}: {} steps, {}", thousands(t.steps), duration(t.seconds)))
+    };
+    let floats = [
+        float("fine-tuning", run.figures.fine_tuned),
+        float("float network treated equally", run.figures.reference),
+    ];
     let remark = html! {
         @if !run.rounds.is_empty() {
             (run.rounds.len()) @if run.rounds.len() == 1 { " round" } @else { " rounds" } ", " (thousands(steps)) " training steps"
         }
+        @for line in floats.into_iter().flatten() { br; (line) }
     };
     Some(Card { name: "Time", value: html! { (duration(seconds)) }, remark })
 }

@@ -77,7 +77,9 @@ pub mod detection {
 
 /// Job files and their parts.
 pub mod jobs {
-    pub use crate::job::{FORMAT, FileOptions, Output, RECIPE, REPORT};
+    pub use crate::job::{
+        Asked, FORMAT, FileOptions, Known, Lengths, Output, Preset, RECIPE, REPORT, setting_names, stages,
+    };
     pub use slq_compress::{Effort, JobEstimate, Reference, Situation, estimate, recommended};
 }
 

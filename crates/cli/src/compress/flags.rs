@@ -254,10 +254,9 @@ pub(crate) struct PruneFlags {
 }
 
 /// The library's [`Effort`].
-#[derive(clap::ValueEnum, Clone, Copy, Debug, Default)]
+#[derive(clap::ValueEnum, Clone, Copy, Debug)]
 pub(crate) enum EffortName {
     Quick,
-    #[default]
     Normal,
     Thorough,
 }
@@ -276,9 +275,9 @@ impl From<EffortName> for Effort {
 #[derive(Args, Clone, Default)]
 #[command(next_help_heading = "Training")]
 pub(crate) struct RoundFlags {
-    /// How much training the defaults take: quick, normal or thorough
-    #[arg(long, value_name = "HOW", value_enum, default_value_t, conflicts_with_all = ["published", "recipe", "solver"])]
-    pub(crate) effort: EffortName,
+    /// How much training the defaults take: quick, normal or thorough [default: normal]
+    #[arg(long, value_name = "HOW", value_enum, conflicts_with_all = ["published", "recipe", "solver"])]
+    pub(crate) effort: Option<EffortName>,
     /// Passes over the data at full precision before the first round; 0 for none
     ///
     /// [default: as many as in all rounds; none with --effort quick, for few images, or where the length of rounds is given]

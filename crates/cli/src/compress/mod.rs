@@ -1,22 +1,22 @@
 //! `slq compress`: the main job.
 
+mod asked;
 mod flags;
 mod plan;
-mod stages;
 mod summary;
 
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
+use slq::jobs::{Asked, Known};
 use slq::methods::MethodName;
-use slq::{Error, Inputs, JobFile};
+use slq::{Error, JobFile};
 
 use crate::common::Common;
 use crate::job::{Keep, Place, RunArgs, go, place_of};
+pub(crate) use asked::length;
 use flags::Flags;
 pub(crate) use flags::named;
-use stages::Known;
-pub(crate) use stages::length;
 pub(crate) use summary::summary;
 
 /// Share the weights of a trained network, round by round, and re-train what is still free.
@@ -50,20 +50,22 @@ impl Args {
 /// Runs a new job.
 pub(crate) fn run(args: Args, common: &Common) -> crate::common::Outcome {
     let flags = args.flags;
+    let asked = asked::asked(&flags)?;
     let mut job = described(&flags, common)?;
     common.check_outputs(&job.outputs)?;
     let mut inputs = job.open(common.isa())?;
     inputs.notes.iter().for_each(|note| common.note(format_args!("note: {note}")));
     job.seed = common.given_seed.or(inputs.seed).unwrap_or(job.seed);
-    let default = default_method(&job, &flags, common);
+    let default = default_method(&job, &asked, common);
     let recipe = std::mem::take(&mut job.stages);
     let (solver, graph) = (inputs.training.clone(), &inputs.model.graph);
     let images = inputs.data.as_ref().map(|d| d.train.len());
-    job.stages = stages::stages(&flags, recipe, Known { solver, method: default, graph, images })?;
+    job.stages = slq::jobs::stages(&asked, recipe, Known { solver, method: default, graph, images })?;
     job.reference |= flags.rounds.reference;
     let defaults = flags.input.recipe.is_none() && inputs.training.is_none() && !flags.quantize.published;
     if defaults && !flags.rounds.no_augmentation && job.recipe().trains() {
-        augment(&mut job, &mut inputs, common)?;
+        let found = job.augment(&mut inputs, common.isa())?;
+        found.iter().for_each(|f| common.note(format_args!("note: {}", f.note())));
     }
     check(&job)?;
     let recipe: Vec<PathBuf> = flags.input.recipe.iter().cloned().collect();
@@ -76,18 +78,6 @@ pub(crate) fn run(args: Args, common: &Common) -> crate::common::Outcome {
     let place = Place::New(Keep::Always);
     let (done, report) = go(&job, &inputs, &flags.output.run, &place, &recipe, common)?;
     common.print(&json!(report), summary(&done, &report, common.all));
-    Ok(())
-}
-
-/// Augments the training images where the network bears it.
-fn augment(job: &mut JobFile, inputs: &mut Inputs, common: &Common) -> Result<(), Error> {
-    let Some(data) = &mut inputs.data else { return Ok(()) };
-    if let Some(found) = slq::detection::detect_augmentation(&inputs.model.graph, data, common.isa())? {
-        common.note(format_args!("note: {}", found.note()));
-        job.data.augment(&found);
-        data.transform = job.data.adjusted(data.transform.clone())?;
-        inputs.preprocessing.iter_mut().for_each(|p| p.transform = data.transform.clone());
-    }
     Ok(())
 }
 
@@ -125,22 +115,16 @@ fn described(flags: &Flags, common: &Common) -> Result<JobFile, Error> {
 }
 
 /// The method where none is named: by what there is to work with.
-fn default_method(job: &JobFile, flags: &Flags, common: &Common) -> MethodName {
-    let quantize = &flags.quantize;
-    let named = quantize.method.is_some() || quantize.ternary || quantize.published;
-    match (&job.calibrate, &job.data.path, &job.solver) {
-        (Some(_), ..) => MethodName::Calibrate,
-        (None, None, None) => {
-            if !named && job.stages.is_empty() {
-                common.note(
-                    "note: without --data and --calibrate the method is kmeans; a few images, without labels, keep \
-                     more accuracy (--calibrate FOLDER)",
-                );
-            }
-            if quantize.ternary || quantize.published { MethodName::Slq } else { MethodName::Kmeans }
-        }
-        _ => MethodName::Slq,
+fn default_method(job: &JobFile, asked: &Asked, common: &Common) -> MethodName {
+    let data = job.data.path.is_some() || job.solver.is_some();
+    let named = asked.method.is_some() || asked.preset.is_some();
+    if job.calibrate.is_none() && !data && !named && job.stages.is_empty() {
+        common.note(
+            "note: without --data and --calibrate the method is kmeans; a few images, without labels, keep more accuracy \
+             (--calibrate FOLDER)",
+        );
     }
+    asked.default_method(job.calibrate.is_some(), data)
 }
 
 /// Checks the flags that depend on the stages.

@@ -107,7 +107,8 @@ fn so_far(dir: &Path, job: &JobFile) -> Run {
         if let (Stage::Quantize(settings), false) = (stage, trials.is_empty()) {
             let budget = settings.budget.map(budget).unwrap_or_default();
             let trials = trials.iter().map(figures::trial).collect();
-            run.search = Some(Search { budget, baseline: None, trials, chosen: None });
+            let labels = settings.retrains() || run.figures.before.is_some();
+            run.search = Some(Search { labels, budget, baseline: None, trials, chosen: None });
         }
         add_rounds(&mut run, &state);
         if let Some(chosen) = self::state(&stage_dir.join("chosen")) {

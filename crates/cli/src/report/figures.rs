@@ -1,9 +1,11 @@
 //! From the library's figures to those of a page.
 
-use slq::methods::{Damage, LayerSensitivity, Origin, RoundReport, SearchReport, Trial};
+use slq::jobs::Reference;
+use slq::methods::{Damage, FineTuneReport, LayerSensitivity, Origin, RoundReport, SearchReport, Trial};
 use slq::{Accuracy, JobReport};
 use slq_report::{
-    Comparison, Figures, NotQuantized, OutputFile, Round, Run, Score, Search, Sensitivity, Sizes, Warning,
+    Comparison, Figures, FloatTraining, NotQuantized, OutputFile, Round, Run, Score, Search, Sensitivity,
+    Sizes, Warning,
 };
 
 use crate::table::{budget, widths};
@@ -20,6 +22,8 @@ pub(super) fn of(job: &JobReport) -> Run {
         codebook_size: report.codebook_size,
         before: report.baseline.as_ref().map(score),
         after: report.final_accuracy.as_ref().map(score),
+        fine_tuned: report.fine_tune.as_ref().map(fine_tuned),
+        reference: report.reference.as_ref().map(reference),
         comparison: report.damage.as_ref().map(comparison),
         sizes: Some(Sizes {
             dense: report.size.dense_bytes,
@@ -44,7 +48,7 @@ pub(super) fn of(job: &JobReport) -> Run {
         outputs: job.outputs.iter().map(output).collect(),
         warnings: report.warnings.iter().map(warning).collect(),
         rounds: report.rounds.iter().map(round).collect(),
-        search: report.search.as_ref().map(search),
+        search: report.search.as_ref().map(|s| search(s, report.baseline.is_some())),
         ..Run::default()
     }
 }
@@ -62,6 +66,22 @@ fn method(job: &JobReport) -> Option<String> {
 pub(super) fn score(accuracy: &Accuracy) -> Score {
     let Accuracy { top1, top5, loss, images } = *accuracy;
     Score { top1, top5, loss, images }
+}
+
+fn fine_tuned(report: &FineTuneReport) -> FloatTraining {
+    let score = score(&report.final_accuracy);
+    FloatTraining {
+        top1: score.top1,
+        standard_error: score.standard_error(),
+        loss: score.loss,
+        steps: report.iterations,
+        seconds: report.seconds,
+    }
+}
+
+fn reference(found: &Reference) -> FloatTraining {
+    let Reference { top1, standard_error, loss, iterations, seconds } = *found;
+    FloatTraining { top1, standard_error, loss, steps: iterations, seconds }
 }
 
 fn comparison(damage: &Damage) -> Comparison {
@@ -91,8 +111,9 @@ pub(super) fn round(round: &RoundReport) -> Round {
     }
 }
 
-fn search(report: &SearchReport) -> Search {
+fn search(report: &SearchReport, labels: bool) -> Search {
     Search {
+        labels,
         budget: budget(report.budget),
         baseline: report.validation_baseline.as_ref().map(score),
         trials: report.trials.iter().map(trial).collect(),

@@ -22,6 +22,8 @@ const FEW: usize = 5000;
 const FULL: f64 = 50_000.0;
 /// Steps of MLQ through the layers of a deep network.
 const GROUPS: usize = 5;
+/// Bound on the gradient's norm where a layer may have two values, its weights jump far, and training would diverge.
+const CLIP: f32 = 5.0;
 /// Temperature of distillation.
 const TEMPERATURE: f32 = 4.0;
 
@@ -114,6 +116,9 @@ pub fn recommended(
     let mut training = situation.training(values);
     let epochs = situation.epochs(effort);
     let layers = select_layers(graph, &quantize)?;
+    if quantize.budget.is_some() || layers.iter().any(|l| l.size <= 2) {
+        training.clip_gradients = Some(CLIP);
+    }
     let rounds = |quantize: &Quantize| Ok::<_, CompressError>(round_count(quantize, &layers)?.max(1) as f64);
     match &mut quantize.method {
         Method::Slq(s) => {
@@ -127,7 +132,8 @@ pub fn recommended(
         }
         _ => return Ok(vec![quantize.into()]),
     }
-    let fine_tune = TrainingSettings { length: Length::Epochs(epochs), distill: None, ..training.clone() };
+    let length = Length::Epochs(epochs);
+    let fine_tune = TrainingSettings { length, distill: None, clip_gradients: None, ..training.clone() };
     let quantize = quantize.training(|t| *t = training);
     Ok(match effort == Effort::Quick || situation.few() {
         true => vec![quantize.into()],
@@ -173,6 +179,19 @@ mod tests {
         let [rounds] = &trainings(&stages)[..] else { panic!("{stages:?}") };
         assert_eq!((rounds.learning_rate, rounds.batch), (1e-4, 16));
         assert_eq!((rounds.batch_norm, rounds.length), (BatchNormMode::Frozen, Length::Epochs(6.0)));
+    }
+
+    #[test]
+    fn gradients_are_bounded_where_a_layer_may_have_two_values() {
+        let situation = Situation { images: 60_000, batch_norm: false };
+        let bounds = |quantize| {
+            let stages = recommended(&graph(), quantize, &situation, Effort::Normal).unwrap();
+            trainings(&stages).iter().map(|t| t.clip_gradients).collect::<Vec<_>>()
+        };
+        let budget = Quantize { budget: Some(crate::Budget::Ratio(20.0)), ..Quantize::slq(4) };
+        assert_eq!(bounds(budget), [None, Some(CLIP)]);
+        assert_eq!(bounds(Quantize::slq(4).layer("*", 1)), [None, Some(CLIP)]);
+        assert_eq!(bounds(Quantize::slq(2)), [None, None]);
     }
 
     #[test]

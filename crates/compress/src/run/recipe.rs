@@ -198,6 +198,10 @@ impl Recipe {
         if self.stages.is_empty() {
             return Err(CompressError::NoStages);
         }
+        if self.reference && !self.stages.iter().any(|s| matches!(s, Stage::Quantize(q) if q.retrains())) {
+            let reason = "no stage re-trains, so there is no training to compare with".into();
+            return Err(CompressError::Setting { name: "reference", reason });
+        }
         for (i, stage) in self.stages.iter().enumerate() {
             stage.check()?;
             let undoes = matches!(stage, Stage::FineTune(_) | Stage::Decompose(_));
@@ -226,6 +230,8 @@ mod tests {
         let error = quantize.then(FineTune::default()).check().unwrap_err();
         assert!(matches!(error, CompressError::StageOrder { stage: "fine-tune" }), "{error}");
         assert!(matches!(Recipe::default().check(), Err(CompressError::NoStages)));
+        let untrained = Recipe::new(Quantize::kmeans(4)).with_reference().check().unwrap_err();
+        assert!(matches!(untrained, CompressError::Setting { name: "reference", .. }), "{untrained}");
         let bad = Recipe::new(Quantize::slq(9));
         assert!(matches!(bad.check(), Err(CompressError::Setting { name: "bits", .. })));
     }

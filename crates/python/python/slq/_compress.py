@@ -155,8 +155,9 @@ def compress(
     ``.safetensors``; each is read again and compared. ``teacher``: the model whose outputs ``distill`` trains towards.
     ``progress``: a function that is called with an ``slq.Event`` for each step, or ``True`` for a bar.
 
-    ``settings``: those of ``slq compress --help`` with underscores; ``slq.settings()`` lists them. Some: ``epochs_per_round=2``,
-    ``lr=0.01``, ``granularity="channel"``, ``layers={"conv1*": "skip"}``, ``target_size="50KB"``, ``ternary=True``, ``seed=1``,
+    ``settings``: those of ``slq compress --help`` with underscores, and the same defaults; ``slq.settings()`` lists them. Some:
+    ``effort="quick"`` (a quarter of the training; ``"thorough"`` three times), ``reference=True`` (trains the float network for as
+    long, to compare with), ``no_augmentation=True``, ``epochs_per_round=2``, ``lr=0.01``, ``granularity="channel"``, ``layers={"conv1*": "skip"}``, ``target_size="50KB"``, ``ternary=True``, ``seed=1``,
     ``run_dir="run"`` (keeps checkpoints; with ``resume=True`` it goes on from them).
 
     Raises ``SettingError``, ``DataError``, ``ModelError`` or ``FileError``; ``KeyboardInterrupt`` on Ctrl-C, and what

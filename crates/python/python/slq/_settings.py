@@ -58,8 +58,8 @@ def as_json(given: dict[str, Any], known: list[str]) -> str:
         if name == "layers" and value is not None:
             value = _layers(value)
         if name == "distill" and isinstance(value, bool):
-            # As the flag without a temperature.
-            value = 1.0 if value else None
+            # As the flag without a temperature; 0 learns from labels.
+            value = 1.0 if value else 0.0
         try:
             text = json.dumps(value, default=_plain, allow_nan=False)
         except (TypeError, ValueError, RecursionError) as cause:

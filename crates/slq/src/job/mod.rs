@@ -1,5 +1,7 @@
 //! Jobs: a recipe on a model and its data, in memory ([`Job`]) or from file to file ([`JobFile`]).
 
+mod asked;
+mod augment;
 mod devices;
 mod file;
 mod inputs;
@@ -25,6 +27,7 @@ use crate::calibration::CalibrationInputs;
 use crate::dataset::Dataset;
 use crate::model::Model;
 
+pub use asked::{Asked, Known, Lengths, Preset, setting_names, stages};
 pub use file::{FORMAT, FileOptions, JobFile, RECIPE, REPORT};
 pub use inputs::Inputs;
 pub use report::{JobReport, Output};
