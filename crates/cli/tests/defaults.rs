@@ -50,14 +50,14 @@ fn choices_are_made_on_the_images_that_are_named() {
     let dir = tempfile::tempdir().unwrap();
     let out = path(&dir, "small.onnx");
     let args = ["compress", &sample_model(), "--data", "mnist-10k", "--method", "kmeans", "--max-drop", "1"];
-    let named = |validation: &str| [&args[..], &["--validation", validation, "-o", &out]].concat();
-    let report = json(&named("0.25"));
+    let share = [&args[..], &["--validation", "0.25", "-o", &out]].concat();
+    let report = json(&share);
     // A quarter of the 8000 training images.
     assert_eq!(report["search"]["validation_baseline"]["images"], 2000, "{}", report["search"]);
-    let said = run(&named("0.25"), 0).1;
+    let said = String::from_utf8_lossy(&run(&share).stderr).into_owned();
     assert!(said.contains("2000 validation images"), "{said}");
     for (validation, word) in [("mnist-10k", "test images"), ("1.5", "below 1"), ("nowhere", "nowhere")] {
-        let said = fails(&named(validation), 1);
+        let said = fails(&[&args[..], &["--validation", validation, "-o", &out]].concat(), 1);
         assert!(said.contains(word), "{validation}: {said}");
     }
 }

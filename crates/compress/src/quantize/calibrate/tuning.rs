@@ -244,7 +244,7 @@ mod tests {
             |i: usize| ((i as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40) as f32 / (1 << 24) as f32;
         let batch = |b: usize| {
             let values = (0..8 * 784).map(|i| value(b * 8 * 784 + i)).collect();
-            vec![(name.clone(), Tensor::f32(&[8, 1, 28, 28], values).unwrap())]
+            vec![(name.clone(), Tensor::f32(vec![8, 1, 28, 28], values).unwrap())]
         };
         (0..batches).map(batch).collect()
     }

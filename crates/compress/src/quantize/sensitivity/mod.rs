@@ -202,7 +202,12 @@ mod tests {
     fn the_table_is_the_same_from_any_number_of_processes() {
         let pixels: Vec<u8> = (0..64 * 784u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
         let images = Split::from_bytes(pixels, (0..64).map(|i| i % 10).collect(), [1, 28, 28]).unwrap();
-        let data = TrainingData { train: images.clone(), test: images, transform: Transform::default() };
+        let data = TrainingData {
+            train: images.clone(),
+            validation: None,
+            test: images,
+            transform: Transform::default(),
+        };
         let graph = slq_zoo::build("lenet", 0).unwrap();
         let settings = Quantize { partition_images: 32, ..Quantize::slq(2) };
         let table = |reducer: &dyn Reducer| {
