@@ -97,19 +97,16 @@ def _export(
     dynamic_batch: bool,
     options: dict[str, Any],
 ) -> None:
+    from onnxscript.optimizer import fold_constants
+
     # Nodes are not merged: a batch-norm folded into a convolution would change weights and lose their names.
     shapes = tuple({0: torch.export.Dim.DYNAMIC} for _ in names) if dynamic_batch else None
-    torch.onnx.export(
-        module,
-        inputs,
-        path,
-        dynamo=True,
-        dynamic_shapes=shapes,
-        external_data=False,
-        optimize=False,
-        verbose=False,
-        **options,
+    program = torch.onnx.export(
+        module, inputs, dynamo=True, dynamic_shapes=shapes, optimize=False, verbose=False, **options
     )
+    # What nodes make of constants alone, such as the zeros that stand for a bias that a convolution has not.
+    fold_constants(program.model)
+    program.save(path, external_data=False)
 
 
 def into_torch(module: "torch.nn.Module", small: Model, *, strict: bool = True) -> "torch.nn.Module":
