@@ -25,6 +25,7 @@ use crate::calibration::CalibrationInputs;
 use crate::dataset::Dataset;
 use crate::model::Model;
 
+pub use devices::suit_runtime;
 pub use file::{FORMAT, FileOptions, JobFile, RECIPE, REPORT};
 pub use inputs::Inputs;
 pub use report::{JobReport, Output};
