@@ -1,7 +1,9 @@
 //! Weights as blocks of integers for onnxruntime: written, read back, and what cannot be written.
 
 use slq_graph::{Attribute, DType, Dim, Graph, Node, Palette, Tensor, ValueInfo, infer_shapes};
-use slq_onnx::{OnnxError, Unpacked, WriteOptions, block_of, for_onnxruntime, read, read_bytes, write, write_bytes};
+use slq_onnx::{
+    OnnxError, Unpacked, WriteOptions, block_of, for_onnxruntime, read, read_bytes, write, write_bytes,
+};
 
 const BLOCKED: WriteOptions = WriteOptions { dense: false, blocked: true };
 
@@ -31,9 +33,8 @@ fn quantized(mut graph: Graph, block: usize, most: usize) -> Graph {
     let weight = &mut graph.weights["w"];
     let groups = 192 / block;
     let step = |g: usize| 0.01 + 0.003 * g as f32;
-    let codebook: Vec<f32> = (0..groups)
-        .flat_map(|g| (0..=2 * most).map(move |i| (i as f32 - most as f32) * step(g)))
-        .collect();
+    let codebook: Vec<f32> =
+        (0..groups).flat_map(|g| (0..=2 * most).map(move |i| (i as f32 - most as f32) * step(g))).collect();
     let codes = (0..192).map(|i| ((i * 29 + i / 7) % (2 * most + 1)) as u8).collect();
     let palette = Palette::fully_fixed(codebook, groups, codes).unwrap();
     weight.tensor = Tensor::f32(weight.tensor.shape().to_vec(), palette.decode()).unwrap();
@@ -48,7 +49,13 @@ fn blocks_come_back_bit_for_bit_at_every_width() {
         let graph = quantized(network(true), block, most);
         let prepared = for_onnxruntime(&graph).unwrap();
         assert_eq!(prepared.packed, [("w".to_string(), block)]);
-        assert!(prepared.graph.weights["w"].palette.as_ref().unwrap().is_identical(graph.weights["w"].palette.as_ref().unwrap()));
+        assert!(
+            prepared.graph.weights["w"]
+                .palette
+                .as_ref()
+                .unwrap()
+                .is_identical(graph.weights["w"].palette.as_ref().unwrap())
+        );
         let path = dir.path().join("a.onnx");
         // The writer compares every value and code with what it reads back.
         write(&prepared.graph, &path, &BLOCKED).unwrap();
@@ -95,12 +102,16 @@ fn what_onnxruntime_would_not_fuse_stays_in_codes_and_is_named() {
     let palette = odd.weights["w"].palette.clone().unwrap();
     let mut codebook = palette.codebook().to_vec();
     codebook[0] *= 1.1;
-    odd.weights["w"].palette = Some(Palette::fully_fixed(codebook, palette.groups(), palette.codes().to_vec()).unwrap());
+    odd.weights["w"].palette =
+        Some(Palette::fully_fixed(codebook, palette.groups(), palette.codes().to_vec()).unwrap());
     odd.weights["w"].tensor =
         Tensor::f32(vec![3, 64], odd.weights["w"].palette.as_ref().unwrap().decode()).unwrap();
     assert_eq!(reason(&odd), Err(Unpacked::Spacing));
     let prepared = for_onnxruntime(&odd).unwrap();
-    assert!(prepared.packed.is_empty() && prepared.notes.iter().any(|n| n.contains("`w`") && n.contains("evenly")));
+    assert!(
+        prepared.packed.is_empty()
+            && prepared.notes.iter().any(|n| n.contains("`w`") && n.contains("evenly"))
+    );
     let back = read_bytes(&write_bytes(&prepared.graph, &BLOCKED).unwrap()).unwrap();
     assert_eq!(back.weights["w"], odd.weights["w"]);
 }

@@ -1,6 +1,7 @@
 //! Plain weight sharing: the optimal 1-D k-means codebook of every layer, no data, no re-training.
 
 mod settings;
+mod steps;
 
 use rayon::prelude::*;
 use slq_codebook::{
@@ -93,6 +94,7 @@ fn shaped(graph: &Graph, layer: &Layer, kind: CodebookKind) -> Result<Palette, C
     let one = |values: &[f32]| -> Result<(Vec<f32>, Vec<u8>), ClusterError> {
         let book = match kind {
             CodebookKind::Pow2 => pow2_codebook(values, layer.size)?,
+            _ if values.len() <= steps::SHORT => steps::codebook(values, layer.size),
             _ => uniform_codebook(values, layer.size)?,
         };
         let book: Vec<f32> = book.into_iter().map(|v| dtype.round(v)).collect();
