@@ -79,7 +79,7 @@ def child(runtime, path, inputs):
         lines = [line for line in done.stderr.strip().splitlines() if line.strip()]
         missing = "ModuleNotFoundError" in done.stderr
         said = [line for line in lines if "error" in line.lower()] or lines
-        return {"missing": missing, "error": said[-1].replace("|", "/") if said else f"it ended with status {done.returncode}"}
+        return {"missing": missing, "error": said[-1].lstrip("> ").replace("|", "/") if said else f"it ended with status {done.returncode}"}
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
