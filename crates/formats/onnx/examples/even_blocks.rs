@@ -11,10 +11,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let most: f32 = most.parse()?;
     let mut graph = for_onnxruntime(&read(input)?)?.graph;
-    let names: Vec<String> = graph.quantizable().into_iter().filter(|q| q.op == "Gemm").map(|q| q.weight).collect();
+    let names: Vec<String> =
+        graph.quantizable().into_iter().filter(|q| q.op == "Gemm").map(|q| q.weight).collect();
     for name in names {
         let weight = &mut graph.weights[&name];
-        let (Some(values), shape) = (weight.tensor.as_f32(), weight.tensor.shape().to_vec()) else { continue };
+        let (Some(values), shape) = (weight.tensor.as_f32(), weight.tensor.shape().to_vec()) else {
+            continue;
+        };
         if shape.len() != 2 || !shape[1].is_multiple_of(32) {
             continue;
         }

@@ -63,6 +63,9 @@ fn blocks_come_back_bit_for_bit_at_every_width() {
         assert_eq!(back.nodes, prepared.graph.nodes, "block {block}, {most} steps");
         assert_eq!(back.weights["w"], prepared.graph.weights["w"]);
         assert_eq!(back.metadata.opset, 21);
+        let ops: Vec<&str> = back.nodes.iter().map(|n| n.op.as_str()).collect();
+        assert_eq!(ops, ["Gemm", "Add", "Clip"], "a bias within would be merged with an activation");
+        assert_eq!(back.nodes[0].inputs, ["x", "w"]);
         let text = String::from_utf8_lossy(&std::fs::read(&path).unwrap()).into_owned();
         assert!(text.contains("DequantizeLinear") && !text.contains("Gather"));
     }

@@ -62,7 +62,29 @@ pub fn for_onnxruntime(graph: &Graph) -> Result<Prepared, OnnxError> {
         weight.tensor = Tensor::f32(weight.tensor.shape().to_vec(), palette.decode())?;
         weight.palette = Some(palette);
     }
+    biases_apart(&mut graph, &packed);
     Ok(Prepared { graph, notes, packed })
+}
+
+/// Adds the bias of each packed `Gemm` by a node of its own: onnxruntime merges a `Gemm` with a bias and the `Relu` behind it before
+/// it looks for blocks, and takes the bias into its product either way.
+fn biases_apart(graph: &mut Graph, packed: &[(String, usize)]) {
+    let mut nodes = Vec::with_capacity(graph.nodes.len());
+    for mut node in std::mem::take(&mut graph.nodes) {
+        let ours =
+            node.op == "Gemm" && node.input(1).is_some_and(|w| packed.iter().any(|(name, _)| name == w));
+        let (Some(bias), true) = (node.input(2).map(str::to_owned), ours) else {
+            nodes.push(node);
+            continue;
+        };
+        let output = node.outputs[0].clone();
+        let product = format!("{output}.product");
+        let add = Node::new(&format!("{}.bias", node.name), "Add", &[&product, &bias], &[&output]);
+        node.inputs.truncate(2);
+        node.outputs[0] = product;
+        nodes.extend([node, add]);
+    }
+    graph.nodes = nodes;
 }
 
 /// Whether a dense layer reads the weight.
