@@ -53,9 +53,21 @@ impl RunArgs {
     }
 }
 
+/// A runtime that a file is made for.
+#[derive(clap::ValueEnum, Clone, Copy, Debug)]
+pub(crate) enum RuntimeName {
+    /// onnxruntime.
+    Ort,
+}
+
 /// Choices that one format or another has.
 #[derive(Args, Clone, Copy, Default)]
 pub(crate) struct FormatFlags {
+    /// Make ONNX outputs for a runtime: ort (onnxruntime), which then keeps the weights of dense layers packed in memory
+    ///
+    /// Sets --codebook uniform and --granularity dense:32 where they are not given. See docs/onnx.md.
+    #[arg(long, value_name = "NAME", value_enum, conflicts_with = "dense")]
+    runtime: Option<RuntimeName>,
     /// Keep float32 weights in ONNX, TensorFlow Lite and Core ML outputs
     #[arg(long, hide_short_help = true)]
     dense: bool,
@@ -72,6 +84,9 @@ impl FormatFlags {
     pub(crate) fn over(self, mut options: SaveOptions) -> SaveOptions {
         options.dense |= self.dense;
         options.legacy_blobs |= self.legacy_blobs;
+        if let Some(RuntimeName::Ort) = self.runtime {
+            options.runtime = Some(slq::files::Runtime::Ort);
+        }
         if self.round_up_widths {
             options.widths = slq::files::Widths::RoundUp;
         }

@@ -136,7 +136,13 @@ impl Model {
         overwrite: bool,
         round_up_widths: bool,
     ) -> PyResult<u64> {
-        let options = SaveOptions { dense, legacy_blobs, overwrite, widths: widths(round_up_widths) };
+        let options = SaveOptions {
+            dense,
+            legacy_blobs,
+            overwrite,
+            widths: widths(round_up_widths),
+            ..Default::default()
+        };
         Ok(unlocked(py, || self.inner.save_with(path, &options))?.file_bytes)
     }
 

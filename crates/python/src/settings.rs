@@ -89,6 +89,7 @@ impl Settings {
             legacy_blobs: self.switch("legacy_blobs")?,
             overwrite: self.switch("overwrite")?,
             widths: widths(self.switch("round_up_widths")?),
+            ..Default::default()
         })
     }
 

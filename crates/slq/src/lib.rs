@@ -79,6 +79,7 @@ pub mod detection {
 pub mod jobs {
     pub use crate::job::{
         Asked, FORMAT, FileOptions, Known, Lengths, Output, Preset, RECIPE, REPORT, setting_names, stages,
+        suit_runtime,
     };
     pub use slq_compress::{Effort, JobEstimate, Reference, Situation, estimate, recommended};
 }
@@ -100,7 +101,7 @@ pub mod inference {
 /// Files: outputs, planned before the work, and datasets.
 pub mod files {
     pub use crate::outputs::{Planned, check_folder, check_output, check_paths, plan_models};
-    pub use crate::save::{write_lmdb, write_npz};
+    pub use crate::save::{Runtime, write_lmdb, write_npz};
     pub use crate::verify::{TOLERANCE, VERIFIED_BYTES, Verified, not_readable, verify};
     pub use slq_coreml::Widths;
     pub use slq_file::write_atomically;

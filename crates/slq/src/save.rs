@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use slq_coreml::Widths;
+use slq_onnx::Prepared;
 
 use crate::model::{Model, Source};
 use crate::outputs::{Planned, plan_models};
@@ -25,6 +26,15 @@ pub struct Saved {
     pub notes: Vec<String>,
 }
 
+/// A runtime that an ONNX file is made for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Runtime {
+    /// onnxruntime: weights of dense layers as blocks of integers, which it keeps packed.
+    Ort,
+}
+
 /// How a model is written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default, deny_unknown_fields)]
@@ -37,6 +47,9 @@ pub struct SaveOptions {
     pub overwrite: bool,
     /// For a Core ML package: codes of 5 and 7 bits, which it does not have.
     pub widths: Widths,
+    /// For an ONNX file: the runtime that it is made for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub runtime: Option<Runtime>,
 }
 
 impl SaveOptions {
@@ -90,7 +103,7 @@ impl Model {
         let mut notes = Vec::new();
         match path.extension().and_then(OsStr::to_str) {
             Some("onnx") => {
-                slq_onnx::write(&graph, path, &slq_onnx::WriteOptions { dense: options.dense })?;
+                notes = write_onnx(&graph, path, options)?;
             }
             Some("caffemodel") => {
                 let (prototxt, legacy_blobs) = (planned.prototxt.clone(), options.legacy_blobs);
@@ -112,6 +125,22 @@ impl Model {
         }
         Ok(Saved { prototxt: planned.prototxt.clone(), notes, ..measure(path)? })
     }
+}
+
+/// Writes an ONNX file; what had to be changed for the runtime, in sentences.
+fn write_onnx(graph: &slq_graph::Graph, path: &Path, options: &SaveOptions) -> Result<Vec<String>, Error> {
+    let dense = options.dense;
+    let Some(Runtime::Ort) = options.runtime.filter(|_| !dense) else {
+        slq_onnx::write(graph, path, &slq_onnx::WriteOptions { dense, ..Default::default() })?;
+        return Ok(Vec::new());
+    };
+    let Prepared { graph, mut notes, packed } = slq_onnx::for_onnxruntime(graph)?;
+    notes.push(match packed.len() {
+        0 => "no weight is packed for onnxruntime, which will hold all of them as float32: compress with --runtime ort".into(),
+        count => format!("weights that onnxruntime keeps packed: {count}"),
+    });
+    slq_onnx::write(&graph, path, &slq_onnx::WriteOptions { dense, blocked: true })?;
+    Ok(notes)
 }
 
 /// Writes a dataset as an `.npz` with `x_train`, `y_train`, `x_test`, `y_test`.

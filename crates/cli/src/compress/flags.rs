@@ -110,10 +110,10 @@ pub(crate) struct QuantizeFlags {
     /// Number of values K, where it does not follow from the bits
     #[arg(long, value_name = "K", hide_short_help = true)]
     pub(crate) codebook_size: Option<usize>,
-    /// tensor, channel, group:N or block:N [default: tensor]
+    /// tensor, channel, group:N, block:N or dense:N [default: tensor]
     ///
-    /// Weights that share a codebook: a tensor, an output channel, N output channels, or N neighbouring weights of a
-    /// channel.
+    /// Weights that share a codebook: a tensor, an output channel, N output channels, N neighbouring weights of a channel, or
+    /// such blocks in dense layers and channels in others.
     #[arg(long, value_name = "WHAT")]
     pub(crate) granularity: Option<Granularity>,
     /// Bits of single layers, or GLOB=skip (repeatable)
@@ -154,6 +154,13 @@ pub(crate) struct ClusterFlags {
     /// Cumulative numbers of fixed clusters: 5,9,13,15,17
     #[arg(long, value_name = "N,..", value_delimiter = ',', hide_short_help = true)]
     schedule: Option<Vec<usize>>,
+}
+
+impl ClusterFlags {
+    /// Whether the kind of codebooks is given.
+    pub(super) fn names_codebook(&self) -> bool {
+        self.codebook.is_some()
+    }
 }
 
 /// Settings of SLQ.

@@ -61,6 +61,11 @@ pub(crate) fn run(args: Args, common: &Common) -> crate::common::Outcome {
     let (solver, graph) = (inputs.training.clone(), &inputs.model.graph);
     let images = inputs.data.as_ref().map(|d| d.train.len());
     job.stages = slq::jobs::stages(&asked, recipe, Known { solver, method: default, graph, images })?;
+    if job.save.runtime.is_some() {
+        let given = [flags.cluster.names_codebook(), flags.quantize.granularity.is_some()];
+        let said = slq::jobs::suit_runtime(&mut job.stages, given);
+        said.iter().for_each(|text| common.note(format_args!("note: {text}")));
+    }
     job.reference |= flags.rounds.reference;
     let defaults = flags.input.recipe.is_none() && inputs.training.is_none() && !flags.quantize.published;
     if defaults && !flags.rounds.no_augmentation && job.recipe().trains() {

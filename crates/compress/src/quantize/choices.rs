@@ -40,7 +40,7 @@ pub enum Initialisation {
     Exact,
 }
 
-/// How many weights share a codebook. In text: `tensor`, `channel`, `group:N` or `block:N`.
+/// How many weights share a codebook. In text: `tensor`, `channel`, `group:N`, `block:N` or `dense:N`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Granularity {
@@ -52,6 +52,8 @@ pub enum Granularity {
     Group(usize),
     /// One for each run of this many neighbouring weights along the input axis.
     Block(usize),
+    /// For `Gemm` and `MatMul` as [`Granularity::Block`], for other layers as [`Granularity::Channel`].
+    Dense(usize),
 }
 
 impl std::str::FromStr for Granularity {
@@ -67,8 +69,20 @@ impl std::str::FromStr for Granularity {
                     _ => None,
                 };
                 let group = number("group:").map(Self::Group).or_else(|| number("block:").map(Self::Block));
-                group.ok_or_else(|| format!("'{s}' is none of tensor, channel, group:N, block:N"))
+                let group = group.or_else(|| number("dense:").map(Self::Dense));
+                group.ok_or_else(|| format!("'{s}' is none of tensor, channel, group:N, block:N, dense:N"))
             }
+        }
+    }
+}
+
+impl Granularity {
+    /// What it means for a layer of this operator.
+    pub(crate) fn of(self, op: &str) -> Self {
+        match self {
+            Self::Dense(n) if matches!(op, "Gemm" | "MatMul") => Self::Block(n),
+            Self::Dense(_) => Self::Channel,
+            other => other,
         }
     }
 }
@@ -88,6 +102,7 @@ impl From<Granularity> for String {
             Granularity::Channel => "channel".into(),
             Granularity::Group(n) => format!("group:{n}"),
             Granularity::Block(n) => format!("block:{n}"),
+            Granularity::Dense(n) => format!("dense:{n}"),
         }
     }
 }
@@ -153,7 +168,7 @@ mod tests {
         assert_eq!("fc=4".parse::<LayerRule>().unwrap().bits, Some(4));
         assert!("fc".parse::<LayerRule>().is_err());
         assert!("fc=9".parse::<LayerRule>().is_err());
-        for text in ["tensor", "channel", "group:7", "block:64"] {
+        for text in ["tensor", "channel", "group:7", "block:64", "dense:32"] {
             assert_eq!(String::from(text.parse::<Granularity>().unwrap()), text);
         }
         for text in ["conv*=skip", "a=b=3"] {

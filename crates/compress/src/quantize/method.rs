@@ -121,9 +121,15 @@ impl Method {
             Self::Slq(s) => s.codebook,
             Self::Mlq(s) => s.codebook,
             Self::Calibrate(s) => s.codebook,
+            Self::Kmeans(s) => s.codebook,
             Self::Inq(_) => CodebookKind::Pow2,
-            Self::DeepCompression(_) | Self::Kmeans(_) => CodebookKind::Free,
+            Self::DeepCompression(_) => CodebookKind::Free,
         }
+    }
+
+    /// Codebooks of a layer that is quantized at once, to try a width: the method's own for k-means, free ones for others.
+    pub(crate) fn data_free_codebook(&self) -> CodebookKind {
+        if let Self::Kmeans(s) = self { s.codebook } else { CodebookKind::Free }
     }
 
     /// Whether a codebook has its full size however few weights take values from it.

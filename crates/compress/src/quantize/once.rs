@@ -46,7 +46,12 @@ pub(super) fn quantize_once(
         _ => None,
     };
     let float = context.inputs.map(|_| graph.clone());
-    kmeans::share(&mut graph, layers, importance.as_ref(), settings.corrects())?;
+    kmeans::share(
+        &mut graph,
+        layers,
+        importance.as_ref(),
+        (settings.corrects(), settings.method.codebook()),
+    )?;
     let last = context.accuracy(&graph, batch)?;
     if let Some(accuracy) = last {
         observer.on(&Event::Final(accuracy));

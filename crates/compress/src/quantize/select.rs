@@ -52,8 +52,9 @@ pub fn select_layers(graph: &Graph, settings: &Quantize) -> Result<Vec<Layer>, C
                 value: values[position],
             });
         }
-        let asked = asked_groups(tensor.shape(), q, settings.granularity);
-        let groups = match settings.granularity {
+        let granularity = settings.granularity.of(&q.op);
+        let asked = asked_groups(tensor.shape(), q, granularity);
+        let groups = match granularity {
             Granularity::Block(n) if q.channel_axis == 0 => merged_blocks(tensor.shape(), n, wanted),
             _ => merged_groups(asked, values.len(), wanted),
         };
@@ -85,7 +86,7 @@ fn asked_groups(shape: &[usize], layer: &Quantizable, granularity: Granularity) 
     match granularity {
         _ if layer.channel_axis != 0 => 1,
         Granularity::Tensor => 1,
-        Granularity::Channel => channels,
+        Granularity::Channel | Granularity::Dense(_) => channels,
         Granularity::Group(n) if channels.is_multiple_of(n) => channels / n,
         // A group size that does not divide the channels: the nearest finer one that does.
         Granularity::Group(n) => {

@@ -285,7 +285,12 @@ impl Search<'_> {
         let settings = self.settings_for(allocation);
         let mut graph = self.graph.clone();
         let layers = select_layers(&graph, &settings)?;
-        kmeans::share(&mut graph, &layers, None, settings.corrects())?;
+        kmeans::share(
+            &mut graph,
+            &layers,
+            None,
+            (settings.corrects(), settings.method.data_free_codebook()),
+        )?;
         self.accuracy(&graph, &data.test, settings.method.batch()).map(Some)
     }
 

@@ -59,7 +59,7 @@ pub(super) fn slopes(
     for (done, layer) in layers.iter().enumerate() {
         let own: Vec<Layer> = selected.iter().filter(|l| l.weight == layer.weight).cloned().collect();
         let mut moved = graph.clone();
-        kmeans::share(&mut moved, &own, None, settings.corrects())?;
+        kmeans::share(&mut moved, &own, None, (settings.corrects(), settings.method.data_free_codebook()))?;
         let before = graph.weights[&layer.weight].tensor.to_f32().unwrap_or_default();
         let after = moved.weights[&layer.weight].tensor.to_f32().unwrap_or_default();
         let error: f64 = before.iter().zip(after.iter()).map(|(a, b)| f64::from(a - b).powi(2)).sum();

@@ -27,6 +27,7 @@
 //! | Lloyd from given centroids, some of them fixed | [`lloyd_from`], [`SortedValues::lloyd`] |
 //! | the published SLQ start | [`published_ladder`] |
 //! | powers of two, even levels, INQ | [`pow2_codebook`], [`uniform_codebook`], [`inq_levels`], [`inq_assign`] |
+//! | is a codebook evenly spaced? | [`even`], [`Palette::evened`] |
 //! | error against the number of clusters | [`error_curve`] |
 //! | codes of a given codebook, and back | [`assign`], [`decode`], [`decode_into`] |
 //! | codebooks, codes and fixed values of a tensor | [`Palette`] |
@@ -41,6 +42,7 @@ mod code;
 mod curve;
 mod entropy;
 mod errors;
+mod even;
 mod exact;
 mod fast;
 mod groups;
@@ -60,6 +62,7 @@ pub use code::Code;
 pub use curve::error_curve;
 pub use entropy::{coded_bits, entropy_bits, histogram};
 pub use errors::{ClusterError, PackError, PaletteError};
+pub use even::{Even, MOST_STEPS, even};
 pub use groups::{cluster_groups, cluster_groups_weighted, even_groups};
 pub use init::published_ladder;
 pub use lloyd::LloydResult;

@@ -16,8 +16,9 @@ use crate::names::Names;
 use crate::options::WriteOptions;
 use crate::palette;
 
-/// Constants of up to this many elements lie in the program, others in the blob file: a blob takes 64 bytes and padding.
-const SMALL: usize = 64;
+/// Constants of up to this many elements lie in the program, others in the blob file: a blob takes some 140 bytes beside its
+/// data (record, padding, reference).
+const SMALL: usize = 256;
 /// Floats that are turned into bytes at once.
 const PIECE: usize = 1 << 16;
 

@@ -268,6 +268,17 @@ pub enum OnnxError {
         /// What does not agree.
         reason: String,
     },
+    /// Nodes of an older operator set that are not known to mean the same in the one that is needed.
+    #[error(
+        "the network is of operator set {from}, and blocks of weights for onnxruntime need 21, in which these nodes may mean \
+         something else: {nodes}; export it with operator set 21 (in PyTorch: opset_version=21) or leave out --runtime"
+    )]
+    Raise {
+        /// Operator set of the network.
+        from: i64,
+        /// The nodes, with their operators.
+        nodes: String,
+    },
     /// A property under `slq.onnx.` that cannot be written back.
     #[error("property `{key}` does not hold what this writer stores there")]
     Extra {

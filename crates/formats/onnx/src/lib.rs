@@ -23,6 +23,7 @@ mod extras;
 mod lift;
 mod matrix;
 mod options;
+mod ort;
 mod palettize;
 mod proto;
 mod read;
@@ -36,6 +37,7 @@ mod write;
 
 pub use error::OnnxError;
 pub use options::WriteOptions;
+pub use ort::{OPSET as BLOCKED_OPSET, Prepared, SMALLEST_BLOCK, Unpacked, block_of, fits, for_onnxruntime};
 pub use read::{read, read_bytes};
 #[cfg(feature = "file")]
 pub use write::write;

@@ -33,6 +33,9 @@ pub struct Entry {
     pub groups: usize,
     /// Shape of the weight.
     pub shape: Vec<usize>,
+    /// Inputs that share a step, for a weight that is stored as blocks of integers; 0 for codes and codebooks.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub block: usize,
     /// Element type of codebook and weight.
     #[serde(default = "single", skip_serializing_if = "is_single")]
     pub dtype: DType,
@@ -40,6 +43,10 @@ pub struct Entry {
 
 fn single() -> DType {
     DType::F32
+}
+
+fn is_zero(block: &usize) -> bool {
+    *block == 0
 }
 
 fn is_single(dtype: &DType) -> bool {
@@ -60,6 +67,7 @@ impl Entry {
             k: palette.codebook_size(),
             groups: palette.groups(),
             shape: weight.tensor.shape().to_vec(),
+            block: 0,
             dtype: weight.tensor.dtype(),
         })
     }

@@ -3,9 +3,10 @@
 use std::collections::{HashMap, HashSet};
 
 use slq_codebook::{Palette, rows_len, unpack_rows};
-use slq_graph::{Graph, Tensor, TensorData, Weight};
+use slq_graph::{Graph, Node, Tensor, TensorData, Weight};
 
 use crate::error::OnnxError;
+use crate::ort;
 use crate::palettize::{Entry, Index, Layout};
 
 /// The property that names the palettized weights.
@@ -73,6 +74,9 @@ impl Found {
         if graph.inputs.iter().any(|input| input.name == entry.name) {
             return Err("it is an input of the graph".into());
         }
+        if entry.block > 0 {
+            return self.blocks(graph, entry, i, prefix);
+        }
         // The lengths in the file bound everything that is built below.
         let tensor = |name: &str| {
             let weight = graph.weights.get(name).ok_or_else(|| format!("`{name}` is missing"))?;
@@ -104,19 +108,7 @@ impl Found {
                 return Err(format!("constant `{name}` has another value"));
             }
         }
-        for expected in &layout.nodes {
-            let output = &expected.outputs[0];
-            let position = *self.producers.get(output).ok_or_else(|| format!("no node writes `{output}`"))?;
-            let node = &graph.nodes[position];
-            let same = node.op == expected.op
-                && node.domain.is_empty()
-                && node.inputs == expected.inputs
-                && node.outputs == expected.outputs
-                && node.attributes == expected.attributes;
-            if !same || !self.nodes.insert(position) {
-                return Err(format!("the node that writes `{output}` is another one"));
-            }
-        }
+        self.nodes_of(graph, &layout.nodes)?;
         let codes = match bits {
             8 => codes.clone(),
             bits => unpack_rows(codes, bits, count).map_err(|e| e.to_string())?,
@@ -129,6 +121,38 @@ impl Found {
         self.gone.insert(layout.codebook.0);
         self.gone.extend(layout.constants.into_iter().map(|(name, _)| name));
         self.weights.insert(layout.packed.0, (entry.name.clone(), weight));
+        Ok(())
+    }
+
+    /// Takes the nodes that the writer makes for a weight, which must be these exactly.
+    fn nodes_of(&mut self, graph: &Graph, nodes: &[Node]) -> Result<(), String> {
+        for expected in nodes {
+            let output = &expected.outputs[0];
+            let position = *self.producers.get(output).ok_or_else(|| format!("no node writes `{output}`"))?;
+            let node = &graph.nodes[position];
+            let same = node.op == expected.op
+                && node.domain.is_empty()
+                && node.inputs == expected.inputs
+                && node.outputs == expected.outputs
+                && node.attributes == expected.attributes;
+            if !same || !self.nodes.insert(position) {
+                return Err(format!("the node that writes `{output}` is another one"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Recognises a weight that is stored as blocks of integers.
+    fn blocks(&mut self, graph: &Graph, entry: &Entry, i: usize, prefix: &str) -> Result<(), String> {
+        let layout = ort::layout(entry, i, prefix);
+        self.nodes_of(graph, &layout.nodes)?;
+        let palette = ort::read_back(graph, entry, &layout)?;
+        let tensor = Tensor::f32(entry.shape.clone(), palette.decode()).map_err(|e| e.to_string())?;
+        let weight = Weight { palette: Some(palette), ..Weight::from(tensor) };
+        // Integers of 4 bits are a node of the graph, those of 8 a tensor; the steps are a tensor in either case.
+        self.nodes.extend(self.producers.get(&layout.integers));
+        self.gone.insert(layout.integers);
+        self.weights.insert(layout.steps, (entry.name.clone(), weight));
         Ok(())
     }
 }

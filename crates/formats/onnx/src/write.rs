@@ -11,6 +11,7 @@ use slq_graph::{Attribute, Graph, Node, Tensor};
 use crate::attribute::node_to_proto;
 use crate::error::OnnxError;
 use crate::options::WriteOptions;
+use crate::ort::{self, Blocked};
 use crate::palettize::{Entry, Index, Layout, free_prefix};
 use crate::proto::{GraphProto, KeyValue, OperatorSet};
 use crate::{MAX_FILE_BYTES, OPSETS, element, extras, restore, value};
@@ -72,7 +73,7 @@ pub fn write_bytes(graph: &Graph, options: &WriteOptions) -> Result<Vec<u8>, Onn
     model.opset_import = std::iter::once(own).chain(others).collect();
 
     let mut parts = Parts::default();
-    let palettes = if options.dense { None } else { parts.palettes(graph)? };
+    let palettes = if options.dense { None } else { parts.palettes(graph, options.blocked)? };
     let properties = graph.metadata.properties.iter();
     let properties =
         properties.filter(|(key, _)| *key != restore::PROPERTY && !key.starts_with(extras::PREFIX));
@@ -106,18 +107,45 @@ struct Parts {
     tensors: Vec<Bytes>,
     nodes: Vec<Bytes>,
     /// How each palettized weight is laid out.
-    layouts: HashMap<String, (Entry, Layout)>,
+    layouts: HashMap<String, (Entry, Planned)>,
+}
+
+/// The nodes and tensors that stand for a weight.
+enum Planned {
+    /// Codes and codebooks.
+    Codes(Layout),
+    /// Blocks of integers and their steps.
+    Blocks(Blocked),
+}
+
+impl Planned {
+    fn nodes(&self) -> &[Node] {
+        match self {
+            Self::Codes(layout) => &layout.nodes,
+            Self::Blocks(layout) => &layout.nodes,
+        }
+    }
 }
 
 impl Parts {
     /// Plans the palettized weights and gives the property that lists them, if there are any.
-    fn palettes(&mut self, graph: &Graph) -> Result<Option<String>, OnnxError> {
+    fn palettes(&mut self, graph: &Graph, blocked: bool) -> Result<Option<String>, OnnxError> {
         let prefix = free_prefix(graph);
         let entries = graph.weights.iter().filter_map(|(name, weight)| Entry::of(name, weight));
-        let weights: Vec<Entry> = entries.filter(|e| e.count().is_some()).collect();
+        let mut weights: Vec<Entry> = entries.filter(|e| e.count().is_some()).collect();
+        if blocked && graph.metadata.opset >= ort::OPSET {
+            for entry in &mut weights {
+                let weight = &graph.weights[&entry.name];
+                let even = weight.palette.as_ref().is_some_and(ort::is_even);
+                entry.block = ort::block_of(graph, &entry.name, weight).ok().filter(|_| even).unwrap_or(0);
+            }
+        }
         for (i, entry) in weights.iter().enumerate() {
             let count = entry.count().unwrap_or_default();
-            let layout = Layout::new(entry, count, i, &prefix, graph.metadata.opset);
+            let layout = match entry.block {
+                0 => Planned::Codes(Layout::new(entry, count, i, &prefix, graph.metadata.opset)),
+                _ => Planned::Blocks(ort::layout(entry, i, &prefix)),
+            };
             self.layouts.insert(entry.name.clone(), (entry.clone(), layout));
         }
         let index = Index { version: restore::VERSION, prefix, weights };
@@ -137,6 +165,13 @@ impl Parts {
             let Some(((entry, layout), palette)) = planned else {
                 self.tensor(name, &weight.tensor)?;
                 continue;
+            };
+            let layout = match layout {
+                Planned::Codes(layout) => layout,
+                Planned::Blocks(layout) => {
+                    self.tensors.extend(ort::tensors(entry, palette, layout)?);
+                    continue;
+                }
             };
             let data = layout
                 .data(entry, palette)
@@ -170,12 +205,12 @@ impl Parts {
             let (now, later): (Vec<_>, Vec<_>) = pending.into_iter().partition(|name| reads(name));
             pending = later;
             for name in now {
-                self.layouts[name].1.nodes.iter().try_for_each(&mut push)?;
+                self.layouts[name].1.nodes().iter().try_for_each(&mut push)?;
             }
             push(node)?;
         }
         for name in pending {
-            self.layouts[name].1.nodes.iter().try_for_each(&mut push)?;
+            self.layouts[name].1.nodes().iter().try_for_each(&mut push)?;
         }
         self.nodes = nodes;
         Ok(())

@@ -81,7 +81,7 @@ fn every_width_reads_back_and_runs() {
                 let name = format!("opset{opset}-{k}-{label}");
                 let path = |kind: &str| folder.path().join(format!("{name}-{kind}.onnx"));
                 let (dense, packed) = (path("dense"), path("packed"));
-                slq_onnx::write(&graph, &dense, &WriteOptions { dense: true }).unwrap();
+                slq_onnx::write(&graph, &dense, &WriteOptions { dense: true, ..Default::default() }).unwrap();
                 slq_onnx::write(&graph, &packed, &WriteOptions::default()).unwrap();
                 assert_eq!(slq_onnx::read(&packed).unwrap(), graph, "{name}");
                 let plain = slq_onnx::read(&dense).unwrap();
@@ -103,7 +103,7 @@ fn a_weight_that_only_subgraphs_read_is_rebuilt_before_them() {
     graph.weights["w"] = Weight { palette: Some(palette), ..Weight::from(tensor) };
     let folder = tempfile::tempdir().unwrap();
     let [dense, packed] = ["dense", "packed"].map(|k| folder.path().join(format!("{k}.onnx")));
-    slq_onnx::write(&graph, &dense, &WriteOptions { dense: true }).unwrap();
+    slq_onnx::write(&graph, &dense, &WriteOptions { dense: true, ..Default::default() }).unwrap();
     slq_onnx::write(&graph, &packed, &WriteOptions::default()).unwrap();
     assert_eq!(slq_onnx::read(&packed).unwrap(), graph);
     if let Some(python) = python("a_weight_that_only_subgraphs_read_is_rebuilt_before_them") {
@@ -133,7 +133,7 @@ fn models_of_torch_and_real_networks_run() {
         let mut graph = slq_onnx::read(&source).unwrap();
         quantize(&mut graph, 17, |_| 1);
         let [dense, packed] = ["dense", "packed"].map(|k| folder.path().join(format!("{name}-{k}.onnx")));
-        slq_onnx::write(&graph, &dense, &WriteOptions { dense: true }).unwrap();
+        slq_onnx::write(&graph, &dense, &WriteOptions { dense: true, ..Default::default() }).unwrap();
         let size = slq_onnx::write(&graph, &packed, &WriteOptions::default()).unwrap();
         assert_eq!(slq_onnx::read(&packed).unwrap(), graph, "{name}");
         let (size, limit) = (usize::try_from(size).unwrap(), allowance(&graph));

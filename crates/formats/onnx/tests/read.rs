@@ -122,7 +122,8 @@ fn dense_files_round_trip() {
         }
         let graph = slq_onnx::read(&source).unwrap();
         let path = folder.join("copy.onnx");
-        let size = slq_onnx::write(&graph, &path, &WriteOptions { dense: true }).unwrap();
+        let size =
+            slq_onnx::write(&graph, &path, &WriteOptions { dense: true, ..Default::default() }).unwrap();
         assert_eq!(size, std::fs::metadata(&path).unwrap().len());
         assert_eq!(slq_onnx::read(&path).unwrap(), graph, "{}", source.display());
         let left: Vec<_> = std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name()).collect();

@@ -88,7 +88,7 @@ fn all_of_them_read_back_and_run_palettized() {
             validate(&graph).unwrap();
             let path = |kind: &str| folder.path().join(format!("{name}-{k}-{kind}.onnx"));
             let (dense, packed) = (path("dense"), path("packed"));
-            slq_onnx::write(&graph, &dense, &WriteOptions { dense: true }).unwrap();
+            slq_onnx::write(&graph, &dense, &WriteOptions { dense: true, ..Default::default() }).unwrap();
             slq_onnx::write(&graph, &packed, &WriteOptions::default()).unwrap();
             assert_eq!(slq_onnx::read(&packed).unwrap(), graph, "{name} {k}");
             pairs.push((dense, packed));

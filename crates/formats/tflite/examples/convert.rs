@@ -65,7 +65,11 @@ fn main() -> Result<(), Box<dyn Error>> {
         palettize(&mut graph, bits.parse()?, flag("--channels"))?;
     }
     if let Some(path) = value("--onnx") {
-        slq_onnx::write(&graph, path, &slq_onnx::WriteOptions { dense: flag("--dense") })?;
+        slq_onnx::write(
+            &graph,
+            path,
+            &slq_onnx::WriteOptions { dense: flag("--dense"), ..Default::default() },
+        )?;
     }
     let report = slq_tflite::write(&graph, &args[1], &slq_tflite::WriteOptions { dense: flag("--dense") })?;
     let sum = |part: fn(&slq_tflite::Packed) -> usize| report.packed.iter().map(part).sum::<usize>();

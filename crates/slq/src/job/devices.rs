@@ -1,8 +1,9 @@
-//! What outputs for small devices ask of a job: checks before the work, and batch-norms folded first.
+//! What outputs for small devices and for single runtimes ask of a job: checks before the work, and networks changed first.
 
 use std::borrow::Cow;
 
-use slq_compress::{Recipe, Stage};
+use slq_codebook::stored_bytes;
+use slq_compress::{CodebookKind, Granularity, Method, Quantize, Recipe, Stage, select_layers};
 use slq_graph::fold::fold_batch_norms;
 
 use super::file::JobFile;
@@ -20,6 +21,9 @@ fn has_tables(job: &JobFile) -> bool {
 /// [`Error::Tflite`] with all nodes or all layers that are in the way; [`Error::Argument`] for a budget, which may give a
 /// layer 8 bits.
 pub(super) fn check(job: &JobFile, model: &Model, recipe: &Recipe) -> Result<(), Error> {
+    if job.save.runtime.is_some() {
+        check_runtime(job, model, recipe)?;
+    }
     let Some(output) = job.outputs.iter().find(|o| o.extension().is_some_and(|e| e == "tflite")) else {
         return Ok(());
     };
@@ -36,7 +40,7 @@ pub(super) fn check(job: &JobFile, model: &Model, recipe: &Recipe) -> Result<(),
                 output.display()
             )));
         }
-        let layers = slq_compress::select_layers(&model.graph, settings)?;
+        let layers = select_layers(&model.graph, settings)?;
         let wide = layers.iter().filter(|l| l.size > slq_tflite::LARGEST_TABLE);
         let weights: Vec<String> = wide.map(|l| format!("'{}'", l.weight)).collect();
         if !weights.is_empty() {
@@ -64,4 +68,102 @@ pub(super) fn folded<'a>(job: &JobFile, model: &'a Model, recipe: &Recipe) -> (C
     let gone = norms(&model.graph).into_iter().filter(|n| stay.iter().all(|s| s.outputs != n.outputs));
     let names = gone.map(|n| n.name).collect();
     (Cow::Owned(model.with_graph(graph, true)), names)
+}
+
+/// Smallest block of inputs that share a step, where none is given.
+const BLOCK: usize = 32;
+
+/// Sets what onnxruntime needs to keep weights packed, where it is not `given` (codebook, granularity): evenly spaced codebooks,
+/// and blocks of 32 inputs for dense layers, or of the next power of two whose codebooks take no more than their weights as floats.
+/// Returns what was set, in sentences.
+pub fn suit_runtime(stages: &mut [Stage], given: [bool; 2]) -> Vec<String> {
+    let mut said = Vec::new();
+    for stage in stages {
+        let Stage::Quantize(settings) = stage else { continue };
+        if let Some(codebook) =
+            codebook_of(&mut settings.method).filter(|c| !given[0] && **c == CodebookKind::Free)
+        {
+            *codebook = CodebookKind::Uniform;
+            said.push("--runtime ort sets --codebook uniform: evenly spaced values".into());
+        }
+        if !given[1] && settings.granularity == Granularity::Tensor {
+            let size = settings.size();
+            let pays = |n: &usize| stored_bytes(*n, 1, size) <= 4 * n;
+            let block = (0..8).map(|i| BLOCK << i).find(pays).unwrap_or(BLOCK);
+            settings.granularity = Granularity::Dense(block);
+            said.push(format!(
+                "--runtime ort sets --granularity dense:{block}: a step for every {block} inputs of dense layers, one for each channel of others"
+            ));
+        }
+    }
+    said
+}
+
+/// The method's choice of codebooks, where it has one.
+fn codebook_of(method: &mut Method) -> Option<&mut CodebookKind> {
+    match method {
+        Method::Slq(s) => Some(&mut s.codebook),
+        Method::Mlq(s) => Some(&mut s.codebook),
+        Method::Calibrate(s) => Some(&mut s.codebook),
+        Method::Kmeans(s) => Some(&mut s.codebook),
+        _ => None,
+    }
+}
+
+/// Checks that the job makes codebooks that onnxruntime can keep packed, for one dense layer at least.
+fn check_runtime(job: &JobFile, model: &Model, recipe: &Recipe) -> Result<(), Error> {
+    let refuse = |text: String| Err(Error::Argument(format!("--runtime ort: {text}")));
+    if job.save.dense {
+        return refuse("it packs weights, which --dense keeps as floats: leave out one of them".into());
+    }
+    if !job.outputs.iter().any(|o| o.extension().is_some_and(|e| e == "onnx")) {
+        return refuse("it is for ONNX files: name an output that ends in .onnx".into());
+    }
+    if recipe.stages.iter().any(|s| matches!(s, Stage::Tune(_))) {
+        return refuse(
+            "training the shared values moves them off their even spacing: leave out --tune-epochs".into(),
+        );
+    }
+    let graph = slq_onnx::for_onnxruntime(&model.clone().for_use())?.graph;
+    for stage in &recipe.stages {
+        let Stage::Quantize(settings) = stage else { continue };
+        if settings.method.codebook() != CodebookKind::Uniform {
+            let method = settings.method.name().text();
+            return refuse(format!(
+                "the codebooks of this job are not evenly spaced: give --codebook uniform, with the method slq, mlq, calibrate or \
+                 kmeans (it is {method})"
+            ));
+        }
+        if !packs(&graph, settings)? {
+            return refuse(
+                "no dense layer gets blocks of 16, 32, 64 ... inputs, so nothing would stay packed: give --granularity dense:32, or \
+                 leave the flag out (the inputs of a layer have to be a multiple of the block)"
+                    .into(),
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Whether a dense layer gets blocks that onnxruntime keeps packed.
+fn packs(graph: &slq_graph::Graph, settings: &Quantize) -> Result<bool, Error> {
+    let dense = |name: &str| graph.consumers_of(name).any(|n| n.op == "Gemm" && n.int("transB", 0) != 0);
+    let fits = |l: &slq_compress::Layer| {
+        let columns = graph.weights[&l.weight].tensor.shape().get(1).copied().unwrap_or(0);
+        dense(&l.weight) && slq_onnx::fits(columns, l.count / l.groups)
+    };
+    Ok(select_layers(graph, settings)?.iter().any(fits))
+}
+
+/// The model in the form that onnxruntime keeps packed, and what was changed, where an output is made for it. Caffe's networks stay
+/// as their files have them.
+pub(super) fn prepared<'a>(
+    job: &JobFile,
+    model: Cow<'a, Model>,
+) -> Result<(Cow<'a, Model>, Vec<String>), Error> {
+    if job.save.runtime.is_none() || model.is_caffe() {
+        return Ok((model, Vec::new()));
+    }
+    let slq_onnx::Prepared { graph, notes, .. } = slq_onnx::for_onnxruntime(&model.graph)?;
+    Ok((Cow::Owned(model.with_graph(graph, true)), notes))
 }

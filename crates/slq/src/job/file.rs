@@ -204,6 +204,7 @@ impl JobFile {
         let recipe = self.recipe();
         devices::check(self, &inputs.model, &recipe)?;
         let (model, folded_batch_norms) = devices::folded(self, &inputs.model, &recipe);
+        let (model, changes) = devices::prepared(self, model)?;
         super::processes::check_recipe(&recipe, options.resume, reducer)?;
         let run_dir = options.run_dir.filter(|_| recipe.keeps_checkpoints());
         let own = Own::of(run_dir, reducer)?;
@@ -229,7 +230,10 @@ impl JobFile {
         let dense = done.report.size.dense_bytes;
         let mut outputs = Vec::new();
         for planned in &plan {
-            let saved = done.model.save_planned(planned, &self.save)?;
+            let mut saved = done.model.save_planned(planned, &self.save)?;
+            if saved.path.extension().is_some_and(|e| e == "onnx") {
+                saved.notes.splice(0..0, changes.iter().cloned());
+            }
             let wanted = options.verify.unwrap_or(saved.file_bytes <= VERIFIED_BYTES);
             let verified = match wanted && saved.path.is_file() {
                 true => match verify(&done.model, &saved, options.isa)? {

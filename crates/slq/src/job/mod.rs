@@ -28,6 +28,7 @@ use crate::dataset::Dataset;
 use crate::model::Model;
 
 pub use asked::{Asked, Known, Lengths, Preset, setting_names, stages};
+pub use devices::suit_runtime;
 pub use file::{FORMAT, FileOptions, JobFile, RECIPE, REPORT};
 pub use inputs::Inputs;
 pub use report::{JobReport, Output};

@@ -1,14 +1,18 @@
 //! Plain weight sharing: the optimal 1-D k-means codebook of every layer, no data, no re-training.
 
 mod settings;
+mod steps;
 
+use rayon::prelude::*;
 use slq_codebook::{
-    Algorithm, ClusterParams, Clustering, cluster_groups_weighted, even_groups, stored_bytes,
+    Algorithm, ClusterError, ClusterParams, Clustering, assign, cluster_groups_weighted, even_groups,
+    pow2_codebook, stored_bytes, uniform_codebook,
 };
 use slq_graph::{Graph, Palette};
 
 pub use settings::KmeansSettings;
 
+use super::choices::CodebookKind;
 use super::correction::{apply, corrections};
 use super::importance::{Importance, importance_of};
 use super::layer::Layer;
@@ -19,7 +23,7 @@ use crate::error::CompressError;
 /// every distinct value.
 const EXACT_LIMIT: usize = 4_000_000;
 
-/// Moves the weights of `layers` onto their optimal codebooks, weighted by `importance`. With `correct`, batch-norm
+/// Moves the weights of `layers` onto their optimal codebooks (of the given kind), weighted by `importance`. With `correct`, batch-norm
 /// statistics and biases behind them are corrected for the expected shift (Nagel et al., ICCV 2019). A layer that would
 /// take as many bytes as its floats keeps them.
 ///
@@ -29,12 +33,14 @@ pub(crate) fn share(
     graph: &mut Graph,
     layers: &[Layer],
     importance: Option<&Importance>,
-    correct: bool,
+    (correct, kind): (bool, CodebookKind),
 ) -> Result<(), CompressError> {
     let shared: &Graph = graph;
     let found = layers
         .iter()
-        .map(|layer| Ok((layer, best_palette(shared, layer, importance_of(importance, &layer.weight))?)))
+        .map(|layer| {
+            Ok((layer, best_palette(shared, layer, importance_of(importance, &layer.weight), kind)?))
+        })
         .collect::<Result<Vec<_>, CompressError>>()?;
     let saves = |(layer, palette): &(&Layer, Palette)| palette.stored_bytes() < 4 * layer.count;
     let palettes: Vec<_> = found.into_iter().filter(saves).collect();
@@ -54,7 +60,15 @@ pub(crate) fn share(
 
 /// The codebooks asked for; where they had to be merged, one wider codebook for the whole tensor may make a smaller
 /// error in the same bytes, as it does for depthwise kernels.
-fn best_palette(graph: &Graph, layer: &Layer, importance: Option<&[f32]>) -> Result<Palette, CompressError> {
+fn best_palette(
+    graph: &Graph,
+    layer: &Layer,
+    importance: Option<&[f32]>,
+    kind: CodebookKind,
+) -> Result<Palette, CompressError> {
+    if kind != CodebookKind::Free {
+        return shaped(graph, layer, kind);
+    }
     let merged = palette(graph, layer, importance)?;
     let Some(size) = (layer.groups < layer.asked).then(|| widest_shared(layer)).flatten() else {
         return Ok(merged);
@@ -71,6 +85,32 @@ fn widest_shared(layer: &Layer) -> Option<usize> {
     let bytes = |groups: usize, size: usize| stored_bytes(layer.count, groups, size);
     let room = bytes(layer.groups, layer.size);
     (1..=8).rev().map(|bits| 1 << bits).find(|&size| size <= layer.count && bytes(1, size) <= room)
+}
+
+/// Codebooks of a given shape, each at the scale of least squared error.
+fn shaped(graph: &Graph, layer: &Layer, kind: CodebookKind) -> Result<Palette, CompressError> {
+    let tensor = &graph.weights[&layer.weight].tensor;
+    let (values, dtype) = (tensor.to_f32().unwrap_or_default(), tensor.dtype());
+    let one = |values: &[f32]| -> Result<(Vec<f32>, Vec<u8>), ClusterError> {
+        let book = match kind {
+            CodebookKind::Pow2 => pow2_codebook(values, layer.size)?,
+            _ if values.len() <= steps::SHORT => steps::codebook(values, layer.size),
+            _ => uniform_codebook(values, layer.size)?,
+        };
+        let book: Vec<f32> = book.into_iter().map(|v| dtype.round(v)).collect();
+        let codes = assign(values, &book)?;
+        Ok((book, codes))
+    };
+    let runs = values.par_chunks_exact(values.len() / layer.groups);
+    let found: Vec<_> = runs.map(one).collect();
+    let (mut codebook, mut codes) = (Vec::new(), Vec::with_capacity(values.len()));
+    for group in found {
+        let (book, own) =
+            group.map_err(|source| CompressError::Cluster { layer: layer.weight.clone(), source })?;
+        codebook.extend(book);
+        codes.extend(own);
+    }
+    Ok(Palette::fully_fixed(codebook, layer.groups, codes)?)
 }
 
 fn squared_error(values: &[f32], found: &[f32]) -> f64 {
@@ -117,7 +157,7 @@ mod tests {
             let before = slq_zoo::build("lenet", 3).unwrap();
             let mut graph = before.clone();
             let layers = select_layers(&graph, &settings).unwrap();
-            share(&mut graph, &layers, None, false).unwrap();
+            share(&mut graph, &layers, None, (false, CodebookKind::Free)).unwrap();
             for layer in &layers {
                 let weight = &graph.weights[&layer.weight];
                 let palette = weight.palette.as_ref().unwrap();
@@ -152,7 +192,7 @@ mod tests {
     fn a_layer_that_a_codebook_would_make_larger_keeps_its_floats() {
         let shared = |mut graph: Graph, bits| {
             let layers = select_layers(&graph, &Quantize::kmeans(bits)).unwrap();
-            share(&mut graph, &layers, None, true).unwrap();
+            share(&mut graph, &layers, None, (true, CodebookKind::Free)).unwrap();
             graph
         };
         let small = gemm(8, 18, |i| i as f32);
@@ -162,10 +202,32 @@ mod tests {
     }
 
     #[test]
+    fn even_codebooks_of_blocks_have_one_step_each() {
+        let mut graph = slq_zoo::build("lenet", 3).unwrap();
+        let before = graph.clone();
+        let mut settings = Quantize::kmeans(4).granularity(Granularity::Dense(32));
+        settings.method =
+            crate::Method::Kmeans(KmeansSettings { codebook: CodebookKind::Uniform, ..Default::default() });
+        let layers = select_layers(&graph, &settings).unwrap();
+        share(&mut graph, &layers, None, (false, CodebookKind::Uniform)).unwrap();
+        let groups: Vec<usize> = layers.iter().map(|l| l.groups).collect();
+        assert_eq!((groups[2], groups[3]), (400_000 / 32, 5000 / 25), "dense layers have blocks");
+        for layer in &layers {
+            let palette = graph.weights[&layer.weight].palette.as_ref().unwrap();
+            let book = &palette.codebook()[..15];
+            assert_eq!(palette.codebook_size(), 15);
+            assert!(slq_codebook::even(book).is_some() && book[7] == 0.0, "{book:?}");
+            let old = before.weights[&layer.weight].tensor.as_f32().unwrap();
+            let energy = old.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>();
+            assert!(squared_error(old, &palette.decode()) < 0.02 * energy, "{}", layer.weight);
+        }
+    }
+
+    #[test]
     fn one_value_needs_one_centroid() {
         let mut graph = gemm(8, 6, |_| 0.3);
         let layers = select_layers(&graph, &Quantize::kmeans(8)).unwrap();
-        share(&mut graph, &layers, None, false).unwrap();
+        share(&mut graph, &layers, None, (false, CodebookKind::Free)).unwrap();
         let palette = graph.weights["w"].palette.as_ref().unwrap();
         assert_eq!((palette.codebook(), palette.bits()), (&[0.3][..], 1));
     }
@@ -181,7 +243,7 @@ mod tests {
             let before = graph.clone();
             let layers = select_layers(&graph, &Quantize::kmeans(4)).unwrap();
             assert_eq!(layers.len(), 4);
-            share(&mut graph, &layers, None, true).unwrap();
+            share(&mut graph, &layers, None, (true, CodebookKind::Free)).unwrap();
             for layer in &layers {
                 let (weight, old) = (&graph.weights[&layer.weight], &before.weights[&layer.weight].tensor);
                 let palette = weight.palette.as_ref().unwrap();
@@ -201,7 +263,7 @@ mod tests {
         let settings = Quantize::kmeans(4).granularity(Granularity::Channel);
         let before = graph.clone();
         let layers = select_layers(&graph, &settings).unwrap();
-        share(&mut graph, &layers, None, false).unwrap();
+        share(&mut graph, &layers, None, (false, CodebookKind::Free)).unwrap();
         let mut wider = 0;
         for layer in layers.iter().filter(|l| l.groups < l.asked) {
             let values = before.weights[&layer.weight].tensor.as_f32().unwrap();
