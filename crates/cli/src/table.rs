@@ -108,7 +108,7 @@ pub(crate) fn layers(layers: &[WeightStats], all: bool) -> String {
 }
 
 const HEADER: [&str; 10] =
-    ["layer", "op", "shape", "weights", "values", "bits", "zeros", "bytes before", "stored", "entropy"];
+    ["layer", "op", "shape", "weights", "values", "bits", "zeros", "before", "stored", "entropy"];
 /// Columns that a narrow terminal does without, in this order: other columns or `--all` tell the same.
 const SPARE: [&str; 3] = ["weights", "op", "entropy"];
 

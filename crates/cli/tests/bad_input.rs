@@ -45,7 +45,7 @@ fn missing_things_are_named() {
         (&["compress", &model, "--method", "kmeans", "--bits", "9", "-o", &out], "bits"),
         (&["compress", &model, "--data", "mnist-10k", "--schedule", "5,9", "-o", &out], "16"),
         (&["compress", &model, "--method", "kmeans", "--layers", "nowhere=4", "-o", &out], "nowhere"),
-        (&["compress", &model, "--max-drop", "0.5", "-o", &out], "dataset"),
+        (&["compress", &model, "--max-drop", "0.5", "-o", &out], "--calibrate"),
         (&["compress", &model, "--method", "mlq", "-o", &out], "dataset"),
         (&["compress", "--recipe", "no/such/recipe.toml", "-o", &out], "no/such/recipe.toml"),
         (&["compress", "--resume", "no/such/run"], "no/such/run"),

@@ -216,14 +216,14 @@ pub(crate) struct CalibrateFlags {
     /// Megabytes of activations kept between layers; beyond them they are computed again [default: 1024]
     #[arg(long, value_name = "MB", hide_short_help = true)]
     memory: Option<usize>,
-    /// Distil behind the calibration, on the same inputs: codebooks, biases and batch-norm; pays at 3 bits and fewer
+    /// Distil behind the calibration, on the same inputs: codebooks, biases and batch-norm; taken where it helps
     #[arg(long)]
     #[serde(skip_serializing_if = "is_false")]
     block_tune: bool,
     /// Times that --block-tune goes through the inputs [default: 20]
     #[arg(long, value_name = "N", requires = "block_tune", hide_short_help = true)]
     block_tune_epochs: Option<u32>,
-    /// Learning rate of --block-tune at its start [default: 0.001]
+    /// Learning rate of --block-tune at its start [default: 0.0003]
     #[arg(long, value_name = "X", requires = "block_tune", hide_short_help = true)]
     block_tune_lr: Option<f64>,
     /// Temperature of --block-tune [default: 1]

@@ -35,7 +35,7 @@ pub enum CalibrationPart {
 /// Settings of calibration.
 ///
 /// Defaults: at most 512 inputs, 64 positions of a layer's output in each, free codebooks, damping 1 % of the mean diagonal,
-/// no price on bits, 1024 MB for activations, no distillation (else 20 epochs, rate 0.001, temperature 1), no part left out.
+/// no price on bits, 1024 MB for activations, no distillation (else 20 epochs, rate 0.0003, temperature 1), no part left out.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default, deny_unknown_fields)]
 pub struct CalibrateSettings {
@@ -75,7 +75,7 @@ impl Default for CalibrateSettings {
             memory: 1024,
             block_tune: false,
             block_tune_epochs: 20,
-            block_tune_lr: 1e-3,
+            block_tune_lr: 3e-4,
             block_tune_temperature: 1.0,
             without: Vec::new(),
         }
