@@ -1,8 +1,8 @@
 //! Assignment of values to codes, and decoding.
 
-use rayon::prelude::*;
 use slq_kernels::Isa;
 use slq_kernels::cluster::{self as kernels, BLOCK, LANES};
+use slq_kernels::parallel::prelude::*;
 
 use crate::thresholds::Thresholds;
 use crate::{ClusterError, Code, PackError, sorted};

@@ -88,9 +88,11 @@ pub fn lloyd_from<C: Code>(
 }
 
 /// Most threads of a pool of its own.
+#[cfg(not(target_arch = "wasm32"))]
 const MOST_THREADS: usize = 256;
 
 /// Runs `work` on a pool of its own if a number of threads was asked for.
+#[cfg(not(target_arch = "wasm32"))]
 pub(crate) fn in_pool<T: Send>(threads: usize, work: impl FnOnce() -> T + Send) -> Result<T, ClusterError> {
     if threads == 0 {
         return Ok(work());
@@ -98,6 +100,12 @@ pub(crate) fn in_pool<T: Send>(threads: usize, work: impl FnOnce() -> T + Send) 
     let threads = threads.min(MOST_THREADS);
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
     Ok(pool.map_err(|_| ClusterError::ThreadPool { threads })?.install(work))
+}
+
+/// Runs `work` on the one thread that WebAssembly has.
+#[cfg(target_arch = "wasm32")]
+pub(crate) fn in_pool<T>(_threads: usize, work: impl FnOnce() -> T) -> Result<T, ClusterError> {
+    Ok(work())
 }
 
 fn check_code<C: Code>(k: usize) -> Result<(), ClusterError> {

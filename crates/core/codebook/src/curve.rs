@@ -1,6 +1,6 @@
 //! Squared error against the number of clusters.
 
-use rayon::prelude::*;
+use slq_kernels::parallel::prelude::*;
 
 use crate::exact::layered::divide_layers;
 use crate::exact::penalty::Segment;

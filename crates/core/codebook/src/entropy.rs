@@ -1,6 +1,6 @@
 //! Histograms of codes and their Shannon entropy.
 
-use rayon::prelude::*;
+use slq_kernels::parallel::prelude::*;
 
 use crate::Code;
 
@@ -12,7 +12,7 @@ pub fn histogram<C: Code>(codes: &[C], k: usize) -> Vec<u64> {
         a.iter_mut().zip(b).for_each(|(a, b)| *a += b);
         a
     };
-    codes
+    let parts: Vec<Vec<u64>> = codes
         .par_chunks(1 << 20)
         .map(|chunk| {
             // Four tables, so that runs of one code do not wait for each other.
@@ -20,9 +20,10 @@ pub fn histogram<C: Code>(codes: &[C], k: usize) -> Vec<u64> {
             for (i, code) in chunk.iter().enumerate() {
                 tables[code.index()][i % 4] += 1;
             }
-            tables[..size].iter().map(|t| t.iter().map(|&c| u64::from(c)).sum()).collect::<Vec<u64>>()
+            tables[..size].iter().map(|t| t.iter().map(|&c| u64::from(c)).sum()).collect()
         })
-        .reduce(|| vec![0; size], add)
+        .collect();
+    parts.into_iter().fold(vec![0; size], add)
 }
 
 /// Shannon entropy of codes that occur `counts` times, in bits per code; zero if nothing is counted.

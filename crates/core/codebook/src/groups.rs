@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use rayon::prelude::*;
+use slq_kernels::parallel::prelude::*;
 
 use crate::cluster::{in_pool, run};
 use crate::{ClusterError, ClusterParams, Clustering, Code};

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use rayon::prelude::*;
+use slq_kernels::parallel::prelude::*;
 
 use crate::SortedValues;
 

@@ -1,6 +1,6 @@
 //! Sorted values with prefix sums, which every solver here works on.
 
-use rayon::prelude::*;
+use slq_kernels::parallel::prelude::*;
 use slq_kernels::radix;
 
 use crate::ClusterError;

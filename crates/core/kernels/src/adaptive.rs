@@ -1,6 +1,6 @@
 //! Masked optimiser steps with adaptive rates (Adam, RMSProp, AdaGrad, AdaDelta), in Caffe's arithmetic.
 
-use rayon::prelude::*;
+use crate::parallel::prelude::*;
 
 use crate::Isa;
 use crate::isa::{madd, multiversion};

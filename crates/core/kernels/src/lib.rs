@@ -2,7 +2,7 @@
 //!
 //! Every kernel
 //! - takes the instruction set as an argument ([`Isa`]), never from the build;
-//! - runs on the current rayon pool, and gives the same bits on any number of threads: how the work is split and the
+//! - runs on the current rayon pool (in turn under WebAssembly, [`parallel`]), and gives the same bits on any number of threads: how the work is split and the
 //!   order of every sum depend on shapes alone;
 //! - panics when a slice has not the length its geometry says. Callers check shapes once, when they plan.
 //!
@@ -26,6 +26,7 @@ mod math;
 pub mod normalize;
 pub mod packed;
 mod par;
+pub mod parallel;
 pub mod pool;
 pub mod radix;
 pub mod reduce;

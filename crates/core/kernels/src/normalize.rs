@@ -3,7 +3,7 @@
 //!
 //! Statistics are summed in double precision, in an order that depends on the row's length alone.
 
-use rayon::prelude::*;
+use crate::parallel::prelude::*;
 
 /// How a tensor is cut into rows, and which scale belongs to each element.
 ///

@@ -1,6 +1,6 @@
 //! Splitting work over the current rayon pool.
 
-use rayon::prelude::*;
+use crate::parallel::prelude::*;
 
 /// Elements in one item of element-wise work: large enough to outweigh the cost of a task, small enough to stay in cache.
 pub(crate) const CHUNK: usize = 8192;
@@ -101,7 +101,7 @@ pub(crate) fn sum_chunks(len: usize, f: impl Fn(std::ops::Range<usize>) -> f64 +
             return f(lo);
         }
         let mid = lo + (hi - lo) / 2;
-        let (a, b) = rayon::join(|| tree(lo, mid, f), || tree(mid, hi, f));
+        let (a, b) = crate::parallel::join(|| tree(lo, mid, f), || tree(mid, hi, f));
         a + b
     }
     tree(0, chunks, &|c| f(c * CHUNK..len.min((c + 1) * CHUNK)))

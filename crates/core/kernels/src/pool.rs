@@ -2,8 +2,8 @@
 
 use crate::isa::multiversion;
 use crate::par;
+use crate::parallel::prelude::*;
 use crate::{Isa, Store};
-use rayon::prelude::*;
 
 /// Shape of a pooling.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! Least-significant-digit radix sort of floats by their order-preserving integer keys.
 
-use rayon::prelude::*;
+use crate::parallel::prelude::*;
 
 /// Integer that sorts like the float: sign flipped for positives, all bits for negatives.
 /// Both zeros get the key of +0.
@@ -60,7 +60,7 @@ pub fn sort_by_high_half(items: &mut Vec<u64>) {
 }
 
 fn sort<T: Item>(items: &mut Vec<T>) {
-    let parts = (items.len() / SHARE).clamp(1, rayon::current_num_threads());
+    let parts = (items.len() / SHARE).clamp(1, crate::parallel::current_num_threads());
     sort_in_parts(items, parts);
 }
 

@@ -3,7 +3,7 @@
 use crate::Isa;
 use crate::isa::{madd, multiversion};
 use crate::par;
-use rayon::prelude::*;
+use crate::parallel::prelude::*;
 
 /// The update rule: Caffe's (`SGDSolver`, `NesterovSolver`) or PyTorch's (`torch.optim.SGD`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]

@@ -1,9 +1,9 @@
 //! Softmax, its logarithm, and the cross-entropy losses.
 
 use crate::isa::{madd, multiversion};
+use crate::parallel::prelude::*;
 use crate::{Isa, Store};
 use crate::{math, par, scratch};
-use rayon::prelude::*;
 
 /// Where the axis lies: `x` is `[outer, axis, inner]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! Dropout while training.
 
-use rayon::prelude::*;
+use slq_kernels::parallel::prelude::*;
 
 use super::layer::Layer;
 use super::pass::{Backward, Forward};

@@ -1,7 +1,7 @@
 //! Functions of one element that are computed in double precision, one loop for all of them.
 
-use rayon::prelude::*;
 use slq_graph::op::UnaryOp;
+use slq_kernels::parallel::prelude::*;
 
 use super::layer::Layer;
 use super::pass::{Backward, Forward};

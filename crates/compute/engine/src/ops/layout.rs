@@ -1,7 +1,7 @@
 //! Operators that copy elements: Concat, Transpose, Slice (and Split), Pad.
 
-use rayon::prelude::*;
 use slq_graph::op::PadMode as GraphPadMode;
+use slq_kernels::parallel::prelude::*;
 use slq_kernels::reshape::{self, Pad, PadMode, View};
 
 use super::layer::Layer;

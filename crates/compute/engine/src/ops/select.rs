@@ -1,6 +1,6 @@
 //! Operators that choose or repeat elements: Where, Expand, Gather, and constants computed from shapes.
 
-use rayon::prelude::*;
+use slq_kernels::parallel::prelude::*;
 use slq_kernels::reduce::{self, Kind, Reduction};
 
 use super::elementwise::{broadcast_strides, sum_to};

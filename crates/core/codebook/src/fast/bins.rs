@@ -1,8 +1,8 @@
 //! Values sorted into fine bins that keep weight and sum.
 
-use rayon::prelude::*;
 use slq_kernels::Isa;
 use slq_kernels::cluster::{self as kernels, BLOCK, LANES, SIDE, Spread};
+use slq_kernels::parallel::prelude::*;
 
 use crate::assign::CHUNK;
 use crate::exact::penalty::{Division, Segment};

