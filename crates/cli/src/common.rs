@@ -1,7 +1,7 @@
 //! Flags that every subcommand has, and how models are named.
 
 use std::io::{ErrorKind, IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use serde_json::json;
@@ -240,6 +240,13 @@ impl ModelArgs {
     }
 }
 
+/// The path as a shell takes it.
+pub(crate) fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+=:@,".contains(c);
+    if text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', "'\\''")) }
+}
+
 /// The smallest of `base`, `base-2`, `base-3` … that does not exist.
 pub(crate) fn free_path(base: PathBuf) -> PathBuf {
     let name = base.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
@@ -252,6 +259,12 @@ pub(crate) fn free_path(base: PathBuf) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_shell_takes_a_quoted_path_as_it_is() {
+        assert_eq!(quoted(Path::new("slq-runs/net-2")), "slq-runs/net-2");
+        assert_eq!(quoted(Path::new("my runs/it's")), "'my runs/it'\\''s'");
+    }
 
     #[test]
     fn names_from_files_cannot_command_a_terminal() {

@@ -8,7 +8,7 @@ use slq::jobs::FileOptions;
 use slq::methods::Sensitivity;
 use slq::{Done, Error, Inputs, JobFile, JobReport, SaveOptions};
 
-use crate::common::{Common, free_path};
+use crate::common::{Common, free_path, quoted};
 use crate::progress::{Progress, time};
 use crate::signals;
 use crate::table::thousands;
@@ -231,13 +231,6 @@ fn tell_unverified(report: &JobReport, args: &RunArgs, common: &Common) {
     }
 }
 
-/// The path as a shell takes it.
-pub(crate) fn quoted(path: &Path) -> String {
-    let text = path.display().to_string();
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+=:@,".contains(c);
-    if text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', "'\\''")) }
-}
-
 /// The table of sensitivities at `path`.
 fn table(path: &Path) -> Result<Sensitivity, Error> {
     let fail = |e: &dyn std::fmt::Display| Error::File { path: path.into(), reason: e.to_string() };
@@ -261,12 +254,6 @@ fn default_run_dir(job: &JobFile) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_shell_takes_a_quoted_path_as_it_is() {
-        assert_eq!(quoted(Path::new("slq-runs/net-2")), "slq-runs/net-2");
-        assert_eq!(quoted(Path::new("my runs/it's")), "'my runs/it'\\''s'");
-    }
 
     #[test]
     fn seconds_out_of_range_are_refused() {

@@ -5,8 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 use slq::{Error, JobFile};
 
-use crate::common::Common;
-use crate::job::quoted;
+use crate::common::{Common, quoted};
 use crate::table::table;
 
 /// List run directories: what each job makes, how far it has come, and the command that resumes it.

@@ -9,9 +9,9 @@ use slq::methods::{RoundReport, TrainingData, Trial};
 use slq::{Accuracy, Error, JobFile, JobReport, Model, Stage};
 use slq_report::{Run, Search, Sizes, State};
 
-use super::{Pair, figures, name_of, networks, provenance, sensitivities};
-use crate::common::Common;
-use crate::job::quoted;
+use super::parts::{Pair, name_of, provenance, sensitivities};
+use super::{figures, networks};
+use crate::common::{Common, quoted};
 use crate::runs;
 use crate::table::budget;
 

@@ -52,7 +52,7 @@ pub struct QuantizeReport {
     /// Time of the whole stage, earlier sittings of a resumed job included.
     pub seconds: f64,
 }
-pub(in crate::quantize) fn names(layers: &[Layer]) -> Vec<&str> {
+pub(super) fn names(layers: &[Layer]) -> Vec<&str> {
     layers.iter().map(|l| l.weight.as_str()).collect()
 }
 

@@ -1,17 +1,25 @@
 //! What outputs for small devices and for single runtimes ask of a job: checks before the work, and networks changed first.
 
 use std::borrow::Cow;
+use std::path::PathBuf;
 
 use slq_codebook::stored_bytes;
 use slq_compress::{CodebookKind, Granularity, Method, Quantize, Recipe, Stage, select_layers};
 use slq_graph::fold::fold_batch_norms;
 
-use super::file::JobFile;
 use crate::Error;
 use crate::model::Model;
+use crate::save::SaveOptions;
+
+/// The outputs of a job, and how they are written.
+#[derive(Clone, Copy)]
+pub(super) struct Wanted<'a> {
+    pub(super) outputs: &'a [PathBuf],
+    pub(super) save: &'a SaveOptions,
+}
 
 /// Whether an output of the job is a `.tflite` file with look-up tables.
-fn has_tables(job: &JobFile) -> bool {
+fn has_tables(job: Wanted<'_>) -> bool {
     !job.save.dense && job.outputs.iter().any(|o| o.extension().is_some_and(|e| e == "tflite"))
 }
 
@@ -20,7 +28,7 @@ fn has_tables(job: &JobFile) -> bool {
 /// # Errors
 /// [`Error::Tflite`] with all nodes or all layers that are in the way; [`Error::Argument`] for a budget, which may give a
 /// layer 8 bits.
-pub(super) fn check(job: &JobFile, model: &Model, recipe: &Recipe) -> Result<(), Error> {
+pub(super) fn check(job: Wanted<'_>, model: &Model, recipe: &Recipe) -> Result<(), Error> {
     if job.save.runtime.is_some() {
         check_runtime(job, model, recipe)?;
     }
@@ -52,7 +60,11 @@ pub(super) fn check(job: &JobFile, model: &Model, recipe: &Recipe) -> Result<(),
 
 /// The model with its batch-norms folded, and their names, where that is done before compression. Caffe's networks stay as
 /// their files have them: their batch-norms are folded when the file is written.
-pub(super) fn folded<'a>(job: &JobFile, model: &'a Model, recipe: &Recipe) -> (Cow<'a, Model>, Vec<String>) {
+pub(super) fn folded<'a>(
+    job: Wanted<'_>,
+    model: &'a Model,
+    recipe: &Recipe,
+) -> (Cow<'a, Model>, Vec<String>) {
     let quantizes = recipe.stages.iter().any(|s| matches!(s, Stage::Quantize(_)));
     if !has_tables(job) || !quantizes || model.is_caffe() {
         return (Cow::Borrowed(model), Vec::new());
@@ -111,7 +123,7 @@ fn codebook_of(method: &mut Method) -> Option<&mut CodebookKind> {
 }
 
 /// Checks that the job makes codebooks that onnxruntime can keep packed, for one dense layer at least.
-fn check_runtime(job: &JobFile, model: &Model, recipe: &Recipe) -> Result<(), Error> {
+fn check_runtime(job: Wanted<'_>, model: &Model, recipe: &Recipe) -> Result<(), Error> {
     let refuse = |text: String| Err(Error::Argument(format!("--runtime ort: {text}")));
     if job.save.dense {
         return refuse("it packs weights, which --dense keeps as floats: leave out one of them".into());
@@ -158,7 +170,7 @@ fn packs(graph: &slq_graph::Graph, settings: &Quantize) -> Result<bool, Error> {
 /// The model in the form that onnxruntime keeps packed, and what was changed, where an output is made for it. Caffe's networks stay
 /// as their files have them.
 pub(super) fn prepared<'a>(
-    job: &JobFile,
+    job: Wanted<'_>,
     model: Cow<'a, Model>,
 ) -> Result<(Cow<'a, Model>, Vec<String>), Error> {
     if job.save.runtime.is_none() || model.is_caffe() {

@@ -182,7 +182,7 @@ impl JobFile {
     /// is a `.tflite` file with look-up tables. Folded later, a layer's codebook would become one for each channel. The other
     /// outputs of the job hold the same folded network.
     pub fn folds(&self, inputs: &Inputs) -> Vec<String> {
-        devices::folded(self, &inputs.model, &self.recipe()).1
+        devices::folded(self.wanted(), &inputs.model, &self.recipe()).1
     }
 
     /// Runs the job on its opened inputs and writes the outputs.
@@ -202,9 +202,9 @@ impl JobFile {
             _ => Vec::new(),
         };
         let recipe = self.recipe();
-        devices::check(self, &inputs.model, &recipe)?;
-        let (model, folded_batch_norms) = devices::folded(self, &inputs.model, &recipe);
-        let (model, changes) = devices::prepared(self, model)?;
+        devices::check(self.wanted(), &inputs.model, &recipe)?;
+        let (model, folded_batch_norms) = devices::folded(self.wanted(), &inputs.model, &recipe);
+        let (model, changes) = devices::prepared(self.wanted(), model)?;
         super::processes::check_recipe(&recipe, options.resume, reducer)?;
         let run_dir = options.run_dir.filter(|_| recipe.keeps_checkpoints());
         let own = Own::of(run_dir, reducer)?;
@@ -257,6 +257,10 @@ impl JobFile {
             report.write(&dir.join(REPORT))?;
         }
         Ok((done, report))
+    }
+
+    fn wanted(&self) -> devices::Wanted<'_> {
+        devices::Wanted { outputs: &self.outputs, save: &self.save }
     }
 
     /// What the first output takes beside the stored bytes, where a budget of bytes is to hold for its file: the network is

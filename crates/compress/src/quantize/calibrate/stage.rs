@@ -17,7 +17,6 @@ use crate::error::CompressError;
 use crate::inputs::{Inputs, Origin, Part};
 use crate::progress::{Event, Observer};
 use crate::quantize::layer::Layer;
-use crate::quantize::outcome::names;
 use crate::train::{Home, Keep};
 
 /// The figures of a calibration.
@@ -131,7 +130,8 @@ pub(crate) fn calibrate_layers(
     let mut graph = state.graph;
     if settings.block_tune {
         let tuned = Tuning { float: &float, settings, inputs, parts: (used, left), context };
-        graph = tuned.run(graph, &names(layers), &kept, &mut report, observer)?;
+        let weights = layers.iter().map(|l| l.weight.as_str()).collect::<Vec<_>>();
+        graph = tuned.run(graph, &weights, &kept, &mut report, observer)?;
     }
     report.seconds = kept.before + began.elapsed().as_secs_f64();
     Ok((graph, report))

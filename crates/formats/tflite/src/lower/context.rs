@@ -46,7 +46,16 @@ pub(super) struct Lowering<'a> {
     /// Constants by content: zeros, shapes and the like are shared.
     shared: HashMap<(Vec<usize>, Vec<u8>, bool), usize>,
     /// Weights by name and order: float tensors, or codes and tables.
-    pub(super) stored: HashMap<(String, Arrangement), super::weights::Stored>,
+    pub(super) stored: HashMap<(String, Arrangement), Stored>,
+}
+
+/// What holds a weight in the file.
+#[derive(Debug, Clone)]
+pub(super) enum Stored {
+    /// A tensor of floats.
+    Floats(usize),
+    /// Packed codes, tables with their header, and how many tables follow which axis.
+    Codes { codes: usize, tables: usize, several: Option<(usize, usize)> },
 }
 
 impl<'a> Lowering<'a> {

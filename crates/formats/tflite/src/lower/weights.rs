@@ -2,21 +2,12 @@
 
 use slq_graph::Node;
 
-use super::context::{Lowering, Lowers};
+use super::context::{Lowering, Lowers, Stored};
 use crate::arrange::Arrangement;
 use crate::model::{OperatorDef, float_bytes};
 use crate::report::{Packed, Unpacked};
 use crate::schema::{Code, Element, Options};
 use crate::tables::Tables;
-
-/// What holds a weight in the file.
-#[derive(Debug, Clone)]
-pub(super) enum Stored {
-    /// A tensor of floats.
-    Floats(usize),
-    /// Packed codes, tables with their header, and how many tables follow which axis.
-    Codes { codes: usize, tables: usize, several: Option<(usize, usize)> },
-}
 
 impl Lowering<'_> {
     /// The tensor of a layer's weight (input `i`) in the order of axes that the layer reads, its values times `factor`.
