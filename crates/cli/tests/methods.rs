@@ -223,7 +223,7 @@ fn flags_that_contradict_each_other_are_named() {
         (&["--method", "inq", "--schedule", "3,5"], "--schedule"),
         (&["--method", "inq", "--codebook-size", "7"], "codebook-size"),
         (&["--method", "inq", "--portions", "0.5,0.9"], "portions"),
-        (&["--method", "kmeans", "--codebook", "pow2"], "--codebook"),
+        (&["--method", "deep-compression", "--codebook", "pow2"], "--codebook"),
         (&["--codebook", "uniform", "--codebook-size", "8"], "even"),
         (&["--method", "kmeans", "--lr", "0.1"], "--lr"),
         (&["--method", "inq", "--ternary"], "--ternary"),

@@ -416,7 +416,7 @@ mod tests {
         );
         assert!(!error.to_string().contains("count from 1"), "there is a 0: {error}");
         let error = numbered(vec![1, 2, 3]).check_labels(3).unwrap_err().to_string();
-        assert!(error.contains("3 outputs") && error.contains("count from 1: subtract"), "{error}");
+        assert!(error.contains("3 outputs") && error.contains("--label-offset 1"), "{error}");
     }
 
     proptest! {

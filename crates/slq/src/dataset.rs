@@ -402,7 +402,7 @@ mod tests {
         let path = folder.path().display().to_string();
         let options = DataOptions { path: Some(path.clone()), ..Default::default() };
         let error = options.open(&model, Isa::detect()).unwrap_err().to_string();
-        let parts = [path.as_str(), "label 3", "3 outputs", "count from 0", "subtract 1"];
+        let parts = [path.as_str(), "label 3", "3 outputs", "count from 0", "--label-offset 1"];
         assert!(parts.iter().all(|part| error.contains(part)), "{error}");
     }
 

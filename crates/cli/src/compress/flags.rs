@@ -128,7 +128,8 @@ pub(crate) struct QuantizeFlags {
     /// No correction of batch-norm statistics and biases (kmeans, or with --freeze-batch-norm)
     #[arg(long, hide_short_help = true)]
     pub(crate) no_correction: bool,
-    /// Training images held out to measure partitions, ranks and Fisher information on [default: 1000]
+    /// Training images held out to measure partitions, ranks and Fisher information on [default: 1000, a quarter of
+    /// fewer]
     #[arg(long, value_name = "N", alias = "calibration", hide_short_help = true)]
     pub(crate) partition_images: Option<usize>,
 }

@@ -22,12 +22,18 @@ pub struct TrainingData {
 
 impl TrainingData {
     /// What remains to train on, and the images that a choice is made on: the validation images, or `portion` of the training
-    /// images, by the seed.
+    /// images, by the seed; a quarter of them where there are not more than `portion` counts.
     ///
     /// # Errors
     /// [`CompressError::Data`] where there are too few.
     pub(crate) fn parts(&self, portion: Portion, seed: u64) -> Result<(Split, Split), CompressError> {
         let Some(validation) = &self.validation else {
+            let portion = match portion {
+                Portion::Count(count) if count >= self.train.len() => {
+                    Portion::Count((self.train.len() / 4).max(1))
+                }
+                portion => portion,
+            };
             return Ok(self.train.split_off_validation(portion, seed)?);
         };
         let images = match portion {
@@ -122,6 +128,7 @@ mod tests {
         };
         assert_eq!(sizes(&data, Portion::Fraction(0.1)), (18, 2));
         assert_eq!(sizes(&data, Portion::Count(6)), (14, 6));
+        assert_eq!(sizes(&data, Portion::Count(600)), (15, 5), "a quarter where there are too few");
         data.validation = Some(split(8, 3));
         assert_eq!(sizes(&data, Portion::Fraction(0.1)), (20, 8));
         assert_eq!(sizes(&data, Portion::Count(6)), (20, 6));
