@@ -51,9 +51,11 @@ fn widths_are_refused_before_the_work_or_grow() {
     let args = ["compress", &model, "--data", "mnist-10k", "--bits", "4", "--layers", "*=5", "-o", &package];
     let said = fails(&args, 1);
     assert!(said.contains("5 bits") && said.contains("--round-up-widths"), "{said}");
-    let said = fails(&["compress", &model, "--data", "mnist-10k", "--target-size", "20x", "-o", &package], 1);
+    let run_dir = path(&dir, "run");
+    let budget = ["compress", &model, "--data", "mnist-10k", "--target-size", "20x", "--run-dir", &run_dir];
+    let said = fails(&[&budget[..], &["-o", &package]].concat(), 1);
     assert!(said.contains("budget") && said.contains("--round-up-widths"), "{said}");
-    assert!(!Path::new(&package).exists() && !Path::new("slq-runs").join("lenet_mnist10k").exists());
+    assert!(!Path::new(&package).exists() && !Path::new(&run_dir).exists());
     run(&["compress", &model, "--method", "kmeans", "--bits", "5", "-o", &onnx]);
     assert!(fails(&["convert", &onnx, &package], 1).contains("5 bits"));
     run(&["convert", &onnx, &package, "--round-up-widths"]);
