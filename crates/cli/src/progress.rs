@@ -186,10 +186,11 @@ impl Progress {
 
 impl Progress {
     fn stage_started(&mut self, stage: &str) {
-        if stage == "fine-tune" {
-            self.title = "fine-tuning".into();
-        } else if stage == "reference" {
-            self.title = "float reference".into();
+        match stage {
+            "fine-tune" => self.title = "fine-tuning".into(),
+            "reference" => self.title = "float reference".into(),
+            "block-tune" => self.title = "distilling".into(),
+            _ => {}
         }
         if stage != "quantize" || self.stage != FINE_TUNED {
             self.stage = stage.into();

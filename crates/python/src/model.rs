@@ -150,7 +150,7 @@ impl Model {
     #[getter]
     fn inputs(&self, py: Python<'_>) -> PyResult<Vec<Value>> {
         let graph = &self.inner.graph;
-        let given = graph.inputs.iter().filter(|i| !graph.weights.contains_key(&i.name));
+        let given = graph.free_inputs();
         given.map(|v| value(py, v)).collect()
     }
 

@@ -140,7 +140,7 @@ impl CalibrationInputs {
     /// [`Error::Argument`] for a network whose inputs have open sizes beside the first, or are not of floats.
     pub fn random(graph: &Graph, count: usize, seed: u64) -> Result<Self, Error> {
         let mut shapes = Vec::new();
-        for input in graph.inputs.iter().filter(|i| !graph.weights.contains_key(&i.name)) {
+        for input in graph.free_inputs() {
             let refuse = |why: &str| {
                 let text = format!("random inputs cannot be made: input '{}' {why}", input.name);
                 Err(Error::Argument(text))
@@ -273,7 +273,7 @@ fn said(error: impl std::fmt::Display) -> InputError {
 
 /// The inputs that a caller gives.
 fn input_names(graph: &Graph) -> Vec<String> {
-    let given = graph.inputs.iter().filter(|i| !graph.weights.contains_key(&i.name));
+    let given = graph.free_inputs();
     given.map(|i| i.name.clone()).collect()
 }
 

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
-use slq_graph::{Dim, Graph, ValueInfo};
+use slq_graph::{Dim, Graph};
 
 use crate::Error;
 
@@ -61,8 +61,7 @@ impl fmt::Display for InputShape {
 pub(crate) fn fix(graph: &mut Graph, shapes: &[InputShape]) -> Result<(), Error> {
     for shape in shapes {
         let refuse = |reason: String| Error::Argument(format!("--input-shape {shape}: {reason}"));
-        let free = |i: &&ValueInfo| !graph.weights.contains_key(&i.name);
-        let names: Vec<String> = graph.inputs.iter().filter(free).map(|i| format!("'{}'", i.name)).collect();
+        let names: Vec<String> = graph.free_inputs().map(|i| format!("'{}'", i.name)).collect();
         let Some(input) = graph.inputs.iter_mut().find(|i| i.name == shape.name) else {
             return Err(refuse(format!("the network has no such input; it has {}", names.join(", "))));
         };
@@ -88,7 +87,7 @@ pub(crate) fn fix(graph: &mut Graph, shapes: &[InputShape]) -> Result<(), Error>
 
 #[cfg(test)]
 mod tests {
-    use slq_graph::DType;
+    use slq_graph::{DType, ValueInfo};
 
     use super::*;
 

@@ -48,7 +48,7 @@ pub fn verify(model: &Model, saved: &Saved, isa: Isa) -> Result<Verified, Error>
     };
     let written = read_again(&expected, saved)?;
     // Formats may name inputs and outputs in their own way; their order stays.
-    let names: Vec<String> = free_inputs(&written).map(|i| i.name.clone()).collect();
+    let names: Vec<String> = written.free_inputs().map(|i| i.name.clone()).collect();
     let inputs: Vec<(String, Tensor)> = names.into_iter().zip(inputs).map(|(n, (_, t))| (n, t)).collect();
     let outputs = run_model(&written, &inputs, Isa::Scalar)?;
     compare(&saved.path, &expected_outputs, &outputs)
@@ -63,10 +63,6 @@ pub fn not_readable(path: &Path) -> Option<&'static str> {
     }
 }
 
-fn free_inputs(graph: &Graph) -> impl Iterator<Item = &slq_graph::ValueInfo> {
-    graph.inputs.iter().filter(|i| !graph.weights.contains_key(&i.name))
-}
-
 /// Numbers from -1 to 1 for every input of the network, the same every time.
 fn inputs(graph: &Graph) -> Result<Vec<(String, Tensor)>, String> {
     let mut state = 0x9e37_79b9_7f4a_7c15u64;
@@ -75,7 +71,7 @@ fn inputs(graph: &Graph) -> Result<Vec<(String, Tensor)>, String> {
         (state >> 40) as f32 / (1u32 << 23) as f32 - 1.0
     };
     let mut found = Vec::new();
-    for input in free_inputs(graph) {
+    for input in graph.free_inputs() {
         let name = &input.name;
         if input.dtype != DType::F32 {
             return Err(format!("input '{name}' does not hold floats"));
@@ -120,7 +116,7 @@ fn read_again(expected: &Graph, saved: &Saved) -> Result<Graph, Error> {
 
 /// Channels, height and width of the first input.
 fn image_shape(graph: &Graph) -> Option<[usize; 3]> {
-    let dims = free_inputs(graph).next()?.shape.as_ref()?;
+    let dims = graph.free_inputs().next()?.shape.as_ref()?;
     let known: Option<Vec<usize>> =
         dims.iter().skip(1).map(|d| if let Dim::Known(n) = d { Some(*n) } else { None }).collect();
     known?.try_into().ok()

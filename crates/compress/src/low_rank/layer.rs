@@ -126,7 +126,7 @@ pub(crate) fn one_image(graph: &Graph) -> Result<Shapes, CompressError> {
         Dim::Known(d) => Some(*d),
         _ => (i == 0).then_some(1),
     };
-    let inputs = graph.inputs.iter().filter(|i| !graph.weights.contains_key(&i.name));
+    let inputs = graph.free_inputs();
     let shapes: Vec<_> = inputs
         .filter_map(|i| {
             let dims = i.shape.as_ref()?.iter().enumerate().map(extent).collect::<Option<Vec<usize>>>()?;

@@ -274,7 +274,7 @@ pub(crate) fn skeleton(graph: &Graph) -> Graph {
     let bare = |w: &Weight| Weight { tensor: w.tensor.clone(), palette: None, rates: w.rates };
     Graph {
         name: graph.name.clone(),
-        inputs: graph.inputs.iter().filter(|i| !graph.weights.contains_key(&i.name)).cloned().collect(),
+        inputs: graph.free_inputs().cloned().collect(),
         outputs: graph.outputs.clone(),
         nodes: graph.nodes.clone(),
         weights: graph.weights.iter().map(|(name, w)| (name.clone(), bare(w))).collect(),

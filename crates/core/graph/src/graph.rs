@@ -83,6 +83,11 @@ pub struct Graph {
 }
 
 impl Graph {
+    /// The inputs that a caller gives, in order: files may list weights among the inputs, too.
+    pub fn free_inputs(&self) -> impl Iterator<Item = &ValueInfo> {
+        self.inputs.iter().filter(|i| !self.weights.contains_key(&i.name))
+    }
+
     /// The node that writes value `name`.
     pub fn producer_of(&self, name: &str) -> Option<&Node> {
         self.nodes.iter().find(|n| n.outputs.iter().any(|o| o == name))

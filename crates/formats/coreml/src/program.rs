@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 
-use slq_graph::{Dim, Graph, Shapes, ValueInfo, infer_shapes};
+use slq_graph::{Dim, Graph, Shapes, infer_shapes};
 
 use crate::builder::{Builder, Val, feature_type};
 use crate::error::{CoremlError, Unsupported};
@@ -95,14 +95,10 @@ fn check_widths(graph: &Graph, options: &WriteOptions) -> Result<(), CoremlError
     if weights.is_empty() { Ok(()) } else { Err(CoremlError::Widths { weights }) }
 }
 
-fn free_inputs(graph: &Graph) -> impl Iterator<Item = &ValueInfo> {
-    graph.inputs.iter().filter(|i| !graph.weights.contains_key(&i.name))
-}
-
 /// All shapes; an open batch becomes 1.
 fn shapes(graph: &Graph, notes: &mut Vec<String>) -> Result<Shapes, CoremlError> {
     let mut given = Vec::new();
-    for input in free_inputs(graph) {
+    for input in graph.free_inputs() {
         let open = || CoremlError::OpenShape { input: input.name.clone() };
         let mut shape = Vec::new();
         for (axis, dim) in input.shape.as_ref().ok_or_else(open)?.iter().enumerate() {
@@ -129,7 +125,7 @@ fn inputs<'g, W: Write>(
     notes: &mut Vec<String>,
 ) -> Result<Vec<(&'g str, Val)>, CoremlError> {
     let mut inputs = Vec::new();
-    for input in free_inputs(graph) {
+    for input in graph.free_inputs() {
         let shape = b.like(&input.name).shape;
         let refuse = |what: String| CoremlError::Feature { value: input.name.clone(), what };
         let data_type = feature_type(input.dtype)

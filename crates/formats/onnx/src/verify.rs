@@ -30,7 +30,7 @@ pub fn same(graph: &Graph, back: &Graph, options: &WriteOptions) -> Result<(), O
     if let Some((node, _)) = pairs.into_iter().find(changed) {
         return fail(format!("node `{}` ({}) has changed", node.name, node.op));
     }
-    let inputs = graph.inputs.iter().filter(|i| !graph.weights.contains_key(&i.name));
+    let inputs = graph.free_inputs();
     if kept(graph) != kept(back) || !inputs.eq(&back.inputs) || graph.outputs != back.outputs {
         return fail("nodes, inputs or outputs are not the same".into());
     }

@@ -86,7 +86,7 @@ pub fn write_bytes(graph: &Graph, options: &WriteOptions) -> Result<Vec<u8>, Onn
 
     let mut proto: GraphProto = model.graph.take().unwrap_or_default();
     proto.name = Some(if graph.name.is_empty() { "graph".into() } else { graph.name.clone() });
-    let inputs = graph.inputs.iter().filter(|i| !graph.weights.contains_key(&i.name));
+    let inputs = graph.free_inputs();
     proto.input = inputs.map(value::to_proto).collect::<Result<_, _>>()?;
     proto.output = graph.outputs.iter().map(value::to_proto).collect::<Result<_, _>>()?;
     parts.weights(graph)?;

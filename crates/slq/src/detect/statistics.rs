@@ -31,9 +31,7 @@ pub fn detect_by_statistics(
     isa: Isa,
 ) -> Result<Option<Detection>, Error> {
     let norms: Vec<Norm<'_>> = graph.nodes.iter().filter_map(|n| Norm::of(graph, n)).take(NORMS).collect();
-    let [input] =
-        &graph.inputs.iter().filter(|i| !graph.weights.contains_key(&i.name)).collect::<Vec<_>>()[..]
-    else {
+    let [input] = &graph.free_inputs().collect::<Vec<_>>()[..] else {
         return Ok(None);
     };
     if norms.is_empty() {

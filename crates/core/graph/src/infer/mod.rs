@@ -151,7 +151,7 @@ fn start(
             return Err(GraphError::UnknownInput { input: name.to_string() });
         }
     }
-    for input in graph.inputs.iter().filter(|i| !graph.weights.contains_key(&i.name)) {
+    for input in graph.free_inputs() {
         let given = input_shapes.iter().find(|(n, _)| *n == input.name).map(|(_, s)| s.clone());
         let declared = input.shape.as_deref();
         let shape = match given {

@@ -113,7 +113,7 @@ fn products(graph: &mut Graph) -> usize {
 }
 
 fn shapes(graph: &Graph, extent: usize) -> Option<Shapes> {
-    let open = graph.inputs.iter().filter(|i| !graph.weights.contains_key(&i.name)).filter_map(|i| {
+    let open = graph.free_inputs().filter_map(|i| {
         let dims = i.shape.as_ref()?.iter().map(|d| if let Dim::Known(n) = d { *n } else { extent });
         Some((i.name.as_str(), dims.collect::<Vec<_>>()))
     });

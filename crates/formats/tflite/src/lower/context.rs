@@ -79,7 +79,7 @@ impl<'a> Lowering<'a> {
     /// Declares the network's inputs; those that cannot be.
     pub(super) fn inputs(&mut self) -> Vec<Unsupported> {
         let mut refused = Vec::new();
-        for input in self.graph.inputs.iter().filter(|i| !self.graph.weights.contains_key(&i.name)) {
+        for input in self.graph.free_inputs() {
             if input.dtype != DType::F32 {
                 let reason = format!("it holds {:?}; only float32 inputs are written", input.dtype);
                 refused.push(Unsupported { node: input.name.clone(), op: "input".into(), reason });

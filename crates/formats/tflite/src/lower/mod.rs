@@ -107,9 +107,7 @@ fn shapes(graph: &Graph) -> Result<Shapes, TfliteError> {
         return Err(TfliteError::NoNetwork);
     }
     let inputs: Vec<(&str, Vec<usize>)> = graph
-        .inputs
-        .iter()
-        .filter(|i| !graph.weights.contains_key(&i.name))
+        .free_inputs()
         .filter_map(|input| {
             let extent = |(axis, dim): (usize, &slq_graph::Dim)| match dim {
                 slq_graph::Dim::Known(n) => Some(*n),

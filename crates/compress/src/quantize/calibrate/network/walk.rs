@@ -257,7 +257,7 @@ fn check_batch(graph: &Graph, index: usize, batch: &[(String, Tensor)]) -> Resul
 
 /// Refuses inputs of shapes that the network does not take.
 fn check_shapes(graph: &Graph, distinct: &[InputShapes]) -> Result<(), CalibrateError> {
-    let inputs = graph.inputs.iter().filter(|i| !graph.weights.contains_key(&i.name));
+    let inputs = graph.free_inputs();
     let handed_on: Vec<String> = inputs.take(1).map(|i| i.name.clone()).collect();
     let graph = with_outputs(graph, &handed_on);
     let refuse = |e: CalibrateError| CalibrateError::Inputs(InputError { reason: e.to_string() });
