@@ -51,7 +51,7 @@ pub(crate) fn run(args: Args, common: &Common) -> crate::common::Outcome {
     let json = json!({
         "max_abs": damage.max_abs, "relative": damage.relative, "snr_db": damage.snr_db,
         "agreement": damage.agreement, "kl": damage.kl, "images": damage.images, "inputs": damage.inputs,
-        "bytes": bytes, "layers": layers,
+        "outputs": damage.outputs, "bytes": bytes, "layers": layers,
     });
     common.print(&json, text(&damage, bytes, &layers));
     Ok(())

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use slq::DataOptions;
+use slq::methods::OutputWeight;
 use slq::data::ChannelOrder;
 
 /// The dataset, and what happens to its images: [`DataOptions`] as flags.
@@ -13,7 +14,8 @@ pub(crate) struct DataArgs {
     /// Image folder or zip, IDX, CIFAR, LMDB, .npz, mnist-10k
     ///
     /// A folder of IDX files, CIFAR's binary files, an image folder or a zip of one, a Caffe LMDB, an .npz, mnist-10k (built
-    /// in) or fashion-mnist.
+    /// in) or fashion-mnist. An .npz with an array for each input of the network needs no labels: re-training is then towards
+    /// the network's own outputs.
     #[arg(long, value_name = "PATH")]
     data: Option<String>,
     /// Class names, one a line, in the order of the network's outputs
@@ -62,6 +64,9 @@ pub(crate) struct DataArgs {
     /// Pad training images by N on all sides and crop at random
     #[arg(long, value_name = "N", hide_short_help = true)]
     pad_crop: Option<usize>,
+    /// Weight of an output in the loss, where the data has no labels (repeatable; 0 leaves it out) [default: 1]
+    #[arg(long, value_name = "NAME=W", hide_short_help = true)]
+    output_weight: Vec<OutputWeight>,
 }
 
 impl DataArgs {
@@ -82,6 +87,7 @@ impl DataArgs {
             crop: self.crop.clone(),
             mirror: self.mirror,
             pad_crop: self.pad_crop,
+            output_weights: self.output_weight.clone(),
         }
     }
 }

@@ -8,7 +8,7 @@ use slq::{Event, Observer};
 
 use crate::common::{Common, say};
 use crate::signals;
-use crate::table::{percent, thousands, widths};
+use crate::table::{measured, percent, thousands, widths};
 
 /// Time between two lines of a training, where there are no bars.
 const PAUSE: Duration = Duration::from_secs(60);
@@ -266,7 +266,7 @@ impl Observer for Progress {
             // Said when the fine-tuning ended.
             Event::Baseline(_) if self.stage == FINE_TUNED => self.stage.clear(),
             Event::Baseline(a) => {
-                self.line(&format!("float: {} top-1, loss {:.4}, {} images", percent(a), a.loss, a.images));
+                self.line(&format!("float: {}, loss {:.4}, {} images", measured(a), a.loss, a.images));
             }
             Event::StageStarted(stage) => self.stage_started(stage),
             Event::Reference(r) => self.line(&reference(r)),
@@ -296,24 +296,24 @@ impl Observer for Progress {
             Event::Tried(trial) => self.line(&tried(trial)),
             Event::Tested { iteration, accuracy } => {
                 self.finish_bar();
-                let (top1, loss) = (percent(accuracy), accuracy.loss);
-                self.line(&format!("{}: {top1} top-1, loss {loss:.4} after {iteration} steps", self.title));
+                let (top1, loss) = (measured(accuracy), accuracy.loss);
+                self.line(&format!("{}: {top1}, loss {loss:.4} after {iteration} steps", self.title));
             }
             Event::RoundEnded(round) => self.round_ended(round),
             Event::LayersResumed(done) => self.line(&format!("going on after layer {done}")),
             Event::LayerCalibrated { .. } => self.layer(event),
             Event::Decomposed { split, whole, accuracy } => {
                 let accuracy =
-                    accuracy.as_ref().map(|a| format!(", {} top-1", percent(a))).unwrap_or_default();
+                    accuracy.as_ref().map(|a| format!(", {}", measured(a))).unwrap_or_default();
                 self.line(&format!("{split} layers split, {whole} left whole{accuracy}"));
                 self.title = "fine-tuning".into();
                 (self.images, self.began) = (0, Instant::now());
             }
             Event::Final(a) if self.stage == "fine-tune" => {
                 self.stage = FINE_TUNED.into();
-                self.line(&format!("fine-tuned: {} top-1, loss {:.4}", percent(a), a.loss));
+                self.line(&format!("fine-tuned: {}, loss {:.4}", measured(a), a.loss));
             }
-            Event::Final(a) => self.line(&format!("final: {} top-1, loss {:.4}", percent(a), a.loss)),
+            Event::Final(a) => self.line(&format!("final: {}, loss {:.4}", measured(a), a.loss)),
             _ => {}
         }
     }

@@ -66,6 +66,16 @@ pub(crate) fn percent(accuracy: &Accuracy) -> String {
     format!("{:.2} %", 100.0 * accuracy.top1)
 }
 
+/// What [`percent`] is of: with labels the top-1 accuracy, without them the agreement with the float network's outputs.
+pub(crate) fn measure(accuracy: &Accuracy) -> &'static str {
+    if accuracy.unlabelled { "agreement" } else { "top-1" }
+}
+
+/// The same with its figure: `97.10 % top-1`.
+pub(crate) fn measured(accuracy: &Accuracy) -> String {
+    format!("{} {}", percent(accuracy), measure(accuracy))
+}
+
 /// Digits in threes: 1 234 567.
 pub(crate) fn thousands(n: u64) -> String {
     let digits = n.to_string();

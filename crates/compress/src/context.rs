@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use slq_engine::{CpuExecutor, EngineOptions, Isa};
+use slq_engine::Isa;
 use slq_graph::Graph;
 #[cfg(test)]
 use slq_reduce::Alone;
@@ -12,7 +12,7 @@ use slq_reduce::Reducer;
 use crate::error::CompressError;
 use crate::inputs::Inputs;
 use crate::progress::Accuracy;
-use crate::train::{TrainingData, check_fit, evaluate_shared};
+use crate::train::{TrainingData, check_fit, evaluate_shared, evaluator};
 
 /// Data, teacher, seed, instruction set and directory of a stage.
 #[derive(Debug, Clone, Copy)]
@@ -66,8 +66,7 @@ impl<'a> Context<'a> {
     /// [`CompressError::Engine`] for a network that cannot run, [`CompressError::DataMismatch`] for other images.
     pub(crate) fn accuracy(&self, graph: &Graph, batch: usize) -> Result<Option<Accuracy>, CompressError> {
         let Some(data) = self.data else { return Ok(None) };
-        let options = EngineOptions { isa: self.isa, ..EngineOptions::default() };
-        let mut executor = CpuExecutor::new(graph, batch, &options)?;
+        let mut executor = evaluator(graph, batch, data, self.isa)?;
         check_fit(&mut executor, &data.test, &data.transform)?;
         evaluate_shared(&mut executor, (&data.test, &data.transform), batch, self.reducer).map(Some)
     }

@@ -6,6 +6,7 @@ use slq_graph::{Graph, Tensor};
 
 use crate::error::CompressError;
 use crate::inputs::{InputError, Inputs, Origin, samples};
+use crate::outputs::{Kind, kind};
 
 /// Above this mean KL divergence (nats) a classifier is said to be damaged: on ImageNet's networks it goes with some three
 /// points of top-1.
@@ -33,6 +34,26 @@ pub struct Damage {
     pub relative: f64,
     /// The same as a ratio of signal to noise, in dB; `None` where nothing differs.
     pub snr_db: Option<f64>,
+    /// Output by output, those of floats.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub outputs: Vec<OutputDamage>,
+}
+
+/// Differences at one output.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct OutputDamage {
+    /// Name of the output.
+    pub name: String,
+    /// Share of rows of class scores whose largest one is the same; `None` where the output is no classes.
+    pub agreement: Option<f64>,
+    /// Mean Kullback-Leibler divergence of these rows, in nats.
+    pub kl: Option<f64>,
+    /// Mean over the inputs of the cosine between both networks' values.
+    pub cosine: f64,
+    /// Largest difference of a value.
+    pub max_abs: f64,
+    /// Root of the summed squared differences over that of the summed squares of the first network's values.
+    pub relative: f64,
 }
 
 impl Damage {
@@ -69,16 +90,24 @@ impl Damage {
 #[derive(Default)]
 struct Sums {
     images: usize,
-    classified: usize,
+    outputs: Vec<(String, OutputSums)>,
+}
+
+/// Sums over batches at one output.
+#[derive(Default)]
+struct OutputSums {
+    rows: usize,
     agreed: usize,
     divergence: f64,
+    examples: usize,
+    cosines: f64,
     largest: f64,
     noise: f64,
     signal: f64,
 }
 
-/// Compares `other` with `float` on `inputs`: all outputs by value, the first one as classes where it has the shape
-/// [N, classes] (trailing axes of extent 1 left aside).
+/// Compares `other` with `float` on `inputs`: all outputs of floats by value, and those of class scores as classes.
+/// [`Damage::agreement`] and [`Damage::kl`] are those of the first output.
 ///
 /// # Errors
 /// [`CompressError::Inputs`] for inputs that cannot be read, [`CompressError::Engine`] for networks that cannot run,
@@ -94,73 +123,110 @@ pub fn compare_outputs(
         let batch = inputs.batch(index)?;
         let named: Vec<(&str, &Tensor)> = batch.iter().map(|(n, t)| (n.as_str(), t)).collect();
         let (a, b) = (slq_engine::run(float, &named, isa)?, slq_engine::run(other, &named, isa)?);
-        sums.add(&a, &b)?;
+        sums.add(float, &a, &b)?;
         sums.images += samples(&batch);
     }
     if sums.images == 0 {
         return Err(InputError { reason: "there are none".into() }.into());
     }
-    let classified = sums.classified > 0;
-    let of = |v: f64| v / sums.classified as f64;
-    let finite = |v: f64| if v.is_finite() { v } else { f64::MAX };
+    let all = sums.outputs.iter().map(|(_, s)| s);
+    let [noise, signal] = [all.clone().map(|s| s.noise).sum::<f64>(), all.clone().map(|s| s.signal).sum()];
+    let outputs: Vec<OutputDamage> = sums.outputs.iter().map(|(name, s)| s.figures(name)).collect();
+    let name = float.outputs.first().map(|o| o.name.as_str());
+    let first = outputs.first().filter(|o| Some(o.name.as_str()) == name);
     Ok(Damage {
         images: sums.images,
         inputs: inputs.origin(),
         seen: false,
-        agreement: classified.then(|| of(sums.agreed as f64)),
-        kl: classified.then(|| finite(of(sums.divergence))),
-        max_abs: finite(sums.largest),
-        relative: finite((sums.noise / sums.signal.max(f64::MIN_POSITIVE)).sqrt()),
-        snr_db: (sums.noise > 0.0)
-            .then(|| 10.0 * (finite(sums.signal) / finite(sums.noise)).log10().max(-99.0)),
+        agreement: first.and_then(|o| o.agreement),
+        kl: first.and_then(|o| o.kl),
+        max_abs: finite(all.map(|s| s.largest).fold(0.0, f64::max)),
+        relative: relative(noise, signal),
+        snr_db: (noise > 0.0).then(|| 10.0 * (finite(signal) / finite(noise)).log10().max(-99.0)),
+        outputs,
     })
 }
 
+fn finite(v: f64) -> f64 {
+    if v.is_finite() { v } else { f64::MAX }
+}
+
+fn relative(noise: f64, signal: f64) -> f64 {
+    finite((noise / signal.max(f64::MIN_POSITIVE)).sqrt())
+}
+
 impl Sums {
-    fn add(&mut self, a: &[(String, Tensor)], b: &[(String, Tensor)]) -> Result<(), CompressError> {
+    fn add(
+        &mut self,
+        float: &Graph,
+        a: &[(String, Tensor)],
+        b: &[(String, Tensor)],
+    ) -> Result<(), CompressError> {
         let mismatch = |reason: String| Err(CompressError::DataMismatch { reason });
         if a.len() != b.len() {
             return mismatch(format!("the networks have {} and {} outputs", a.len(), b.len()));
         }
-        for (place, ((name, x), (_, y))) in a.iter().zip(b).enumerate() {
+        for ((name, x), (_, y)) in a.iter().zip(b) {
             if x.shape() != y.shape() {
                 return mismatch(format!("output '{name}' is {:?} and {:?}", x.shape(), y.shape()));
             }
             let (Some(x_values), Some(y_values)) = (x.as_f32(), y.as_f32()) else { continue };
-            for (&p, &q) in x_values.iter().zip(y_values) {
-                let (p, q) = (f64::from(p), f64::from(q));
-                let difference = p - q;
-                self.largest =
-                    if difference.is_nan() { f64::MAX } else { self.largest.max(difference.abs()) };
-                self.noise += difference * difference;
-                self.signal += p * p;
+            let at = self.outputs.iter().position(|(n, _)| n == name).unwrap_or_else(|| {
+                self.outputs.push((name.clone(), OutputSums::default()));
+                self.outputs.len() - 1
+            });
+            let sums = &mut self.outputs[at].1;
+            let examples = x.shape().first().copied().unwrap_or(1).max(1);
+            let len = (x_values.len() / examples).max(1);
+            for (x, y) in x_values.chunks(len).zip(y_values.chunks(len)) {
+                sums.compare(x, y);
             }
-            if place == 0
-                && let Some(classes) = classes(x.shape())
-            {
+            if let Kind::Classes(classes) = kind(float, name, x.shape()) {
                 let rows = x_values.chunks_exact(classes).zip(y_values.chunks_exact(classes));
-                rows.for_each(|(p, q)| self.classify(p, q));
+                rows.for_each(|(p, q)| sums.classify(p, q));
             }
         }
         Ok(())
     }
+}
+
+impl OutputSums {
+    /// Adds the values of one example.
+    fn compare(&mut self, x: &[f32], y: &[f32]) {
+        let (mut product, mut lengths) = (0.0, [0.0f64; 2]);
+        for (&p, &q) in x.iter().zip(y) {
+            let (p, q) = (f64::from(p), f64::from(q));
+            let difference = p - q;
+            self.largest = if difference.is_nan() { f64::MAX } else { self.largest.max(difference.abs()) };
+            self.noise += difference * difference;
+            self.signal += p * p;
+            product += p * q;
+            lengths = [lengths[0] + p * p, lengths[1] + q * q];
+        }
+        let cosine = if lengths == [0.0; 2] { 1.0 } else { product / (lengths[0] * lengths[1]).sqrt() };
+        self.cosines += if cosine.is_finite() { cosine.clamp(-1.0, 1.0) } else { 0.0 };
+        self.examples += 1;
+    }
+
+    fn figures(&self, name: &str) -> OutputDamage {
+        let of = |v: f64| v / self.rows as f64;
+        OutputDamage {
+            name: name.into(),
+            agreement: (self.rows > 0).then(|| of(self.agreed as f64)),
+            kl: (self.rows > 0).then(|| finite(of(self.divergence))),
+            cosine: self.cosines / self.examples.max(1) as f64,
+            max_abs: finite(self.largest),
+            relative: relative(self.noise, self.signal),
+        }
+    }
 
     fn classify(&mut self, p: &[f32], q: &[f32]) {
-        self.classified += 1;
+        self.rows += 1;
         self.agreed += usize::from(first_maximum(p) == first_maximum(q) && q.iter().all(|v| v.is_finite()));
         let (log_p, log_q) = (log_probabilities(p), log_probabilities(q));
         let terms =
             log_p.iter().zip(&log_q).map(|(p, q)| if p.exp() > 0.0 { p.exp() * (p - q) } else { 0.0 });
         self.divergence += terms.sum::<f64>();
-    }
-}
-
-/// Classes of an output [N, classes].
-fn classes(shape: &[usize]) -> Option<usize> {
-    let inner: Vec<usize> = shape.iter().skip(1).copied().filter(|&d| d != 1).collect();
-    match inner[..] {
-        [classes] if shape.len() > 1 => Some(classes),
-        _ => None,
     }
 }
 
@@ -210,11 +276,10 @@ mod tests {
             let total: f32 = row.iter().map(|v| v.exp()).sum();
             row.iter().map(|v| v.exp() / total).collect()
         };
-        let (mut a, mut b) = (Sums::default(), Sums::default());
+        let (mut a, mut b) = (OutputSums::default(), OutputSums::default());
         a.classify(&logits, &other);
         b.classify(&softmax(&logits), &softmax(&other));
         assert!((a.divergence - b.divergence).abs() < 1e-6 && a.divergence > 0.0);
-        assert_eq!(classes(&[2, 10, 1, 1]), Some(10));
-        assert_eq!((classes(&[2, 3, 8, 8]), classes(&[5])), (None, None));
+        assert_eq!((a.rows, a.agreed, b.agreed), (1, 1, 1));
     }
 }

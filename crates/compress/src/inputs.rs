@@ -1,6 +1,7 @@
 //! Inputs without labels: what a calibration runs on, and what two networks are compared on.
 
-use slq_graph::Tensor;
+use slq_data::{Batch, Mode, Split, Transform};
+use slq_graph::{DType, Graph, Tensor, TensorData, ValueInfo};
 
 /// Inputs that do not fit the network or cannot be read.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -77,6 +78,86 @@ impl Inputs for Vec<Vec<(String, Tensor)>> {
             bytes.extend(tensor.shape().iter().flat_map(|d| (*d as u64).to_le_bytes()));
             bytes.extend(tensor.as_f32().unwrap_or_default().iter().flat_map(|v| v.to_le_bytes()));
         }
+        Ok(bytes)
+    }
+}
+
+/// Samples in a batch of [`SplitInputs`].
+const BATCH: usize = 16;
+
+/// The examples of a split, without their labels.
+#[derive(Debug, Clone)]
+pub struct SplitInputs {
+    inputs: Vec<ValueInfo>,
+    split: Split,
+    transform: Transform,
+}
+
+impl SplitInputs {
+    /// The examples of `split` for `graph`, prepared as evaluation would.
+    pub fn new(graph: &Graph, split: Split, transform: Transform) -> Self {
+        Self { inputs: graph.free_inputs().cloned().collect(), split, transform }
+    }
+
+    /// Number of examples.
+    pub fn count(&self) -> usize {
+        self.split.len()
+    }
+
+    /// The tensors of a batch by the names of the network's inputs.
+    fn named(&self, batch: Batch) -> Result<Vec<(String, Tensor)>, InputError> {
+        let Some(arrays) = self.split.inputs() else {
+            let [input] = self.inputs.as_slice() else {
+                return Err(InputError { reason: "images serve a network with one input alone".into() });
+            };
+            return Ok(vec![(input.name.clone(), Tensor::f32(batch.shape.to_vec(), batch.images).map_err(said)?)]);
+        };
+        let count = batch.shape[0];
+        let whole = batch.images.len() / count.max(1);
+        let (mut named, mut first) = (Vec::with_capacity(arrays.len()), 0);
+        for array in arrays {
+            let len: usize = array.shape.iter().product();
+            let rows = (0..count).flat_map(|i| &batch.images[i * whole + first..][..len]);
+            let dtype = self.inputs.iter().find(|i| i.name == array.name).map_or(DType::F32, |i| i.dtype);
+            let data = match dtype {
+                DType::I64 => TensorData::I64(rows.map(|&v| v as i64).collect()),
+                DType::I32 => TensorData::I32(rows.map(|&v| v as i32).collect()),
+                DType::Bool => TensorData::Bool(rows.map(|&v| v != 0.0).collect()),
+                _ => TensorData::F32(rows.copied().collect()),
+            };
+            let shape = [&[count], array.shape.as_slice()].concat();
+            named.push((array.name.clone(), Tensor::new(shape, data).map_err(said)?));
+            first += len;
+        }
+        Ok(named)
+    }
+}
+
+fn said(error: impl std::fmt::Display) -> InputError {
+    InputError { reason: error.to_string() }
+}
+
+impl Inputs for SplitInputs {
+    fn len(&self) -> usize {
+        self.split.len().div_ceil(BATCH)
+    }
+
+    fn batch(&self, index: usize) -> Result<Vec<(String, Tensor)>, InputError> {
+        let first = index.saturating_mul(BATCH);
+        let part = self.split.subset(&format!("{first}:{}", first.saturating_add(BATCH))).map_err(said)?;
+        let mut batch = Batch::default();
+        let mut batches = part.batches(BATCH, &self.transform, Mode::Eval, false).map_err(said)?;
+        batches.next_into(&mut batch).map_err(said)?;
+        self.named(batch)
+    }
+
+    fn samples(&self, index: usize) -> Result<usize, InputError> {
+        Ok(self.split.len().saturating_sub(index.saturating_mul(BATCH)).min(BATCH))
+    }
+
+    fn fingerprint(&self) -> Result<Vec<u8>, InputError> {
+        let mut bytes = self.split.fingerprint().to_vec();
+        bytes.extend(serde_json::to_vec(&self.transform).map_err(said)?);
         Ok(bytes)
     }
 }

@@ -17,6 +17,7 @@ mod damage;
 mod error;
 mod inputs;
 mod low_rank;
+mod outputs;
 mod progress;
 mod quantize;
 mod run;
@@ -25,9 +26,9 @@ mod size;
 mod train;
 
 pub use budget::Budget;
-pub use damage::{Damage, LEAST_SNR, MOST_KL, compare_outputs};
+pub use damage::{Damage, LEAST_SNR, MOST_KL, OutputDamage, compare_outputs};
 pub use error::CompressError;
-pub use inputs::{InputError, Inputs, Origin};
+pub use inputs::{InputError, Inputs, Origin, SplitInputs};
 pub use low_rank::{
     Change, Cost, Decompose, DecomposeReport, FactorReport, Flops, LayerRank, RankChoice, RankOverride,
     RankRuleFor, Scheme, TrpReport, TrpSettings, WholeLayer, network_cost,
@@ -51,6 +52,6 @@ pub use search::SearchReport;
 pub use size::Size;
 pub use slq_lowrank::RankRule;
 pub use train::{
-    FineTuneReport, Length, SnapshotWriter, Standing, TrainOptions, Trained, TrainingData, TrainingSettings,
+    FineTuneReport, Following, Length, OutputWeight, SnapshotWriter, Standing, TrainOptions, Trained, TrainingData, TrainingSettings,
     check_fit, evaluate, train,
 };

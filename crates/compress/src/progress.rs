@@ -14,6 +14,10 @@ pub struct Accuracy {
     pub loss: f64,
     /// Images.
     pub images: usize,
+    /// Whether there were no labels: then `top1` is the mean agreement with the float network's outputs (the share of the same
+    /// class or, for other outputs, the mean cosine), and `loss` the weighted distance from them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unlabelled: bool,
 }
 
 impl Accuracy {
@@ -25,7 +29,14 @@ impl Accuracy {
             top5: (classes >= 6).then_some(share(sum.top5)),
             loss: sum.loss,
             images: sum.images,
+            unlabelled: false,
         }
+    }
+
+    /// Of a comparison with another network's outputs.
+    pub(crate) fn of_agreement(sum: &Statistics) -> Self {
+        let top1 = sum.agreement / sum.images.max(1) as f64;
+        Self { top1, top5: None, loss: sum.loss, images: sum.images, unlabelled: true }
     }
 }
 
@@ -218,7 +229,7 @@ mod tests {
 
     #[test]
     fn shares_of_images_and_no_top5_for_few_classes() {
-        let sum = Statistics { loss: 2.0, top1: 3, top5: 6, images: 6 };
+        let sum = Statistics { loss: 2.0, top1: 3, top5: 6, images: 6, ..Statistics::default() };
         let accuracy = Accuracy::new(&sum, 10);
         assert_eq!((accuracy.top1, accuracy.top5, accuracy.images), (0.5, Some(1.0), 6));
         assert_eq!(Accuracy::new(&sum, 5).top5, None);

@@ -12,7 +12,7 @@ use slq_graph::Graph;
 fn data() -> TrainingData {
     let sample = Dataset::named("mnist-10k").unwrap();
     let (train, test) = (sample.train.subset("::20").unwrap(), sample.test.subset("::20").unwrap());
-    TrainingData { train, validation: None, test, transform: Transform::default() }
+    TrainingData { train, validation: None, test, transform: Transform::default(), following: None }
 }
 
 /// The published 17 values.

@@ -38,6 +38,7 @@ mod database;
 mod dataset;
 mod decode;
 mod error;
+mod examples;
 #[cfg(test)]
 mod fixture;
 mod gzip;
@@ -68,6 +69,7 @@ pub use error::DataError;
 pub use npz::{npz_arrays, npz_names, write_npz};
 pub use order::epoch_order;
 pub use prefetch::Prefetch;
+pub use examples::InputArray;
 pub use split::{Portion, Split};
 pub use stream::Stream;
 pub use transform::{ChannelOrder, MeanImage, Resize, Transform};

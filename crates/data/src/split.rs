@@ -6,6 +6,7 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 use crate::DataError;
+use crate::examples::InputArray;
 use crate::order::{Purpose, generator, shuffle};
 use crate::storage::Storage;
 
@@ -21,6 +22,10 @@ pub struct Split {
     pub(crate) labels: Arc<[u32]>,
     /// Whether training does not shuffle.
     pub(crate) in_order: bool,
+    /// The inputs of a network that each example holds one after the other; `None` for images.
+    pub(crate) inputs: Option<Arc<[InputArray]>>,
+    /// Whether the labels mean anything.
+    pub(crate) labelled: bool,
 }
 
 /// The size of a part of a split.
@@ -41,6 +46,8 @@ impl Split {
             storage: Arc::new(storage),
             labels: labels.into(),
             in_order: false,
+            inputs: None,
+            labelled: true,
         }
     }
 
@@ -154,6 +161,12 @@ impl Split {
         if self.in_order {
             Digest::update(&mut hash, b"in order");
         }
+        if !self.labelled {
+            Digest::update(&mut hash, b"no labels");
+        }
+        for input in self.inputs.iter().flat_map(|i| i.iter()) {
+            Digest::update(&mut hash, format!("{} {:?} ", input.name, input.shape));
+        }
         for (&label, &i) in self.labels.iter().zip(self.index.iter()) {
             Digest::update(&mut hash, label.to_le_bytes());
             self.storage.identify(i as usize, &mut hash);
@@ -168,6 +181,8 @@ impl Split {
             index: positions.iter().map(|&p| self.index[p as usize]).collect(),
             labels: positions.iter().map(|&p| self.labels[p as usize]).collect(),
             in_order: self.in_order,
+            inputs: self.inputs.clone(),
+            labelled: self.labelled,
         }
     }
 
@@ -285,7 +300,7 @@ impl std::fmt::Display for Portion {
     }
 }
 
-fn check_lengths(pixels: usize, labels: usize, shape: [usize; 3]) -> Result<(), DataError> {
+pub(crate) fn check_lengths(pixels: usize, labels: usize, shape: [usize; 3]) -> Result<(), DataError> {
     let image = shape.iter().try_fold(1usize, |product, &dim| product.checked_mul(dim));
     let fits = image.is_some_and(|size| size > 0 && size.checked_mul(labels) == Some(pixels));
     if fits && labels > 0 && u32::try_from(labels).is_ok() {

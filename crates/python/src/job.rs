@@ -88,7 +88,8 @@ impl Way {
         let mut job = self.job.clone();
         let images = inputs.data.as_ref().map(|d| d.train.len());
         let method = self.asked.default_method(inputs.calibration.is_some(), images.is_some());
-        let known = Known { solver: None, method, graph: &inputs.model.graph, images };
+        let unlabelled = inputs.data.as_ref().is_some_and(|d| d.following.is_some());
+        let known = Known { solver: None, method, graph: &inputs.model.graph, images, unlabelled };
         job.stages = slq::jobs::stages(&self.asked, Vec::new(), known)?;
         let fail = |text: &str| Err(slq::Error::Argument(text.into()));
         if inputs.calibration.is_some() && job.stages.iter().any(Stage::trains) {

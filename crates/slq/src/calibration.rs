@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use slq_compress::{InputError, Inputs, Origin};
+use slq_compress::{InputError, Inputs, Origin, SplitInputs};
 use slq_data::{Mode, OpenOptions, Split, Transform};
 use slq_engine::Isa;
 use slq_graph::{DType, Dim, Graph, Tensor, TensorData};
@@ -33,6 +33,8 @@ enum Source {
     },
     /// Arrays by the names of the network's inputs, samples along the first axis.
     Arrays(Vec<(String, Tensor)>),
+    /// Examples of a dataset with named inputs.
+    Examples(Box<SplitInputs>),
     /// Draws from a normal distribution, of these shapes without their first axis.
     Random {
         shapes: Vec<(String, Vec<usize>)>,
@@ -119,6 +121,10 @@ impl CalibrationInputs {
         preprocessing: Preprocessing,
         seed: u64,
     ) -> Result<Self, Error> {
+        if split.inputs().is_some() {
+            let inputs = SplitInputs::new(&model.graph, split.shuffled(seed), preprocessing.transform);
+            return Ok(Self { source: Source::Examples(Box::new(inputs)), preprocessing: None });
+        }
         let names = input_names(&model.graph);
         let [name] = &names[..] else {
             let text = format!(
@@ -181,6 +187,7 @@ impl CalibrationInputs {
     pub fn count(&self) -> usize {
         match &self.source {
             Source::Images { images, .. } => images.0.len(),
+            Source::Examples(inputs) => inputs.count(),
             Source::Arrays(arrays) => arrays[0].1.shape()[0],
             Source::Random { count, .. } => *count,
         }
@@ -213,6 +220,7 @@ impl Inputs for CalibrationInputs {
                 let tensor = Tensor::f32(batch.shape.to_vec(), batch.images).map_err(said)?;
                 Ok(vec![(name.clone(), tensor)])
             }
+            Source::Examples(inputs) => inputs.batch(index),
             Source::Arrays(arrays) => {
                 let slice = |(n, t): &(String, Tensor)| Ok((n.clone(), rows(t, first, last)?));
                 arrays.iter().map(slice).collect()
@@ -249,6 +257,7 @@ impl Inputs for CalibrationInputs {
                 bytes.extend(split.fingerprint());
                 bytes.extend(serde_json::to_vec(transform).map_err(said)?);
             }
+            Source::Examples(inputs) => bytes.extend(inputs.fingerprint()?),
             Source::Arrays(arrays) => {
                 for (name, tensor) in arrays {
                     bytes.extend(name.bytes());
@@ -336,7 +345,7 @@ fn preprocessing(
     }
     if images.class_counts().len() > 1 {
         let (train, test, transform) = (images.clone(), images.clone(), found.transform);
-        let data = slq_compress::TrainingData { train, validation: None, test, transform };
+        let data = slq_compress::TrainingData { train, validation: None, test, transform, following: None };
         return Ok(Preprocessing { fitted, ..detect(&model.graph, &data, isa)?.into() });
     }
     let text = "how pixels become inputs is not known: the model's file does not say it, and without batch-norm or labels \

@@ -1,14 +1,15 @@
 //! Datasets with preprocessing: the images that a job is trained and measured on.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use slq_compress::TrainingData;
+use slq_compress::{OutputWeight, TrainingData};
 use slq_data::{ChannelOrder, DataError, OpenOptions, Portion, Resize, Split, Transform};
 use slq_engine::Isa;
 use slq_graph::Dim;
 
 use crate::Error;
+use crate::examples::is_examples;
 use crate::detect::{Augmentation, Preprocessing, PreprocessingSource, detect};
 use crate::model::{Model, Source};
 
@@ -48,7 +49,13 @@ impl Dataset {
         let (train, test) = (self.train.clone(), self.test.clone());
         match &self.transform {
             Some(transform) => {
-                Ok(TrainingData { train, validation: None, test, transform: transform.clone() })
+                Ok(TrainingData {
+                    train,
+                    validation: None,
+                    test,
+                    transform: transform.clone(),
+                    following: None,
+                })
             }
             None => Ok(DataOptions::default().prepare(model, train, test, Isa::detect())?.data),
         }
@@ -113,6 +120,9 @@ pub struct DataOptions {
     pub mirror: bool,
     /// Pad training images by so many pixels on all sides and crop at random.
     pub pad_crop: Option<usize>,
+    /// Weights of outputs in the loss, where the data has no labels.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub output_weights: Vec<OutputWeight>,
 }
 
 impl DataOptions {
@@ -135,6 +145,10 @@ impl DataOptions {
             crop: self.crop.or(base.crop),
             mirror: self.mirror || base.mirror,
             pad_crop: self.pad_crop.or(base.pad_crop),
+            output_weights: match self.output_weights.is_empty() {
+                true => base.output_weights,
+                false => self.output_weights,
+            },
         }
     }
 
@@ -160,6 +174,13 @@ impl DataOptions {
     /// [`Error::Data`] and [`Error::Argument`], naming file or option; [`Error::UnknownPreprocessing`] where none of the usual
     /// ones does clearly better than chance.
     pub fn open(&self, model: &Model, isa: Isa) -> Result<Option<Prepared>, Error> {
+        if let Some(path) = self.path.as_deref().map(Path::new).filter(|p| is_examples(p)) {
+            return self.open_examples(path, model, isa).map(Some);
+        }
+        if let Some(weight) = self.output_weights.first() {
+            let reason = "it serves data without labels, an .npz with an array for each input";
+            return Err(Error::Argument(format!("--output-weight {}: {reason}", String::from(weight.clone()))));
+        }
         self.files()?.map(|files| self.prepared(model, files, isa)).transpose()
     }
 
@@ -218,7 +239,13 @@ impl DataOptions {
     fn prepare(&self, model: &Model, train: Split, test: Split, isa: Isa) -> Result<Prepared, Error> {
         let mut preprocessing = self.preprocessing_for(model, &train)?;
         let (train, validation) = self.validation(train, &test)?;
-        let mut data = TrainingData { train, validation, test, transform: preprocessing.transform.clone() };
+        let mut data = TrainingData {
+            train,
+            validation,
+            test,
+            transform: preprocessing.transform.clone(),
+            following: None,
+        };
         if preprocessing.source == PreprocessingSource::Assumed {
             let fitted = preprocessing.fitted.take();
             preprocessing = Preprocessing { fitted, ..detect(&model.graph, &data, isa)?.into() };

@@ -31,6 +31,7 @@ mod capability;
 mod dataset;
 mod detect;
 mod error;
+mod examples;
 pub mod guide;
 mod infer;
 mod input_shape;

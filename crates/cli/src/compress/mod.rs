@@ -60,7 +60,8 @@ pub(crate) fn run(args: Args, common: &Common) -> crate::common::Outcome {
     let recipe = std::mem::take(&mut job.stages);
     let (solver, graph) = (inputs.training.clone(), &inputs.model.graph);
     let images = inputs.data.as_ref().map(|d| d.train.len());
-    job.stages = slq::jobs::stages(&asked, recipe, Known { solver, method: default, graph, images })?;
+    let unlabelled = inputs.data.as_ref().is_some_and(|d| d.following.is_some());
+    job.stages = slq::jobs::stages(&asked, recipe, Known { solver, method: default, graph, images, unlabelled })?;
     if job.save.runtime.is_some() {
         let given = [flags.cluster.names_codebook(), flags.quantize.granularity.is_some()];
         let said = slq::jobs::suit_runtime(&mut job.stages, given);
@@ -72,7 +73,7 @@ pub(crate) fn run(args: Args, common: &Common) -> crate::common::Outcome {
         let found = job.augment(&mut inputs, common.isa())?;
         found.iter().for_each(|f| common.note(format_args!("note: {}", f.note())));
     }
-    check(&job)?;
+    check(&job, unlabelled)?;
     let recipe: Vec<PathBuf> = flags.input.recipe.iter().cloned().collect();
     if flags.output.dry_run {
         let run_dir = job.recipe().keeps_checkpoints().then(|| place_of(&job, &flags.output.run));
@@ -133,11 +134,15 @@ fn default_method(job: &JobFile, asked: &Asked, common: &Common) -> MethodName {
 }
 
 /// Checks the flags that depend on the stages.
-fn check(job: &JobFile) -> Result<(), Error> {
+fn check(job: &JobFile, unlabelled: bool) -> Result<(), Error> {
     let stages = || job.stages.iter();
     let budget = |s: &slq::Stage| matches!(s, slq::Stage::Quantize(q) if q.budget.is_some());
     if job.sensitivity.is_some() && !stages().any(budget) {
         let text = "--sensitivity serves --target-size and --max-drop; give one of them";
+        return Err(Error::Argument(text.into()));
+    }
+    if unlabelled && job.reference {
+        let text = "--reference trains the float network on labels, and the data has none";
         return Err(Error::Argument(text.into()));
     }
     if job.solver.is_some() && stages().any(|s| matches!(s, slq::Stage::Decompose(_))) {
@@ -148,7 +153,7 @@ fn check(job: &JobFile) -> Result<(), Error> {
         let text = "--calibrate serves --method calibrate (and kmeans, to compare on); methods that train take --data";
         return Err(Error::Argument(text.into()));
     }
-    if job.teacher.is_some() && !job.recipe().distills() {
+    if job.teacher.is_some() && !unlabelled && !job.recipe().distills() {
         return Err(Error::Argument("--teacher: give --distill, too; labels need no teacher".into()));
     }
     Ok(())

@@ -1,6 +1,6 @@
 //! The final text of `slq compress`: layers, rounds, accuracy before and after, sizes, files.
 
-use slq::methods::{Coverage, Damage, DecomposeReport, Origin};
+use slq::methods::{Coverage, Damage, DecomposeReport, Origin, OutputDamage};
 use slq::{Done, JobReport};
 
 use crate::table::{self, percent, thousands};
@@ -20,7 +20,8 @@ pub(crate) fn summary(done: &Done, job: &JobReport, all: bool) -> String {
     if let (Some(before), Some(after)) = (&report.baseline, &report.final_accuracy) {
         let points = 100.0 * (after.top1 - before.top1);
         text += &format!(
-            "top-1     {} before, {} after ({points:+.2} points)\n",
+            "{:<9} {} before, {} after ({points:+.2} points)\n",
+            table::measure(after),
             percent(before),
             percent(after)
         );
@@ -41,6 +42,9 @@ pub(crate) fn summary(done: &Done, job: &JobReport, all: bool) -> String {
     }
     if let Some(damage) = &report.damage {
         text += &format!("{}\n", beside(damage));
+        if damage.outputs.len() > 1 || report.final_accuracy.is_some_and(|a| a.unlabelled) {
+            text += &damage.outputs.iter().map(output).collect::<String>();
+        }
     }
     let size = &report.size;
     text += &format!(
@@ -94,6 +98,18 @@ fn beside(damage: &Damage) -> String {
     };
     let noise = damage.snr_db.map_or("nothing differs".into(), |db| format!("signal to noise {db:.1} dB"));
     format!("outputs   {classes}{noise} (beside the float network, {} {inputs})", damage.images)
+}
+
+/// One line: an output beside that of the float network.
+fn output(damage: &OutputDamage) -> String {
+    let classes = match (damage.agreement, damage.kl) {
+        (Some(share), Some(kl)) => format!("the same class for {:.2} %, mean KL divergence {kl:.4}, ", 100.0 * share),
+        _ => String::new(),
+    };
+    format!(
+        "          '{}': {classes}mean cosine {:.5}, relative error {:.4}, largest difference {:.3e}\n",
+        damage.name, damage.cosine, damage.relative, damage.max_abs
+    )
 }
 
 /// One line: how much is quantized, and what is not.

@@ -20,8 +20,8 @@ pub(super) fn of(job: &JobReport) -> Run {
         method: method(job),
         bits: report.bits,
         codebook_size: report.codebook_size,
-        before: report.baseline.as_ref().map(score),
-        after: report.final_accuracy.as_ref().map(score),
+        before: report.baseline.as_ref().filter(labelled).map(score),
+        after: report.final_accuracy.as_ref().filter(labelled).map(score),
         fine_tuned: report.fine_tune.as_ref().map(fine_tuned),
         reference: report.reference.as_ref().map(reference),
         comparison: report.damage.as_ref().map(comparison),
@@ -63,8 +63,13 @@ fn method(job: &JobReport) -> Option<String> {
     (!parts.is_empty()).then(|| parts.join(", then "))
 }
 
+/// Whether an accuracy is one; without labels, the comparison of outputs says what there is to say.
+fn labelled(accuracy: &&Accuracy) -> bool {
+    !accuracy.unlabelled
+}
+
 pub(super) fn score(accuracy: &Accuracy) -> Score {
-    let Accuracy { top1, top5, loss, images } = *accuracy;
+    let Accuracy { top1, top5, loss, images, .. } = *accuracy;
     Score { top1, top5, loss, images }
 }
 
@@ -104,8 +109,8 @@ fn comparison(damage: &Damage) -> Comparison {
 pub(super) fn round(round: &RoundReport) -> Round {
     Round {
         fixed: round.fixed_fraction,
-        shared: round.before.as_ref().map(score),
-        retrained: round.after.as_ref().map(score),
+        shared: round.before.as_ref().filter(labelled).map(score),
+        retrained: round.after.as_ref().filter(labelled).map(score),
         iterations: round.iterations,
         seconds: round.seconds,
     }

@@ -244,6 +244,12 @@ fn data(data: &TrainingData) -> String {
     if let Some(validation) = &data.validation {
         hash.bytes(&validation.fingerprint());
     }
+    if let Some(following) = &data.following {
+        hash.text(&model(&following.network));
+        for head in &following.heads {
+            hash.text(&serde_json::to_string(head).unwrap_or_default());
+        }
+    }
     // Serialised by field name; floats are written with all their digits.
     hash.text(&serde_json::to_string(&data.transform).unwrap_or_default());
     hash.finish()
@@ -264,6 +270,7 @@ mod tests {
             validation: None,
             test: images,
             transform: Default::default(),
+            following: None,
         };
         let fewer = TrainingData { train: all.train.subset(":3").unwrap(), ..all.clone() };
         let graph = slq_zoo::build("lenet", 0).unwrap();

@@ -124,7 +124,7 @@ impl Job<'_> {
         data: &TrainingData,
         training: &TrainingSettings,
     ) -> Result<CpuExecutor, CompressError> {
-        let mut executor = executor(graph, training, self.context.seed, self.context.isa)?;
+        let mut executor = executor(graph, training, Some(data), (self.context.seed, self.context.isa))?;
         check_trainable(&mut executor, data, training.batch)?;
         Ok(executor)
     }
@@ -135,6 +135,7 @@ impl Job<'_> {
         training: &TrainingSettings,
     ) -> Result<Option<CpuExecutor>, CompressError> {
         let graph = self.context.teacher.or(self.teacher.as_ref()).filter(|_| training.distill.is_some());
+        let graph = graph.filter(|_| data.following.is_none());
         graph.map(|graph| self.executor(graph, data, training)).transpose()
     }
 

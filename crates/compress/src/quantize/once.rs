@@ -40,7 +40,7 @@ pub(super) fn quantize_once(
             let (_, images) = held_out(data, settings, context.seed)?;
             let held_out = HeldOut::new(&images, &data.transform, batch)?;
             let training = TrainingSettings { batch, ..TrainingSettings::default() };
-            let mut executor = executor(&graph, &training, context.seed, context.isa)?;
+            let mut executor = executor(&graph, &training, Some(data), (context.seed, context.isa))?;
             Some(importance(&mut executor, &held_out, &names(layers))?)
         }
         _ => None,

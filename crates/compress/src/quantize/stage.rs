@@ -151,7 +151,7 @@ impl<'a> Run<'a> {
     ) -> Result<Self, CompressError> {
         let Context { seed, isa, .. } = context;
         let training = settings.method.training().ok_or(CompressError::NoData)?;
-        let mut executor = executor(&graph, training, seed, isa)?;
+        let mut executor = executor(&graph, training, Some(data), (seed, isa))?;
         check_trainable(&mut executor, data, training.batch)?;
         let mut teacher = teacher(context.teacher, &graph, &mut executor, training, seed, isa)?;
         let (train, held_out) = if settings.measures() {

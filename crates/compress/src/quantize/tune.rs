@@ -77,7 +77,7 @@ pub(crate) fn tune(
     }
     let began = Instant::now();
     let Context { seed, isa, reducer, .. } = context;
-    let mut executor = executor(&graph, training, seed, isa)?;
+    let mut executor = executor(&graph, training, Some(data), (seed, isa))?;
     check_trainable(&mut executor, data, training.batch)?;
     let mut teacher = teacher(context.teacher, &graph, &mut executor, training, seed, isa)?;
     let before = evaluate_shared(&mut executor, (&data.test, &data.transform), training.batch, reducer)?;

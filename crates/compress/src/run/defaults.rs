@@ -57,12 +57,21 @@ pub struct Situation {
     pub images: usize,
     /// Whether the network has batch-norm.
     pub batch_norm: bool,
+    /// Whether there are no labels, so that the float network has nothing to learn from.
+    pub unlabelled: bool,
 }
 
 impl Situation {
     /// Of a network and its number of training images.
     pub fn of(graph: &Graph, images: usize) -> Self {
-        Self { images, batch_norm: graph.nodes.iter().any(|n| n.op == "BatchNormalization") }
+        let batch_norm = graph.nodes.iter().any(|n| n.op == "BatchNormalization");
+        Self { images, batch_norm, unlabelled: false }
+    }
+
+    /// The same without labels.
+    #[must_use]
+    pub fn without_labels(self, unlabelled: bool) -> Self {
+        Self { unlabelled, ..self }
     }
 
     fn few(&self) -> bool {
@@ -135,7 +144,7 @@ pub fn recommended(
     let length = Length::Epochs(epochs);
     let fine_tune = TrainingSettings { length, distill: None, clip_gradients: None, ..training.clone() };
     let quantize = quantize.training(|t| *t = training);
-    Ok(match effort == Effort::Quick || situation.few() {
+    Ok(match effort == Effort::Quick || situation.few() || situation.unlabelled {
         true => vec![quantize.into()],
         false => vec![FineTune { training: fine_tune }.into(), quantize.into()],
     })
@@ -161,7 +170,7 @@ mod tests {
 
     #[test]
     fn a_fine_tuned_network_teaches_rounds_that_see_as_many_images() {
-        let situation = Situation { images: 60_000, batch_norm: false };
+        let situation = Situation { images: 60_000, batch_norm: false, unlabelled: false };
         let stages = recommended(&graph(), Quantize::slq(4), &situation, Effort::Normal).unwrap();
         let [float, rounds] = &trainings(&stages)[..] else { panic!("{stages:?}") };
         let (Length::Epochs(all), Length::Epochs(each)) = (float.length, rounds.length) else { panic!() };
@@ -174,7 +183,7 @@ mod tests {
 
     #[test]
     fn few_images_are_trained_on_gently() {
-        let situation = Situation { images: 250, batch_norm: true };
+        let situation = Situation { images: 250, batch_norm: true, unlabelled: false };
         let stages = recommended(&graph(), Quantize::slq(4), &situation, Effort::Normal).unwrap();
         let [rounds] = &trainings(&stages)[..] else { panic!("{stages:?}") };
         assert_eq!((rounds.learning_rate, rounds.batch), (1e-4, 16));
@@ -183,7 +192,7 @@ mod tests {
 
     #[test]
     fn gradients_are_bounded_where_a_layer_may_have_two_values() {
-        let situation = Situation { images: 60_000, batch_norm: false };
+        let situation = Situation { images: 60_000, batch_norm: false, unlabelled: false };
         let bounds = |quantize| {
             let stages = recommended(&graph(), quantize, &situation, Effort::Normal).unwrap();
             trainings(&stages).iter().map(|t| t.clip_gradients).collect::<Vec<_>>()
@@ -196,7 +205,7 @@ mod tests {
 
     #[test]
     fn what_the_user_set_beside_the_training_stays() {
-        let situation = Situation { images: 60_000, batch_norm: true };
+        let situation = Situation { images: 60_000, batch_norm: true, unlabelled: false };
         let asked = Quantize::ternary().granularity(Granularity::Channel).skip("conv1*");
         let stages = recommended(&graph(), asked.clone(), &situation, Effort::Thorough).unwrap();
         let Some(Stage::Quantize(found)) = stages.last() else { panic!("{stages:?}") };

@@ -14,14 +14,15 @@ use crate::checkpoint::{Fingerprint, StageDir, TrainingDir, check_hash, hash_of}
 use crate::context::Context;
 use crate::control::control;
 use crate::error::CompressError;
-use crate::inputs::Inputs;
+use crate::damage::compare_outputs;
+use crate::inputs::{Inputs, SplitInputs};
 use crate::low_rank::{Keepers, decompose};
 use crate::progress::{Event, Observer, Reference};
 use crate::quantize::stage as quantization;
 use crate::quantize::tune::tune;
 use crate::quantize::{Quantize, Sensitivity};
 use crate::search::{quantize_within, training_part};
-use crate::train::{Keep, TrainOptions, TrainingData, TrainingSettings, train_kept};
+use crate::train::{Keep, TrainOptions, TrainingData, TrainingSettings, sized, train_kept};
 
 /// Where and how a job runs, beside its recipe.
 #[derive(Debug, Clone, Copy)]
@@ -112,6 +113,9 @@ pub fn run(
     observer: &mut dyn Observer,
 ) -> Result<Outcome, CompressError> {
     check(&graph, data, options.inputs, recipe)?;
+    let declared = graph.inputs.clone();
+    // Sizes that the file leaves open are those of the examples while the job runs.
+    let graph = data.map_or_else(|| graph.clone(), |d| sized(graph.clone(), &d.train));
     let mut job = Job {
         data,
         recipe,
@@ -135,6 +139,11 @@ pub fn run(
     }
     let mut report = Report::new(&graph, &job.reports);
     report.reference = job.reference(observer)?;
+    if let Some((data, following)) = data.and_then(|d| Some((d, d.following.as_ref()?))) {
+        let inputs = SplitInputs::new(&graph, data.test.clone(), data.transform.clone());
+        report.compared(compare_outputs(&following.network, &graph, &inputs, options.isa)?);
+    }
+    graph.inputs = declared;
     Ok(Outcome { graph, report, stages: job.reports })
 }
 

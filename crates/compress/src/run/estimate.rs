@@ -13,7 +13,7 @@ use crate::error::CompressError;
 use crate::quantize::select_layers;
 use crate::quantize::stage::round_count;
 use crate::search::MOST_TRIALS;
-use crate::train::{TrainingData, TrainingSettings, executor};
+use crate::train::{TrainingData, TrainingSettings, executor, sized};
 
 /// Time spent on measuring each kind of step.
 const MEASURED: Duration = Duration::from_millis(400);
@@ -53,6 +53,7 @@ pub fn estimate(
     if recipe.stages.iter().any(|s| matches!(s, Stage::Decompose(_))) {
         return Ok(None);
     }
+    let graph = &sized(graph.clone(), &data.train);
     let courses = courses(graph, data, recipe)?;
     let mut found = JobEstimate { at_most: recipe.holds_out(), ..JobEstimate::default() };
     let mut timed: Vec<(usize, Times)> = Vec::new();
@@ -104,7 +105,7 @@ fn courses<'a>(
 impl<'a> Course<'a> {
     fn of(training: &'a TrainingSettings, times: u64, evaluations: u64, data: &TrainingData) -> Self {
         let steps = training.steps(data.train.len()).saturating_mul(times);
-        Self { training, steps, evaluations, distils: training.distill.is_some() }
+        Self { training, steps, evaluations, distils: training.distill.is_some() && data.following.is_none() }
     }
 }
 
@@ -123,15 +124,16 @@ impl Times {
         (training, processes): (&TrainingSettings, usize),
         isa: Isa,
     ) -> Result<Self, CompressError> {
-        let mut executor = executor(graph, training, 0, isa)?;
+        let mut executor = executor(graph, training, Some(data), (0, isa))?;
         // The largest share: the others wait for it.
         let images = training.batch.div_ceil(processes.max(1)).max(1);
         let batch = first(data, images)?;
         // A step at rate 0: its time is that of any other.
         let step = StepSettings { learning_rate: 0.0, ..StepSettings::default() };
-        let target = Target::Labels(&batch.labels);
+        let follows = executor.follows();
+        let target = if follows { Target::Network } else { Target::Labels(&batch.labels) };
         let step = time(|| Ok(executor.train_step(&batch.images, target, &step).map(drop)?))?;
-        let forward = time(|| Ok(executor.logits(&batch.images).map(drop)?))?;
+        let forward = time(|| Ok(executor.evaluate(&batch.images, Some(target)).map(drop)?))?;
         Ok(Self { images, step, forward })
     }
 }

@@ -113,6 +113,15 @@ impl Report {
         report
     }
 
+    /// Takes the outputs of the whole job beside those of the float network in place of those of a stage.
+    pub(crate) fn compared(&mut self, damage: Damage) {
+        self.warnings.retain(|w| w.kind != "damage");
+        let message = damage.warning();
+        self.warnings.extend(message.map(|message| Warning { kind: "damage".into(), message }));
+        self.agreement = damage.agreement;
+        self.damage = Some(damage);
+    }
+
     fn add_damage(&mut self, r: &QuantizeReport) {
         // Random inputs lie so near the borders between classes that agreement on them says little.
         let given = r.damage.as_ref().filter(|d| d.inputs == Origin::Given);

@@ -13,7 +13,6 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 use slq_data::{Portion, Split};
-use slq_engine::{CpuExecutor, EngineOptions};
 use slq_graph::Graph;
 
 use crate::budget::Budget;
@@ -30,7 +29,7 @@ use crate::quantize::{
     LayerRule, Quantize, Sensitivity, SensitivityOptions, select_layers, sensitivity_shared,
 };
 use crate::size::Size;
-use crate::train::{TrainingData, check_fit, evaluate_shared};
+use crate::train::{TrainingData, check_fit, evaluate_shared, evaluator};
 use dir::SearchDir;
 use widths::{Allocation, LayerWidths, allocate, total_bytes, uniform, widths};
 
@@ -192,6 +191,7 @@ impl Search<'_> {
             validation: data.validation.clone(),
             test: validation.clone(),
             transform: data.transform.clone(),
+            following: data.following.clone(),
         })
     }
 
@@ -296,8 +296,7 @@ impl Search<'_> {
 
     fn accuracy(&self, graph: &Graph, split: &Split, batch: usize) -> Result<Accuracy, CompressError> {
         let data = self.context.require_data()?;
-        let engine = EngineOptions { isa: self.context.isa, ..EngineOptions::default() };
-        let mut executor = CpuExecutor::new(graph, batch, &engine)?;
+        let mut executor = evaluator(graph, batch, data, self.context.isa)?;
         check_fit(&mut executor, split, &data.transform)?;
         evaluate_shared(&mut executor, (split, &data.transform), batch, self.context.reducer)
     }
@@ -385,7 +384,9 @@ impl Search<'_> {
                 let dir = self.dir.of("reference");
                 let context = Context { data: Some(part), dir: dir.as_deref(), ..self.context };
                 let found = control(&self.graph, training, steps, context, self.observer)?;
-                Ok(Accuracy { top1: found.top1, top5: None, loss: found.loss, images: part.test.len() })
+                let images = part.test.len();
+                let unlabelled = part.following.is_some();
+                Ok(Accuracy { top1: found.top1, top5: None, loss: found.loss, images, unlabelled })
             }
             _ => self.accuracy(&self.graph, &part.test, self.settings.method.batch()),
         }

@@ -82,5 +82,6 @@ pub(super) fn agreement(done: &Quantized) -> Result<Accuracy, CompressError> {
                       use --target-size";
         return Err(CompressError::Budget { reason: reason.into() });
     };
-    Ok(Accuracy { top1, top5: None, loss: damage.kl.unwrap_or(0.0), images: damage.images })
+    let loss = damage.kl.unwrap_or(0.0);
+    Ok(Accuracy { top1, top5: None, loss, images: damage.images, unlabelled: true })
 }

@@ -1,9 +1,10 @@
 //! The images a training works with, and whether they fit the network.
 
 use slq_data::{Portion, Split, Transform};
-use slq_engine::{CpuExecutor, EngineOptions, Isa};
-use slq_graph::Graph;
+use slq_engine::{CpuExecutor, EngineOptions, Executor, Isa};
+use slq_graph::{Dim, Graph};
 
+use super::following::Following;
 use super::settings::TrainingSettings;
 use crate::error::CompressError;
 
@@ -18,6 +19,8 @@ pub struct TrainingData {
     pub test: Split,
     /// Preprocessing and augmentation.
     pub transform: Transform,
+    /// What stands for labels where the data has none: the outputs of another network.
+    pub following: Option<Following>,
 }
 
 impl TrainingData {
@@ -44,18 +47,48 @@ impl TrainingData {
     }
 }
 
-/// An executor for `graph` that trains and evaluates as `settings` say.
+/// `graph` with the sizes of its inputs that its file leaves open as those of the examples of `split`; for images it stays as
+/// it is.
+pub(crate) fn sized(mut graph: Graph, split: &Split) -> Graph {
+    for array in split.inputs().unwrap_or_default() {
+        if let Some(input) = graph.inputs.iter_mut().find(|i| i.name == array.name) {
+            let batch = input.shape.as_ref().and_then(|d| d.first().cloned()).unwrap_or(Dim::Unknown);
+            let rest = array.shape.iter().map(|&n| Dim::Known(n));
+            input.shape = Some(std::iter::once(batch).chain(rest).collect());
+        }
+    }
+    graph
+}
+
+/// An executor for `graph` that trains and evaluates as `settings` say, on `data` if there is any.
 ///
 /// # Errors
 /// [`CompressError::Engine`] for a network that the engine cannot run.
 pub(crate) fn executor(
     graph: &Graph,
     settings: &TrainingSettings,
-    seed: u64,
+    data: Option<&TrainingData>,
+    (seed, isa): (u64, Isa),
+) -> Result<CpuExecutor, CompressError> {
+    let following = data.and_then(|d| d.following.as_ref());
+    let heads = following.map_or(&settings.heads, |f| &f.heads).clone();
+    let follow = following.map(|f| f.follow(settings));
+    let batch_norm = settings.batch_norm;
+    Ok(CpuExecutor::new(graph, settings.batch, &EngineOptions { isa, batch_norm, seed, heads, follow })?)
+}
+
+/// An executor that only evaluates `graph`, in batches of `batch` examples.
+///
+/// # Errors
+/// As [`executor`].
+pub(crate) fn evaluator(
+    graph: &Graph,
+    batch: usize,
+    data: &TrainingData,
     isa: Isa,
 ) -> Result<CpuExecutor, CompressError> {
-    let (batch_norm, heads) = (settings.batch_norm, settings.heads.clone());
-    Ok(CpuExecutor::new(graph, settings.batch, &EngineOptions { isa, batch_norm, seed, heads })?)
+    let settings = TrainingSettings { batch, ..TrainingSettings::default() };
+    executor(graph, &settings, Some(data), (0, isa))
 }
 
 /// Checks that images and labels of `split` fit the executor's network.
@@ -67,6 +100,9 @@ pub fn check_fit(
     split: &Split,
     transform: &Transform,
 ) -> Result<(), CompressError> {
+    if split.inputs().is_some() {
+        return check_examples(executor, split);
+    }
     let (images, input) = (transform.output_shape(split)?, executor.image_shape());
     if images.as_slice() != input {
         let text = |shape: &[usize]| shape.iter().map(usize::to_string).collect::<Vec<_>>().join("x");
@@ -84,6 +120,35 @@ pub fn check_fit(
             text(input)
         );
         return Err(CompressError::DataMismatch { reason });
+    }
+    check_targets(executor, split)
+}
+
+/// Checks that the inputs of each example are those of the executor's network.
+fn check_examples(executor: &mut CpuExecutor, split: &Split) -> Result<(), CompressError> {
+    let text = |name: &str, shape: &[usize]| format!("'{name}' of {shape:?}");
+    let given = split.inputs().unwrap_or_default().iter().map(|i| text(&i.name, &i.shape));
+    let wanted = executor.inputs().iter().map(|i| text(&i.name, &i.shape));
+    let (given, wanted): (Vec<String>, Vec<String>) = (given.collect(), wanted.collect());
+    if given != wanted {
+        let reason = format!(
+            "an example holds {}, the network's inputs are {}",
+            given.join(", "),
+            wanted.join(", ")
+        );
+        return Err(CompressError::DataMismatch { reason });
+    }
+    check_targets(executor, split)
+}
+
+/// Checks that there are labels below the number of outputs, or a network to follow.
+fn check_targets(executor: &mut CpuExecutor, split: &Split) -> Result<(), CompressError> {
+    if executor.follows() {
+        return Ok(());
+    }
+    if !split.is_labelled() {
+        let reason = "it has no labels, and nothing else to compare the outputs with";
+        return Err(CompressError::DataMismatch { reason: reason.into() });
     }
     Ok(split.check_labels(executor.labels()?)?)
 }
@@ -121,6 +186,7 @@ mod tests {
             validation: None,
             test: split(4, 2),
             transform: Transform::default(),
+            following: None,
         };
         let sizes = |data: &TrainingData, portion| {
             let (train, images) = data.parts(portion, 0).unwrap();

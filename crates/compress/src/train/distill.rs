@@ -21,13 +21,14 @@ pub(crate) fn teacher(
     seed: u64,
     isa: Isa,
 ) -> Result<Option<CpuExecutor>, CompressError> {
-    if settings.distill.is_none() {
+    // What follows another network has its teacher in the executor.
+    if settings.distill.is_none() || student.follows() {
         return Ok(None);
     }
-    let Some(other) = other else { return executor(graph, settings, seed, isa).map(Some) };
+    let Some(other) = other else { return executor(graph, settings, None, (seed, isa)).map(Some) };
     // The heads of a solver's net are the student's own.
     let mut teacher =
-        executor(other, &TrainingSettings { heads: Vec::new(), ..settings.clone() }, seed, isa)?;
+        executor(other, &TrainingSettings { heads: Vec::new(), ..settings.clone() }, None, (seed, isa))?;
     let taught = (teacher.image_shape().to_vec(), teacher.classes()?);
     let wanted = (student.image_shape().to_vec(), student.classes()?);
     if taught != wanted {

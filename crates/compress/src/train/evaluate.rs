@@ -34,20 +34,27 @@ pub(crate) fn evaluate_shared(
     let (rank, size) = (reducer.rank(), reducer.size());
     let batches = split.batches(batch, transform, Mode::Eval, false)?;
     let count = batches.len();
-    // Loss, top-1, top-5 and images of each batch; those of other processes stay 0 until they are added.
-    let mut figures = vec![0.0; 4 * count];
+    // Figures of each batch; those of other processes stay 0 until they are added.
+    let mut figures = vec![0.0; FIGURES * count];
+    let follows = executor.follows();
     for (prepared, own) in batches.skip(rank).step_by(size).zip((rank..count).step_by(size)) {
         let prepared = prepared?;
-        let seen = executor.evaluate(&prepared.images, Some(Target::Labels(&prepared.labels)))?;
-        let counts = [seen.top1, seen.top5, seen.images].map(|n| n as f64);
-        figures[4 * own] = seen.loss;
-        figures[4 * own + 1..4 * own + 4].copy_from_slice(&counts);
+        let target = if follows { Target::Network } else { Target::Labels(&prepared.labels) };
+        let seen = executor.evaluate(&prepared.images, Some(target))?;
+        let [top1, top5, images] = [seen.top1, seen.top5, seen.images].map(|n| n as f64);
+        figures[FIGURES * own..][..FIGURES].copy_from_slice(&[seen.loss, top1, top5, images, seen.agreement]);
     }
     reducer.sum(&mut figures)?;
     let mut sum = Statistics::default();
-    for figures in figures.chunks_exact(4) {
+    for figures in figures.chunks_exact(FIGURES) {
         let [top1, top5, images] = [1, 2, 3].map(|i| figures[i] as usize);
-        sum.merge(&Statistics { loss: figures[0], top1, top5, images });
+        sum.merge(&Statistics { loss: figures[0], top1, top5, images, agreement: figures[4] });
+    }
+    if follows {
+        return Ok(Accuracy::of_agreement(&sum));
     }
     Ok(Accuracy::new(&sum, executor.classes()?))
 }
+
+/// Loss, top-1, top-5, images and agreement of a batch.
+const FIGURES: usize = 5;

@@ -104,7 +104,7 @@ pub(crate) fn train_kept(
     }
     let TrainOptions { seed, isa, teacher: other, resume, snapshots, snapshot_at_end, reducer } = options;
     let reducer = reducer.unwrap_or(Alone::shared());
-    let mut executor = executor(&graph, settings, seed, isa)?;
+    let mut executor = executor(&graph, settings, Some(data), (seed, isa))?;
     check_trainable(&mut executor, data, settings.batch)?;
     let mut teacher = teacher(other, &graph, &mut executor, settings, seed, isa)?;
     let baseline = evaluate_shared(&mut executor, (&data.test, &data.transform), settings.batch, reducer)?;

@@ -20,8 +20,9 @@ struct Prepared {
 }
 
 impl Prepared {
-    fn target(&self) -> Target<'_> {
+    fn target(&self, executor: &dyn Executor) -> Target<'_> {
         match &self.probabilities {
+            _ if executor.follows() => Target::Network,
             Some((probabilities, temperature)) => {
                 Target::Distribution { probabilities, temperature: *temperature }
             }
@@ -69,7 +70,8 @@ impl HeldOut {
     pub(crate) fn loss(&self, executor: &mut dyn Executor) -> Result<f64, CompressError> {
         let mut sum = Statistics::default();
         for batch in &self.batches {
-            sum.merge(&executor.evaluate(&batch.images, Some(batch.target()))?);
+            let target = batch.target(executor);
+            sum.merge(&executor.evaluate(&batch.images, Some(target))?);
         }
         Ok(sum.loss)
     }
@@ -89,7 +91,8 @@ impl HeldOut {
         batch: usize,
     ) -> Result<(f64, usize), CompressError> {
         let batch = &self.batches[batch];
-        let found = executor.evaluate(&batch.images, Some(batch.target()))?;
+        let target = batch.target(executor);
+        let found = executor.evaluate(&batch.images, Some(target))?;
         Ok((found.loss, found.images))
     }
 
@@ -103,7 +106,8 @@ impl HeldOut {
         mut visit: impl FnMut(&dyn Executor, usize) -> Result<(), CompressError>,
     ) -> Result<(), CompressError> {
         for batch in &self.batches {
-            let images = executor.gradients(&batch.images, batch.target())?.images;
+            let target = batch.target(executor);
+            let images = executor.gradients(&batch.images, target)?.images;
             visit(executor, images)?;
         }
         Ok(())

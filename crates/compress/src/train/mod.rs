@@ -3,6 +3,7 @@
 mod data;
 mod distill;
 mod evaluate;
+mod following;
 mod full_precision;
 mod held_out;
 mod keep;
@@ -11,10 +12,11 @@ mod retrain;
 mod settings;
 
 pub use data::{TrainingData, check_fit};
-pub(crate) use data::{check_trainable, executor};
+pub(crate) use data::{check_trainable, evaluator, executor, sized};
 pub(crate) use distill::teacher;
 pub use evaluate::evaluate;
 pub(crate) use evaluate::evaluate_shared;
+pub use following::{Following, OutputWeight};
 pub(crate) use full_precision::train_kept;
 pub use full_precision::{FineTuneReport, SnapshotWriter, Standing, TrainOptions, Trained, train};
 pub(crate) use held_out::HeldOut;

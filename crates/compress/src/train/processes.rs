@@ -58,11 +58,11 @@ impl<'a> Shard<'a> {
             return Ok(seen);
         }
         let images = seen.images as f64;
-        let mut all = [seen.loss * images, seen.top1 as f64, seen.top5 as f64, images];
+        let mut all = [seen.loss * images, seen.top1 as f64, seen.top5 as f64, images, seen.agreement];
         self.reducer.sum(&mut all)?;
-        let [loss, top1, top5, images] = all;
+        let [loss, top1, top5, images, agreement] = all;
         let [top1, top5] = [top1, top5].map(|n| n as usize);
-        Ok(Statistics { loss: loss / images, top1, top5, images: images as usize })
+        Ok(Statistics { loss: loss / images, top1, top5, images: images as usize, agreement })
     }
 
     /// Whether any process asks to stop, and whether the first one asks for a pause: its clock counts for all.

@@ -166,7 +166,7 @@ pub(crate) fn advance(
             loss: seen.loss,
             learning_rate,
             images: seen.images,
-            correct: seen.top1,
+            correct: seen.top1 + seen.agreement.round() as usize,
         });
         let advanced = |ended| Advanced {
             steps: iteration + 1 - part.first,
@@ -219,6 +219,7 @@ fn one_step(
             Some((probabilities, temperature)) => {
                 Target::Distribution { probabilities, temperature: *temperature }
             }
+            None if executor.follows() => Target::Network,
             None => Target::Labels(&batch.labels),
         };
         seen.merge(&match earlier {

@@ -1,17 +1,20 @@
 //! The executor on the CPU.
 
-use slq_graph::{DType, Dim, Graph, Weight};
+mod losses;
+
+use slq_graph::{Graph, Weight};
 
 use crate::error::EngineError;
 use crate::executor::Executor;
+use crate::inputs::{InputInfo, inputs};
 use crate::loss;
 use crate::memory;
 use crate::options::{BatchNormMode, EngineOptions, Statistics, StepSettings, Target};
 use crate::packed::{PackedWeight, keep_given_inputs};
 use crate::pass;
-use crate::plan::Plan;
+use crate::plan::{Losses, Plan};
 use crate::program::Mode;
-use crate::share::{Buckets, Share};
+use crate::share::Share;
 use crate::update::{self, Mask, Update};
 
 /// Runs and trains a network on the CPU, on the current rayon pool.
@@ -24,7 +27,11 @@ pub struct CpuExecutor {
     packed: Vec<PackedWeight>,
     options: EngineOptions,
     batch: usize,
-    image_shape: Vec<usize>,
+    inputs: Vec<InputInfo>,
+    /// The network that is followed.
+    followed: Option<Box<CpuExecutor>>,
+    /// Whether evaluation computes the values at all heads.
+    keeps_heads: bool,
     plans: Vec<(Mode, usize, Plan)>,
     buffers: Vec<Vec<f32>>,
     gradients: Vec<Vec<f32>>,
@@ -46,7 +53,7 @@ impl CpuExecutor {
     ///
     /// # Errors
     /// [`EngineError::Graph`] for a node that cannot be run, with its name;
-    /// [`EngineError::InputCount`], [`EngineError::OpenShape`], [`EngineError::ElementType`] for its input;
+    /// [`EngineError::InputCount`], [`EngineError::OpenShape`], [`EngineError::ElementType`] for its inputs;
     /// [`EngineError::EmptyBatch`], [`EngineError::Memory`] for the batch.
     pub fn new(graph: &Graph, batch: usize, options: &EngineOptions) -> Result<Self, EngineError> {
         Self::with_packed(skeleton(graph), Vec::new(), batch, options)
@@ -58,16 +65,29 @@ impl CpuExecutor {
     /// # Errors
     /// As [`CpuExecutor::new`].
     pub fn with_packed(
-        mut graph: Graph,
+        graph: Graph,
         packed: Vec<PackedWeight>,
         batch: usize,
         options: &EngineOptions,
+    ) -> Result<Self, EngineError> {
+        let mut executor = Self::planned(graph, packed, batch, (options, options.follow.is_some()))?;
+        if let Some(other) = &options.follow {
+            executor.follow(&other.network)?;
+        }
+        Ok(executor)
+    }
+
+    fn planned(
+        mut graph: Graph,
+        packed: Vec<PackedWeight>,
+        batch: usize,
+        (options, keeps_heads): (&EngineOptions, bool),
     ) -> Result<Self, EngineError> {
         if batch == 0 {
             return Err(EngineError::EmptyBatch);
         }
         keep_given_inputs(&mut graph, &packed);
-        let image_shape = image_shape(&mut graph)?;
+        let inputs = inputs(&mut graph)?;
         graph.inputs.extend(packed.iter().map(PackedWeight::as_input));
         let count = graph.weights.len();
         let mut executor = Self {
@@ -75,7 +95,9 @@ impl CpuExecutor {
             packed,
             options: options.clone(),
             batch,
-            image_shape,
+            inputs,
+            followed: None,
+            keeps_heads,
             plans: Vec::new(),
             buffers: Vec::new(),
             gradients: vec![Vec::new(); count],
@@ -97,9 +119,14 @@ impl CpuExecutor {
         self.batch
     }
 
-    /// Shape of one image: the input's shape without the batch dimension.
+    /// Shape of one image: the first input's shape without the batch axis.
     pub fn image_shape(&self) -> &[usize] {
-        &self.image_shape
+        self.inputs.first().map_or(&[], |i| &i.shape)
+    }
+
+    /// The inputs. An example of a batch holds all of them, one after the other, see [`examples`](crate::examples).
+    pub fn inputs(&self) -> &[InputInfo] {
+        &self.inputs
     }
 
     fn index(&self, name: &str) -> Result<usize, EngineError> {
@@ -125,10 +152,11 @@ impl CpuExecutor {
             None => {
                 // Beside the planned batch, one short batch is remembered for each mode.
                 self.plans.retain(|(m, n, _)| *m != mode || *n == self.batch || images == self.batch);
-                let shape = [&[images], self.image_shape.as_slice()].concat();
-                let heads = self.options.heads.as_slice();
+                let shapes = self.inputs.iter().map(|i| [&[images], i.shape.as_slice()].concat());
+                let shapes: Vec<Vec<usize>> = shapes.collect();
+                let losses = Losses { heads: &self.options.heads, follows: self.keeps_heads };
                 let network = (&self.graph, self.packed.as_slice());
-                let plan = Plan::new(network, &[shape], mode, self.options.isa, &self.frozen(), heads)?;
+                let plan = Plan::new(network, &shapes, mode, self.options.isa, &self.frozen(), losses)?;
                 pass::grow(&mut self.buffers, &plan.slots, images)?;
                 if mode != Mode::Evaluate {
                     self.allocate_gradients(&plan.trained)?;
@@ -178,7 +206,7 @@ impl CpuExecutor {
 
     /// Number of images in `images`.
     fn count(&self, images: &[f32]) -> Result<usize, EngineError> {
-        let per_image: usize = self.image_shape.iter().product();
+        let per_image: usize = self.inputs.iter().map(InputInfo::values).sum();
         let count = images.len().checked_div(per_image).unwrap_or(0);
         if count == 0 || count > self.batch || count * per_image != images.len() {
             let input = self.graph.inputs.first().map(|i| i.name.clone()).unwrap_or_default();
@@ -192,45 +220,11 @@ impl CpuExecutor {
         let count = self.count(images)?;
         let at = self.ready(mode, count)?;
         let plan = &mut self.plans[at].2;
-        pass::set_input(&mut self.buffers, plan, 0, images);
+        let lens: Vec<usize> = self.inputs.iter().map(InputInfo::values).collect();
+        pass::set_inputs(&mut self.buffers, plan, &lens, images);
         let random = (self.options.seed ^ self.copy.rotate_right(16), self.iteration);
         pass::forward(plan, &mut self.buffers, &self.graph, self.options.isa, random)?;
         Ok((at, count))
-    }
-
-    /// Forward and backward pass.
-    fn differentiate(
-        &mut self,
-        mode: Mode,
-        images: &[f32],
-        target: Target<'_>,
-        share: Share<'_>,
-    ) -> Result<(usize, Statistics), EngineError> {
-        let count = self.count(images)?;
-        let at = self.ready(mode, count)?;
-        let logits = self.plans[at].2.logits.clone()?;
-        loss::check_target(&target, count, &logits)?;
-        let heads = self.plans[at].2.heads.clone();
-        heads.iter().try_for_each(|(head, _)| loss::check_target(&target, count, head))?;
-        let (at, _) = self.forward(mode, images)?;
-        let weight = self.plans[at].2.weight;
-        let isa = self.options.isa;
-        let mut statistics = loss::with_gradient(&mut self.buffers, &logits, &target, weight, isa);
-        for (head, weight) in &heads {
-            statistics.loss += loss::with_gradient(&mut self.buffers, head, &target, *weight, isa).loss;
-        }
-        if mode != Mode::Gradients && !statistics.loss.is_finite() {
-            let (value, iteration) = (statistics.loss, self.iteration);
-            return Err(EngineError::Diverged { what: "loss", value, iteration });
-        }
-        let plan = &mut self.plans[at].2;
-        self.known.copy_from_slice(&plan.trained);
-        let mut buckets = Buckets::new(plan, share);
-        let pending = &self.pending;
-        let mut after = |at: usize, gradients: &[Vec<f32>]| buckets.after(at, gradients, pending);
-        pass::backward(plan, &mut self.buffers, &self.graph, &mut self.gradients, isa, &mut after)?;
-        buckets.finish(&mut self.gradients, &mut self.pending)?;
-        Ok((at, statistics))
     }
 
     /// After a batch that was trained on: updates running statistics, counters and peak memory.
@@ -280,24 +274,6 @@ pub(crate) fn skeleton(graph: &Graph) -> Graph {
         weights: graph.weights.iter().map(|(name, w)| (name.clone(), bare(w))).collect(),
         metadata: graph.metadata.clone(),
     }
-}
-
-/// Shape of one image; makes the batch dimension of the graph's input symbolic.
-fn image_shape(graph: &mut Graph) -> Result<Vec<usize>, EngineError> {
-    let count = graph.inputs.len();
-    let [input] = graph.inputs.as_mut_slice() else { return Err(EngineError::InputCount { count }) };
-    if input.dtype != DType::F32 {
-        let (place, found) = (format!("input `{}`", input.name), format!("{:?}", input.dtype));
-        return Err(EngineError::ElementType { place, found });
-    }
-    let open = |declared: String| EngineError::OpenShape { input: input.name.clone(), declared };
-    let dims = input.shape.as_mut().filter(|dims| !dims.is_empty());
-    let Some(dims) = dims else { return Err(open("of unknown rank".into())) };
-    let image: Option<Vec<usize>> =
-        dims[1..].iter().map(|d| if let Dim::Known(n) = d { Some(*n) } else { None }).collect();
-    let Some(image) = image else { return Err(open(format!("{dims:?}"))) };
-    dims[0] = Dim::Symbol("N".into());
-    Ok(image)
 }
 
 impl Executor for CpuExecutor {
@@ -353,15 +329,21 @@ impl Executor for CpuExecutor {
     fn evaluate(&mut self, images: &[f32], target: Option<Target<'_>>) -> Result<Statistics, EngineError> {
         let count = self.count(images)?;
         let at = self.ready(Mode::Evaluate, count)?;
-        let logits = self.plans[at].2.logits.clone()?;
-        if let Some(target) = &target {
-            loss::check_target(target, count, &logits)?;
+        let Some(target) = target else {
+            self.forward(Mode::Evaluate, images)?;
+            return Ok(Statistics { images: count, ..Statistics::default() });
+        };
+        if target == Target::Network {
+            return self.compare(images);
         }
+        let logits = self.plans[at].2.logits.clone()?;
+        loss::check_target(&target, count, &logits)?;
         self.forward(Mode::Evaluate, images)?;
-        Ok(match target {
-            Some(target) => loss::value(&self.buffers, &logits, &target, self.options.isa),
-            None => Statistics { images: count, ..Statistics::default() },
-        })
+        Ok(loss::value(&self.buffers, &logits, &target, self.options.isa))
+    }
+
+    fn follows(&self) -> bool {
+        self.followed.is_some()
     }
 
     fn outputs(&mut self, images: &[f32]) -> Result<Vec<Vec<f32>>, EngineError> {

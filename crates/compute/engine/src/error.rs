@@ -11,8 +11,8 @@ pub enum EngineError {
     /// An error in the graph: an unsupported operator, shapes that do not match.
     #[error(transparent)]
     Graph(#[from] GraphError),
-    /// The network has several inputs or none; batches of images need exactly one.
-    #[error("the network has {count} inputs; evaluation and training take exactly one")]
+    /// The network has no input, or several where one is needed.
+    #[error("the network has {count} inputs, which this does not take")]
     InputCount {
         /// Inputs of the graph.
         count: usize,
@@ -50,6 +50,16 @@ pub enum EngineError {
         input: String,
         /// `missing` or `not an input of the network`.
         problem: &'static str,
+    },
+    /// A tensor of another shape than its input.
+    #[error("input `{input}` is {found:?}, where the network takes {wanted:?}")]
+    InputShape {
+        /// The input.
+        input: String,
+        /// Shape given.
+        found: Vec<usize>,
+        /// Shape wanted, examples along the first axis.
+        wanted: Vec<usize>,
     },
     /// A batch that is not a whole number of images, is empty or exceeds the planned size.
     #[error(
@@ -119,6 +129,18 @@ pub enum EngineError {
         /// The loss.
         loss: Loss,
     },
+    /// A loss that compares with another network's values, given labels.
+    #[error("{loss:?} compares with the values of another network and takes no labels")]
+    NetworkOnly {
+        /// The loss.
+        loss: Loss,
+    },
+    /// The network to follow has other inputs.
+    #[error("the network to follow has other inputs than this one")]
+    OtherInputs,
+    /// The target is another network's values, but none was named.
+    #[error("no network is named whose values the outputs should follow")]
+    NothingToFollow,
     /// The first output is not of shape N x classes.
     #[error("output `{output}` has the shape {shape:?}; a loss needs one row of class scores for each image")]
     Logits {

@@ -9,7 +9,8 @@ use crate::share::Share;
 /// Runs and trains one network with batches up to a planned size.
 ///
 /// Images are given as N x C x H x W floats in row-major order (the shape of the graph's input), N being
-/// anything from 1 to the planned batch. A parameter is any float weight of the graph, known by its name.
+/// anything from 1 to the planned batch. For a network with several inputs each of the N examples holds all of them, one
+/// after the other, in the graph's order, integers and Booleans as floats ([`examples`](crate::examples)). A parameter is any float weight of the graph, known by its name.
 pub trait Executor {
     /// Copies the values of all parameters from `graph`, by name.
     ///
@@ -46,8 +47,14 @@ pub trait Executor {
     /// Runs a batch in inference mode (running statistics, no dropout) and computes loss and accuracy for `target`.
     ///
     /// # Errors
-    /// [`EngineError::Batch`], [`EngineError::TargetCount`], [`EngineError::Label`], [`EngineError::Logits`].
+    /// [`EngineError::Batch`], [`EngineError::TargetCount`], [`EngineError::Label`], [`EngineError::Logits`],
+    /// [`EngineError::NothingToFollow`].
     fn evaluate(&mut self, images: &[f32], target: Option<Target<'_>>) -> Result<Statistics, EngineError>;
+
+    /// Whether there is a network that [`Target::Network`] stands for.
+    fn follows(&self) -> bool {
+        false
+    }
 
     /// Runs a batch and returns all outputs of the graph, in its order, after a final softmax if there is one.
     ///

@@ -37,6 +37,8 @@
 mod cpu;
 mod error;
 mod executor;
+mod follow;
+mod inputs;
 mod limits;
 mod loss;
 mod memory;
@@ -54,6 +56,8 @@ mod update;
 pub use cpu::CpuExecutor;
 pub use error::EngineError;
 pub use executor::Executor;
+pub use follow::Follow;
+pub use inputs::{InputInfo, examples};
 pub use options::{
     BatchNormMode, EngineOptions, Head, Loss, Penalty, Statistics, StepSettings, Target, UpdateRule,
 };

@@ -15,11 +15,16 @@ pub(crate) fn check_target(target: &Target<'_>, images: usize, logits: &Logits) 
     let (found, expected) = match target {
         Target::Labels(labels) => (labels.len(), images),
         Target::Distribution { probabilities, .. } => (probabilities.len(), images * classes),
+        // Its values are computed on the images.
+        Target::Network => return Ok(()),
     };
     if found != expected {
         return Err(EngineError::TargetCount { found, expected, images });
     }
     match target {
+        Target::Labels(_) | Target::Distribution { .. } if loss == Loss::SquaredError => {
+            Err(EngineError::NetworkOnly { loss })
+        }
         Target::Labels(labels) => {
             let classes = loss.labels(classes);
             match labels.iter().position(|&l| l as usize >= classes) {
@@ -33,7 +38,7 @@ pub(crate) fn check_target(target: &Target<'_>, images: usize, logits: &Logits) 
         Target::Distribution { temperature, .. } if !(*temperature > 0.0 && temperature.is_finite()) => {
             Err(EngineError::Temperature { temperature: *temperature })
         }
-        Target::Distribution { .. } => Ok(()),
+        Target::Distribution { .. } | Target::Network => Ok(()),
     }
 }
 
@@ -90,15 +95,18 @@ fn compare(
         (Target::Distribution { probabilities, temperature }, _) => {
             soft_cross_entropy(isa, classes, scores, probabilities, temperature, gradient)
         }
+        // Checked before, or compared with the network's values instead.
+        (Target::Labels(_), Loss::SquaredError) | (Target::Network, _) => f64::NAN,
     };
     let rows = scores.chunks_exact(classes);
-    let mut statistics = Statistics { loss, top1: 0, top5: 0, images: rows.len() };
+    let mut statistics = Statistics { loss, images: rows.len(), ..Statistics::default() };
     for (i, row) in rows.enumerate() {
         let label = match *target {
             Target::Labels(labels) => labels[i] as usize,
             Target::Distribution { probabilities, .. } => {
                 first_maximum(&probabilities[i * classes..][..classes])
             }
+            Target::Network => break,
         };
         let rank = match logits.loss {
             // One score ranks no classes: the prediction is right (rank 0) or wrong (no rank).

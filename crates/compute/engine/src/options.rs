@@ -3,6 +3,8 @@
 use slq_kernels::Isa;
 use slq_kernels::centroids::CentroidRule;
 
+use crate::follow::Follow;
+
 /// How batch normalisation behaves in [`train_step`](crate::Executor::train_step).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -30,6 +32,8 @@ pub enum Loss {
     Hinge,
     /// The same with each term squared.
     SquaredHinge,
+    /// Mean squared difference from the values of another network ([`Target::Network`]); labels have none.
+    SquaredError,
 }
 
 impl Loss {
@@ -43,7 +47,7 @@ impl Loss {
         match self {
             Loss::SigmoidCrossEntropy => 2,
             Loss::Euclidean => (u32::MAX as usize).saturating_add(1),
-            Loss::SoftmaxCrossEntropy | Loss::Hinge | Loss::SquaredHinge => scores,
+            Loss::SoftmaxCrossEntropy | Loss::Hinge | Loss::SquaredHinge | Loss::SquaredError => scores,
         }
     }
 }
@@ -80,11 +84,20 @@ pub struct EngineOptions {
     /// Outputs whose losses are trained on, such as GoogLeNet's auxiliary classifiers; an empty list means the first
     /// output with softmax cross-entropy and weight 1. Evaluation uses the first output alone.
     pub heads: Vec<Head>,
+    /// Another network whose values at all heads are followed, in evaluation too, where the target is [`Target::Network`].
+    /// Labels and distributions then have no loss.
+    pub follow: Option<Follow>,
 }
 
 impl Default for EngineOptions {
     fn default() -> Self {
-        Self { isa: Isa::detect(), batch_norm: BatchNormMode::Train, seed: 0, heads: Vec::new() }
+        Self {
+            isa: Isa::detect(),
+            batch_norm: BatchNormMode::Train,
+            seed: 0,
+            heads: Vec::new(),
+            follow: None,
+        }
     }
 }
 
@@ -102,6 +115,8 @@ pub enum Target<'a> {
         /// T, the temperature of the distribution (see [`soften`](crate::soften)); 1 for plain probabilities.
         temperature: f32,
     },
+    /// The values of the network that [`EngineOptions::follow`] names, on the same examples.
+    Network,
 }
 
 /// The update rule of the optimiser; g is the gradient with weight decay, m the mask (0 for fixed weights). The rules behind
@@ -217,6 +232,9 @@ pub struct Statistics {
     pub top5: usize,
     /// Images in the batch.
     pub images: usize,
+    /// For [`Target::Network`], summed over the images and averaged over the heads: 1 where the class with the largest score
+    /// is the same, or the cosine between both networks' values; otherwise 0.
+    pub agreement: f64,
 }
 
 impl Statistics {
@@ -229,6 +247,7 @@ impl Statistics {
         }
         self.top1 += other.top1;
         self.top5 += other.top5;
+        self.agreement += other.agreement;
         self.images = images;
     }
 
@@ -244,9 +263,9 @@ mod tests {
 
     #[test]
     fn merging_weights_the_loss_by_images() {
-        let mut a = Statistics { loss: 1.0, top1: 1, top5: 2, images: 3 };
-        a.merge(&Statistics { loss: 5.0, top1: 1, top5: 1, images: 1 });
-        assert_eq!(a, Statistics { loss: 2.0, top1: 2, top5: 3, images: 4 });
+        let mut a = Statistics { loss: 1.0, top1: 1, top5: 2, images: 3, agreement: 1.5 };
+        a.merge(&Statistics { loss: 5.0, top1: 1, top5: 1, images: 1, agreement: 0.5 });
+        assert_eq!(a, Statistics { loss: 2.0, top1: 2, top5: 3, images: 4, agreement: 2.0 });
         assert_eq!(a.accuracy(), 0.5);
         let mut empty = Statistics::default();
         empty.merge(&Statistics::default());

@@ -34,6 +34,23 @@ pub(crate) fn set_input(buffers: &mut [Vec<f32>], plan: &Plan, i: usize, values:
     }
 }
 
+/// Copies a batch into all inputs; `lens` are their values in an example, `examples` holds these one after the other.
+pub(crate) fn set_inputs(buffers: &mut [Vec<f32>], plan: &Plan, lens: &[usize], examples: &[f32]) {
+    if lens.len() == 1 {
+        return set_input(buffers, plan, 0, examples);
+    }
+    let (whole, mut first) = (lens.iter().sum::<usize>().max(1), 0);
+    for (place, &len) in plan.inputs.iter().zip(lens) {
+        if let Place::Slot { slot, len: all } = *place
+            && len > 0
+        {
+            let rows = buffers[slot][..all].chunks_exact_mut(len).zip(examples.chunks_exact(whole));
+            rows.for_each(|(row, example)| row.copy_from_slice(&example[first..first + len]));
+        }
+        first += len;
+    }
+}
+
 /// Runs all layers; an error is what a layer met in its data. `random` is the seed and the iteration, for dropout.
 pub(crate) fn forward(
     plan: &mut Plan,

@@ -10,7 +10,7 @@ use crate::memory::{self, Lifetime, Object};
 use crate::ops::{self, GradientPlace, Layer, Place};
 use crate::options::{Head, Loss};
 use crate::packed::PackedWeight;
-use crate::program::{Mode, Operand, Program, Source, Step, lower};
+use crate::program::{Ends, Mode, Operand, Program, Source, Step, lower};
 
 /// The backward half of a step.
 pub(crate) struct BackwardStep {
@@ -57,8 +57,8 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// Plans `graph` for the given input shapes; `packed` weights are the last of its inputs. `frozen[i]` says that parameter i needs no gradient; `heads` are the
-    /// outputs with a loss.
+    /// Plans `graph` for the given input shapes; `packed` weights are the last of its inputs. `frozen[i]` says that parameter i needs no gradient; `losses` are
+    /// those at the outputs.
     ///
     /// # Errors
     /// Errors of shape inference; [`EngineError::Unsupported`], [`EngineError::ElementType`],
@@ -69,11 +69,12 @@ impl Plan {
         mode: Mode,
         isa: Isa,
         frozen: &[bool],
-        heads: &[Head],
+        losses: Losses<'_>,
     ) -> Result<Plan, EngineError> {
-        let (first, further) = losses_of(graph, heads)?;
-        let positions: Vec<(usize, Loss)> = further.iter().map(|(at, head)| (*at, head.loss)).collect();
-        let program = lower(graph, packed, input_shapes, mode, first.loss, &positions)?;
+        let (first, further) = losses_of(graph, losses)?;
+        let heads = further.iter().map(|(at, head)| (*at, head.loss)).collect();
+        let ends = Ends { first: first.loss, heads, follows: losses.follows };
+        let program = lower(graph, packed, input_shapes, mode, &ends)?;
         let batch = input_shapes.first().and_then(|s| s.first()).copied().unwrap_or(1);
         let wants = wants(&program, graph, mode, frozen);
         let bytes = program.lens.iter().fold(0usize, |n, &len| n.saturating_add(len.saturating_mul(4)));
@@ -84,7 +85,8 @@ impl Plan {
             memory::check_free(batch, program.lens[step.output].saturating_mul(8))?;
             layers.push(ops::build(step, mode, isa, wants, graph, packed)?);
         }
-        let mut plan = Layout::new(&program, &layers, &wants, mode)?.finish(graph, layers, batch)?;
+        let mut plan =
+            Layout::new(&program, &layers, &wants, (mode, losses.follows))?.finish(graph, layers, batch)?;
         plan.weight = first.weight;
         if let Ok(logits) = &mut plan.logits {
             logits.loss = first.loss;
@@ -112,16 +114,25 @@ fn check_scores(logits: &Logits, head: &Head) -> Result<(), EngineError> {
     Ok(())
 }
 
+/// The losses at a network's outputs.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Losses<'a> {
+    /// The outputs with a loss; none stands for the first one.
+    pub heads: &'a [Head],
+    /// Whether another network is followed at all of them: the first output is one of them, or has none.
+    pub follows: bool,
+}
+
 /// The loss at the first output (of weight 0 where others are named), then the other outputs that have one, by position.
-fn losses_of(graph: &Graph, heads: &[Head]) -> Result<(Head, Vec<(usize, Head)>), EngineError> {
+fn losses_of(graph: &Graph, losses: Losses<'_>) -> Result<(Head, Vec<(usize, Head)>), EngineError> {
     let output = graph.outputs.first().map(|o| o.name.as_str()).unwrap_or_default();
     let (mut first, mut further) =
-        (Head::softmax(output, if heads.is_empty() { 1.0 } else { 0.0 }), Vec::new());
-    for head in heads {
+        (Head::softmax(output, if losses.heads.is_empty() { 1.0 } else { 0.0 }), Vec::new());
+    for head in losses.heads {
         let refuse = |problem| EngineError::Head { output: head.output.clone(), problem };
         let position = graph.outputs.iter().position(|o| o.name == head.output);
         match position.ok_or_else(|| refuse("the network has no such output"))? {
-            0 => first = head.clone(),
+            0 if !losses.follows => first = head.clone(),
             position => further.push((position, head.clone())),
         }
         if !head.weight.is_finite() {
@@ -174,6 +185,7 @@ struct Layout<'a> {
     backward: Vec<Option<Draft>>,
     logits_gradient: Option<usize>,
     head_gradients: Vec<usize>,
+    follows: bool,
 }
 
 /// Backward step with objects instead of slots.
@@ -193,7 +205,7 @@ impl<'a> Layout<'a> {
         program: &'a Program,
         layers: &[Box<dyn Layer>],
         wants: &'a [Vec<bool>],
-        mode: Mode,
+        (mode, follows): (Mode, bool),
     ) -> Result<Self, EngineError> {
         let count = program.steps.len();
         let mut layout = Self {
@@ -206,6 +218,7 @@ impl<'a> Layout<'a> {
             backward: (0..count).map(|_| None).collect(),
             logits_gradient: None,
             head_gradients: Vec::new(),
+            follows,
         };
         let last_use = layout.last_uses(layers, mode);
         layout.place_values(layers, &last_use);
@@ -286,10 +299,11 @@ impl<'a> Layout<'a> {
 
     fn place_gradients(&mut self, layers: &[Box<dyn Layer>]) -> Result<(), EngineError> {
         let program = self.program;
-        let Some(Source::Value(logits)) = program.logits.as_ref().map(|o| o.source) else { return Ok(()) };
-        let object = self.add(program.lens[logits], self.loss_time(), self.loss_time());
-        self.gradient.insert(logits, object);
-        self.logits_gradient = Some(object);
+        if let Some(Source::Value(logits)) = program.logits.as_ref().map(|o| o.source) {
+            let object = self.add(program.lens[logits], self.loss_time(), self.loss_time());
+            self.gradient.insert(logits, object);
+            self.logits_gradient = Some(object);
+        }
         for (position, head) in &program.heads {
             let output = format!("output {position}");
             let refuse = |problem| EngineError::Head { output, problem };
@@ -398,7 +412,7 @@ impl<'a> Layout<'a> {
         let gradient = self
             .logits_gradient
             .map_or(Place::Absent, |o| at(o, program.logits.as_ref().map_or(0, Operand::len)));
-        let logits = classes(graph, program.logits.as_ref(), 0, batch);
+        let logits = classes(graph, program.logits.as_ref(), 0, batch, false);
         let logits = logits.map(|(operand, classes)| Logits {
             place: place(operand),
             gradient,
@@ -406,9 +420,10 @@ impl<'a> Layout<'a> {
             loss: Loss::default(),
         });
         let mut heads = Vec::with_capacity(program.heads.len());
-        for ((position, head), &object) in program.heads.iter().zip(&self.head_gradients) {
-            let (operand, classes) = classes(graph, Some(head), *position, batch)?;
-            let gradient = at(object, operand.len());
+        for (i, (position, head)) in program.heads.iter().enumerate() {
+            let (operand, classes) = classes(graph, Some(head), *position, batch, self.follows)?;
+            let object = self.head_gradients.get(i);
+            let gradient = object.map_or(Place::Absent, |&object| at(object, operand.len()));
             let logits = Logits { place: place(operand), gradient, classes, loss: Loss::default() };
             heads.push((logits, 1.0));
         }
@@ -417,18 +432,22 @@ impl<'a> Layout<'a> {
     }
 }
 
-/// The scores of an output as a table of N rows.
+/// The scores of an output as a table of N rows or, with `rows`, of any number of them along the last axis.
 fn classes<'a>(
     graph: &Graph,
     operand: Option<&'a Operand>,
     position: usize,
     batch: usize,
+    rows: bool,
 ) -> Result<(&'a Operand, usize), EngineError> {
     let name = graph.outputs.get(position).map(|o| o.name.clone()).unwrap_or_default();
     let operand = operand.ok_or(EngineError::Logits { output: name.clone(), shape: Vec::new() })?;
     let shape = &operand.shape;
     let wide = shape.iter().skip(1).filter(|&&d| d != 1).count();
     let classes: usize = shape.iter().skip(1).product();
+    if rows && wide != 1 {
+        return Ok((operand, shape.last().copied().unwrap_or(1).max(1)));
+    }
     if shape.len() < 2 || shape[0] != batch || wide > 1 || classes == 0 {
         return Err(EngineError::Logits { output: name, shape: shape.clone() });
     }

@@ -95,28 +95,44 @@ pub(crate) struct Program {
     pub heads: Vec<(usize, Operand)>,
 }
 
-/// Lowers `graph` for the given shapes of its inputs (in the graph's order, `packed` weights last, without shapes). `first`
-/// is the loss at its first output, `heads` are the positions and losses of further outputs with a loss in training.
+/// What is computed at the end of a network.
+#[derive(Debug, Clone)]
+pub(crate) struct Ends {
+    /// The loss at the first output.
+    pub first: Loss,
+    /// Positions and losses of other outputs with a loss: in training or, where a network is followed, all of them, always.
+    pub heads: Vec<(usize, Loss)>,
+    /// Whether a network is followed: the first output has no loss of its own then.
+    pub follows: bool,
+}
+
+/// Lowers `graph` for the given shapes of its inputs (in the graph's order, `packed` weights last, without shapes).
 pub(crate) fn lower(
     graph: &Graph,
     packed: &[PackedWeight],
     input_shapes: &[Vec<usize>],
     mode: Mode,
-    first: Loss,
-    heads: &[(usize, Loss)],
+    ends: &Ends,
 ) -> Result<Program, EngineError> {
     let mut program = trace(graph, packed, input_shapes, mode)?;
     let scores = |program: &Program, output: Operand, loss: Loss| match loss {
         Loss::SoftmaxCrossEntropy => strip_softmax(program, output),
         _ => output,
     };
-    program.logits = program.outputs.first().map(|output| scores(&program, output.clone(), first));
-    if matches!(mode, Mode::Train(_)) {
-        let outputs = heads.iter().filter_map(|&(h, loss)| Some((h, program.outputs.get(h)?.clone(), loss)));
+    program.logits = program.outputs.first().map(|output| scores(&program, output.clone(), ends.first));
+    if matches!(mode, Mode::Train(_)) || ends.follows {
+        let outputs =
+            ends.heads.iter().filter_map(|&(h, loss)| Some((h, program.outputs.get(h)?.clone(), loss)));
         program.heads = outputs.map(|(h, o, loss)| (h, scores(&program, o, loss))).collect();
     }
+    if ends.follows && mode != Mode::Evaluate {
+        program.logits = None;
+    }
     let keep: Vec<Operand> = match mode {
-        Mode::Evaluate => program.outputs.iter().chain(&program.logits).cloned().collect(),
+        Mode::Evaluate => {
+            let heads = program.heads.iter().map(|(_, o)| o);
+            program.outputs.iter().chain(&program.logits).chain(heads).cloned().collect()
+        }
         Mode::Train(_) | Mode::Gradients => {
             program.outputs.clear();
             program.logits.iter().chain(program.heads.iter().map(|(_, o)| o)).cloned().collect()
@@ -301,8 +317,9 @@ fn new_value(program: &mut Program, shape: &[usize]) -> usize {
 /// The operand before a softmax over the classes that ends at `output`, or `output` itself.
 fn strip_softmax(program: &Program, output: Operand) -> Operand {
     let step = program.steps.iter().find(|s| Source::Value(s.output) == output.source);
+    let step = step.filter(|s| softmax_runs_over_classes(s) || s.shape.last() == output.shape.last());
     match step.map(|s| (&s.op, s)) {
-        Some((Op::Softmax { .. }, s)) if softmax_runs_over_classes(s) => {
+        Some((Op::Softmax { .. }, s)) if softmax_runs_over_classes(s) || softmax_runs_over_rows(s) => {
             s.operand(0).map_or(output.clone(), |input| Operand { source: input.source, shape: output.shape })
         }
         _ => output,
@@ -315,6 +332,11 @@ fn softmax_runs_over_classes(step: &Step) -> bool {
     let per_image: usize = input.shape.iter().skip(1).product();
     let end = if *flatten { input.shape.len() } else { axis + 1 };
     *axis >= 1 && input.shape.get(*axis..end).map(|d| d.iter().product()) == Some(per_image)
+}
+
+/// Whether a softmax runs over the last axis alone.
+fn softmax_runs_over_rows(step: &Step) -> bool {
+    matches!(&step.op, Op::Softmax { axis, flatten: false, .. } if *axis >= 1 && axis + 1 == step.shape.len())
 }
 
 /// Drops steps that no operand in `keep` depends on.

@@ -7,7 +7,7 @@ use crate::cpu::skeleton;
 use crate::error::EngineError;
 use crate::packed::{PackedWeight, keep_given_inputs};
 use crate::pass;
-use crate::plan::Plan;
+use crate::plan::{Losses, Plan};
 use crate::program::{Mode, as_floats};
 
 /// Runs `graph` in inference mode on named inputs of any batch size and returns its outputs by name, in the
@@ -87,7 +87,7 @@ impl Session {
             self.plan = None;
             let frozen = vec![true; self.graph.weights.len()];
             let network = (&self.graph, self.packed.as_slice());
-            let mut plan = Plan::new(network, &shapes, Mode::Evaluate, self.isa, &frozen, &[])?;
+            let mut plan = Plan::new(network, &shapes, Mode::Evaluate, self.isa, &frozen, Losses::default())?;
             let batch = shapes.first().and_then(|s| s.first()).copied().unwrap_or(1);
             pass::grow(&mut self.buffers, &plan.slots, batch)?;
             plan.steps.iter_mut().for_each(|s| s.layer.refresh(&self.graph));

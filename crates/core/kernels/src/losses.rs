@@ -50,6 +50,20 @@ pub fn hinge(
     })
 }
 
+/// Mean squared difference between values and targets, of the same number; its gradient is 2 (value - target) / number.
+pub fn squared_error(values: &[f32], targets: &[f32], mut gradient: Option<&mut [f32]>) -> f64 {
+    let count = values.len().max(1) as f64;
+    let mut sum = 0.0;
+    for (i, (&value, &target)) in values.iter().zip(targets).enumerate() {
+        let difference = f64::from(value) - f64::from(target);
+        sum += difference * difference;
+        if let Some(gradient) = &mut gradient {
+            gradient[i] = (2.0 * difference / count) as f32;
+        }
+    }
+    sum / count
+}
+
 /// Mean over the images of the sums of `f(score, label, class)`, which also gives the derivative.
 fn each(
     classes: usize,
@@ -104,6 +118,14 @@ mod tests {
         let loss = hinge(Hinge::Squared, 3, &scores, &labels, Some(&mut gradient));
         assert_eq!(loss, (0.25 + 1.5625 + 16.0 + 0.25) / 2.0);
         assert_eq!(gradient, [-0.5, 0.0, 1.25, 4.0, 0.5, 0.0]);
+    }
+
+    #[test]
+    fn squared_errors_and_their_gradient() {
+        let mut gradient = [f32::NAN; 2];
+        let loss = squared_error(&[1.0, -2.0], &[0.5, -1.0], Some(&mut gradient));
+        assert_eq!((loss, gradient), ((0.25 + 1.0) / 2.0, [0.5, -1.0]));
+        assert!(squared_error(&[f32::NAN], &[0.0], None).is_nan());
     }
 
     #[test]

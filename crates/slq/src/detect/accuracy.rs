@@ -81,7 +81,7 @@ fn final_of<'a>(graph: &Graph, tried: &Tried<'a>, images: &Split, isa: Isa) -> R
         (top1, loss) = (top1 + share * found.top1, loss + share * found.loss);
         losses.push(found.loss);
     }
-    let accuracy = Accuracy { top1, top5: None, loss, images: images.len() };
+    let accuracy = Accuracy { top1, top5: None, loss, images: images.len(), unlabelled: false };
     Ok(Finalist { candidate: tried.candidate, transform: tried.transform.clone(), accuracy, losses })
 }
 

@@ -14,6 +14,9 @@ impl JobFile {
     /// Those of [`detect_augmentation`].
     pub fn augment(&mut self, inputs: &mut Inputs, isa: Isa) -> Result<Option<Augmentation>, Error> {
         let Some(data) = &mut inputs.data else { return Ok(None) };
+        if data.train.inputs().is_some() {
+            return Ok(None);
+        }
         let Some(found) = detect_augmentation(&inputs.model.graph, data, isa)? else { return Ok(None) };
         self.data.augment(&found);
         data.transform = self.data.adjusted(data.transform.clone())?;

@@ -220,7 +220,7 @@ impl<'a> Job<'a> {
             slq_compress::run(model.graph.clone(), data.as_deref(), &self.recipe, options, observer)?;
         let split = self.recipe.stages.iter().any(|s| matches!(s, Stage::Decompose(_)));
         let mut made = model.with_graph(outcome.graph, split);
-        if let Some(data) = &data {
+        if let Some(data) = data.as_deref().filter(|d| d.train.inputs().is_none()) {
             made.transform = Some(data.transform.clone());
         } else if let Some((_, transform)) = self.calibration.and_then(CalibrationInputs::split) {
             made.transform = Some(transform.clone());

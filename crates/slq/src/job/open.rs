@@ -1,6 +1,7 @@
 //! Opening what a job file names: model, images, teacher.
 
-use slq_engine::Isa;
+use slq_compress::TrainingData;
+use slq_engine::{Head, Isa, Loss};
 
 use super::file::JobFile;
 use super::inputs::Inputs;
@@ -10,6 +11,29 @@ use crate::detect::{Preprocessing, PreprocessingSource};
 use crate::model::{Model, ModelName};
 use crate::solver::{SolverJob, SolverOptions};
 use crate::{Error, caffe, input_shape};
+
+/// Data without labels, with the teacher's outputs in their place, where there is one.
+fn taught(mut data: TrainingData, teacher: Option<&Model>) -> TrainingData {
+    if let (Some(following), Some(teacher)) = (&mut data.following, teacher) {
+        following.teach(teacher.graph.clone(), &data.train);
+    }
+    data
+}
+
+/// What is said of data without labels.
+fn examples_note(data: &TrainingData) -> Option<String> {
+    let following = data.following.as_ref()?;
+    let loss = |head: &Head| match head.loss {
+        Loss::SquaredError => format!("'{}' by squared error over its variance", head.output),
+        _ => format!("'{}' by KL divergence", head.output),
+    };
+    let heads: Vec<String> = following.heads.iter().map(loss).collect();
+    Some(format!(
+        "the data has no labels: outputs are compared with the float network's ({}), on {} examples that are not trained on",
+        heads.join(", "),
+        data.test.len()
+    ))
+}
 
 impl JobFile {
     /// Opens the model, the images and the teacher.
@@ -37,13 +61,18 @@ impl JobFile {
             model.graph.check_operators()?;
         }
         let (data, preprocessing) = match self.data.open(&model, isa)? {
-            Some(Prepared { data, preprocessing }) => (Some(data), Some(preprocessing)),
+            Some(Prepared { data, preprocessing }) => {
+                let images = data.train.inputs().is_none();
+                (Some(data), Some(preprocessing).filter(|_| images))
+            }
             None => (None, None),
         };
+        let data = data.map(|d| taught(d, teacher.as_ref()));
         let calibration = self.calibration(&model, data.as_ref(), isa)?;
         let preprocessing =
             preprocessing.or_else(|| calibration.as_ref().and_then(|c| c.preprocessing.clone()));
-        let mut notes: Vec<String> = preprocessing.iter().filter_map(Preprocessing::note).collect();
+        let mut notes: Vec<String> = data.iter().filter_map(examples_note).collect();
+        notes.extend(preprocessing.iter().filter_map(Preprocessing::note));
         notes.extend(
             self.input_shapes.iter().map(|s| format!("inputs have the sizes {s}, in the outputs, too")),
         );
@@ -58,11 +87,11 @@ impl JobFile {
     fn calibration(
         &self,
         model: &Model,
-        data: Option<&slq_compress::TrainingData>,
+        data: Option<&TrainingData>,
         isa: Isa,
     ) -> Result<Option<CalibrationInputs>, Error> {
         let Some(text) = &self.calibrate else { return Ok(None) };
-        let known = data.map(|d| d.transform.clone());
+        let known = data.filter(|d| d.train.inputs().is_none()).map(|d| d.transform.clone());
         let known = known.and_then(|transform| Model { transform: Some(transform), ..model.clone() }.into());
         let model = known.as_ref().unwrap_or(model);
         CalibrationInputs::open(text, model, &self.data, self.seed, isa).map(Some)

@@ -98,7 +98,7 @@ impl SolverJob {
             source: crate::model::Source::Caffe(Box::new(files)),
         };
         let (train, validation) = options.data.validation(train, &test_images)?;
-        let data = TrainingData { train, validation, test: test_images, transform };
+        let data = TrainingData { train, validation, test: test_images, transform, following: None };
         Ok(SolverJob { solver, model, data, training, seed, source, notes })
     }
 }

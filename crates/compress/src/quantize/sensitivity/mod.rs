@@ -10,7 +10,7 @@ mod measure;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use slq_data::Portion;
-use slq_engine::{CpuExecutor, EngineOptions, Executor, Isa};
+use slq_engine::{Executor, Isa};
 use slq_graph::Graph;
 use slq_reduce::{Alone, Reducer};
 
@@ -21,7 +21,7 @@ use super::state::LayerState;
 use crate::error::CompressError;
 use crate::progress::{Event, Observer};
 use crate::quantize::slq::SlqSettings;
-use crate::train::{HeldOut, TrainingData, check_fit, share_out};
+use crate::train::{HeldOut, TrainingData, check_fit, evaluator, share_out};
 pub use measure::Estimate;
 use measure::{LayerEstimates, base_losses, estimate, measure};
 
@@ -117,8 +117,7 @@ pub(crate) fn sensitivity_shared(
     settings.check()?;
     let layers = select_layers(graph, settings)?;
     let batch = settings.method.batch();
-    let engine = EngineOptions { isa: options.isa, ..EngineOptions::default() };
-    let mut executor = CpuExecutor::new(graph, batch, &engine)?;
+    let mut executor = evaluator(graph, batch, data, options.isa)?;
     check_fit(&mut executor, &data.train, &data.transform)?;
     let (_, images) = data.parts(Portion::Count(settings.partition_images), seed)?;
     // Small batches: the standard error comes from their spread.
@@ -207,6 +206,7 @@ mod tests {
             validation: None,
             test: images,
             transform: Transform::default(),
+            following: None,
         };
         let graph = slq_zoo::build("lenet", 0).unwrap();
         let settings = Quantize { partition_images: 32, ..Quantize::slq(2) };

@@ -20,6 +20,8 @@ pub struct Known<'a> {
     pub graph: &'a Graph,
     /// Training images, where there is data.
     pub images: Option<usize>,
+    /// Whether the data has no labels.
+    pub unlabelled: bool,
 }
 
 /// The stages that are asked for, on top of those of a recipe, which may be none.
@@ -68,7 +70,7 @@ fn defaults(asked: &Asked, known: Known<'_>) -> Result<Vec<Stage>, Error> {
         return Ok(vec![base.into()]);
     };
     let draft = settings(asked, base.clone())?;
-    let situation = Situation::of(known.graph, images);
+    let situation = Situation::of(known.graph, images).without_labels(known.unlabelled);
     let mut stages = recommended(known.graph, draft, &situation, lengths.effort.unwrap_or_default())?;
     for stage in &mut stages {
         if let Stage::Quantize(found) = stage {
@@ -182,7 +184,7 @@ mod tests {
 
     fn found(asked: &Asked, images: Option<usize>) -> Result<Vec<Stage>, String> {
         let graph = slq_zoo::build("lenet", 0).unwrap();
-        let known = Known { solver: None, method: MethodName::Slq, graph: &graph, images };
+        let known = Known { solver: None, method: MethodName::Slq, graph: &graph, images, unlabelled: false };
         stages(asked, Vec::new(), known).map_err(|e| e.to_string())
     }
 
