@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 use slq::DataOptions;
-use slq::methods::OutputWeight;
 use slq::data::ChannelOrder;
+use slq::methods::OutputWeight;
 
 /// The dataset, and what happens to its images: [`DataOptions`] as flags.
 #[derive(Args, Clone, Debug, Default)]

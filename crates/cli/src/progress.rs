@@ -303,8 +303,7 @@ impl Observer for Progress {
             Event::LayersResumed(done) => self.line(&format!("going on after layer {done}")),
             Event::LayerCalibrated { .. } => self.layer(event),
             Event::Decomposed { split, whole, accuracy } => {
-                let accuracy =
-                    accuracy.as_ref().map(|a| format!(", {}", measured(a))).unwrap_or_default();
+                let accuracy = accuracy.as_ref().map(|a| format!(", {}", measured(a))).unwrap_or_default();
                 self.line(&format!("{split} layers split, {whole} left whole{accuracy}"));
                 self.title = "fine-tuning".into();
                 (self.images, self.began) = (0, Instant::now());

@@ -110,7 +110,10 @@ impl SplitInputs {
             let [input] = self.inputs.as_slice() else {
                 return Err(InputError { reason: "images serve a network with one input alone".into() });
             };
-            return Ok(vec![(input.name.clone(), Tensor::f32(batch.shape.to_vec(), batch.images).map_err(said)?)]);
+            return Ok(vec![(
+                input.name.clone(),
+                Tensor::f32(batch.shape.to_vec(), batch.images).map_err(said)?,
+            )]);
         };
         let count = batch.shape[0];
         let whole = batch.images.len() / count.max(1);

@@ -52,6 +52,6 @@ pub use search::SearchReport;
 pub use size::Size;
 pub use slq_lowrank::RankRule;
 pub use train::{
-    FineTuneReport, Following, Length, OutputWeight, SnapshotWriter, Standing, TrainOptions, Trained, TrainingData, TrainingSettings,
-    check_fit, evaluate, train,
+    FineTuneReport, Following, Length, OutputWeight, SnapshotWriter, Standing, TrainOptions, Trained,
+    TrainingData, TrainingSettings, check_fit, evaluate, train,
 };

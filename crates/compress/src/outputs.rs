@@ -35,7 +35,9 @@ pub(crate) fn kind(graph: &Graph, name: &str, shape: &[usize]) -> Kind {
     match (wide.as_slice(), producer) {
         (&[classes], Some(op)) if shape.len() > 1 && !FEATURES.contains(&op) => Kind::Classes(classes),
         (&[classes], None) if shape.len() > 1 => Kind::Classes(classes),
-        ([_, .., classes], Some("Softmax" | "LogSoftmax")) if ends_over_last_axis(graph, name, shape.len()) => {
+        ([_, .., classes], Some("Softmax" | "LogSoftmax"))
+            if ends_over_last_axis(graph, name, shape.len()) =>
+        {
             Kind::Classes(*classes)
         }
         _ => Kind::Values,

@@ -58,7 +58,8 @@ fn network() -> Graph {
 fn frozen_statistics_are_moved_by_what_sharing_shifts_and_by_nothing_else() {
     let sample = Dataset::named("mnist-10k").unwrap();
     let (train, test) = (sample.train.subset("::40").unwrap(), sample.test.subset("::40").unwrap());
-    let data = TrainingData { train, validation: None, test, transform: Transform::default(), following: None };
+    let data =
+        TrainingData { train, validation: None, test, transform: Transform::default(), following: None };
     let statistics = |batch_norm: BatchNormMode, correction: bool| {
         let published = Quantize { correction, codebook_size: Some(3), ..Quantize::slq(2) };
         let recipe = Recipe::new(published.training(|t| {

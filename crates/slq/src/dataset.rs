@@ -9,8 +9,8 @@ use slq_engine::Isa;
 use slq_graph::Dim;
 
 use crate::Error;
-use crate::examples::is_examples;
 use crate::detect::{Augmentation, Preprocessing, PreprocessingSource, detect};
+use crate::examples::is_examples;
 use crate::model::{Model, Source};
 
 /// Training and test images.
@@ -48,15 +48,13 @@ impl Dataset {
     pub fn for_model(&self, model: &Model) -> Result<TrainingData, Error> {
         let (train, test) = (self.train.clone(), self.test.clone());
         match &self.transform {
-            Some(transform) => {
-                Ok(TrainingData {
-                    train,
-                    validation: None,
-                    test,
-                    transform: transform.clone(),
-                    following: None,
-                })
-            }
+            Some(transform) => Ok(TrainingData {
+                train,
+                validation: None,
+                test,
+                transform: transform.clone(),
+                following: None,
+            }),
             None => Ok(DataOptions::default().prepare(model, train, test, Isa::detect())?.data),
         }
     }
@@ -179,7 +177,10 @@ impl DataOptions {
         }
         if let Some(weight) = self.output_weights.first() {
             let reason = "it serves data without labels, an .npz with an array for each input";
-            return Err(Error::Argument(format!("--output-weight {}: {reason}", String::from(weight.clone()))));
+            return Err(Error::Argument(format!(
+                "--output-weight {}: {reason}",
+                String::from(weight.clone())
+            )));
         }
         self.files()?.map(|files| self.prepared(model, files, isa)).transpose()
     }

@@ -20,8 +20,12 @@ const MOST_KEPT: usize = 1000;
 /// Whether the file at `path` is an `.npz` of named inputs, and no dataset of images.
 pub(crate) fn is_examples(path: &Path) -> bool {
     let ending = path.extension().and_then(|e| e.to_str()).map(str::to_ascii_lowercase);
-    let images = |names: Vec<String>| names.iter().any(|n| ["x_train", "x_test", "y_train", "y_test"].contains(&n.as_str()));
-    ending.as_deref() == Some("npz") && path.is_file() && arrays::names(path).is_ok_and(|names| !images(names))
+    let images = |names: Vec<String>| {
+        names.iter().any(|n| ["x_train", "x_test", "y_train", "y_test"].contains(&n.as_str()))
+    };
+    ending.as_deref() == Some("npz")
+        && path.is_file()
+        && arrays::names(path).is_ok_and(|names| !images(names))
 }
 
 impl DataOptions {
@@ -33,7 +37,10 @@ impl DataOptions {
     /// and those of [`Following::new`].
     pub(crate) fn open_examples(&self, path: &Path, model: &Model, isa: Isa) -> Result<Prepared, Error> {
         if let Some(flag) = self.image_option() {
-            let text = format!("{flag} changes images, and '{}' holds inputs as the network takes them", path.display());
+            let text = format!(
+                "{flag} changes images, and '{}' holds inputs as the network takes them",
+                path.display()
+            );
             return Err(Error::Argument(text));
         }
         let whole = read(path, &model.graph)?;
@@ -54,17 +61,30 @@ impl DataOptions {
             }
         };
         if let (None, Some(weight)) = (&following, self.output_weights.first()) {
-            let text = format!("--output-weight {}: the data has labels, which are trained towards", String::from(weight.clone()));
+            let text = format!(
+                "--output-weight {}: the data has labels, which are trained towards",
+                String::from(weight.clone())
+            );
             return Err(Error::Argument(text));
         }
         let data = TrainingData { train, validation, test, transform: transform.clone(), following };
         let source = PreprocessingSource::Default;
-        Ok(Prepared { data, preprocessing: Preprocessing { transform, source, detection: None, fitted: None } })
+        Ok(Prepared {
+            data,
+            preprocessing: Preprocessing { transform, source, detection: None, fitted: None },
+        })
     }
 
-    fn validation_examples(&self, train: Split, test: &Split, model: &Model) -> Result<(Split, Option<Split>), Error> {
+    fn validation_examples(
+        &self,
+        train: Split,
+        test: &Split,
+        model: &Model,
+    ) -> Result<(Split, Option<Split>), Error> {
         match &self.validation {
-            Some(text) if text.parse::<f64>().is_err() => Ok((train, Some(read(Path::new(text), &model.graph)?))),
+            Some(text) if text.parse::<f64>().is_err() => {
+                Ok((train, Some(read(Path::new(text), &model.graph)?)))
+            }
             _ => self.validation(train, test),
         }
     }
@@ -112,17 +132,27 @@ pub(crate) fn split(graph: &Graph, found: &[(String, Tensor)]) -> Result<Split, 
         };
         let declared = input.shape.as_deref().map(|d| d.get(1..).unwrap_or_default());
         let fits = |dims: &[Dim]| {
-            dims.len() == shape.len() && dims.iter().zip(shape).all(|(d, n)| !matches!(d, Dim::Known(k) if k != n))
+            dims.len() == shape.len()
+                && dims.iter().zip(shape).all(|(d, n)| !matches!(d, Dim::Known(k) if k != n))
         };
         if declared.is_some_and(|dims| !fits(dims)) {
             let declared = declared.unwrap_or_default();
-            return Err(format!("'{}' holds examples of {shape:?}, the network takes {declared:?}", input.name));
+            return Err(format!(
+                "'{}' holds examples of {shape:?}, the network takes {declared:?}",
+                input.name
+            ));
         }
-        inputs.push((InputInfo { name: input.name.clone(), dtype: input.dtype, shape: shape.to_vec() }, array));
+        inputs
+            .push((InputInfo { name: input.name.clone(), dtype: input.dtype, shape: shape.to_vec() }, array));
     }
     let count = inputs.first().map_or(0, |(_, t)| t.shape()[0]);
     if let Some((info, other)) = inputs.iter().find(|(_, t)| t.shape()[0] != count) {
-        return Err(format!("'{}' has {} examples, '{}' has {count}", info.name, other.shape()[0], inputs[0].0.name));
+        return Err(format!(
+            "'{}' has {} examples, '{}' has {count}",
+            info.name,
+            other.shape()[0],
+            inputs[0].0.name
+        ));
     }
     if count < 2 {
         return Err("it holds fewer than two examples".into());
@@ -131,7 +161,8 @@ pub(crate) fn split(graph: &Graph, found: &[(String, Tensor)]) -> Result<Split, 
     let infos: Vec<InputInfo> = inputs.iter().map(|(i, _)| i.clone()).collect();
     let examples = slq_engine::examples(&infos, &given).map_err(|e| e.to_string())?;
     let is_input = infos.iter().any(|i| i.name == LABELS);
-    let labels = found.iter().find(|(n, _)| n == LABELS && !is_input).map(|(_, t)| labels(t, count)).transpose()?;
+    let labels =
+        found.iter().find(|(n, _)| n == LABELS && !is_input).map(|(_, t)| labels(t, count)).transpose()?;
     let arrays = infos.into_iter().map(|i| InputArray { name: i.name, shape: i.shape }).collect();
     Split::from_inputs(arrays, examples, labels).map_err(|e| e.to_string())
 }

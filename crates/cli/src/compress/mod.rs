@@ -61,7 +61,8 @@ pub(crate) fn run(args: Args, common: &Common) -> crate::common::Outcome {
     let (solver, graph) = (inputs.training.clone(), &inputs.model.graph);
     let images = inputs.data.as_ref().map(|d| d.train.len());
     let unlabelled = inputs.data.as_ref().is_some_and(|d| d.following.is_some());
-    job.stages = slq::jobs::stages(&asked, recipe, Known { solver, method: default, graph, images, unlabelled })?;
+    job.stages =
+        slq::jobs::stages(&asked, recipe, Known { solver, method: default, graph, images, unlabelled })?;
     if job.save.runtime.is_some() {
         let given = [flags.cluster.names_codebook(), flags.quantize.granularity.is_some()];
         let said = slq::jobs::suit_runtime(&mut job.stages, given);

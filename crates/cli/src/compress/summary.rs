@@ -103,7 +103,9 @@ fn beside(damage: &Damage) -> String {
 /// One line: an output beside that of the float network.
 fn output(damage: &OutputDamage) -> String {
     let classes = match (damage.agreement, damage.kl) {
-        (Some(share), Some(kl)) => format!("the same class for {:.2} %, mean KL divergence {kl:.4}, ", 100.0 * share),
+        (Some(share), Some(kl)) => {
+            format!("the same class for {:.2} %, mean KL divergence {kl:.4}, ", 100.0 * share)
+        }
         _ => String::new(),
     };
     format!(

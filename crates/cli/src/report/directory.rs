@@ -122,9 +122,14 @@ fn so_far(dir: &Path, job: &JobFile) -> Run {
 fn add_rounds(run: &mut Run, state: &Value) {
     let rounds: Vec<RoundReport> = part(state, "rounds").unwrap_or_default();
     let baseline: Option<Accuracy> = part(state, "baseline");
-    run.figures.before = baseline.as_ref().filter(|a| !a.unlabelled).map(figures::score).or(run.figures.before);
-    run.figures.after =
-        rounds.last().and_then(|r| r.after.as_ref()).filter(|a| !a.unlabelled).map(figures::score).or(run.figures.after);
+    run.figures.before =
+        baseline.as_ref().filter(|a| !a.unlabelled).map(figures::score).or(run.figures.before);
+    run.figures.after = rounds
+        .last()
+        .and_then(|r| r.after.as_ref())
+        .filter(|a| !a.unlabelled)
+        .map(figures::score)
+        .or(run.figures.after);
     run.figures.seconds = part(state, "seconds").or(run.figures.seconds);
     run.rounds.extend(rounds.iter().map(figures::round));
 }

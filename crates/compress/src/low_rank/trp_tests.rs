@@ -27,7 +27,13 @@ fn data() -> TrainingData {
         let labels = (0..count).map(|i| (i % 4) as u32).collect();
         Split::from_bytes(pixels, labels, [1, 28, 28]).unwrap()
     };
-    TrainingData { train: split(64, 1), validation: None, test: split(32, 2), transform: Default::default(), following: None }
+    TrainingData {
+        train: split(64, 1),
+        validation: None,
+        test: split(32, 2),
+        transform: Default::default(),
+        following: None,
+    }
 }
 
 fn training(iterations: u64) -> TrainingSettings {

@@ -131,11 +131,8 @@ fn check_examples(executor: &mut CpuExecutor, split: &Split) -> Result<(), Compr
     let wanted = executor.inputs().iter().map(|i| text(&i.name, &i.shape));
     let (given, wanted): (Vec<String>, Vec<String>) = (given.collect(), wanted.collect());
     if given != wanted {
-        let reason = format!(
-            "an example holds {}, the network's inputs are {}",
-            given.join(", "),
-            wanted.join(", ")
-        );
+        let reason =
+            format!("an example holds {}, the network's inputs are {}", given.join(", "), wanted.join(", "));
         return Err(CompressError::DataMismatch { reason });
     }
     check_targets(executor, split)

@@ -86,7 +86,8 @@ impl Following {
         let floats = || network.outputs.iter().filter(|o| o.dtype == DType::F32);
         if let Some(other) = weights.iter().find(|w| floats().all(|o| o.name != w.output)) {
             let names: Vec<&str> = floats().map(|o| o.name.as_str()).collect();
-            let reason = format!("the network has no float output '{}'; it has {}", other.output, names.join(", "));
+            let reason =
+                format!("the network has no float output '{}'; it has {}", other.output, names.join(", "));
             return Err(bad(reason));
         }
         let few = split.subset(&format!(":{MEASURED}"))?;

@@ -132,8 +132,11 @@ impl Segment {
                 inputs.push(name);
             }
         }
-        let info = |name: &String| ValueInfo { name: name.clone(), dtype: DType::F32, shape: None };
-        part.inputs = inputs.into_iter().map(info).collect();
+        // What the network computes comes as floats; what it is given keeps its type.
+        let given_type = |name: &String| graph.inputs.iter().find(|i| i.name == *name).map(|i| i.dtype);
+        let typed = |name: &String, dtype| ValueInfo { name: name.clone(), dtype, shape: None };
+        let info = |name: &String| typed(name, DType::F32);
+        part.inputs = inputs.into_iter().map(|n| typed(n, given_type(n).unwrap_or(DType::F32))).collect();
         part.outputs = wanted.iter().map(info).collect();
         Self { graph: part, given }
     }

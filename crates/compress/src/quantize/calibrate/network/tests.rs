@@ -405,3 +405,32 @@ fn activations_that_are_not_finite_name_their_layer() {
     let error = calibrate(&job, &mut State::new(&graph), &mut |_| Ok(())).unwrap_err();
     assert!(matches!(&error, CalibrateError::Layer { layer, .. } if layer == "w2"), "{error}");
 }
+
+#[test]
+fn layers_behind_token_ids_are_calibrated() {
+    let mut net = Net::new(&[6]);
+    net.0.inputs[0].dtype = DType::I64;
+    net.noisy("table", &[20, 8], 1);
+    net.node("Gather", &["table", "x"], "e", &[]);
+    net.noisy("w1", &[8, 8], 2);
+    net.node("MatMul", &["e", "w1"], "a", &[]);
+    net.node("Relu", &["a"], "r", &[]);
+    net.noisy("w2", &[8, 5], 3);
+    net.node("MatMul", &["r", "w2"], "y", &[]);
+    let graph = net.finish("y");
+    let ids = |n: i64| slq_graph::TensorData::I64((0..n * 6).map(|i| i * 7 % 20).collect());
+    let batches: Vec<Vec<(String, Tensor)>> =
+        [8, 4].map(|n| vec![("x".into(), Tensor::new(vec![n as usize, 6], ids(n)).unwrap())]).to_vec();
+    let layers = layers(&graph, 8, Books::Tensor);
+    let options = options();
+    let job = Job { float: &graph, layers: &layers, inputs: &batches, options: &options };
+    let mut state = State::new(&graph);
+    calibrate(&job, &mut state, &mut |_| Ok(())).unwrap();
+    let calibrated: Vec<&str> = state
+        .reports
+        .iter()
+        .filter(|r| matches!(r.outcome, Outcome::Calibrated(_)))
+        .map(|r| r.weight.as_str())
+        .collect();
+    assert_eq!(calibrated, ["w1", "w2"]);
+}
