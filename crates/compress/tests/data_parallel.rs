@@ -18,8 +18,8 @@ fn data() -> TrainingData {
         train,
         validation: None,
         test,
-        transform: Transform { scale: Some(1.0 / 255.0), ..Transform::default()     following: None,
-    },
+        transform: Transform { scale: Some(1.0 / 255.0), ..Transform::default() },
+        following: None,
     }
 }
 

@@ -38,9 +38,13 @@ fn graphs_that_do_not_fit_are_refused() {
     let message = refused(&narrow);
     assert!(message.contains("fc") && message.contains('5'), "{message}");
 
-    let mut two = linear();
-    two.inputs.push(value_info("z", &[5]));
-    assert_eq!(refused(&two), EngineError::InputCount { count: 2 }.to_string());
+    let mut none = linear();
+    none.inputs.clear();
+    none.weights.insert("x".into(), Tensor::f32(vec![1, 4], vec![0.0; 4]).unwrap().into());
+    assert_eq!(refused(&none), EngineError::InputCount { count: 0 }.to_string());
+    let mut scalar = linear();
+    scalar.inputs.push(ValueInfo { name: "z".into(), dtype: DType::F32, shape: Some(Vec::new()) });
+    assert!(refused(&scalar).contains("`z`"), "an input without a batch axis");
 
     let mut open = linear();
     open.inputs[0].shape = Some(vec![Dim::Symbol("N".into()), Dim::Unknown]);
