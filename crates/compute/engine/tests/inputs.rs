@@ -157,7 +157,7 @@ fn what_cannot_be_followed_is_refused() {
     let all = examples(alone.inputs(), &borrowed(&batch(4))).unwrap();
     assert_eq!(alone.evaluate(&all, Some(Target::Network)), Err(EngineError::NothingToFollow));
     let mut other = teacher.clone();
-    other.inputs[2] = info("shift", DType::F32, &[WIDTH]);
+    other.inputs[2] = info("shift", DType::F32, &[TOKENS, WIDTH]);
     let error = CpuExecutor::new(&graph, 4, &following(&other, Isa::Scalar)).err();
     assert_eq!(error, Some(EngineError::OtherInputs));
     let mut executor = CpuExecutor::new(&graph, 4, &following(&teacher, Isa::Scalar)).unwrap();
