@@ -133,7 +133,7 @@ pub fn run(
         observer.on(&Event::StageStarted(stage.name()));
         graph = job.stage(index, stage, graph, part.as_ref(), observer)?;
     }
-    let mut report = Report::new(&graph, &job.reports);
+    let mut report = Report::new(&graph, recipe, &job.reports);
     report.reference = job.reference(observer)?;
     Ok(Outcome { graph, report, stages: job.reports })
 }
