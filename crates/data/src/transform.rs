@@ -44,7 +44,8 @@ pub struct Transform {
     pub channels: Option<usize>,
     /// Order of the three output channels.
     pub channel_order: ChannelOrder,
-    /// Order of an image's axes.
+    /// Order of an image's axes. Stored only where it is not the usual one, which older programs know alone.
+    #[serde(skip_serializing_if = "AxisOrder::is_usual")]
     pub axis_order: AxisOrder,
 }
 
@@ -87,6 +88,12 @@ pub enum AxisOrder {
     ChannelsFirst,
     /// Height, width, channels, as TensorFlow's networks take them.
     ChannelsLast,
+}
+
+impl AxisOrder {
+    fn is_usual(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 impl Transform {
