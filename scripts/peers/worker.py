@@ -81,9 +81,9 @@ def main():
             result["network"] = str(found["network"])
         else:
             for part in ("test", "calibration", "float"):
-                inputs = np.load(job.shared / f"{'test' if part == 'float' else part}-{description['way']}.npy", mmap_mode="r")
-                call = found["float_outputs"] if part == "float" else found["outputs"]
-                np.save(job.folder / f"{part}-outputs.npy", call(inputs[:100] if part == "float" else inputs))
+                kind, most = {"test": ("test", None), "calibration": ("calibration", 128), "float": ("test", 100)}[part]
+                inputs = np.load(job.shared / f"{kind}-{description['way']}.npy", mmap_mode="r")[:most]
+                np.save(job.folder / f"{part}-outputs.npy", found["float_outputs" if part == "float" else "outputs"](inputs))
     except Exception as error:  # a peer's failure is a row of the table
         traceback.print_exc()
         result = {"error": f"{type(error).__name__}: {error}".split("\n")[0][:300]}
