@@ -2,7 +2,7 @@
 """Compresses the same networks with slq and with other tools, and compares bytes, accuracy, time and memory.
 
     scripts/compare-peers.py [NETWORK ...] [--peers NAME ...] [--quick] [--data DIR] [--models DIR] [--slq PROGRAM]
-                             [--out DIR] [--venvs DIR] [--threads N] [--page FILE] [--install]
+                             [--out DIR] [--venvs DIR] [--threads N] [--page FILE] [--install] [--kept]
 
 NETWORK is one of those in peers/networks.py (default: all of them; with --quick LeNet on MNIST). Needs Python 3.11 and a C++
 compiler for nncodec; everything else is installed, with pinned versions, into environments under --venvs (some 12 GB, since
@@ -38,6 +38,7 @@ def options():
     parser.add_argument("--venvs", type=Path, default=ROOT / "target" / "peers" / "venvs")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--limit", type=int, default=600, help="seconds after which a run is stopped")
+    parser.add_argument("--kept", action="store_true", help="tables of the runs under --out; nothing is run")
     parser.add_argument("--page", type=Path)
     parser.add_argument("--install", action="store_true", help="make the environments and leave")
     return parser.parse_args()
@@ -87,6 +88,7 @@ def main():
             sys.exit(f"{name}: no such network; there are {', '.join(NETWORKS)}")
         comparison = runs.Comparison(name, given)
         rows = [comparison.row(p, s) for p in peers for s in p.SETTINGS[: 1 if given.quick else None]]
+        rows = [r for r in rows if r is not None]
         base = np.concatenate(comparison.float_right)
         text = table.table(rows, base) + "\n\n" + table.beside(rows)
         print(f"\n## {comparison.network.title}\n\n{text}", flush=True)
@@ -97,8 +99,8 @@ def main():
             write(given.page, name, text)
             (given.page.parent / f"peers-{name}.svg").write_text(drawn)
     for peer in peers:
-        found = environments.versions(environments.python(given.venvs, peer.ENVIRONMENT), peer.PACKAGES)
-        print(f"{peer.TITLE}: {found or given.slq.name}")
+        found = environments.versions(environments.ready(given.venvs, peer.ENVIRONMENT), peer.PACKAGES)
+        print(f"{peer.TITLE}: {found}")
 
 
 if __name__ == "__main__":

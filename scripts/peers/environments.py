@@ -10,7 +10,7 @@ COMMON = ["numpy==2.4.6", "onnx==1.23.2", "onnxruntime==1.32.0", "pillow==13.0.0
 
 REQUIREMENTS = {
     "common": COMMON,
-    "coreml": ["coremltools==9.0", "scikit-learn==1.9.0", "numpy<2.4"],
+    "coreml": ["coremltools==9.0", "scikit-learn==1.9.0", "onnx==1.23.2", "numpy<2.4"],
     "openvino": ["nncf==3.4.0", "openvino==2026.4.1", "onnx==1.23.2"],
     "edge": ["ai-edge-quantizer==0.10.0"],
     "pytorch": ["torch==2.15.0"],
@@ -27,13 +27,23 @@ class InstallError(Exception):
     """An environment that could not be made; the text is the last line that its tool printed."""
 
 
-def python(folder, name):
-    """Interpreter of the environment `name` under `folder`, which is made where it is missing or its pins have changed."""
-    wanted = "\n".join(REQUIREMENTS[name]) + "\n"
+def ready(folder, name):
+    """Interpreter of the environment `name` under `folder`; None where it is missing or its pins have changed."""
     home = Path(folder) / name
-    stamp, interpreter = home / "pins.txt", home / "bin" / "python"
-    if stamp.exists() and stamp.read_text() == wanted:
-        return interpreter
+    stamp = home / "pins.txt"
+    return home / "bin" / "python" if stamp.exists() and stamp.read_text() == pins(name) else None
+
+
+def pins(name):
+    return "\n".join(REQUIREMENTS[name]) + "\n"
+
+
+def python(folder, name):
+    """Interpreter of the environment `name` under `folder`, which is made where it is not ready."""
+    if ready(folder, name):
+        return ready(folder, name)
+    home = Path(folder) / name
+    interpreter = home / "bin" / "python"
     log = Path(folder) / f"{name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     log.write_text("")
@@ -43,7 +53,7 @@ def python(folder, name):
         for packages in home.glob("lib/python*/site-packages"):
             (packages / "base.pth").write_text(f"{next(base.glob('lib/python*/site-packages'))}\n")
     logged(log, [interpreter, "-m", "pip", "install", "--no-cache-dir", *REQUIREMENTS[name]])
-    stamp.write_text(wanted)
+    (home / "pins.txt").write_text(pins(name))
     return interpreter
 
 
@@ -57,7 +67,9 @@ def logged(log, command):
 
 
 def versions(interpreter, packages):
-    """Versions of the packages that are installed there, as a text."""
+    """Versions of the packages that are installed there, as a text; empty where there is no environment."""
+    if interpreter is None:
+        return ""
     code = (
         "import importlib.metadata as m, sys\n"
         "for p in sys.argv[1:]:\n"

@@ -1,5 +1,7 @@
 """coremltools: palettization by k-means and linear quantization of Core ML packages, without data."""
 
+import re
+
 TITLE, ENVIRONMENT, PACKAGES, USES_INPUTS = "coremltools", "coreml", ["coremltools", "scikit-learn"], False
 
 
@@ -59,20 +61,29 @@ def load(job, base):
     )
 
 
+def names(network):
+    """For each weight of the ONNX file the name that it has in the package."""
+    import onnx
+
+    return {i.name: re.sub(r"[^A-Za-z0-9]", "_", i.name) for i in onnx.load(network).graph.initializer}
+
+
 def run(setting, job):
     import coremltools.optimize.coreml as cto
 
     model = load(job, setting["base"])
     if setting["kind"] == "palettes":
-        config = cto.OptimizationConfig(global_config=cto.OpPalettizerConfig(weight_threshold=512, **setting["config"]))
+        config = cto.OptimizationConfig(global_config=cto.OpPalettizerConfig(**setting["config"]))
         compress = cto.palettize_weights
     else:
-        config = cto.OptimizationConfig(global_config=cto.OpLinearQuantizerConfig(weight_threshold=512, **setting["config"]))
+        config = cto.OptimizationConfig(global_config=cto.OpLinearQuantizerConfig(**setting["config"]))
         compress = cto.linear_quantize_weights
     with job.clock:
         small = compress(model, config)
     package = job.folder / "small.mlpackage"
     small.save(str(package))
     dense = cto.decompress_weights(small)
-    found = {f"package/{n}": m.val for n, m in cto.get_weights_metadata(dense, weight_threshold=1).items()}
-    return {"artefact": [package], "weights": found, "graph": "float" if setting["base"] == "float" else "folded"}
+    found = {n: m.val for n, m in cto.get_weights_metadata(dense, weight_threshold=1).items()}
+    if setting["base"] == "float":  # batch-norm stands in the package as scale and shift, which stay as they are
+        return {"artefact": [package], "weights": {n: found[key] for n, key in names(job.network).items() if key in found}}
+    return {"artefact": [package], "weights": {f"package/{n}": v for n, v in found.items()}, "graph": "folded"}

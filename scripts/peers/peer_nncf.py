@@ -29,16 +29,17 @@ def decoded(model, core):
             return False
         return kind == "Constant" or all(constant(i.get_source_output().get_node()) for i in node.inputs())
 
-    found = {}
+    sources = {}
     for node in model.get_ordered_ops():
         if constant(node):
             continue
         for port in node.inputs():
             source = port.get_source_output()
             if constant(source.get_node()) and source.get_element_type() in (ov.Type.f32, ov.Type.f16):
-                part = core.compile_model(ov.Model([source], [], "part"), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-                found[f"constant/{len(found)}"] = np.array(part([])[0], np.float32)
-    return found
+                sources[(source.get_node().get_friendly_name(), source.get_index())] = source
+    unpack = core.compile_model(ov.Model(list(sources.values()), [], "weights"), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    unpacked = unpack([])
+    return {f"constant/{i}": np.array(unpacked[i], np.float32) for i in range(len(sources))}
 
 
 def run(setting, job):

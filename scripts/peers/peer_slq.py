@@ -37,14 +37,14 @@ SETTINGS = [
 
 
 def measured(command):
-    """Runs a command; its most resident memory in megabytes."""
+    """Runs a command; its most resident memory in megabytes, and its processor seconds."""
     process = subprocess.Popen([str(c) for c in command], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     errors = process.stderr.read()
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise RuntimeError(errors.strip())
-    return usage.ru_maxrss / 1e3
+    return usage.ru_maxrss / 1e3, usage.ru_utime + usage.ru_stime
 
 
 def calibrated(setting, job):
@@ -55,14 +55,14 @@ def calibrated(setting, job):
     if not told.exists():
         folder.mkdir(parents=True, exist_ok=True)
         with job.clock:
-            memory = measured(
+            memory, processor = measured(
                 [job.slq, "compress", job.network, "--calibrate", job.calibration_file]
                 + ["--calibration-images", setting["images"], *shlex.split(setting["flags"]), "--threads", job.threads]
                 + ["-o", folder / "small.slq", "-o", folder / "small.onnx", "--run-dir", folder / "run", "--quiet"]
             )
-        told.write_text(json.dumps({"seconds": job.clock.seconds, "memory": memory}))
+        told.write_text(json.dumps({"seconds": job.clock.seconds, "processor": processor, "memory": memory}))
     known = json.loads(told.read_text())
-    job.clock.seconds, job.memory = known["seconds"], known["memory"]
+    job.clock.seconds, job.clock.processor, job.memory = known["seconds"], known["processor"], known["memory"]
     return folder
 
 

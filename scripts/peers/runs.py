@@ -39,7 +39,8 @@ class Row:
     error: str = ""
     bytes: int = 0
     zstd: int = 0
-    seconds: float = 0.0
+    seconds: float = 0.0  # of the processor
+    wall: float = 0.0
     peak: float = 0.0
     note: str = ""
     right: np.ndarray = None  # for each test image, pooled over the ways
@@ -70,6 +71,15 @@ def all_bytes(paths):
     return plain, len(zstandard.ZstdCompressor(level=19).compress(content))
 
 
+def sized(path):
+    """The result of a run, with the bytes of its files."""
+    result = json.loads(path.read_text())
+    if "error" not in result and "bytes" not in result:
+        result["bytes"], result["zstd"] = all_bytes(result["artefact"])
+        path.write_text(json.dumps(result))
+    return result
+
+
 class Comparison:
     """All peers on one network."""
 
@@ -95,11 +105,13 @@ class Comparison:
         return np.load(self.shared / f"{part}-{way}.npy", mmap_mode="r")[: CHOSEN_BY if part == "calibration" else None]
 
     def row(self, peer, setting):
-        """Runs one setting in all ways; a failure becomes the row's message."""
+        """Runs one setting in all ways; a failure becomes the row's message. None where `--kept` finds nothing."""
         row = Row(peer.TITLE, setting["name"])
-        rights, kl, kl_test, sizes, zstds, seconds, peaks = [], [], [], [], [], [], []
+        rights, kl, kl_test, sizes, zstds, seconds, walls, peaks = [], [], [], [], [], [], [], []
         for way in range(self.network.ways):
             folder, result = self.job(peer, setting, way)
+            if result is None:
+                return None
             if "error" in result:
                 row.error = result["error"]
                 return row
@@ -112,14 +124,15 @@ class Comparison:
             kl_test.append(found["kl_test"])
             sizes.append(result["bytes"])
             zstds.append(result["zstd"])
-            seconds.append(result["seconds"])
+            seconds.append(result.get("processor", np.nan))
+            walls.append(result["seconds"])
             peaks.append(result["peak"])
             row.note = result["note"]
         row.right = np.concatenate(rights)
         row.difference = evaluate.paired(row.right, np.concatenate(self.float_right))
         row.kl, row.kl_test = float(np.mean(kl)), float(np.mean(kl_test))
         row.bytes_of_ways, row.bytes, row.zstd = sizes, round(np.mean(sizes)), round(np.mean(zstds))
-        row.seconds, row.peak = float(np.mean(seconds)), max(peaks)
+        row.seconds, row.wall, row.peak = float(np.nanmean(seconds)), float(np.mean(walls)), max(peaks)
         return row
 
     def job(self, peer, setting, way):
@@ -129,7 +142,9 @@ class Comparison:
         folder = self.options.out / self.name / peer.TITLE.replace(" ", "-") / label
         path = folder / "result.json"
         if path.exists():
-            return folder, json.loads(path.read_text())
+            return folder, sized(path)
+        if self.options.kept:
+            return folder, None
         folder.mkdir(parents=True, exist_ok=True)
         try:
             interpreter = environments.python(self.options.venvs, peer.ENVIRONMENT)
@@ -146,11 +161,9 @@ class Comparison:
         (folder / "job.json").write_text(json.dumps(description, indent=1))
         self.options.say(f"{self.name}: {peer.TITLE}, {setting['name']}, way {way}")
         error = run_worker(interpreter, folder, self.options)
-        result = json.loads(path.read_text()) if path.exists() else {"error": error}
-        if "error" not in result:
-            result["bytes"], result["zstd"] = all_bytes(result["artefact"])
-        path.write_text(json.dumps(result))
-        return folder, result
+        if not path.exists():
+            path.write_text(json.dumps({"error": error}))
+        return folder, sized(path)
 
     def judged(self, folder, result, way):
         """Hits on the test images and divergence from float on both parts."""

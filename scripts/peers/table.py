@@ -5,8 +5,8 @@ import numpy as np
 from . import evaluate
 
 HEAD = """\
-| tool | setting | bytes | after zstd -19 | top-1 % | difference to float | KL | seconds | peak MB |
-|---|---|---|---|---|---|---|---|---|"""
+| tool | setting | bytes | after zstd -19 | top-1 % | difference to float | KL | processor s | wall s | peak MB |
+|---|---|---|---|---|---|---|---|---|---|"""
 
 
 def number(value):
@@ -16,15 +16,15 @@ def number(value):
 
 def table(rows, base):
     """All rows, by tool and falling size; `base` is the float network's hits."""
-    lines = [HEAD, f"| float | | | | {100 * base.mean():.2f} | | | | |"]
+    lines = [HEAD, f"| float | | | | {100 * base.mean():.2f} | | | | | |"]
     for row in rows:
         if row.error:
-            lines.append(f"| {row.peer} | {row.setting} | | | fails: {row.error.replace('|', '/')} | | | | |")
+            lines.append(f"| {row.peer} | {row.setting} | | | fails: {row.error.replace('|', '/')} | | | | | |")
             continue
         gain, error = row.difference
         lines.append(
             f"| {row.peer} | {row.setting} | {number(row.bytes)} | {number(row.zstd)} | {100 * row.right.mean():.2f} | "
-            f"{gain:+.2f} ± {error:.2f} | {row.kl_test:.3f} | {row.seconds:.0f} | {row.peak:.0f} |"
+            f"{gain:+.2f} ± {error:.2f} | {row.kl_test:.3f} | {row.seconds:.0f} | {row.wall:.0f} | {row.peak:.0f} |"
         )
     return "\n".join(lines)
 

@@ -26,16 +26,17 @@ import numpy as np
 
 
 class Clock:
-    """Adds up wall time."""
+    """Adds up wall time and processor time."""
 
     def __init__(self):
-        self.seconds = 0.0
+        self.seconds, self.processor = 0.0, 0.0
 
     def __enter__(self):
-        self.began = time.perf_counter()
+        self.began = time.perf_counter(), time.process_time()
 
     def __exit__(self, *_):
-        self.seconds += time.perf_counter() - self.began
+        self.seconds += time.perf_counter() - self.began[0]
+        self.processor += time.process_time() - self.began[1]
 
 
 class Job:
@@ -73,6 +74,7 @@ def main():
             "graph": found.get("graph", "float"),
             "note": found.get("note", ""),
             "seconds": job.clock.seconds,
+            "processor": job.clock.processor,
             "peak": job.peak(),
         }
         if "weights" in found:
