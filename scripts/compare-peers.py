@@ -62,9 +62,9 @@ def install(venvs):
 
 def write(page, name, text):
     """Puts the text between the network's marks."""
-    start, end = f"<!-- compare-peers.py {name} -->\n", "\n<!-- end -->"
+    start, end = f"<!-- compare-peers.py {name} -->\n", "<!-- end -->"
     before, rest = page.read_text().split(start, 1)
-    page.write_text(before + start + text + rest[rest.index(end) :])
+    page.write_text(f"{before}{start}{text}\n{rest[rest.index(end) :]}")
 
 
 def main():

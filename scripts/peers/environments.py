@@ -7,6 +7,8 @@ from pathlib import Path
 
 # What this script itself needs: images, networks, the evaluator, zstd.
 COMMON = ["numpy==2.4.6", "onnx==1.23.2", "onnxruntime==1.32.0", "pillow==13.0.0", "zstandard==0.25.0"]
+# onnxruntime's quantizers want them, and do not say so to pip.
+COMMON += ["sympy==1.14.0", "onnx_ir==1.1.0"]
 
 REQUIREMENTS = {
     "common": COMMON,

@@ -1,7 +1,5 @@
 """coremltools: palettization by k-means and linear quantization of Core ML packages, without data."""
 
-import re
-
 TITLE, ENVIRONMENT, PACKAGES, USES_INPUTS = "coremltools", "coreml", ["coremltools", "scikit-learn"], False
 
 
@@ -61,11 +59,14 @@ def load(job, base):
     )
 
 
-def names(network):
-    """For each weight of the ONNX file the name that it has in the package."""
+def matrices(network, arrays):
+    """For each weight of the ONNX file with two axes or more the array of the package that stands for it; an error if none does."""
     import onnx
+    from onnx import numpy_helper
+    from weights import nearest
 
-    return {i.name: re.sub(r"[^A-Za-z0-9]", "_", i.name) for i in onnx.load(network).graph.initializer}
+    values = {i.name: numpy_helper.to_array(i) for i in onnx.load(network).graph.initializer}
+    return nearest({n: v for n, v in values.items() if v.ndim > 1 and v.dtype == "float32"}, arrays)
 
 
 def run(setting, job):
@@ -85,5 +86,5 @@ def run(setting, job):
     dense = cto.decompress_weights(small)
     found = {n: m.val for n, m in cto.get_weights_metadata(dense, weight_threshold=1).items()}
     if setting["base"] == "float":  # batch-norm stands in the package as scale and shift, which stay as they are
-        return {"artefact": [package], "weights": {n: found[key] for n, key in names(job.network).items() if key in found}}
+        return {"artefact": [package], "weights": matrices(job.network, list(found.values()))}
     return {"artefact": [package], "weights": {f"package/{n}": v for n, v in found.items()}, "graph": "folded"}

@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import shlex
+import shutil
 import subprocess
 
 TITLE, ENVIRONMENT, PACKAGES, USES_INPUTS = "slq", "common", [], True
@@ -53,7 +54,8 @@ def calibrated(setting, job):
     folder = job.shared.parent / "slq" / ("made-" + hashlib.sha256(label.encode()).hexdigest()[:12])
     told = folder / "told.json"
     if not told.exists():
-        folder.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)  # of a run that was stopped
+        folder.mkdir(parents=True)
         with job.clock:
             memory, processor = measured(
                 [job.slq, "compress", job.network, "--calibrate", job.calibration_file]
@@ -82,6 +84,8 @@ def collapsed(source, target, bits):
 
     model = onnx.load(source)
     values = {i.name: i for i in model.graph.initializer}
+    if not any(node.op_type == "BatchNormalization" for node in model.graph.node):
+        raise ValueError("the network has no batch-norm to collapse")
     for node in model.graph.node:
         if node.op_type != "BatchNormalization":
             continue

@@ -4,6 +4,7 @@ import importlib
 import io
 import json
 import os
+import signal
 import subprocess
 import tarfile
 from dataclasses import dataclass, field
@@ -202,10 +203,13 @@ def run_worker(interpreter, folder, options):
     threads = {f"{n}_NUM_THREADS": str(options.threads) for n in ("OMP", "OPENBLAS", "MKL", "NUMEXPR")}
     command = [str(interpreter), str(Path(__file__).parent / "worker.py"), str(folder / "job.json")]
     with (folder / "log.txt").open("w") as log:
+        process = subprocess.Popen(
+            command, stdout=log, stderr=subprocess.STDOUT, env={**os.environ, **threads}, cwd=folder, start_new_session=True
+        )
         try:
-            done = subprocess.run(
-                command, stdout=log, stderr=subprocess.STDOUT, env={**os.environ, **threads}, timeout=options.limit, cwd=folder
-            )
+            process.wait(options.limit)
         except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)  # with the programs that it has started
+            process.wait()
             return f"stopped after {options.limit} s"
-    return f"the process ended with status {done.returncode}"
+    return f"the process ended with status {process.returncode}"
