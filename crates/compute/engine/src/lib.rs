@@ -34,7 +34,9 @@
 
 #![forbid(unsafe_code)]
 
+mod compose;
 mod cpu;
+mod emit;
 mod error;
 mod executor;
 mod limits;
@@ -49,6 +51,7 @@ mod program;
 pub mod run;
 pub mod schedule;
 mod share;
+mod trace;
 mod update;
 
 pub use cpu::CpuExecutor;

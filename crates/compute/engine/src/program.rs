@@ -1,16 +1,13 @@
-//! Lowering of a graph to a list of steps: names become indices, reshapes disappear, adjacent operators are fused.
+//! Lowering of a graph to a list of steps: what is needed is kept, adjacent operators are fused.
 
-use std::collections::HashMap;
-
-use slq_graph::infer::{Shapes, infer_shapes};
 use slq_graph::op::{BinaryOp, Op, UnaryOp};
-use slq_graph::{Graph, Tensor, element_count};
+use slq_graph::{DType, Graph};
 use slq_kernels::conv::Post;
-use slq_kernels::elementwise::Broadcast;
 
 use crate::error::EngineError;
 use crate::options::{BatchNormMode, Loss};
 use crate::packed::PackedWeight;
+use crate::trace::trace;
 
 /// What a plan is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +49,11 @@ impl Operand {
     pub fn len(&self) -> usize {
         self.shape.iter().product()
     }
+
+    /// The same elements under another shape of as many.
+    pub fn seen_as(&self, shape: &[usize]) -> Self {
+        Self { source: self.source, shape: shape.to_vec() }
+    }
 }
 
 /// One operator to compute.
@@ -70,6 +72,8 @@ pub(crate) struct Step {
     /// Scale, bias, mean and variance (weights by position) and epsilon of a batch-norm behind a convolution,
     /// to be folded into its weights.
     pub fold: Option<([usize; 4], f32)>,
+    /// The integer type of the result where it is computed: values that it or a float does not hold are an error.
+    pub check: Option<DType>,
 }
 
 impl Step {
@@ -129,173 +133,6 @@ pub(crate) fn lower(
     fuse_residuals(&mut program, &keep, mode);
     fuse_activations(&mut program, &keep);
     Ok(program)
-}
-
-/// Follows the nodes in order and gives every value a number; nodes that only rename or reshape disappear.
-fn trace(
-    graph: &Graph,
-    packed: &[PackedWeight],
-    input_shapes: &[Vec<usize>],
-    mode: Mode,
-) -> Result<Program, EngineError> {
-    let given: Vec<(&str, Vec<usize>)> =
-        graph.inputs.iter().zip(input_shapes).map(|(i, s)| (i.name.as_str(), s.clone())).collect();
-    let shapes = infer_shapes(graph, &given)?;
-    let mut program = Program::default();
-    let mut known: HashMap<&str, Operand> = HashMap::new();
-    for (info, shape) in graph.inputs.iter().zip(input_shapes) {
-        let value = new_value(&mut program, shape);
-        program.inputs.push(value);
-        known.insert(&info.name, Operand { source: Source::Value(value), shape: shape.clone() });
-    }
-    for (index, (name, weight)) in graph.weights.iter().enumerate() {
-        if weight.tensor.as_f32().is_some() {
-            let operand = Operand { source: Source::Weight(index), shape: weight.tensor.shape().to_vec() };
-            known.insert(name, operand);
-        }
-    }
-    for (index, weight) in packed.iter().enumerate() {
-        let operand = Operand { source: Source::Packed(index), shape: weight.shape.clone() };
-        known.insert(&weight.name, operand);
-    }
-    follow_views(graph, &shapes, &mut known);
-    for (node_index, op) in shapes.ops() {
-        let node = &graph.nodes[*node_index];
-        let reads = op.tensor_inputs(node.inputs.len());
-        let mut inputs = Vec::with_capacity(reads);
-        for i in 0..reads {
-            inputs.push(match node.input(i) {
-                None => None,
-                Some(name) => {
-                    let place = || format!("input `{name}` of node `{}` ({})", node.name, node.op);
-                    Some(operand(graph, &shapes, &mut known, &mut program, (*node_index, name), place)?)
-                }
-            });
-        }
-        let view = matches!(op, Op::Identity | Op::Flatten { .. } | Op::Reshape { .. })
-            || (matches!(op, Op::Dropout { .. }) && !matches!(mode, Mode::Train(_)))
-            || matches!(op, Op::Dropout { ratio } if *ratio == 0.0);
-        let mut start = 0;
-        for (which, name) in node.outputs.iter().enumerate() {
-            if name.is_empty() || (which > 0 && !matches!(op, Op::Split { .. })) {
-                continue;
-            }
-            let shape = shapes.get(name).unwrap_or_default().to_vec();
-            if let (true, Some(Some(input))) = (view, inputs.first()) {
-                known.insert(name, Operand { source: input.source, shape });
-                continue;
-            }
-            let op = match op {
-                Op::Split { axis, sizes } => {
-                    let size = sizes.get(which).copied().unwrap_or_default();
-                    let mut ranges: Vec<(i64, i64, i64)> = shape.iter().map(|&d| (0, d as i64, 1)).collect();
-                    if let Some(range) = ranges.get_mut(*axis) {
-                        *range = (start as i64, (start + size) as i64, 1);
-                    }
-                    start += size;
-                    Op::Slice { ranges }
-                }
-                other => other.clone(),
-            };
-            let output = match op {
-                Op::Chain(binary) => chain(&mut program, *node_index, binary, &inputs)?,
-                op => push(&mut program, *node_index, op, inputs.clone(), &shape),
-            };
-            known.insert(name, output);
-        }
-    }
-    for info in &graph.outputs {
-        let place = || format!("output `{}`", info.name);
-        let found = operand(graph, &shapes, &mut known, &mut program, (0, &info.name), place)?;
-        program.outputs.push(found);
-    }
-    Ok(program)
-}
-
-/// Value `name`, read at node `at.0`. A constant that is no weight of floats gets a step that writes it.
-fn operand<'a>(
-    graph: &'a Graph,
-    shapes: &Shapes,
-    known: &mut HashMap<&'a str, Operand>,
-    program: &mut Program,
-    at: (usize, &'a str),
-    place: impl Fn() -> String,
-) -> Result<Operand, EngineError> {
-    let (node, name) = at;
-    if let Some(operand) = known.get(name) {
-        return Ok(operand.clone());
-    }
-    let tensor = shapes.constant(name).or_else(|| graph.weights.get(name).map(|w| &w.tensor));
-    let refuse = |found: &str| EngineError::ElementType { place: place(), found: found.into() };
-    let tensor = tensor.ok_or_else(|| refuse("another type, or computed from one"))?;
-    let values = as_floats(tensor).ok_or_else(|| refuse("another type, or holds integers beyond 2^24"))?;
-    let found = push(program, node, Op::Constant { values }, Vec::new(), tensor.shape());
-    known.insert(name, found.clone());
-    Ok(found)
-}
-
-/// The elements as 32-bit floats; `None` for types that are not computed with, and for integers that floats do not hold.
-pub(crate) fn as_floats(tensor: &Tensor) -> Option<Vec<f32>> {
-    const EXACT: i64 = 1 << 24;
-    if let Some(values) = tensor.as_f32() {
-        return Some(values.to_vec());
-    }
-    let values = tensor.to_i64()?;
-    values.into_iter().map(|v| (-EXACT..=EXACT).contains(&v).then_some(v as f32)).collect()
-}
-
-/// Appends a step.
-fn push(
-    program: &mut Program,
-    node: usize,
-    op: Op,
-    inputs: Vec<Option<Operand>>,
-    shape: &[usize],
-) -> Operand {
-    let output = new_value(program, shape);
-    let shape = shape.to_vec();
-    program.steps.push(Step { node, op, inputs, output, shape: shape.clone(), post: Post::None, fold: None });
-    Operand { source: Source::Value(output), shape }
-}
-
-/// Appends steps of two operands each, one operand after the other.
-fn chain(
-    program: &mut Program,
-    node: usize,
-    op: BinaryOp,
-    inputs: &[Option<Operand>],
-) -> Result<Operand, EngineError> {
-    let mut operands = inputs.iter().flatten();
-    let mut total =
-        operands.next().cloned().unwrap_or(Operand { source: Source::Value(0), shape: Vec::new() });
-    for next in operands {
-        let shape = Broadcast::new(&total.shape, &next.shape).map_err(|e| EngineError::Unsupported {
-            node: node.to_string(),
-            op: format!("{op:?}"),
-            reason: e.to_string(),
-        })?;
-        let inputs = vec![Some(total), Some(next.clone())];
-        total = push(program, node, Op::Binary(op), inputs, shape.shape());
-    }
-    Ok(total)
-}
-
-/// Gives names to reshaped weights: the outputs of folded nodes that only rename or reshape one.
-fn follow_views<'a>(graph: &'a Graph, shapes: &Shapes, known: &mut HashMap<&'a str, Operand>) {
-    for &index in shapes.folded() {
-        let node = &graph.nodes[index];
-        let view = matches!(node.op.as_str(), "Identity" | "Reshape" | "Flatten" | "Squeeze" | "Unsqueeze");
-        let (Some(from), Some(to)) = (node.input(0), node.outputs.first()) else { continue };
-        if let (true, Some(operand), Some(shape)) = (view, known.get(from), shapes.get(to)) {
-            let source = operand.source;
-            known.insert(to, Operand { source, shape: shape.to_vec() });
-        }
-    }
-}
-
-fn new_value(program: &mut Program, shape: &[usize]) -> usize {
-    program.lens.push(element_count(shape).unwrap_or_default());
-    program.lens.len() - 1
 }
 
 /// The operand before a softmax over the classes that ends at `output`, or `output` itself.

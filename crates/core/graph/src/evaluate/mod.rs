@@ -15,6 +15,7 @@ use crate::error::GraphError;
 use crate::resolve::Context;
 use crate::tensor::Tensor;
 
+pub(crate) use cast::cast_like;
 pub(crate) use generate::{constant, shape_of, size_of};
 pub(crate) use limits::{LARGEST_SMALL, is_reshaping, is_unlimited};
 

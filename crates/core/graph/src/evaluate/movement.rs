@@ -10,7 +10,7 @@ use crate::tensor::{Tensor, TensorData, element_count};
 
 /// The operator's typed form and the shape of its output.
 fn resolved(cx: &Context) -> Result<(Op, Vec<usize>), GraphError> {
-    let op = resolve_with(cx.graph, cx.folded, cx.node, cx.shapes)?;
+    let op = resolve_with(cx)?;
     let shape = output_shapes(cx.node, &op, cx.shapes)?.swap_remove(0);
     Ok((op, shape))
 }

@@ -1,5 +1,7 @@
 //! The shape of each operator's outputs.
 
+mod composite;
+
 use crate::error::GraphError;
 use crate::node::Node;
 use crate::op::{Normalization, Op, PadMode, Padding, Window};
@@ -114,7 +116,7 @@ impl Rule<'_> {
                 wide.filter(|w| w == data).ok_or_else(|| self.refuse("the slope does not fit the data"))?
             }
             Op::Binary(_) => self.broadcast_all(2)?,
-            Op::Chain(_) => self.broadcast_all(self.node.inputs.len())?,
+            Op::Chain(_) | Op::Mean => self.broadcast_all(self.node.inputs.len())?,
             Op::Concat { axis } => self.concat(*axis)?,
             Op::Split { axis, sizes } => {
                 let data = self.input(0)?;
@@ -153,6 +155,40 @@ impl Rule<'_> {
             }
             Op::Expand { shape } => broadcast(self.input(0)?, shape)
                 .ok_or_else(|| self.refuse(format!("the data cannot be expanded to {shape:?}")))?,
+            Op::Line(op) => self.line(op)?,
+            Op::Volume { depth, output_padding, plane } => self.volume(depth, *output_padding, plane)?,
+            Op::Resize(resize) => resize.shape.clone(),
+            Op::Rearrange { shape, .. } | Op::Fill { shape, .. } => shape.clone(),
+            Op::ArgExtreme { axis, keep_dims, .. } => {
+                let mut shape = self.input(0)?.to_vec();
+                if *keep_dims {
+                    shape[*axis] = 1;
+                } else {
+                    shape.remove(*axis);
+                }
+                shape
+            }
+            Op::TopK { axis, count, .. } => {
+                let mut shape = self.input(0)?.to_vec();
+                shape[*axis] = *count;
+                return Ok(vec![shape.clone(), shape]);
+            }
+            Op::Tile { repeats } => {
+                self.input(0)?.iter().zip(repeats).map(|(&d, &r)| d.saturating_mul(r)).collect()
+            }
+            Op::GatherElements { axis } => self.gather_elements(*axis)?,
+            Op::GatherNd { batch_dims } => {
+                let (data, indices) = (self.input(0)?, self.input(1)?);
+                let (lead, depth) = (&indices[..indices.len() - 1], indices[indices.len() - 1]);
+                [lead, &data[batch_dims + depth..]].concat()
+            }
+            Op::Recurrent(recurrent) => return self.recurrent(recurrent),
+            Op::Attention(attention) => return self.attention(attention),
+            Op::Rotary(_) => self.rotary()?,
+            Op::GridSample(_) => self.grid_sample()?,
+            Op::Einsum { operands, result } => self.einsum(operands, result)?,
+            Op::CumSum { .. } | Op::Trilu { .. } => return self.same(),
+            Op::Weighted { .. } => return Err(self.refuse("no node is a weighted sum of the runtime")),
             Op::Constant { .. } => return Err(self.refuse("no node is a constant of the runtime")),
             Op::Dropout { .. } => {
                 let data = self.input(0)?.to_vec();
@@ -363,6 +399,9 @@ impl Rule<'_> {
             let limit = -reach;
             if before[axis] < limit || after[axis] < limit {
                 return Err(refuse());
+            }
+            if mode == PadMode::Wrap && (before[axis] > reach || after[axis] > reach) {
+                return Err(self.refuse(format!("axis {axis} is too short to be repeated so often")));
             }
             if mode == PadMode::Reflect && (before[axis] >= reach || after[axis] >= reach) {
                 return Err(self.refuse(format!("axis {axis} is too short to be reflected")));
