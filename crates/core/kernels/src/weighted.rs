@@ -62,7 +62,8 @@ impl Terms {
 /// `y = sums of x` for `x` of shape `[.., from, inner]` and `y` of `[.., to, inner]`; sums run in the table's order.
 pub fn apply(terms: &Terms, inner: usize, x: &[f32], y: &mut [f32], store: Store) {
     let (from, to) = (terms.from * inner, terms.to() * inner);
-    assert!(from > 0 && to > 0 && x.len() % from == 0 && y.len() / to == x.len() / from && y.len() % to == 0);
+    assert!(from > 0 && to > 0 && x.len().is_multiple_of(from) && y.len().is_multiple_of(to));
+    assert_eq!(x.len() / from, y.len() / to);
     if inner == 1 {
         return par::planes(y, to, |outer, y| {
             let x = &x[outer * from..][..from];

@@ -192,7 +192,7 @@ fn bits(op: BinaryOp, a: i64, b: i64) -> Option<i64> {
         BinaryOp::BitOr => Some(a | b),
         BinaryOp::BitXor => Some(a ^ b),
         BinaryOp::ShiftLeft => u32::try_from(b).ok().filter(|b| *b < 38).map(|b| a << b),
-        BinaryOp::ShiftRight => u32::try_from(b).ok().map(|b| a.checked_shr(b).unwrap_or(0)),
+        BinaryOp::ShiftRight => u32::try_from(b).ok().map(|b| a >> b.min(63)),
         _ => None,
     }
 }

@@ -51,6 +51,14 @@ pub(super) fn dropout(cx: &Context) -> Result<Op, GraphError> {
     if !(0.0..1.0).contains(&ratio) {
         return Err(cx.bad_attribute("ratio", format!("is {ratio}, outside 0 <= ratio < 1")));
     }
+    let training = match cx.constant(2)?.map(|t| t.to_i64()) {
+        None => false,
+        Some(Some(flag)) => flag.iter().any(|&v| v != 0),
+        Some(None) => return Err(cx.bad_input(2, "is no Boolean")),
+    };
+    if training && ratio > 0.0 {
+        return Err(cx.unsupported_but("the training form", "export the network for inference"));
+    }
     Ok(Op::Dropout { ratio })
 }
 

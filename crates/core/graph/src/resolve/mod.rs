@@ -238,6 +238,30 @@ pub(crate) fn resolve_with(cx: &Context) -> Result<Op, GraphError> {
         "Transpose" => layout::transpose(cx)?,
         "Slice" => layout::slice(cx)?,
         "Pad" => layout::pad(cx)?,
+        "Identity" => Op::Identity,
+        "Cast" => elements::cast(cx)?,
+        "CastLike" => elements::cast_like(cx)?,
+        _ => {
+            if let Some(op) = if standard { composed(cx)? } else { None } {
+                return Ok(op);
+            }
+            let name = if standard { node.op.clone() } else { format!("{}.{}", node.domain, node.op) };
+            return Err(GraphError::UnsupportedOperator {
+                op: name,
+                node: node.name.clone(),
+                advice: KMEANS_ADVICE.into(),
+            });
+        }
+    };
+    Ok(op)
+}
+
+/// The typed form of functions of elements, and of operators that choose, order, resample or are made of others.
+fn composed(cx: &Context) -> Result<Option<Op>, GraphError> {
+    if let Some(unary) = elements::unary(cx)? {
+        return Ok(Some(Op::Unary(unary)));
+    }
+    Ok(Some(match cx.node.op.as_str() {
         name if layout::reduction(name).is_some() => layout::reduce(cx)?,
         "ArgMax" => select::arg_extreme(cx, true)?,
         "ArgMin" => select::arg_extreme(cx, false)?,
@@ -257,28 +281,17 @@ pub(crate) fn resolve_with(cx: &Context) -> Result<Op, GraphError> {
         "RotaryEmbedding" => sequence::rotary(cx)?,
         "GridSample" => sequence::grid_sample(cx)?,
         "Einsum" => sequence::einsum(cx)?,
-        "Mean" => Op::Mean,
+        "Mean" => {
+            cx.require_inputs(cx.node.inputs.len())?;
+            Op::Mean
+        }
         "Mod" => elements::modulo(cx)?,
         "BitShift" => elements::shift(cx)?,
-        "Identity" => Op::Identity,
-        "Cast" => elements::cast(cx)?,
-        "CastLike" => elements::cast_like(cx)?,
-        _ if standard && elements::unary(cx)?.is_some() => {
-            elements::unary(cx)?.map_or(Op::Identity, Op::Unary)
-        }
-        name if elements::binary(name).is_some() => {
-            two(cx, elements::binary(name).map_or(Op::Identity, Op::Binary))?
-        }
-        _ => {
-            let name = if standard { node.op.clone() } else { format!("{}.{}", node.domain, node.op) };
-            return Err(GraphError::UnsupportedOperator {
-                op: name,
-                node: node.name.clone(),
-                advice: KMEANS_ADVICE.into(),
-            });
-        }
-    };
-    Ok(op)
+        name => match elements::binary(name) {
+            Some(binary) => two(cx, Op::Binary(binary))?,
+            None => return Ok(None),
+        },
+    }))
 }
 
 fn two(cx: &Context, op: Op) -> Result<Op, GraphError> {

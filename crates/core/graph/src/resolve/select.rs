@@ -99,11 +99,12 @@ pub(super) fn blocks(cx: &Context, to_space: bool) -> Result<Op, GraphError> {
         return Err(cx.mismatch(format!("blocks of {b} x {b} do not divide {h} x {w}")));
     }
     let split = vec![n, c, h / b, b, w / b, b];
-    Ok(Op::Rearrange {
-        split,
-        perm: vec![0, 3, 5, 1, 2, 4],
-        shape: vec![n, c.saturating_mul(square), h / b, w / b],
-    })
+    let perm = match cx.string("mode", "DCR")? {
+        "DCR" => vec![0, 3, 5, 1, 2, 4],
+        "CRD" => vec![0, 1, 3, 5, 2, 4],
+        other => return Err(cx.bad_attribute("mode", format!("is `{other}`"))),
+    };
+    Ok(Op::Rearrange { split, perm, shape: vec![n, c.saturating_mul(square), h / b, w / b] })
 }
 
 /// A tensor of one value whose shape is a constant.

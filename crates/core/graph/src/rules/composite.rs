@@ -77,6 +77,37 @@ impl Rule<'_> {
         if fits { Ok(indices.to_vec()) } else { Err(self.refuse("the indices do not fit the data")) }
     }
 
+    pub(super) fn gather_nd(&self, batch_dims: usize) -> Result<Vec<usize>, GraphError> {
+        let (data, indices) = (self.input(0)?, self.input(1)?);
+        let Some((&depth, lead)) = indices.split_last() else {
+            return Err(self.refuse("there are no indices"));
+        };
+        match data.get(batch_dims.saturating_add(depth)..) {
+            Some(rest) => Ok([lead, rest].concat()),
+            None => Err(self.refuse("the indices do not fit the data")),
+        }
+    }
+
+    /// Operators that choose or repeat along an axis of input 0.
+    pub(super) fn selection(&self, op: &Op) -> Result<Vec<Vec<usize>>, GraphError> {
+        let mut shape = self.input(0)?.to_vec();
+        match op {
+            Op::ArgExtreme { axis, keep_dims: true, .. } => shape[*axis] = 1,
+            Op::ArgExtreme { axis, .. } => {
+                shape.remove(*axis);
+            }
+            Op::TopK { axis, count, .. } => {
+                shape[*axis] = *count;
+                return Ok(vec![shape.clone(), shape]);
+            }
+            Op::Tile { repeats } => {
+                shape.iter_mut().zip(repeats).for_each(|(d, &r)| *d = d.saturating_mul(r))
+            }
+            _ => {}
+        }
+        Ok(vec![shape])
+    }
+
     pub(super) fn recurrent(&self, op: &Recurrent) -> Result<Vec<Vec<usize>>, GraphError> {
         let (directions, hidden, gates) = (op.reverse.len(), op.hidden, op.cell.gates());
         let &[first, second, inputs] = self.input(0)? else {
@@ -108,9 +139,9 @@ impl Rule<'_> {
 
     /// Batch, heads, length and size of Q, K or V.
     fn heads(&self, index: usize, heads: Option<usize>) -> Result<[usize; 4], GraphError> {
-        match self.input(index)? {
-            &[batch, heads, length, size] => Ok([batch, heads, length, size]),
-            &[batch, length, all] => {
+        match *self.input(index)? {
+            [batch, heads, length, size] => Ok([batch, heads, length, size]),
+            [batch, length, all] => {
                 let heads = heads.filter(|h| all % h == 0);
                 let heads = heads.ok_or_else(|| self.refuse(format!("input {index} has no such heads")))?;
                 Ok([batch, heads, length, all / heads])

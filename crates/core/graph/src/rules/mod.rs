@@ -96,13 +96,7 @@ impl Rule<'_> {
             Op::MaxPool { window, ceil } | Op::AveragePool { window, ceil, .. } => {
                 self.pool(window, *ceil)?
             }
-            Op::GlobalAveragePool | Op::GlobalMaxPool => {
-                let data = self.input(0)?;
-                if data.len() < 3 {
-                    return Err(self.refuse("there is no spatial axis to pool over"));
-                }
-                (0..data.len()).map(|i| if i < 2 { data[i] } else { 1 }).collect()
-            }
+            Op::GlobalAveragePool | Op::GlobalMaxPool => self.global_pool()?,
             Op::BatchNorm { .. } => self.batch_norm()?,
             Op::Lrn { .. } => {
                 if self.input(0)?.len() < 2 {
@@ -118,22 +112,8 @@ impl Rule<'_> {
             Op::Binary(_) => self.broadcast_all(2)?,
             Op::Chain(_) | Op::Mean => self.broadcast_all(self.node.inputs.len())?,
             Op::Concat { axis } => self.concat(*axis)?,
-            Op::Split { axis, sizes } => {
-                let data = self.input(0)?;
-                let part = |&size: &usize| {
-                    let mut shape = data.to_vec();
-                    shape[*axis] = size;
-                    shape
-                };
-                return Ok(sizes.iter().map(part).collect());
-            }
-            Op::Flatten { axis } => {
-                let product = |dims: &[usize]| {
-                    element_count(dims).ok_or_else(|| self.refuse("the number of elements overflows"))
-                };
-                let (front, back) = self.input(0)?.split_at(*axis);
-                vec![product(front)?, product(back)?]
-            }
+            Op::Split { axis, sizes } => return self.split(*axis, sizes),
+            Op::Flatten { axis } => self.flatten(*axis)?,
             Op::Reshape { target } => self.reshape(target)?,
             Op::Transpose { perm } => {
                 let data = self.input(0)?;
@@ -159,29 +139,9 @@ impl Rule<'_> {
             Op::Volume { depth, output_padding, plane } => self.volume(depth, *output_padding, plane)?,
             Op::Resize(resize) => resize.shape.clone(),
             Op::Rearrange { shape, .. } | Op::Fill { shape, .. } => shape.clone(),
-            Op::ArgExtreme { axis, keep_dims, .. } => {
-                let mut shape = self.input(0)?.to_vec();
-                if *keep_dims {
-                    shape[*axis] = 1;
-                } else {
-                    shape.remove(*axis);
-                }
-                shape
-            }
-            Op::TopK { axis, count, .. } => {
-                let mut shape = self.input(0)?.to_vec();
-                shape[*axis] = *count;
-                return Ok(vec![shape.clone(), shape]);
-            }
-            Op::Tile { repeats } => {
-                self.input(0)?.iter().zip(repeats).map(|(&d, &r)| d.saturating_mul(r)).collect()
-            }
+            Op::ArgExtreme { .. } | Op::TopK { .. } | Op::Tile { .. } => return self.selection(op),
             Op::GatherElements { axis } => self.gather_elements(*axis)?,
-            Op::GatherNd { batch_dims } => {
-                let (data, indices) = (self.input(0)?, self.input(1)?);
-                let (lead, depth) = (&indices[..indices.len() - 1], indices[indices.len() - 1]);
-                [lead, &data[batch_dims + depth..]].concat()
-            }
+            Op::GatherNd { batch_dims } => self.gather_nd(*batch_dims)?,
             Op::Recurrent(recurrent) => return self.recurrent(recurrent),
             Op::Attention(attention) => return self.attention(attention),
             Op::Rotary(_) => self.rotary()?,
@@ -196,6 +156,32 @@ impl Rule<'_> {
             }
             Op::Unary(_) | Op::Clip { .. } | Op::Softmax { .. } | Op::Identity => return self.same(),
         }])
+    }
+
+    fn global_pool(&self) -> Result<Vec<usize>, GraphError> {
+        let data = self.input(0)?;
+        if data.len() < 3 {
+            return Err(self.refuse("there is no spatial axis to pool over"));
+        }
+        Ok((0..data.len()).map(|i| if i < 2 { data[i] } else { 1 }).collect())
+    }
+
+    fn split(&self, axis: usize, sizes: &[usize]) -> Result<Vec<Vec<usize>>, GraphError> {
+        let data = self.input(0)?;
+        let part = |&size: &usize| {
+            let mut shape = data.to_vec();
+            shape[axis] = size;
+            shape
+        };
+        Ok(sizes.iter().map(part).collect())
+    }
+
+    fn flatten(&self, axis: usize) -> Result<Vec<usize>, GraphError> {
+        let product = |dims: &[usize]| {
+            element_count(dims).ok_or_else(|| self.refuse("the number of elements overflows"))
+        };
+        let (front, back) = self.input(0)?.split_at(axis);
+        Ok(vec![product(front)?, product(back)?])
     }
 
     fn image(&self) -> Result<[usize; 4], GraphError> {
