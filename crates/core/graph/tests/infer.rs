@@ -163,6 +163,20 @@ fn windows_run_over_one_to_three_axes() {
     assert!(error.to_string().contains("number of axes"), "{error}");
 }
 
+/// `nn.MultiheadAttention` as PyTorch exports it joins an empty part of a shape with others.
+#[test]
+fn parts_of_a_shape_may_be_empty() {
+    let nodes = vec![
+        Node::new("s", "Shape", &["x"], &["s"]),
+        Node::new("none", "Slice", &["s", "start", "end"], &["none"]),
+        Node::new("join", "Concat", &["none", "open", "last"], &["to"]).with("axis", Attribute::Int(0)),
+        Node::new("r", "Reshape", &["x", "to"], &["y"]),
+    ];
+    let weights = [("start", 2), ("end", 2), ("open", -1), ("last", 4)].map(|(name, v)| (name, ints(&[v])));
+    let shapes = infer_shapes(&graph(nodes, weights.to_vec()), &[("x", vec![2, 6])]).unwrap();
+    assert_eq!((shapes.get("none"), shapes.get("y")), (Some(&[0][..]), Some(&[3, 4][..])));
+}
+
 #[test]
 fn input_shapes_are_checked_against_the_declaration() {
     let mut g = graph(vec![Node::new("r", "Relu", &["x"], &["y"])], vec![]);

@@ -22,11 +22,22 @@ pub(crate) fn output_shapes(
     shapes: &[Option<&[usize]>],
 ) -> Result<Vec<Vec<usize>>, GraphError> {
     let rule = Rule { node, shapes };
+    let outputs = output_shapes_of_constants(node, op, shapes)?;
+    match outputs.iter().find(|shape| shape.contains(&0)) {
+        Some(shape) => Err(rule.refuse(format!("output shape {shape:?} holds no elements"))),
+        None => Ok(outputs),
+    }
+}
+
+/// As [`output_shapes`], for a node that reads constants alone: they may be empty.
+pub(crate) fn output_shapes_of_constants(
+    node: &Node,
+    op: &Op,
+    shapes: &[Option<&[usize]>],
+) -> Result<Vec<Vec<usize>>, GraphError> {
+    let rule = Rule { node, shapes };
     let outputs = rule.apply(op)?;
     for shape in &outputs {
-        if shape.contains(&0) {
-            return Err(rule.refuse(format!("output shape {shape:?} holds no elements")));
-        }
         if element_count(shape).is_none_or(|n| n > LARGEST_VALUE) {
             return Err(GraphError::TooLarge {
                 op: node.op.clone(),
