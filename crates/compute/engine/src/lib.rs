@@ -41,6 +41,7 @@ mod error;
 mod executor;
 mod limits;
 mod loss;
+mod lower;
 mod memory;
 mod ops;
 mod options;

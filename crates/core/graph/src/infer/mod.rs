@@ -2,14 +2,12 @@
 
 mod fold;
 mod missing;
-mod types;
 
 use std::collections::{HashMap, HashSet};
 
 use indexmap::IndexMap;
 
 use fold::fold_node;
-pub(crate) use types::{given as given_types, of_code};
 
 use crate::dtype::DType;
 use crate::error::GraphError;
@@ -21,6 +19,7 @@ use crate::resolve::{Context, refuse_mask, resolve_with};
 pub use crate::rules::LARGEST_VALUE;
 use crate::rules::output_shapes;
 use crate::tensor::{Tensor, element_count};
+use crate::types;
 
 /// The shapes of all values of a graph for concrete input shapes, and its nodes as typed operators.
 #[derive(Debug, Clone, PartialEq, Default)]

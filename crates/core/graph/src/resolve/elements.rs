@@ -3,8 +3,8 @@
 use super::Context;
 use crate::dtype::DType;
 use crate::error::GraphError;
-use crate::infer::of_code;
 use crate::op::{BinaryOp, Op, UnaryOp};
+use crate::types::of_code;
 
 /// The functions of one element.
 pub(super) fn unary(cx: &Context) -> Result<Option<UnaryOp>, GraphError> {

@@ -17,9 +17,9 @@ pub(crate) use context::Context;
 
 use crate::error::{GraphError, KMEANS_ADVICE};
 use crate::graph::Graph;
-use crate::infer;
 use crate::node::Node;
 use crate::op::{BinaryOp, Op};
+use crate::types;
 
 impl Op {
     /// The typed form of `node` in `graph`, for ONNX operator sets 7 to 25 (a graph whose
@@ -34,7 +34,7 @@ impl Op {
     /// [`GraphError::MissingInput`], [`GraphError::NotConstant`], [`GraphError::UnknownShape`] and
     /// [`GraphError::ShapeMismatch`] for invalid nodes. Each names the node.
     pub fn resolve(graph: &Graph, node: &Node, input_shapes: &[Option<&[usize]>]) -> Result<Op, GraphError> {
-        let (folded, types) = (HashMap::new(), infer::given_types(graph));
+        let (folded, types) = (HashMap::new(), types::given(graph));
         let cx = Context { graph, folded: &folded, types: Some(&types), node, shapes: input_shapes };
         let op = resolve_with(&cx)?;
         refuse_mask(node, &op, |mask| {

@@ -36,7 +36,7 @@ pub(crate) fn of_code(code: i64) -> DType {
 ///
 /// # Errors
 /// [`GraphError::UnsupportedForm`] for arithmetic on integers that cannot be checked.
-pub(super) fn written(
+pub(crate) fn written(
     node: &Node,
     op: &Op,
     types: &HashMap<String, DType>,
