@@ -34,11 +34,14 @@
 
 #![forbid(unsafe_code)]
 
+mod compose;
 mod cpu;
+mod emit;
 mod error;
 mod executor;
 mod limits;
 mod loss;
+mod lower;
 mod memory;
 mod ops;
 mod options;
@@ -49,6 +52,7 @@ mod program;
 pub mod run;
 pub mod schedule;
 mod share;
+mod trace;
 mod update;
 
 pub use cpu::CpuExecutor;
