@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use serde_json::json;
+use slq::detection::Preprocessing;
 use slq::methods::TrainingData;
 use slq::{InputShape, Isa, JobFile, Model, Prepared};
 
@@ -128,9 +129,15 @@ impl Common {
         }
     }
 
+    /// Says how preprocessing was found, and why it may be wrong.
+    fn said(&self, preprocessing: &Preprocessing) {
+        preprocessing.note().iter().for_each(|note| self.note(format_args!("note: {note}")));
+        preprocessing.doubt.iter().for_each(|doubt| self.note(format_args!("warning: {doubt}")));
+    }
+
     /// The images, once it is said how their preprocessing was found.
     pub(crate) fn prepared(&self, prepared: Prepared) -> TrainingData {
-        prepared.preprocessing.note().iter().for_each(|note| self.note(format_args!("note: {note}")));
+        self.said(&prepared.preprocessing);
         prepared.data
     }
 

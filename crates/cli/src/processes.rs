@@ -22,7 +22,7 @@ impl Processes {
 }
 
 /// Commands that several processes can do together.
-const SHARED: &[&str] = &["train", "compress", "decompose", "resume"];
+const SHARED: &[&str] = &["train", "compress", "decompose", "resume", "sensitivity"];
 
 /// The group of `command`, if one was started.
 ///

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
-use slq::graph::Tensor;
+use slq::graph::{DType, Tensor};
 use slq::inference::{image_split, run_model, run_session, split_tensor};
 use slq::{Error, Model, PackedModel};
 
@@ -82,7 +82,10 @@ fn inputs(args: &Args, model: &Model, common: &Common) -> Result<Vec<(String, Te
             }
         };
         let tensor = match Path::new(file).extension().and_then(|e| e.to_str()) {
-            Some("npy") => slq::arrays::read(Path::new(file))?,
+            Some("npy") => {
+                let input = model.graph.inputs.iter().find(|i| i.name == name);
+                slq::arrays::read_as(Path::new(file), input.map_or(DType::F32, |i| i.dtype))?
+            }
             _ => {
                 let image = image_split(Path::new(file))?;
                 let preprocessing = args.data.options().preprocessing_for(model, &image)?;

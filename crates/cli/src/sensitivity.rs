@@ -68,11 +68,12 @@ pub(crate) fn run(args: Args, common: &Common) -> crate::common::Outcome {
     }
     let model = args.model.open(common.seed())?;
     let data = common.prepared(args.data.options().require(&model, common.isa())?);
-    let options =
-        SensitivityOptions { clusters: !args.layers_only, tolerance: args.tolerance, isa: common.isa() };
+    let reducer = common.processes.reducer;
+    let (clusters, tolerance, isa) = (!args.layers_only, args.tolerance, common.isa());
+    let options = SensitivityOptions { clusters, tolerance, isa, reducer };
     let mut progress = Progress::new(common);
     let found = sensitivity(&model.graph, &data, &settings, common.seed(), options, &mut progress)?;
-    if let Some(path) = &args.output {
+    if let Some(path) = args.output.iter().find(|_| reducer.rank() == 0) {
         let fail = |e: &dyn std::fmt::Display| slq::Error::File { path: path.clone(), reason: e.to_string() };
         let text = serde_json::to_vec_pretty(&found).map_err(|e| fail(&e))?;
         slq::files::write_atomically(path, &text).map_err(|e| fail(&e))?;

@@ -5,9 +5,7 @@ use std::time::Duration;
 
 use slq_engine::Isa;
 use slq_graph::Graph;
-#[cfg(test)]
-use slq_reduce::Alone;
-use slq_reduce::Reducer;
+use slq_reduce::{Alone, Reducer};
 
 use crate::error::CompressError;
 use crate::inputs::Inputs;
@@ -37,7 +35,6 @@ pub(crate) struct Context<'a> {
 
 impl<'a> Context<'a> {
     /// Seed 0 and nothing else.
-    #[cfg(test)]
     pub(crate) fn bare() -> Self {
         let (isa, every) = (Isa::detect(), crate::CHECKPOINT_EVERY);
         Self {

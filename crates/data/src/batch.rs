@@ -25,7 +25,7 @@ pub struct Batch {
     pub labels: Vec<u32>,
     /// Position of each image in the split.
     pub positions: Vec<u32>,
-    /// Images, channels, height, width.
+    /// Images, channels, height, width; the channels last with [`AxisOrder::ChannelsLast`](crate::AxisOrder).
     pub shape: [usize; 4],
 }
 

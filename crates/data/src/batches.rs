@@ -50,9 +50,9 @@ impl Split {
 }
 
 impl Batches {
-    /// The shape of one image: channels, height, width.
+    /// The shape of one image: channels, height, width, or the channels last where the transform says so.
     pub fn image_shape(&self) -> [usize; 3] {
-        self.loader.plan.shape
+        self.loader.plan.output_shape()
     }
 
     /// Batches still to come.

@@ -72,4 +72,4 @@ pub use order::epoch_order;
 pub use prefetch::Prefetch;
 pub use split::{Portion, Split};
 pub use stream::Stream;
-pub use transform::{ChannelOrder, MeanImage, Resize, Transform};
+pub use transform::{AxisOrder, ChannelOrder, MeanImage, Resize, Transform};

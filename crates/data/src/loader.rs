@@ -40,9 +40,9 @@ impl Loader {
 
     /// Fills `batch` with the images at these (epoch, position).
     pub fn fill(&self, picks: &[(u64, u32)], batch: &mut Batch) -> Result<(), DataError> {
-        let [channels, height, width] = self.plan.shape;
-        let size = channels * height * width;
-        batch.shape = [picks.len(), channels, height, width];
+        let shape = self.plan.output_shape();
+        let size = shape.iter().product();
+        batch.shape = [picks.len(), shape[0], shape[1], shape[2]];
         batch.labels.clear();
         batch.labels.extend(picks.iter().map(|&(_, p)| self.split.labels[p as usize]));
         batch.positions.clear();

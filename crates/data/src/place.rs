@@ -2,11 +2,11 @@
 
 use rand::Rng;
 
-use crate::DataError;
 use crate::order::{Purpose, below, generator};
 use crate::resize::{Pixel, resize};
 use crate::storage::{Image, Pixels};
 use crate::transform::{Phase, Plan, resized};
+use crate::{AxisOrder, DataError};
 
 /// The most pixels an image may have after a resize.
 const MAX_RESIZED: usize = 1 << 26;
@@ -16,6 +16,8 @@ const MAX_RESIZED: usize = 1 << 26;
 pub(crate) struct Work {
     bytes: Buffers<u8>,
     floats: Buffers<f32>,
+    /// One image with its channels first, where it is written with its channels last.
+    planes: Vec<f32>,
 }
 
 #[derive(Debug, Default)]
@@ -32,8 +34,31 @@ pub(crate) struct Draw {
     pub position: u32,
 }
 
-/// Writes one image, transformed, to `out` (`plan.shape` values). `name` is for messages.
+/// Writes one image, transformed, to `out` (of [`Plan::output_shape`]). `name` is for messages.
 pub(crate) fn place(
+    plan: &Plan,
+    image: Image<'_>,
+    draw: Draw,
+    work: &mut Work,
+    name: impl Fn() -> String,
+    out: &mut [f32],
+) -> Result<(), DataError> {
+    let channels = plan.shape[0];
+    if plan.axis_order == AxisOrder::ChannelsFirst || channels == 1 {
+        return place_planes(plan, image, draw, work, name, out);
+    }
+    let mut planes = std::mem::take(&mut work.planes);
+    planes.resize(out.len(), 0.0);
+    place_planes(plan, image, draw, work, name, &mut planes)?;
+    for (c, plane) in planes.chunks_exact(out.len() / channels).enumerate() {
+        out[c..].iter_mut().step_by(channels).zip(plane).for_each(|(out, value)| *out = *value);
+    }
+    work.planes = planes;
+    Ok(())
+}
+
+/// Writes one image, transformed, to `out`, one plane after the other (`plan.shape` values).
+fn place_planes(
     plan: &Plan,
     image: Image<'_>,
     draw: Draw,

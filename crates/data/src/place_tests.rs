@@ -1,5 +1,5 @@
 use super::*;
-use crate::{Batch, ChannelOrder, MeanImage, Mode, Resize, Split, Transform, fixture};
+use crate::{AxisOrder, Batch, ChannelOrder, MeanImage, Mode, Resize, Split, Transform, fixture};
 
 const TRAIN: Mode = Mode::Train { seed: 1, epoch: 0 };
 
@@ -74,6 +74,22 @@ fn a_mean_image_is_subtracted_where_the_crop_is() {
     assert_eq!(all(&copies, &same, TRAIN).images, vec![0.0; 450]);
     let json = serde_json::to_string(&same).unwrap();
     assert_eq!(serde_json::from_str::<Transform>(&json).unwrap(), same);
+}
+
+#[test]
+fn channels_last_is_the_same_image_with_its_axes_moved() {
+    let split = Split::from_bytes((0..240).collect(), vec![0; 4], [3, 4, 5]).unwrap();
+    let first =
+        Transform { crop: Some((3, 2)), mirror: true, mean: vec![0.1, 0.2, 0.3], ..Transform::default() };
+    let last = Transform { axis_order: AxisOrder::ChannelsLast, ..first.clone() };
+    for mode in [TRAIN, Mode::Eval] {
+        let (first, last) = (all(&split, &first, mode), all(&split, &last, mode));
+        assert_eq!((first.shape, last.shape), ([4, 3, 3, 2], [4, 3, 2, 3]));
+        for (i, value) in first.images.iter().enumerate() {
+            let (image, channel, pixel) = (i / 18, i / 6 % 3, i % 6);
+            assert_eq!(last.images[image * 18 + pixel * 3 + channel], *value);
+        }
+    }
 }
 
 #[test]

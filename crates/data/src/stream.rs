@@ -47,7 +47,7 @@ impl Stream {
 
     /// The shape of one image: channels, height, width.
     pub fn image_shape(&self) -> [usize; 3] {
-        self.loader.plan.shape
+        self.loader.plan.output_shape()
     }
 
     /// Images in a batch.

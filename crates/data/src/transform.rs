@@ -44,6 +44,9 @@ pub struct Transform {
     pub channels: Option<usize>,
     /// Order of the three output channels.
     pub channel_order: ChannelOrder,
+    /// Order of an image's axes. Stored only where it is not the usual one, which older programs know alone.
+    #[serde(skip_serializing_if = "AxisOrder::is_usual")]
+    pub axis_order: AxisOrder,
 }
 
 /// The mean of each pixel over a set of images.
@@ -76,6 +79,23 @@ pub enum ChannelOrder {
     Bgr,
 }
 
+/// Order of an image's axes in the input that a network wants.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AxisOrder {
+    /// Channels, height, width.
+    #[default]
+    ChannelsFirst,
+    /// Height, width, channels, as TensorFlow's networks take them.
+    ChannelsLast,
+}
+
+impl AxisOrder {
+    fn is_usual(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 impl Transform {
     /// Caffe's `transform_param`: `(pixel - mean) * scale`, with the mean of each channel in pixel units and B, G, R order.
     pub fn caffe(scale: f32, mean: Vec<f32>) -> Transform {
@@ -88,12 +108,13 @@ impl Transform {
         }
     }
 
-    /// The shape `[channels, height, width]` that images of this split take.
+    /// The shape `[channels, height, width]` that images of this split take, `[height, width, channels]` with
+    /// [`AxisOrder::ChannelsLast`].
     ///
     /// # Errors
     /// Those of [`Split::batches`]: the settings make no sense or do not fit the images.
     pub fn output_shape(&self, split: &Split) -> Result<[usize; 3], DataError> {
-        Ok(Plan::new(self, split, Phase::Eval)?.shape)
+        Ok(Plan::new(self, split, Phase::Eval)?.output_shape())
     }
 }
 
@@ -127,6 +148,7 @@ pub(crate) struct Plan {
     /// Crops and mirrors are random in training.
     pub phase: Phase,
     pub reverse_channels: bool,
+    pub axis_order: AxisOrder,
 }
 
 impl Plan {
@@ -183,7 +205,17 @@ impl Plan {
             pad: if train { pad } else { 0 },
             phase,
             reverse_channels: transform.channel_order == ChannelOrder::Bgr && channels == 3,
+            axis_order: transform.axis_order,
         })
+    }
+
+    /// [`shape`](Self::shape) in the order in which images are written.
+    pub fn output_shape(&self) -> [usize; 3] {
+        let [channels, height, width] = self.shape;
+        match self.axis_order {
+            AxisOrder::ChannelsFirst => self.shape,
+            AxisOrder::ChannelsLast => [height, width, channels],
+        }
     }
 }
 

@@ -53,6 +53,7 @@ pub(crate) fn raised(error: &slq::Error) -> PyErr {
             | CompressError::Data(_) => DataError::new_err(text),
             CompressError::RunDir { .. } | CompressError::Fingerprint { .. } => FileError::new_err(text),
             CompressError::NoLayers
+            | CompressError::NothingPays { .. }
             | CompressError::NonFinite { .. }
             | CompressError::Graph(_)
             | CompressError::Engine(_) => ModelError::new_err(text),

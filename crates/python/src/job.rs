@@ -191,6 +191,7 @@ fn open(
         }
         let prepared = prepared(&way.job.data, model, data, way.isa)?;
         opened.notes.extend(prepared.preprocessing.note());
+        opened.notes.extend(prepared.preprocessing.doubt.clone());
         (opened.data, opened.preprocessing) = (Some(prepared.data), Some(prepared.preprocessing));
     }
     if let Some(inputs) = inputs {
@@ -275,9 +276,9 @@ pub(crate) fn evaluate(
         let (test, transform) = (&prepared.data.test, &prepared.data.transform);
         let graph = (*model).clone().for_use();
         let accuracy = evaluate_model(&graph, test, transform, BATCH.min(test.len()), isa)?;
-        Ok(
-            json!({ "accuracy": accuracy, "notes": prepared.preprocessing.note().into_iter().collect::<Vec<_>>() }),
-        )
+        let found = &prepared.preprocessing;
+        let notes: Vec<String> = found.note().into_iter().chain(found.doubt.clone()).collect();
+        Ok(json!({ "accuracy": accuracy, "notes": notes }))
     })?;
     Ok(found.to_string())
 }

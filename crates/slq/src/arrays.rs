@@ -6,7 +6,7 @@ use std::path::Path;
 
 use slq_codebook::Clustering;
 use slq_data::npy;
-use slq_graph::{Tensor, TensorData};
+use slq_graph::{DType, Tensor, TensorData};
 
 use crate::Error;
 
@@ -51,6 +51,31 @@ pub fn names(path: &Path) -> Result<Vec<String>, Error> {
 pub fn read_npz(path: &Path) -> Result<Vec<(String, Tensor)>, Error> {
     let arrays = slq_data::npz_arrays(path)?;
     arrays.into_iter().map(|(name, bytes)| Ok((name.clone(), tensor(path, &name, &bytes)?))).collect()
+}
+
+/// Reads an array for an input of type `dtype`: as [`read`] does, but integers and Booleans of any width where the input
+/// holds those.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_as(path: &Path, dtype: DType) -> Result<Tensor, Error> {
+    let bytes = load(path)?;
+    let array = npy::parse("array", &bytes).map_err(|e| fail(path, e))?;
+    let boolean = array.dtype == "|b1";
+    if dtype.is_float() || !(boolean || array.integers().is_some()) {
+        return tensor(path, "array", &bytes);
+    }
+    let shape = array.shape.iter().map(|&d| usize::try_from(d)).collect::<Result<Vec<_>, _>>();
+    let shape = shape.map_err(|e| fail(path, e))?;
+    if boolean {
+        return Ok(Tensor::new(shape, TensorData::Bool(array.data.iter().map(|&b| b != 0).collect()))?);
+    }
+    let values = array.integers().unwrap_or_default();
+    // The reader marks what 64 bits with a sign do not hold by -1.
+    if array.dtype.contains('u') && values.contains(&-1) {
+        return Err(fail(path, "it holds integers beyond 2^63"));
+    }
+    Ok(Tensor::new(shape, TensorData::I64(values))?)
 }
 
 fn tensor(path: &Path, name: &str, bytes: &[u8]) -> Result<Tensor, Error> {
@@ -106,9 +131,25 @@ pub fn write(path: &Path, tensor: &Tensor) -> Result<(), Error> {
         TensorData::I64(v) => encode("<i8", tensor.shape(), v, i64::to_le_bytes),
         TensorData::I32(v) => encode("<i4", tensor.shape(), v, i32::to_le_bytes),
         TensorData::U8(v) => encode("|u1", tensor.shape(), v, u8::to_le_bytes),
+        TensorData::Bool(v) => encode("|b1", tensor.shape(), v, |b| [u8::from(b)]),
+        TensorData::Raw(dtype, bytes) if numpy_type(*dtype).is_some() => {
+            encode(numpy_type(*dtype).unwrap_or_default(), tensor.shape(), bytes, |b| [b])
+        }
         _ => return Err(fail(path, format!("{:?} elements cannot be written", tensor.dtype()))),
     };
     put(path, &bytes)
+}
+
+/// What NumPy calls the integer types that are kept as bytes.
+fn numpy_type(dtype: DType) -> Option<&'static str> {
+    Some(match dtype {
+        DType::I8 => "|i1",
+        DType::I16 => "<i2",
+        DType::U16 => "<u2",
+        DType::U32 => "<u4",
+        DType::U64 => "<u8",
+        _ => return None,
+    })
 }
 
 /// Writes 64-bit integers.
@@ -154,6 +195,19 @@ mod tests {
         write_i64(&path, &[2], &[7, -1]).unwrap();
         assert_eq!(read(&path).unwrap(), Tensor::i64_vector(vec![7, -1]));
         assert!(matches!(read_f32(&path), Err(Error::File { .. })));
+    }
+
+    #[test]
+    fn integers_of_any_width_go_out_and_come_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.npy");
+        for dtype in [DType::U8, DType::I8, DType::I16, DType::U16, DType::U32, DType::U64, DType::I32] {
+            write(&path, &Tensor::integers(vec![2], dtype, &[0, 99]).unwrap()).unwrap();
+            assert_eq!(read_as(&path, dtype).unwrap().to_i64(), Some(vec![0, 99]), "{dtype:?}");
+        }
+        let flags = Tensor::new(vec![2], TensorData::Bool(vec![true, false])).unwrap();
+        write(&path, &flags).unwrap();
+        assert_eq!(read_as(&path, DType::Bool).unwrap(), flags);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use slq_engine::Isa;
 use slq_graph::{DType, Dim, Graph, Tensor, TensorData};
 
 use crate::dataset::DataOptions;
-use crate::detect::{Preprocessing, PreprocessingSource, detect, detect_by_statistics};
+use crate::detect::{Preprocessing, PreprocessingSource, detect_by_statistics};
 use crate::model::Model;
 use crate::{Error, arrays};
 
@@ -344,9 +344,9 @@ fn preprocessing(
         return Ok(Preprocessing { fitted, ..detection.into() });
     }
     if images.class_counts().len() > 1 {
-        let (train, test, transform) = (images.clone(), images.clone(), found.transform);
+        let (train, test, transform) = (images.clone(), images.clone(), found.transform.clone());
         let data = slq_compress::TrainingData { train, validation: None, test, transform, following: None };
-        return Ok(Preprocessing { fitted, ..detect(&model.graph, &data, isa)?.into() });
+        return found.detected(&model.graph, &data, isa);
     }
     let text = "how pixels become inputs is not known: the model's file does not say it, and without batch-norm or labels \
                 it cannot be found out; give --scale, --mean and --std (0 to 1 is --scale 0.00392156862745098)";

@@ -9,7 +9,7 @@ use slq_engine::Isa;
 use slq_graph::Dim;
 
 use crate::Error;
-use crate::detect::{Augmentation, Preprocessing, PreprocessingSource, detect};
+use crate::detect::{Augmentation, Preprocessing, PreprocessingSource, doubt};
 use crate::examples::is_examples;
 use crate::model::{Model, Source};
 
@@ -248,9 +248,10 @@ impl DataOptions {
             following: None,
         };
         if preprocessing.source == PreprocessingSource::Assumed {
-            let fitted = preprocessing.fitted.take();
-            preprocessing = Preprocessing { fitted, ..detect(&model.graph, &data, isa)?.into() };
+            preprocessing = preprocessing.detected(&model.graph, &data, isa)?;
             data.transform = preprocessing.transform.clone();
+        } else if model.is_trained() {
+            preprocessing.doubt = doubt(&model.graph, &data, isa);
         }
         Ok(Prepared { data, preprocessing })
     }
@@ -298,7 +299,7 @@ impl DataOptions {
             (false, None, _) => PreprocessingSource::Assumed,
         };
         let transform = self.adjusted(default_transform(model)?)?;
-        Ok(Preprocessing { transform, source, detection: None, fitted: None })
+        Ok(Preprocessing::new(transform, source))
     }
 
     /// The same for the images of `split`, which are brought to the size and the channels that the network declares where

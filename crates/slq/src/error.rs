@@ -151,7 +151,7 @@ impl Error {
                 CompressError::Setting { .. } => "setting",
                 CompressError::Schedule { .. } => "schedule",
                 CompressError::Pattern { .. } => "pattern",
-                CompressError::NoLayers => "no-layers",
+                CompressError::NoLayers | CompressError::NothingPays { .. } => "no-layers",
                 CompressError::NonFinite { .. } => "non-finite",
                 CompressError::NoData => "no-data",
                 CompressError::NoInputs => "no-inputs",

@@ -69,10 +69,7 @@ impl DataOptions {
         }
         let data = TrainingData { train, validation, test, transform: transform.clone(), following };
         let source = PreprocessingSource::Default;
-        Ok(Prepared {
-            data,
-            preprocessing: Preprocessing { transform, source, detection: None, fitted: None },
-        })
+        Ok(Prepared { data, preprocessing: Preprocessing::new(transform, source) })
     }
 
     fn validation_examples(

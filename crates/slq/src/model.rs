@@ -136,6 +136,15 @@ impl Model {
         }
     }
 
+    /// Whether the weights come from a file, not from a seed.
+    pub(crate) fn is_trained(&self) -> bool {
+        match &self.source {
+            Source::Memory => false,
+            Source::Caffe(files) => files.source.caffemodel.is_some(),
+            _ => true,
+        }
+    }
+
     /// Whether the model comes from Caffe's files.
     pub fn is_caffe(&self) -> bool {
         matches!(self.source, Source::Caffe(_))

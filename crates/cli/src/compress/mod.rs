@@ -55,6 +55,8 @@ pub(crate) fn run(args: Args, common: &Common) -> crate::common::Outcome {
     common.check_outputs(&job.outputs)?;
     let mut inputs = job.open(common.isa())?;
     inputs.notes.iter().for_each(|note| common.note(format_args!("note: {note}")));
+    let doubt = inputs.preprocessing.iter().filter_map(|p| p.doubt.as_ref());
+    doubt.for_each(|text| common.note(format_args!("warning: {text}")));
     job.seed = common.given_seed.or(inputs.seed).unwrap_or(job.seed);
     let default = default_method(&job, &asked, common);
     let recipe = std::mem::take(&mut job.stages);

@@ -1,6 +1,6 @@
 //! The final text of `slq compress`: layers, rounds, accuracy before and after, sizes, files.
 
-use slq::methods::{Coverage, Damage, DecomposeReport, Origin, OutputDamage};
+use slq::methods::{Coverage, Damage, DecomposeReport, NotQuantized, Origin, OutputDamage};
 use slq::{Done, JobReport};
 
 use crate::table::{self, percent, thousands};
@@ -125,9 +125,13 @@ fn coverage(coverage: &Coverage) -> String {
         100.0 * coverage.quantized_fraction
     );
     if !left.is_empty() {
-        let names: Vec<String> =
-            left.iter().take(SHOWN).map(|l| format!("{} ({})", l.name, l.reason)).collect();
-        text += &format!("; not quantized: {}", names.join(", "));
+        let shown = &left[..left.len().min(SHOWN)];
+        let named = |run: &[NotQuantized]| {
+            let names: Vec<&str> = run.iter().map(|l| l.name.as_str()).collect();
+            format!("{} ({})", names.join(", "), run[0].reason)
+        };
+        let runs: Vec<String> = shown.chunk_by(|a, b| a.reason == b.reason).map(named).collect();
+        text += &format!("; not quantized: {}", runs.join(", "));
     }
     if left.len() > SHOWN {
         text += &format!(" and {} more", left.len() - SHOWN);

@@ -39,6 +39,15 @@ pub enum CompressError {
     /// Nothing to quantize.
     #[error("the network has no layer to quantize: no Conv, Gemm or MatMul with constant float weights")]
     NoLayers,
+    /// Every layer is smaller than its codebook.
+    #[error(
+        "no layer is worth a codebook of {values} values: codes and codebook would take as many bytes as the weights as \
+         floats; ask for fewer bits"
+    )]
+    NothingPays {
+        /// Values of a codebook.
+        values: usize,
+    },
     /// A weight that is not a number.
     #[error("weight '{weight}' holds {value} at position {position}; repair the model before compressing it")]
     NonFinite {

@@ -117,6 +117,16 @@ pub struct LayerRule {
     pub bits: Option<u8>,
 }
 
+impl LayerRule {
+    /// Whether `rules`, of which the last one that matches counts, leave a layer of these names (weight and node) out.
+    pub(crate) fn skip(rules: &[Self], names: [&str; 2]) -> bool {
+        let matches = |rule: &&Self| {
+            glob::Pattern::new(&rule.pattern).is_ok_and(|glob| names.iter().any(|name| glob.matches(name)))
+        };
+        rules.iter().rev().find(matches).is_some_and(|rule| rule.bits.is_none())
+    }
+}
+
 impl std::str::FromStr for LayerRule {
     type Err = String;
 

@@ -1,10 +1,11 @@
 //! Coverage: how much of a network was quantized, and what was not.
 
+use std::collections::HashMap;
+
 use serde::{Deserialize, Serialize};
 use slq_graph::{DType, Graph};
 
-/// Up to so many weights a codebook of 256 values and its codes take as many bytes as the floats.
-const SMALL: usize = 341;
+use super::choices::LayerRule;
 
 /// A weight tensor of two axes and more that keeps its floats.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,9 +30,10 @@ pub struct Coverage {
 }
 
 impl Coverage {
-    /// The coverage of `graph`, whose palettes are fixed as a whole where they count.
-    pub(crate) fn of(graph: &Graph) -> Self {
-        let candidates: Vec<String> = graph.quantizable().into_iter().map(|q| q.weight).collect();
+    /// The coverage of `graph`, whose palettes are fixed as a whole where they count, by `rules` for layers.
+    pub(crate) fn of(graph: &Graph, rules: &[LayerRule]) -> Self {
+        let candidates: HashMap<String, String> =
+            graph.quantizable().into_iter().map(|q| (q.weight, q.node)).collect();
         let (mut quantized, mut weights, mut not_quantized) = (0, 0, Vec::new());
         for (name, weight) in &graph.weights {
             if weight.palette.as_ref().is_some_and(|p| p.is_fully_fixed()) {
@@ -49,10 +51,13 @@ impl Coverage {
             }
             let reason = match readers.as_slice() {
                 _ if integers => "8-bit integers already".into(),
-                _ if candidates.contains(name) && weight.tensor.len() <= SMALL => {
-                    "skipped by a rule, or its codebook would cost more than it saves".into()
+                _ if let Some(node) = candidates.get(name) => {
+                    if LayerRule::skip(rules, [name, node]) {
+                        "skipped by a rule".into()
+                    } else {
+                        "its codebook would cost more than it saves".into()
+                    }
                 }
-                _ if candidates.contains(name) => "skipped by a rule".into(),
                 [] => "read by no node".into(),
                 operators => format!("read by {}", operators.join(", ")),
             };
@@ -76,7 +81,7 @@ mod tests {
         let context = Context::bare();
         let settings = Quantize::kmeans(4).skip("conv1*");
         let done = quantize(graph, &settings, context, &mut crate::Silent).unwrap();
-        let coverage = Coverage::of(&done.graph);
+        let coverage = Coverage::of(&done.graph, &settings.layers);
         assert_eq!(coverage.quantized, 3);
         assert!((coverage.quantized_fraction - 430_000.0 / 431_080.0).abs() < 1e-9);
         let left = &coverage.not_quantized;

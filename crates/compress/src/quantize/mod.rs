@@ -41,7 +41,6 @@ pub use method::{Method, MethodName};
 pub use mlq::{Advance, LayerOrder, MlqSettings};
 pub use schedule::{check_schedule, default_schedule};
 pub use select::select_layers;
-pub(crate) use sensitivity::sensitivity_shared;
 pub use sensitivity::{
     ClusterSensitivity, Estimate, LayerSensitivity, Sensitivity, SensitivityOptions, sensitivity,
 };

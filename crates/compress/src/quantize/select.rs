@@ -6,14 +6,17 @@ use slq_graph::{Graph, Quantizable};
 
 use super::choices::Granularity;
 use super::layer::Layer;
+use super::method::Method;
 use super::settings::Quantize;
 use crate::error::CompressError;
 
-/// The layers of `graph` that `settings` quantizes, in execution order.
+/// The layers of `graph` that `settings` quantizes, in execution order. A layer whose codebook and codes would take as many
+/// bytes as its floats stays out; k-means decides that itself, by the values that there are.
 ///
 /// # Errors
-/// [`CompressError::NoLayers`] where there are none, [`CompressError::Pattern`] for a pattern that is malformed
-/// or matches no layer, [`CompressError::NonFinite`] for a weight that is not a number.
+/// [`CompressError::NoLayers`] where there are none, [`CompressError::NothingPays`] where all are that small,
+/// [`CompressError::Pattern`] for a pattern that is malformed or matches no layer, [`CompressError::NonFinite`] for a weight
+/// that is not a number.
 pub fn select_layers(graph: &Graph, settings: &Quantize) -> Result<Vec<Layer>, CompressError> {
     let candidates = graph.quantizable();
     if candidates.is_empty() {
@@ -37,7 +40,7 @@ pub fn select_layers(graph: &Graph, settings: &Quantize) -> Result<Vec<Layer>, C
             return Err(pattern_error("it matches no layer".into()));
         }
     }
-    let mut layers = Vec::new();
+    let (mut layers, mut small) = (Vec::new(), 0);
     for (q, size) in candidates.iter().zip(sizes) {
         let Some(wanted) = size else { continue };
         let tensor = &graph.weights[&q.weight].tensor;
@@ -64,6 +67,11 @@ pub fn select_layers(graph: &Graph, settings: &Quantize) -> Result<Vec<Layer>, C
         } else {
             wanted.min(values.len() / groups).max(1)
         };
+        let counts_values = matches!(settings.method, Method::Kmeans(_));
+        if !counts_values && stored_bytes(values.len(), groups, size) >= 4 * values.len() {
+            small += 1;
+            continue;
+        }
         layers.push(Layer {
             weight: q.weight.clone(),
             node: q.node.clone(),
@@ -72,6 +80,9 @@ pub fn select_layers(graph: &Graph, settings: &Quantize) -> Result<Vec<Layer>, C
             asked,
             size,
         });
+    }
+    if layers.is_empty() && small > 0 {
+        return Err(CompressError::NothingPays { values: settings.size() });
     }
     if layers.is_empty() {
         return Err(CompressError::NoLayers);
@@ -164,6 +175,24 @@ mod tests {
         let error = select_layers(&lenet(), &settings(&["nowhere=4"])).unwrap_err().to_string();
         assert!(error.contains("nowhere") && error.contains("weight"), "{error}");
         assert!(select_layers(&lenet(), &settings(&["[=4"])).is_err());
+    }
+
+    #[test]
+    fn a_layer_smaller_than_its_codebook_stays_out() {
+        let mut graph = lenet();
+        let name = graph.quantizable()[0].weight.clone();
+        let tensor = slq_graph::Tensor::f32(vec![10, 1, 5, 5], vec![0.5; 250]).unwrap();
+        graph.weights.get_mut(&name).unwrap().tensor = tensor;
+        let selects = |settings: &Quantize| {
+            select_layers(&graph, settings).unwrap().iter().any(|layer| layer.weight == name)
+        };
+        // 250 values and 250 codes of a byte take 1250 bytes, the floats 1000.
+        assert!(!selects(&Quantize::slq(8)) && selects(&Quantize::slq(4)));
+        assert!(selects(&Quantize::kmeans(8)), "k-means counts the values that there are");
+        let rules = ["*=skip".to_string(), format!("{name}=8")].map(|r| r.parse().unwrap());
+        let only = Quantize { layers: rules.into(), ..Quantize::slq(8) };
+        let error = select_layers(&graph, &only).unwrap_err();
+        assert!(matches!(error, CompressError::NothingPays { values: 256 }), "{error}");
     }
 
     #[test]

@@ -137,7 +137,7 @@ pub fn run(
         observer.on(&Event::StageStarted(stage.name()));
         graph = job.stage(index, stage, graph, part.as_ref(), observer)?;
     }
-    let mut report = Report::new(&graph, &job.reports);
+    let mut report = Report::new(&graph, recipe, &job.reports);
     report.reference = job.reference(observer)?;
     if let Some((data, following)) = data.and_then(|d| Some((d, d.following.as_ref()?))) {
         let inputs = SplitInputs::new(&graph, data.test.clone(), data.transform.clone());
@@ -267,7 +267,7 @@ impl<'a> Job<'a> {
         };
         self.steps = done.report.rounds.iter().map(|r| r.iterations).sum();
         self.quantized = Some(done.weights);
-        Ok((done.graph, StageReport::Quantize(done.report, search)))
+        Ok((done.graph, StageReport::Quantize(Box::new(done.report), search)))
     }
 }
 
@@ -304,7 +304,7 @@ fn whole_network(
     let (graph, report) = match stage {
         Stage::Decompose(settings) => {
             let done = decompose(graph, settings, context, Keepers { low_rank, factors }, observer)?;
-            (done.graph, StageReport::Decompose(done.report))
+            (done.graph, StageReport::Decompose(Box::new(done.report)))
         }
         Stage::FineTune(settings) => {
             let data = context.require_data()?;

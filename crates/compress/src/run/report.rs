@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use slq_graph::Graph;
 
+use super::recipe::{Recipe, Stage};
 use crate::damage::Damage;
 use crate::inputs::Origin;
 use crate::low_rank::DecomposeReport;
@@ -22,9 +23,9 @@ pub enum StageReport {
     /// See [`Stage::FineTune`](crate::Stage::FineTune).
     FineTune(FineTuneReport),
     /// See [`Stage::Decompose`](crate::Stage::Decompose).
-    Decompose(DecomposeReport),
+    Decompose(Box<DecomposeReport>),
     /// See [`Stage::Quantize`](crate::Stage::Quantize), with the search under a budget.
-    Quantize(QuantizeReport, Option<SearchReport>),
+    Quantize(Box<QuantizeReport>, Option<SearchReport>),
     /// See [`Stage::Tune`](crate::Stage::Tune).
     Tune(RoundReport),
 }
@@ -32,7 +33,7 @@ pub enum StageReport {
 /// Something that the user should know of a result.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Warning {
-    /// Its kind: `damage`, `clustered`, `few-samples`, `random-inputs`.
+    /// Its kind: `damage`, `clustered`, `few-samples`, `random-inputs`, `preprocessing`.
     pub kind: String,
     /// What there is to know.
     pub message: String,
@@ -86,8 +87,12 @@ pub struct Report {
 }
 
 impl Report {
-    /// The view of `stages` on the network they made.
-    pub(crate) fn new(graph: &Graph, stages: &[StageReport]) -> Self {
+    /// The view of `stages` on the network they made by `recipe`.
+    pub(crate) fn new(graph: &Graph, recipe: &Recipe, stages: &[StageReport]) -> Self {
+        let rules = recipe.stages.iter().find_map(|stage| match stage {
+            Stage::Quantize(settings) => Some(settings.layers.as_slice()),
+            _ => None,
+        });
         let mut report = Self {
             method: None,
             bits: None,
@@ -97,7 +102,7 @@ impl Report {
             reference: None,
             rounds: Vec::new(),
             size: Size::of(graph),
-            coverage: Coverage::of(graph),
+            coverage: Coverage::of(graph, rules.unwrap_or_default()),
             agreement: None,
             damage: None,
             warnings: Vec::new(),
@@ -146,7 +151,7 @@ impl Report {
             StageReport::Decompose(r) => {
                 (self.baseline, self.final_accuracy) = (self.baseline.or(r.baseline), r.final_accuracy);
                 self.seconds += r.seconds;
-                self.decompose = Some(r.clone());
+                self.decompose = Some(*r.clone());
             }
             StageReport::Quantize(r, search) => {
                 (self.baseline, self.final_accuracy) = (self.baseline.or(r.baseline), r.final_accuracy);

@@ -25,9 +25,7 @@ use crate::progress::{Accuracy, Event, Observer, Trial};
 use crate::quantize::kmeans;
 use crate::quantize::outcome::Quantized;
 use crate::quantize::stage::quantize;
-use crate::quantize::{
-    LayerRule, Quantize, Sensitivity, SensitivityOptions, select_layers, sensitivity_shared,
-};
+use crate::quantize::{LayerRule, Quantize, Sensitivity, SensitivityOptions, select_layers, sensitivity};
 use crate::size::Size;
 use crate::train::{TrainingData, check_fit, evaluate_shared, evaluator};
 use dir::SearchDir;
@@ -123,7 +121,8 @@ fn target(
     if bytes < least {
         let reason = format!(
             "{bytes} bytes cannot be reached: with every layer at its narrowest the network takes {least} bytes \
-             ({:.1}x smaller than float)",
+             ({:.1}x smaller than float); pruning (--method deep-compression -o small.slq, whose codes are stored at \
+             their entropy) or fewer weights (slq decompose first) may reach it",
             dense as f64 / least as f64
         );
         return Err(CompressError::Budget { reason });
@@ -162,9 +161,9 @@ impl Search<'_> {
             None => {
                 // Nine values: errors large enough to measure and small enough for the rise to be proportional to them.
                 let settings = Quantize { bits: 4, codebook_size: Some(9), ..self.settings.clone() };
-                let how = SensitivityOptions { clusters: false, isa: self.context.isa, ..Default::default() };
-                let how = (self.context.seed, how, self.context.reducer);
-                let table = sensitivity_shared(&self.graph, &data, &settings, how, self.observer)?;
+                let Context { seed, isa, reducer, .. } = self.context;
+                let how = SensitivityOptions { clusters: false, isa, reducer, ..Default::default() };
+                let table = sensitivity(&self.graph, &data, &settings, seed, how, self.observer)?;
                 self.dir.keep_table(&table)?;
                 table
             }

@@ -1,6 +1,6 @@
 //! The images a training works with, and whether they fit the network.
 
-use slq_data::{Portion, Split, Transform};
+use slq_data::{AxisOrder, Portion, Split, Transform};
 use slq_engine::{CpuExecutor, EngineOptions, Executor, Isa};
 use slq_graph::{Dim, Graph};
 
@@ -107,15 +107,19 @@ pub fn check_fit(
     if images.as_slice() != input {
         let text = |shape: &[usize]| shape.iter().map(usize::to_string).collect::<Vec<_>>().join("x");
         let [c, h, w] = images;
-        let advice = if input == [h, w, c] && input != [c, h, w] {
+        let (order, channels) = match transform.axis_order {
+            AxisOrder::ChannelsFirst => ("channels, height, width", 0),
+            AxisOrder::ChannelsLast => ("height, width, channels", 2),
+        };
+        let advice = if transform.axis_order == AxisOrder::ChannelsFirst && input == [h, w, c] {
             "its channels come last, export it with channels first (tf2onnx: --inputs-as-nchw INPUT)"
-        } else if input.len() == 3 && input[0] != c {
+        } else if input.len() == 3 && input[channels] != images[channels] {
             "its channels are others"
         } else {
             "crop or resize them"
         };
         let reason = format!(
-            "the images are {} (channels, height, width), the network's input takes {}; {advice}",
+            "the images are {} ({order}), the network's input takes {}; {advice}",
             text(&images),
             text(input)
         );

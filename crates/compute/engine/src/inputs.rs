@@ -6,7 +6,7 @@
 use slq_graph::{DType, Dim, Graph, Tensor};
 
 use crate::error::EngineError;
-use crate::program::as_floats;
+use crate::trace::as_floats;
 
 /// One input of a network, without the batch axis.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -34,13 +34,16 @@
 
 #![forbid(unsafe_code)]
 
+mod compose;
 mod cpu;
+mod emit;
 mod error;
 mod executor;
 mod follow;
 mod inputs;
 mod limits;
 mod loss;
+mod lower;
 mod memory;
 mod ops;
 mod options;
@@ -51,6 +54,7 @@ mod program;
 pub mod run;
 pub mod schedule;
 mod share;
+mod trace;
 mod update;
 
 pub use cpu::CpuExecutor;

@@ -76,7 +76,9 @@ pub fn packed_form(graph: &Graph, name: &str, shape: &[usize]) -> Result<([usize
         }
         let found = match (node.op.as_str(), shape) {
             _ if places != [1] || !(node.domain.is_empty() || node.domain == "ai.onnx") => None,
-            ("Conv", &[rows, c, h, w]) => Some(([rows, c * h * w], Order::Rows)),
+            ("Conv", &[rows, ref inner @ ..]) if inner.len() >= 2 => {
+                Some(([rows, inner.iter().product()], Order::Rows))
+            }
             ("Gemm", _) if node.int("transA", 0) != 0 => None,
             ("Gemm", &[rows, depth]) if node.int("transB", 0) != 0 => Some(([rows, depth], Order::Rows)),
             ("Gemm" | "MatMul", &[depth, rows]) => Some(([rows, depth], Order::Columns)),

@@ -6,11 +6,12 @@ use slq_graph::{Graph, Role};
 use slq_kernels::{Isa, Store};
 
 use crate::error::EngineError;
+use crate::lower::lower;
 use crate::memory::{self, Lifetime, Object};
 use crate::ops::{self, GradientPlace, Layer, Place};
 use crate::options::{Head, Loss};
 use crate::packed::PackedWeight;
-use crate::program::{Ends, Mode, Operand, Program, Source, Step, lower};
+use crate::program::{Ends, Mode, Operand, Program, Source, Step};
 
 /// The backward half of a step.
 pub(crate) struct BackwardStep {

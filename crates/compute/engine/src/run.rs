@@ -8,7 +8,8 @@ use crate::error::EngineError;
 use crate::packed::{PackedWeight, keep_given_inputs};
 use crate::pass;
 use crate::plan::{Losses, Plan};
-use crate::program::{Mode, as_floats};
+use crate::program::Mode;
+use crate::trace::as_floats;
 
 /// Runs `graph` in inference mode on named inputs of any batch size and returns its outputs by name, in the
 /// graph's order.
@@ -137,11 +138,14 @@ impl Session {
 
 /// A tensor of the type that the network declares for an output: integers and Booleans are floats inside.
 fn typed(dtype: DType, shape: Vec<usize>, values: Vec<f32>) -> Result<Tensor, EngineError> {
-    let data = match dtype {
-        DType::I64 => TensorData::I64(values.iter().map(|&v| v as i64).collect()),
-        DType::I32 => TensorData::I32(values.iter().map(|&v| v as i32).collect()),
-        DType::Bool => TensorData::Bool(values.iter().map(|&v| v != 0.0).collect()),
-        _ => TensorData::F32(values),
+    if dtype.is_float() {
+        return Ok(Tensor::new(shape, TensorData::F32(values))?);
+    }
+    // Whole numbers by construction: inputs are, and what is computed of them is checked.
+    let integers: Vec<i64> = values.iter().map(|&v| v as i64).collect();
+    let refuse = || EngineError::ElementType {
+        place: "an output".into(),
+        found: format!("{dtype:?}, which does not hold its values"),
     };
-    Ok(Tensor::new(shape, data)?)
+    Tensor::integers(shape, dtype, &integers).ok_or_else(refuse)
 }

@@ -17,6 +17,8 @@ import torch
 import torch.nn.functional as F
 from safetensors.numpy import save_file
 
+import wide_fixtures
+
 HERE = pathlib.Path(__file__).parent / "fixtures"
 torch.set_default_dtype(torch.float64)
 CASES, TENSORS = [], {}
@@ -396,7 +398,7 @@ def training(name, network, shapes, image, steps=6, batch=8, classes=5):
 
 
 def main():
-    for group in [convolutions, products, pooling, normalisation, functions, binaries, layouts]:
+    for group in [convolutions, products, pooling, normalisation, functions, binaries, layouts, *wide_fixtures.groups(case, node, random)]:
         group()
     trainings = [training("lenet", lenet, {
         "c1.w": (4, 1, 5, 5), "c1.b": (4,), "c2.w": (6, 4, 3, 3), "c2.b": (6,),

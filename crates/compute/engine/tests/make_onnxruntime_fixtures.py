@@ -15,7 +15,7 @@ from onnx import TensorProto as T
 from onnx import helper, numpy_helper
 
 HERE = pathlib.Path(__file__).parent / "fixtures"
-KINDS = {"float32": T.FLOAT, "int64": T.INT64, "bool": T.BOOL}
+KINDS = {"float32": T.FLOAT, "int64": T.INT64, "int32": T.INT32, "bool": T.BOOL}
 CASES = []
 
 
@@ -127,7 +127,55 @@ def attention():
     case("attention", heads + scale + mask + out, data, constants)
 
 
+def recurrent():
+    """What PyTorch has not: peepholes, lengths, a reset gate that acts first, bounded sums."""
+    steps, batch, inputs, hidden = 4, 3, 2, 4
+    x = random(30, steps, batch, inputs)
+    flat = [node("Reshape", f"{k} flat", f"{k}.flat") for k in ("all", "last")] + [node("Concat", "all.flat last.flat", axis=0)]
+    common = {"flat": ints(-1), "lengths": np.array([4, 2, 3], np.int32)}
+    for direction, d in [("forward", 1), ("reverse", 1), ("bidirectional", 2)]:
+        data = {"x": x, "h": random(31, d, batch, hidden)}
+        weights = lambda gates: {"w": random(32, d, gates * hidden, inputs) / 2, "r": random(33, d, gates * hidden, hidden) / 2, "b": random(34, d, 2 * gates * hidden) / 2}
+        settings = dict(hidden_size=hidden, direction=direction)
+        case(f"gru_{direction}", [node("GRU", "x w r b lengths h", "all last", **settings)] + flat, {**data, **weights(3)}, common, opset=14)
+        case(f"gru_after_{direction}", [node("GRU", "x w r b lengths h", "all last", linear_before_reset=1, **settings)] + flat, {**data, **weights(3)}, common, opset=14)
+        case(f"lstm_{direction}", [node("LSTM", "x w r b lengths h c p", "all h_last last", **settings)] + flat,
+             {**data, **weights(4), "c": random(35, d, batch, hidden), "p": random(36, d, 3 * hidden) / 2}, common, opset=14)
+        case(f"rnn_{direction}", [node("RNN", "x w r b lengths h", "all last", **settings)] + flat, {**data, **weights(1)}, common, opset=14)
+    case("lstm_clipped", [node("LSTM", "x w r", "all h c", hidden_size=hidden, clip=0.5), node("Reshape", "all flat")],
+         {"x": x, "w": random(32, 1, 16, inputs), "r": random(33, 1, 16, hidden)}, {"flat": ints(-1)}, opset=14, gradient=False)
+
+
+def positions():
+    x = random(40, 3, 4, 5)
+    case("argmax", [node("ArgMax", "x", "i", axis=1), node("Cast", "i", to=T.FLOAT)], {"x": x}, gradient=False)
+    case("argmin_last", [node("ArgMin", "x", "i", axis=2, keepdims=0, select_last_index=1), node("Cast", "i", to=T.FLOAT)], {"x": np.round(x)}, gradient=False)
+    case("top_positions", [node("TopK", "x k", "v i", axis=1), node("Cast", "i", to=T.FLOAT)], {"x": x}, {"k": ints(3)}, gradient=False)
+    case("gather_elements", [node("GatherElements", "x i", axis=1)], {"x": x}, {"i": np.array([[[0, 3, -1, 2, 2]], [[1, 1, 1, 0, 0]], [[3, -4, 2, 2, 2]]], np.int64)})
+    case("gather_nd", [node("GatherND", "x i")], {"x": x}, {"i": np.array([[[0, 1], [2, -1]], [[0, 1], [1, 0]]], np.int64)})
+    case("gather_nd_batch", [node("GatherND", "x i", batch_dims=1)], {"x": x}, {"i": np.array([[2], [0], [-1]], np.int64)})
+    case("integers_add", [node("Add", "i j", "s"), node("Mul", "s j", "p"), node("Gather", "t p")], {"t": random(41, 9, 2), "i": ints(0, 1, 2), "j": ints(1, 2, 2)})
+
+
+def sampling():
+    x, grid = random(50, 2, 2, 4, 5), random(51, 2, 3, 3, 2) / 2
+    for mode in ["linear", "nearest", "cubic"]:
+        for padding in ["zeros", "border", "reflection"]:
+            for corners in (0, 1):
+                case(f"grid_{mode}_{padding}_{corners}", [node("GridSample", "x g", mode=mode, padding_mode=padding, align_corners=corners)],
+                     {"x": x, "g": grid}, opset=20, gradient=False)
+    for mode in ["half_pixel", "asymmetric", "align_corners", "pytorch_half_pixel"]:
+        for rounding in ["round_prefer_floor", "round_prefer_ceil", "floor", "ceil"]:
+            case(f"nearest_{mode}_{rounding}", [node("Resize", "x - s", mode="nearest", coordinate_transformation_mode=mode, nearest_mode=rounding)],
+                 {"x": x}, {"s": np.array([1, 1, 1.7, 0.6], np.float32)}, opset=13, gradient=rounding == "floor")
+    case("crop", [node("Resize", "x r - n", mode="linear", coordinate_transformation_mode="tf_crop_and_resize", extrapolation_value=2.0)],
+         {"x": x}, {"r": np.array([0, 0, 0.2, -0.3, 1, 1, 0.9, 1.1], np.float32), "n": ints(2, 2, 3, 6)}, opset=13)
+
+
 def main():
+    recurrent()
+    positions()
+    sampling()
     normalisation()
     functions()
     choices()

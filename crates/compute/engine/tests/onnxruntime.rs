@@ -20,6 +20,7 @@ fn tensor(json: &Value) -> Tensor {
     let data = match json["type"].as_str().unwrap() {
         "float32" => TensorData::F32(values.iter().map(float).collect()),
         "int64" => TensorData::I64(values.iter().map(int).collect()),
+        "int32" => TensorData::I32(values.iter().map(|v| int(v) as i32).collect()),
         "bool" => TensorData::Bool(values.iter().map(|v| int(v) != 0).collect()),
         other => panic!("{other}"),
     };
@@ -127,7 +128,7 @@ fn gradients_are_slopes_of_the_loss() {
         }
     }
     assert!(failures.is_empty(), "{} of {checked}:\n{}", failures.len(), failures.join("\n"));
-    assert!(checked > 35, "{checked}");
+    assert!(checked > 90, "{checked}");
 }
 
 fn table_of_three(op: Node) -> Graph {
@@ -162,8 +163,47 @@ fn rows_that_do_not_exist_are_an_error() {
 }
 
 #[test]
-fn arithmetic_on_integers_is_refused() {
-    let graph = table_of_three(Node::new("sum", "Add", &["ids", "ids"], &["y"]));
+fn integers_that_a_float_does_not_hold_are_an_error() {
+    let mut graph = table_of_three(Node::new("sum", "Add", &["ids", "ids"], &["y"]));
+    graph.outputs[0].dtype = DType::I64;
+    let sum = |v: i64| run(&graph, &[("ids", &Tensor::i64_vector(vec![v]))], Isa::detect());
+    assert_eq!(sum(8_388_608).unwrap()[0].1, Tensor::i64_vector(vec![16_777_216]));
+    for beyond in [8_388_609, -9_000_000] {
+        let error = sum(beyond).unwrap_err();
+        assert!(matches!(error, EngineError::Data { .. }), "{error}");
+        assert!(error.to_string().contains("`sum`"), "{error}");
+    }
+}
+
+#[test]
+fn integers_stay_within_their_type_and_are_divided_towards_zero() {
+    let binary = |op: &str, dtype: DType, a: i64, b: i64| {
+        let mut graph = Graph::default();
+        for name in ["a", "b"] {
+            graph.inputs.push(ValueInfo { name: name.into(), dtype, shape: None });
+        }
+        graph.nodes.push(Node::new("n", op, &["a", "b"], &["y"]));
+        graph.outputs.push(ValueInfo { dtype, ..output("y") });
+        let [a, b] = [a, b].map(|v| Tensor::integers(vec![1], dtype, &[v]).unwrap());
+        run(&graph, &[("a", &a), ("b", &b)], Isa::detect()).map(|found| found[0].1.to_i64().unwrap()[0])
+    };
+    assert_eq!(binary("Div", DType::I32, -7, 2), Ok(-3));
+    assert_eq!(binary("Mod", DType::I32, -7, 2), Ok(1));
+    assert_eq!(binary("Pow", DType::I32, 3, 5), Ok(243));
+    assert_eq!(binary("Sub", DType::U8, 7, 2), Ok(5));
+    for (op, dtype, a, b) in [
+        ("Sub", DType::U8, 2, 7),
+        ("Mul", DType::I8, 16, 8),
+        ("Div", DType::I32, 1, 0),
+        ("Mod", DType::I32, 1, 0),
+    ] {
+        assert!(matches!(binary(op, dtype, a, b), Err(EngineError::Data { .. })), "{op} {a} {b}");
+    }
+}
+
+#[test]
+fn arithmetic_on_integers_that_cannot_be_checked_is_refused() {
+    let graph = table_of_three(Node::new("product", "MatMul", &["ids", "ids"], &["y"]));
     let error = run(&graph, &[("ids", &Tensor::i64_vector(vec![1]))], Isa::detect()).unwrap_err();
     assert!(matches!(error, EngineError::Graph(GraphError::UnsupportedForm { .. })), "{error}");
     assert!(error.to_string().contains("integers"), "{error}");
@@ -172,15 +212,15 @@ fn arithmetic_on_integers_is_refused() {
 #[test]
 fn all_missing_operators_are_named_at_once() {
     let mut graph = table_of_three(Node::new("a", "NonZero", &["table"], &["h"]));
-    graph.nodes.push(Node::new("b", "CumSum", &["h"], &["i"]));
-    graph.nodes.push(Node::new("c", "CumSum", &["i"], &["y"]));
+    graph.nodes.push(Node::new("b", "Unique", &["h"], &["i"]));
+    graph.nodes.push(Node::new("c", "Unique", &["i"], &["y"]));
     graph.nodes.push(Node::new("unused", "Det", &["i"], &["z"]));
     let error = run(&graph, &[("ids", &Tensor::i64_vector(vec![1]))], Isa::detect()).unwrap_err().to_string();
-    assert!(error.contains("NonZero (1 of them: `a`), CumSum (2 of them: `b`, `c`)"), "{error}");
+    assert!(error.contains("NonZero (1 of them: `a`), Unique (2 of them: `b`, `c`)"), "{error}");
     assert!(!error.contains("Det"), "{error}");
     let missing = graph.missing_operators().unwrap();
     assert_eq!(
         missing.iter().map(|m| (m.op.as_str(), m.count)).collect::<Vec<_>>(),
-        [("NonZero", 1), ("CumSum", 2)]
+        [("NonZero", 1), ("Unique", 2)]
     );
 }

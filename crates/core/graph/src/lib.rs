@@ -46,6 +46,7 @@ mod resolve;
 mod rules;
 pub mod stats;
 mod tensor;
+mod types;
 pub mod validate;
 mod window;
 

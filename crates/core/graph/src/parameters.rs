@@ -31,6 +31,11 @@ impl Role {
             "BatchNormalization" if input == 3 || input == 4 => Role::Statistic,
             "BatchNormalization" => Role::Trainable,
             "Resize" | "Upsample" | "Clip" | "Pad" | "Dropout" if input > 0 => Role::Setting,
+            // Kernels, biases and peepholes of a recurrent layer, and its states before the first step.
+            "LSTM" | "GRU" | "RNN" if input == 5 || input == 6 => Role::Constant,
+            "LSTM" | "GRU" | "RNN" => Role::Trainable,
+            "RotaryEmbedding" | "GridSample" if input > 0 => Role::Constant,
+            "Attention" if input > 2 => Role::Constant,
             // A hard-swish spelled out, an epsilon: single numbers are written into the formula.
             _ if elements == 1 => Role::Setting,
             "Sub" | "Div" | "Pow" | "Max" | "Min" => Role::Constant,

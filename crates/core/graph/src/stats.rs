@@ -173,7 +173,7 @@ pub struct NodeMacs {
     pub macs: u64,
 }
 
-/// MACs of every convolution, `Gemm` and `MatMul`, in execution order, for the shapes in `shapes`
+/// MACs of every convolution, `Gemm`, `MatMul` and recurrent layer, in execution order, for the shapes in `shapes`
 /// (infer them for a batch of 1 to get the figures usually quoted). Padding is counted like data, bias is not
 /// counted.
 ///
@@ -194,7 +194,17 @@ pub fn macs(graph: &Graph, shapes: &Shapes) -> Result<Vec<NodeMacs>, GraphError>
         };
         let output = || shape(node.outputs.first().map(String::as_str));
         // Elements of the output (of the input for a transposed convolution), and MACs for each of them.
+        let op = match op {
+            Op::Line(op) | Op::Volume { plane: op, .. } => op,
+            op => op,
+        };
         let (elements, each): (&[usize], Vec<usize>) = match op {
+            // Every step of every sequence meets W and R in each direction.
+            Op::Recurrent(_) => {
+                let (data, w, r) = (shape(node.input(0))?, shape(node.input(1))?, shape(node.input(2))?);
+                let per_step = w.iter().product::<usize>().saturating_add(r.iter().product());
+                (&data[..2], vec![per_step])
+            }
             Op::Conv { .. } => (output()?, shape(node.input(1))?[1..].to_vec()),
             Op::ConvTranspose { .. } => (shape(node.input(0))?, shape(node.input(1))?[1..].to_vec()),
             Op::Gemm { trans_a, .. } => {

@@ -208,15 +208,48 @@ impl Tensor {
         }
     }
 
-    /// Integer elements (64-bit, 32-bit, 8-bit or Boolean) widened to 64 bits.
+    /// Integer elements of any width, or Booleans, widened to 64 bits; `None` for floats, and for unsigned integers of 64 bits
+    /// that are too large.
     pub fn to_i64(&self) -> Option<Vec<i64>> {
         match &self.data {
             TensorData::I64(v) => Some(v.clone()),
             TensorData::I32(v) => Some(v.iter().map(|&x| x.into()).collect()),
             TensorData::U8(v) => Some(v.iter().map(|&x| x.into()).collect()),
             TensorData::Bool(v) => Some(v.iter().map(|&x| x.into()).collect()),
+            TensorData::Raw(DType::I8, b) => Some(elements(b, |b| i8::from_le_bytes(b).into())),
+            TensorData::Raw(DType::I16, b) => Some(elements(b, |b| i16::from_le_bytes(b).into())),
+            TensorData::Raw(DType::U16, b) => Some(elements(b, |b| u16::from_le_bytes(b).into())),
+            TensorData::Raw(DType::U32, b) => Some(elements(b, |b| u32::from_le_bytes(b).into())),
+            TensorData::Raw(DType::U64, b) => {
+                elements(b, |b| i64::try_from(u64::from_le_bytes(b)).ok()).into_iter().collect()
+            }
             _ => None,
         }
+    }
+
+    /// Integers of 64 bits as elements of `dtype`, each of which must hold it; `None` for floats, and where one does not
+    /// fit.
+    pub fn integers(shape: Vec<usize>, dtype: DType, values: &[i64]) -> Option<Self> {
+        fn all<T: TryFrom<i64>, const N: usize>(
+            values: &[i64],
+            element: fn(T) -> [u8; N],
+        ) -> Option<Vec<u8>> {
+            let narrow: Option<Vec<T>> = values.iter().map(|&v| T::try_from(v).ok()).collect();
+            Some(narrow?.into_iter().flat_map(element).collect())
+        }
+        let bytes = match dtype {
+            DType::I64 => all(values, i64::to_le_bytes),
+            DType::I32 => all(values, i32::to_le_bytes),
+            DType::I16 => all(values, i16::to_le_bytes),
+            DType::I8 => all(values, i8::to_le_bytes),
+            DType::U64 => all(values, u64::to_le_bytes),
+            DType::U32 => all(values, u32::to_le_bytes),
+            DType::U16 => all(values, u16::to_le_bytes),
+            DType::U8 => all(values, u8::to_le_bytes),
+            DType::Bool => Some(values.iter().map(|&v| u8::from(v != 0)).collect()),
+            _ => None,
+        }?;
+        Self::new(shape, TensorData::from_le_bytes(dtype, bytes.into())).ok()
     }
 
     /// The same elements under another shape.
@@ -299,6 +332,17 @@ mod tests {
     fn integers_widen() {
         let t = Tensor::new(vec![2], TensorData::I32(vec![-1, 5])).unwrap();
         assert_eq!(t.to_i64(), Some(vec![-1, 5]));
+        for dtype in [DType::I8, DType::I16, DType::I32, DType::I64] {
+            let t = Tensor::integers(vec![2], dtype, &[-7, 100]).unwrap();
+            assert_eq!((t.dtype(), t.to_i64()), (dtype, Some(vec![-7, 100])));
+        }
+        for dtype in [DType::U8, DType::U16, DType::U32, DType::U64] {
+            let t = Tensor::integers(vec![2], dtype, &[7, 200]).unwrap();
+            assert_eq!((t.dtype(), t.to_i64()), (dtype, Some(vec![7, 200])));
+            assert_eq!(Tensor::integers(vec![1], dtype, &[-1]), None);
+        }
+        let huge = Tensor::new(vec![1], TensorData::Raw(DType::U64, vec![255; 8])).unwrap();
+        assert_eq!(huge.to_i64(), None);
         assert_eq!(Tensor::f32(vec![1], vec![1.0]).unwrap().to_i64(), None);
     }
 }

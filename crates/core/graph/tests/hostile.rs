@@ -5,7 +5,7 @@ use slq_graph::op::Op;
 use slq_graph::{Attribute, DType, Graph, Metadata, Node, Palette, Tensor, TensorData, ValueInfo, Weight};
 use slq_graph::{fold, infer_shapes, name_nodes, sort_topologically, stats, validate};
 
-const OPS: [&str; 62] = [
+const OPS: [&str; 83] = [
     "Conv",
     "ConvTranspose",
     "MaxPool",
@@ -68,9 +68,30 @@ const OPS: [&str; 62] = [
     "QLinearConv",
     "",
     "Relu6",
+    "Upsample",
+    "DepthToSpace",
+    "SpaceToDepth",
+    "TopK",
+    "ArgMax",
+    "Tile",
+    "CumSum",
+    "Trilu",
+    "GatherElements",
+    "GatherND",
+    "LSTM",
+    "GRU",
+    "RNN",
+    "Attention",
+    "RotaryEmbedding",
+    "GridSample",
+    "Mean",
+    "BitShift",
+    "CastLike",
+    "ReduceMax",
+    "ReduceLogSum",
 ];
 
-const ATTRIBUTES: [&str; 30] = [
+const ATTRIBUTES: [&str; 41] = [
     "kernel_shape",
     "strides",
     "pads",
@@ -101,6 +122,17 @@ const ATTRIBUTES: [&str; 30] = [
     "noop_with_empty_axes",
     "mode",
     "allowzero",
+    "blocksize",
+    "hidden_size",
+    "direction",
+    "layout",
+    "scales",
+    "q_num_heads",
+    "kv_num_heads",
+    "equation",
+    "batch_dims",
+    "coordinate_transformation_mode",
+    "num_heads",
 ];
 
 fn number() -> impl Strategy<Value = i64> {

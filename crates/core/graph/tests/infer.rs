@@ -139,11 +139,42 @@ fn each_error_names_its_node() {
 }
 
 #[test]
-fn one_dimensional_convolutions_are_refused_with_advice() {
-    let g = graph(vec![Node::new("c", "Conv", &["x", "w"], &["y"])], vec![("w", zeros(&[4, 3, 3]))]);
-    let error = infer_shapes(&g, &[("x", vec![2, 3, 8])]).unwrap_err();
+fn windows_run_over_one_to_three_axes() {
+    let shape = |op: &str, weight: &[usize], input: &[usize], attributes: &[(&str, Vec<i64>)]| {
+        let mut node = Node::new("c", op, &["x", "w"], &["y"]);
+        for (name, values) in attributes {
+            node = node.with(name, Attribute::Ints(values.clone()));
+        }
+        let g = graph(vec![node], vec![("w", zeros(weight))]);
+        infer_shapes(&g, &[("x", input.to_vec())]).map(|s| s.get("y").unwrap().to_vec())
+    };
+    assert_eq!(shape("Conv", &[4, 3, 3], &[2, 3, 8], &[("strides", vec![2])]).unwrap(), [2, 4, 3]);
+    let strides = [("strides", vec![2, 1, 1]), ("pads", vec![1, 0, 0, 1, 0, 0])];
+    assert_eq!(shape("Conv", &[4, 3, 3, 2, 1], &[2, 3, 5, 4, 4], &strides).unwrap(), [2, 4, 3, 3, 4]);
+    let transposed = [("strides", vec![2, 1, 1]), ("output_padding", vec![1, 0, 0])];
+    assert_eq!(
+        shape("ConvTranspose", &[3, 4, 3, 2, 1], &[2, 3, 5, 4, 4], &transposed).unwrap(),
+        [2, 4, 12, 5, 4]
+    );
+    let error = shape("Conv", &[4, 3, 1, 1, 1, 1], &[2, 3, 4, 4, 4, 4], &[]).unwrap_err();
     assert!(matches!(error, GraphError::UnsupportedForm { .. }));
-    assert!(error.to_string().contains("one-dimensional") && error.to_string().contains("kmeans"), "{error}");
+    assert!(error.to_string().contains("4 spatial axes") && error.to_string().contains("kmeans"), "{error}");
+    let error = shape("Conv", &[4, 3, 3], &[2, 3, 8, 8], &[]).unwrap_err();
+    assert!(error.to_string().contains("number of axes"), "{error}");
+}
+
+/// `nn.MultiheadAttention` as PyTorch exports it joins an empty part of a shape with others.
+#[test]
+fn parts_of_a_shape_may_be_empty() {
+    let nodes = vec![
+        Node::new("s", "Shape", &["x"], &["s"]),
+        Node::new("none", "Slice", &["s", "start", "end"], &["none"]),
+        Node::new("join", "Concat", &["none", "open", "last"], &["to"]).with("axis", Attribute::Int(0)),
+        Node::new("r", "Reshape", &["x", "to"], &["y"]),
+    ];
+    let weights = [("start", 2), ("end", 2), ("open", -1), ("last", 4)].map(|(name, v)| (name, ints(&[v])));
+    let shapes = infer_shapes(&graph(nodes, weights.to_vec()), &[("x", vec![2, 6])]).unwrap();
+    assert_eq!((shapes.get("none"), shapes.get("y")), (Some(&[0][..]), Some(&[3, 4][..])));
 }
 
 #[test]

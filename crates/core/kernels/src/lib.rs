@@ -38,6 +38,7 @@ pub mod softmax;
 mod store;
 #[cfg(test)]
 mod testing;
+pub mod weighted;
 
 pub use isa::{Isa, UnknownIsa};
 pub use store::Store;

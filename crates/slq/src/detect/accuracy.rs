@@ -6,7 +6,7 @@ use slq_engine::Isa;
 use slq_graph::Graph;
 
 use super::candidates::{Candidate, spread, usual};
-use super::preprocessing::Detection;
+use super::preprocessing::{Detection, Preprocessing};
 use crate::Error;
 use crate::infer::evaluate_model;
 
@@ -18,6 +18,26 @@ const SECOND: [usize; 2] = [1024, 256];
 const SMALL: usize = 3 * 64 * 64;
 /// Candidates that reach the second pass.
 const FINALISTS: usize = 3;
+
+/// Images below which even a network that classifies well cannot be told from one that guesses.
+const FEWEST: usize = 64;
+
+impl Preprocessing {
+    /// The same as detected on the training images of `data`. Where these are too few to judge by, what was assumed stays, and
+    /// [`Preprocessing::note`] says so.
+    ///
+    /// # Errors
+    /// As [`detect`].
+    pub(crate) fn detected(self, graph: &Graph, data: &TrainingData, isa: Isa) -> Result<Self, Error> {
+        match detect(graph, data, isa) {
+            Ok(found) => Ok(Self { fitted: self.fitted, ..found.into() }),
+            Err(Error::UnknownPreprocessing(_)) if data.train.len() < FEWEST => {
+                Ok(Self { too_few: Some(data.train.len()), ..self })
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
 
 /// One candidate's result on some images.
 struct Tried<'a> {
@@ -59,6 +79,49 @@ pub fn detect(graph: &Graph, data: &TrainingData, isa: Isa) -> Result<Detection,
             images: more.len(),
         }),
         _ => Err(undetected(&tried, classes)),
+    }
+}
+
+/// Below this top-1 on training images it is worth trying the usual preprocessing, too.
+const LOW: f64 = 0.5;
+
+/// Why the preprocessing of `data`, which flags or files say, may be wrong: the network classifies no better than guessing, or
+/// clearly better with one of the usual ones. `None` where there is no doubt, and for a network that is no classifier.
+pub fn doubt(graph: &Graph, data: &TrainingData, isa: Isa) -> Option<String> {
+    let images = spread(&data.train, FIRST).ok().filter(|images| images.len() >= FEWEST / 2)?;
+    let top1 = |transform: &Transform| {
+        evaluate_model(graph, &images, transform, images.len(), isa)
+            .ok()
+            .filter(|found| found.loss.is_finite())
+    };
+    let given = top1(&data.transform)?;
+    let (classes, count) = (data.train.class_counts().len().max(2), images.len());
+    if given.top1 >= LOW {
+        return None;
+    }
+    let tried = usual(&data.transform, &data.train)
+        .iter()
+        .rev()
+        .filter_map(|c| top1(&c.transform(&data.transform)).map(|found| (c, found.top1)));
+    // The last of equal ones: the most usual.
+    let best = tried.max_by(|a, b| a.1.total_cmp(&b.1));
+    // Three standard errors of the difference between two shares.
+    let margin = 3.0 * (0.5 / count as f64).sqrt();
+    let percent = 100.0 * given.top1;
+    match best {
+        Some((candidate, share)) if share > given.top1 + margin => Some(format!(
+            "the preprocessing may be wrong: the float network classifies {percent:.1} % of {count} training images, and \
+             {:.1} % with {} ({})",
+            100.0 * share,
+            candidate.name,
+            candidate.flags
+        )),
+        _ if !clear(&given, classes) => Some(format!(
+            "the float network classifies {percent:.1} % of {count} training images, no better than guessing \
+             ({:.1} %): preprocessing or class numbers may be wrong",
+            100.0 / classes as f64
+        )),
+        _ => None,
     }
 }
 
@@ -151,6 +214,33 @@ mod tests {
         let found = detect(&model.graph, &data, Isa::detect()).unwrap();
         assert!(found.name == "0 to 1" || found.name == "pixels over 256", "{}", found.name);
         assert!(found.accuracy.unwrap().top1 > 0.95);
+    }
+
+    #[test]
+    fn wrong_preprocessing_is_doubted_and_the_right_one_is_not() {
+        let (model, data) = crate::sample().unwrap();
+        let mut data = data.for_model(&model).unwrap();
+        let right = data.transform.clone();
+        assert_eq!(doubt(&model.graph, &data, Isa::detect()), None);
+        data.transform = Transform { scale: Some(-1.0), ..right };
+        let text = doubt(&model.graph, &data, Isa::detect()).unwrap();
+        assert!(text.contains("may be wrong") && text.contains("with 0 to 1"), "{text}");
+        let fresh = crate::Model::open("zoo:lenet").unwrap();
+        let text = doubt(&fresh.graph, &data, Isa::detect()).unwrap();
+        assert!(text.contains("guessing (10.0 %)"), "{text}");
+    }
+
+    #[test]
+    fn a_few_images_prove_nothing_against_a_network() {
+        let (_, data) = crate::sample().unwrap();
+        let fresh = crate::Model::open("zoo:lenet").unwrap();
+        let mut data = data.for_model(&fresh).unwrap();
+        data.train = data.train.subset("0:16").unwrap();
+        let source = crate::detect::PreprocessingSource::Assumed;
+        let assumed = Preprocessing::new(data.transform.clone(), source);
+        let found = assumed.detected(&fresh.graph, &data, Isa::detect()).unwrap();
+        assert_eq!((found.too_few, &found.transform), (Some(16), &data.transform));
+        assert!(found.note().unwrap().contains("16 images are too few"), "{:?}", found.note());
     }
 
     #[test]

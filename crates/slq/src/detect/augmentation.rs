@@ -2,7 +2,7 @@
 //! that changes what an image shows does (a mirrored digit is another one).
 
 use slq_compress::TrainingData;
-use slq_data::{Mode, Split, Transform};
+use slq_data::{AxisOrder, Mode, Split, Transform};
 use slq_engine::{CpuExecutor, EngineOptions, Executor, Isa, Statistics, Target};
 use slq_graph::Graph;
 
@@ -71,7 +71,8 @@ pub fn detect_augmentation(
     let error = (before * (1.0 - before) / images.len() as f64).sqrt();
     let bears = |after: f64| before - after <= MOST + 2.0 * error;
     let train = Mode::Train { seed: 0, epoch: 0 };
-    let [_, height, width] = given.output_shape(&images)?;
+    let planes = Transform { axis_order: AxisOrder::ChannelsFirst, ..given.clone() };
+    let [_, height, width] = planes.output_shape(&images)?;
     let whole = given.crop.is_none() && height.max(width) <= SMALL;
     let shift = (height.min(width) / SHIFT).max(1);
     let mirrored = Transform { mirror: true, ..given.clone() };

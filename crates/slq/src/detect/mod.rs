@@ -10,7 +10,7 @@ mod candidates;
 mod preprocessing;
 mod statistics;
 
-pub use accuracy::detect;
+pub use accuracy::{detect, doubt};
 pub use augmentation::{Augmentation, detect_augmentation};
 pub use preprocessing::{Detection, Preprocessing, PreprocessingReport, PreprocessingSource};
 pub use statistics::detect_by_statistics;

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use slq_compress::Accuracy;
-use slq_data::{Resize, Split, Transform};
+use slq_data::{AxisOrder, Resize, Split, Transform};
 use slq_graph::{Dim, Graph};
 
 /// Where preprocessing comes from.
@@ -35,30 +35,42 @@ pub struct Preprocessing {
     pub detection: Option<Detection>,
     /// What was added so that images get the network's size and channels; `None` where they have them.
     pub fitted: Option<String>,
+    /// Images that were too few to detect it on.
+    pub too_few: Option<usize>,
+    /// Why it may be wrong, in a sentence: the float network classifies training images badly with it.
+    pub doubt: Option<String>,
 }
 
 impl From<Detection> for Preprocessing {
     fn from(detection: Detection) -> Self {
         Self {
-            transform: detection.transform.clone(),
-            source: PreprocessingSource::Detected,
-            detection: Some(detection),
-            fitted: None,
+            detection: Some(detection.clone()),
+            ..Self::new(detection.transform, PreprocessingSource::Detected)
         }
     }
 }
 
 impl Preprocessing {
+    /// Preprocessing that nothing was added to.
+    pub fn new(transform: Transform, source: PreprocessingSource) -> Self {
+        Self { transform, source, detection: None, fitted: None, too_few: None, doubt: None }
+    }
+
     /// Brings images of another size or number of channels to those that the network declares, as ImageNet's networks are
     /// evaluated: the short side to 8/7 of the input's, then the central crop. What options and files say is kept.
     pub(crate) fn fitted_to(mut self, graph: &Graph, split: &Split) -> Self {
         let shape = graph.inputs.first().and_then(|i| i.shape.as_deref());
         let Some([_, Dim::Known(channels), Dim::Known(h), Dim::Known(w)]) = shape else { return self };
-        if !matches!(channels, 1 | 3) && matches!(w, 1 | 3) {
-            return self; // channels last: what fits is for the engine to say
-        }
         let transform = &mut self.transform;
         let mut notes = Vec::new();
+        let (mut channels, mut h, mut w) = (channels, h, w);
+        if transform.axis_order == AxisOrder::ChannelsLast
+            || (!matches!(channels, 1 | 3) && matches!(w, 1 | 3))
+        {
+            (channels, h, w) = (w, channels, h);
+            transform.axis_order = AxisOrder::ChannelsLast;
+            notes.push("channels last, as the network takes them".into());
+        }
         if transform.resize.is_none() && transform.crop.is_none() {
             let size = (split.height(), split.width());
             if size != (Some(*h), Some(*w)) {
@@ -106,9 +118,11 @@ impl Preprocessing {
                     d.name, d.images, d.flags
                 ),
             }),
-            (None, PreprocessingSource::Assumed) => Some(
-                "preprocessing assumed: the network's file says nothing of it; --scale, --mean and --std set it".into(),
-            ),
+            (None, PreprocessingSource::Assumed) => Some(format!(
+                "preprocessing assumed: the network's file says nothing of it{}; --scale, --mean and --std set it",
+                self.too_few
+                    .map_or(String::new(), |n| format!(", and {n} images are too few to find it out")),
+            )),
             _ => None,
         }
     }
@@ -157,18 +171,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn images_are_not_fitted_to_an_input_whose_channels_come_last() {
+    fn images_are_fitted_to_channels_first_and_last() {
         let split = Split::from_bytes(vec![0; 3 * 25], vec![0], [3, 5, 5]).unwrap();
         let dims = |d: [usize; 3]| Some(std::iter::once(Dim::Unknown).chain(d.map(Dim::Known)).collect());
         let fitted = |shape| {
             let mut graph = Graph::default();
             graph.inputs.push(ValueInfo { name: "x".into(), dtype: DType::F32, shape: dims(shape) });
             let source = PreprocessingSource::Assumed;
-            let plain =
-                Preprocessing { transform: Transform::default(), source, detection: None, fitted: None };
-            plain.fitted_to(&graph, &split).transform
+            Preprocessing::new(Transform::default(), source).fitted_to(&graph, &split).transform
         };
-        assert_eq!(fitted([5, 5, 3]), Transform::default());
+        let last = Transform { axis_order: AxisOrder::ChannelsLast, ..Transform::default() };
+        assert_eq!(fitted([5, 5, 3]), last);
+        assert_eq!(fitted([4, 4, 3]).crop, Some((4, 4)));
+        assert_eq!(fitted([4, 4, 1]).channels, Some(1));
         assert_eq!(fitted([3, 4, 4]).crop, Some((4, 4)));
     }
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use slq_compress::{Observer, Quantize, Recipe, Sensitivity, Stage};
+use slq_compress::{Observer, Quantize, Recipe, Sensitivity, Stage, Warning};
 use slq_engine::Isa;
 use slq_file::Lock;
 use slq_graph::Palette;
@@ -246,8 +246,11 @@ impl JobFile {
         }
         // No process ends before the outputs are written.
         reducer.barrier().map_err(slq_compress::CompressError::from)?;
+        let mut figures = done.report.clone();
+        let doubt = inputs.preprocessing.iter().filter_map(|p| p.doubt.clone());
+        figures.warnings.splice(0..0, doubt.map(|message| Warning { kind: "preprocessing".into(), message }));
         let report = JobReport {
-            report: done.report.clone(),
+            report: figures,
             outputs,
             preprocessing: inputs.preprocessing.as_ref().map(Into::into),
             folded_batch_norms,
@@ -306,12 +309,8 @@ impl JobFile {
         let (model, seed) = (&inputs.model, self.seed);
         match &inputs.data {
             Some(data) if recipe.calibrates() => {
-                let preprocessing = inputs.preprocessing.clone().unwrap_or_else(|| Preprocessing {
-                    transform: data.transform.clone(),
-                    source: PreprocessingSource::Stored,
-                    detection: None,
-                    fitted: None,
-                });
+                let stored = || Preprocessing::new(data.transform.clone(), PreprocessingSource::Stored);
+                let preprocessing = inputs.preprocessing.clone().unwrap_or_else(stored);
                 CalibrationInputs::images(model, data.train.clone(), preprocessing, seed).map(Some)
             }
             None if !recipe.calibrates() && !model.graph.nodes.is_empty() => {

@@ -50,7 +50,7 @@ impl JobFile {
             let job = SolverJob::open(solver, &self.solver_options()?)?;
             let SolverJob { model, data, training, seed, notes, .. } = job;
             let (transform, source) = (data.transform.clone(), PreprocessingSource::Prototxt);
-            let preprocessing = Some(Preprocessing { transform, source, detection: None, fitted: None });
+            let preprocessing = Some(Preprocessing::new(transform, source));
             let (data, training, seed) = (Some(data), Some(training), Some(seed));
             let calibration = self.calibration(&model, data.as_ref(), isa)?;
             return Ok(Inputs { model, data, calibration, preprocessing, teacher, training, seed, notes });

@@ -195,11 +195,10 @@ impl<'a> Source<'a> {
     /// Images and distributions of a batch, as varied for a step.
     fn batch(&mut self, index: usize, step: u64) -> Result<(Vec<f32>, Vec<f32>), CompressError> {
         let mut images = if self.keeps { self.images[index].clone() } else { self.read(index)? };
-        if let &[channels, height, width] = self.teacher.image_shape() {
-            let size = channels * height * width;
-            for (place, image) in images.chunks_exact_mut(size).enumerate() {
+        if let &[a, b, c] = self.teacher.image_shape() {
+            for (place, image) in images.chunks_exact_mut(a * b * c).enumerate() {
                 let mut random = Random::of(self.seed, &[TUNING, step, place as u64]);
-                vary(image, [channels, height, width], &mut random);
+                vary(image, Layout::of([a, b, c]), &mut random);
             }
         }
         let mut outputs = self.teacher.logits(&images)?;
@@ -208,23 +207,42 @@ impl<'a> Source<'a> {
     }
 }
 
+/// Where the values of an image lie.
+#[derive(Clone, Copy)]
+struct Layout {
+    /// Channels, height, width.
+    sides: [usize; 3],
+    /// The distance between neighbours along each of them.
+    steps: [usize; 3],
+}
+
+impl Layout {
+    /// Channels come last where the last side is that of an image's channels and the first is not.
+    fn of([a, b, c]: [usize; 3]) -> Self {
+        if matches!(c, 1 | 3) && !matches!(a, 1 | 3) {
+            Self { sides: [c, a, b], steps: [1, b * c, c] }
+        } else {
+            Self { sides: [a, b, c], steps: [b * c, c, 1] }
+        }
+    }
+}
+
 /// Mirrors every other image and moves it by up to an eighth of its sides, with its edge repeated: the float network's outputs
 /// follow, and a few hundred images are learned by heart less.
-fn vary(image: &mut [f32], [channels, height, width]: [usize; 3], random: &mut Random) {
+fn vary(image: &mut [f32], layout: Layout, random: &mut Random) {
+    let ([channels, height, width], [plane, down_one, right_one]) = (layout.sides, layout.steps);
     let mirrored = random.below(2) == 1;
     let mut shift = |side: usize| random.below(2 * (side / 8) + 1) as i64 - (side / 8) as i64;
     let (down, right) = (shift(height), shift(width));
     let from = |at: usize, by: i64, side: usize| (at as i64 - by).clamp(0, side as i64 - 1) as usize;
-    let mut moved = vec![0.0; height * width];
-    for plane in image.chunks_exact_mut(height * width).take(channels) {
-        for (y, row) in moved.chunks_exact_mut(width).enumerate() {
-            let source = &plane[from(y, down, height) * width..][..width];
-            for (x, value) in row.iter_mut().enumerate() {
-                let x = from(x, right, width);
-                *value = source[if mirrored { width - 1 - x } else { x }];
-            }
+    let source = image.to_vec();
+    for (c, y) in (0..channels).flat_map(|c| (0..height).map(move |y| (c, y))) {
+        let row = c * plane + from(y, down, height) * down_one;
+        for x in 0..width {
+            let column = from(x, right, width);
+            let column = if mirrored { width - 1 - column } else { column };
+            image[c * plane + y * down_one + x * right_one] = source[row + column * right_one];
         }
-        plane.copy_from_slice(&moved);
     }
 }
 
@@ -247,6 +265,21 @@ mod tests {
             vec![(name.clone(), Tensor::f32(vec![8, 1, 28, 28], values).unwrap())]
         };
         (0..batches).map(batch).collect()
+    }
+
+    #[test]
+    fn an_image_is_varied_alike_whatever_its_layout() {
+        let (h, w) = (9, 11);
+        let value = |c: usize, y: usize, x: usize| (c * 1000 + y * 20 + x) as f32;
+        for step in 0..8 {
+            let mut first: Vec<f32> = (0..3 * h * w).map(|i| value(i / (h * w), i / w % h, i % w)).collect();
+            let mut last: Vec<f32> = (0..3 * h * w).map(|i| value(i % 3, i / (3 * w), i / 3 % w)).collect();
+            vary(&mut first, Layout::of([3, h, w]), &mut Random::of(1, &[step]));
+            vary(&mut last, Layout::of([h, w, 3]), &mut Random::of(1, &[step]));
+            for (i, value) in first.iter().enumerate() {
+                assert_eq!(last[i % (h * w) * 3 + i / (h * w)], *value);
+            }
+        }
     }
 
     #[test]

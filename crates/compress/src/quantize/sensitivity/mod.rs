@@ -18,6 +18,8 @@ use super::clustering::cluster;
 use super::select::select_layers;
 use super::settings::Quantize;
 use super::state::LayerState;
+use crate::checkpoint::Fingerprint;
+use crate::context::Context;
 use crate::error::CompressError;
 use crate::progress::{Event, Observer};
 use crate::quantize::slq::SlqSettings;
@@ -71,8 +73,8 @@ pub struct Sensitivity {
 }
 
 /// How a table is measured.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct SensitivityOptions {
+#[derive(Debug, Clone, Copy)]
+pub struct SensitivityOptions<'a> {
     /// Test every cluster, not only whole layers.
     pub clusters: bool,
     /// A test ends when its standard error is below this share of the rise, or of a thousandth of the loss where that is
@@ -80,41 +82,35 @@ pub struct SensitivityOptions {
     pub tolerance: f64,
     /// Instruction set.
     pub isa: Isa,
+    /// The processes that share the tests out.
+    pub reducer: &'a dyn Reducer,
 }
 
-impl Default for SensitivityOptions {
+impl Default for SensitivityOptions<'_> {
     fn default() -> Self {
-        Self { clusters: true, tolerance: 0.1, isa: Isa::detect() }
+        Self { clusters: true, tolerance: 0.1, isa: Isa::detect(), reducer: Alone::shared() }
     }
 }
 
-/// Tests every layer that `settings` select, at its codebook size, on images held out of the training split.
+/// Tests every layer that `settings` select, at its codebook size, on images held out of the training split. The table is the
+/// same on any number of processes.
 ///
 /// # Errors
-/// Those of settings, layers and data: see [`CompressError`].
+/// Those of settings, layers and data: see [`CompressError`]; [`CompressError::Processes`] where processes have other files.
 pub fn sensitivity(
     graph: &Graph,
     data: &TrainingData,
     settings: &Quantize,
     seed: u64,
-    options: SensitivityOptions,
-    observer: &mut dyn Observer,
-) -> Result<Sensitivity, CompressError> {
-    sensitivity_shared(graph, data, settings, (seed, options, Alone::shared()), observer)
-}
-
-/// As [`sensitivity`], with the tests shared out over the processes: the table is the one that a single process finds.
-///
-/// # Errors
-/// As [`sensitivity`]; [`CompressError::Reduce`].
-pub(crate) fn sensitivity_shared(
-    graph: &Graph,
-    data: &TrainingData,
-    settings: &Quantize,
-    (seed, options, reducer): (u64, SensitivityOptions, &dyn Reducer),
+    options: SensitivityOptions<'_>,
     observer: &mut dyn Observer,
 ) -> Result<Sensitivity, CompressError> {
     settings.check()?;
+    let reducer = options.reducer;
+    if reducer.size() > 1 {
+        let context = Context { data: Some(data), seed, ..Context::bare() };
+        Fingerprint::new(graph, &context, settings)?.check_processes(reducer)?;
+    }
     let layers = select_layers(graph, settings)?;
     let batch = settings.method.batch();
     let mut executor = evaluator(graph, batch, data, options.isa)?;
@@ -211,8 +207,8 @@ mod tests {
         let graph = slq_zoo::build("lenet", 0).unwrap();
         let settings = Quantize { partition_images: 32, ..Quantize::slq(2) };
         let table = |reducer: &dyn Reducer| {
-            let how = (0, SensitivityOptions::default(), reducer);
-            sensitivity_shared(&graph, &data, &settings, how, &mut crate::progress::Silent).unwrap()
+            let how = SensitivityOptions { reducer, ..Default::default() };
+            sensitivity(&graph, &data, &settings, 0, how, &mut crate::progress::Silent).unwrap()
         };
         let wanted = table(Alone::shared());
         assert!(wanted.layers.iter().all(|l| l.clusters.len() == l.codebook_size && l.rise.mean.is_finite()));

@@ -22,6 +22,9 @@ pub(super) fn binary(site: Site<'_>, op: BinaryOp) -> Result<Box<dyn Layer>, Eng
         BinaryOp::Max => return general(&site, General::Max),
         BinaryOp::Min => return general(&site, General::Min),
         BinaryOp::Pow => return general(&site, General::Pow),
+        BinaryOp::Mod | BinaryOp::Remainder => return general(&site, General::Rest(op == BinaryOp::Mod)),
+        BinaryOp::BitAnd | BinaryOp::BitOr | BinaryOp::BitXor => return general(&site, General::Bits(op)),
+        BinaryOp::ShiftLeft | BinaryOp::ShiftRight => return general(&site, General::Bits(op)),
         other => return general(&site, General::Test(other)),
     };
     let shapes = Broadcast::new(a, b).map_err(|e| site.unsupported(e.to_string()))?;
@@ -130,6 +133,10 @@ pub(super) enum General {
     Slope,
     /// A comparison or logic: 1 or 0.
     Test(BinaryOp),
+    /// The remainder, with the sign of the divisor or of the dividend.
+    Rest(bool),
+    /// An operation on the bits of integers.
+    Bits(BinaryOp),
 }
 
 impl General {
@@ -140,6 +147,12 @@ impl General {
             General::Slope if a < 0.0 => a * b,
             General::Slope => a,
             General::Test(op) => f32::from(u8::from(holds(op, a, b))),
+            General::Bits(op) => bits(op, a as i64, b as i64).map_or(f32::NAN, |v| v as f32),
+            // A remainder of integers by 0 is none.
+            General::Rest(floored) => {
+                let rest = a % b;
+                if floored && rest != 0.0 && (rest < 0.0) != (b < 0.0) { rest + b } else { rest }
+            }
             _ if a.is_nan() || b.is_nan() => f32::NAN,
             General::Max => a.max(b),
             General::Min => a.min(b),
@@ -161,11 +174,26 @@ impl General {
                 }
             }
             (General::Slope, _) => a.min(0.0),
-            (General::Test(_), _) => 0.0,
+            (General::Test(_) | General::Bits(_), _) => 0.0,
+            (General::Rest(_), 0) => 1.0,
+            (General::Rest(true), _) => -(a / b).floor(),
+            (General::Rest(false), _) => -(a / b).trunc(),
             _ if a == b => 0.5,
             (General::Max, 0) | (General::Min, 1) => f32::from(u8::from(a > b)),
             _ => f32::from(u8::from(b > a)),
         }
+    }
+}
+
+/// An operation on bits; none for other operators.
+fn bits(op: BinaryOp, a: i64, b: i64) -> Option<i64> {
+    match op {
+        BinaryOp::BitAnd => Some(a & b),
+        BinaryOp::BitOr => Some(a | b),
+        BinaryOp::BitXor => Some(a ^ b),
+        BinaryOp::ShiftLeft => u32::try_from(b).ok().filter(|b| *b < 38).map(|b| a << b),
+        BinaryOp::ShiftRight => u32::try_from(b).ok().map(|b| a >> b.min(63)),
+        _ => None,
     }
 }
 

@@ -56,6 +56,37 @@ fn value(op: UnaryOp, x: f64) -> Option<f64> {
         UnaryOp::Truncate => x.trunc(),
         UnaryOp::NotZero => f64::from(u8::from(x != 0.0)),
         UnaryOp::Not => f64::from(u8::from(x == 0.0)),
+        UnaryOp::IsNan => f64::from(u8::from(x.is_nan())),
+        UnaryOp::IsInf { negative, positive } => {
+            f64::from(u8::from(x.is_infinite() && if x < 0.0 { negative } else { positive }))
+        }
+        UnaryOp::Sin => x.sin(),
+        UnaryOp::Cos => x.cos(),
+        UnaryOp::Tan => x.tan(),
+        UnaryOp::Asin => x.asin(),
+        UnaryOp::Acos => x.acos(),
+        UnaryOp::Atan => x.atan(),
+        UnaryOp::Sinh => x.sinh(),
+        UnaryOp::Cosh => x.cosh(),
+        UnaryOp::Asinh => x.asinh(),
+        UnaryOp::Acosh => x.acosh(),
+        UnaryOp::Atanh => x.atanh(),
+        UnaryOp::Celu { alpha } => {
+            let alpha = f64::from(alpha);
+            if x > 0.0 { x } else { alpha * (x / alpha).exp_m1() }
+        }
+        UnaryOp::ThresholdedRelu { alpha } if x > f64::from(alpha) => x,
+        UnaryOp::ThresholdedRelu { .. } => 0.0 * x,
+        UnaryOp::Shrink { lambda, bias } => {
+            let (lambda, bias) = (f64::from(lambda), f64::from(bias));
+            if x < -lambda {
+                x + bias
+            } else if x > lambda {
+                x - bias
+            } else {
+                0.0 * x
+            }
+        }
         _ => return None,
     })
 }
@@ -85,6 +116,26 @@ fn slope(op: UnaryOp, x: f64) -> f64 {
             f64::from(gamma) * if x > 0.0 { 1.0 } else { f64::from(alpha) * x.exp() }
         }
         UnaryOp::Softsign => (1.0 + x.abs()).powi(-2),
+        UnaryOp::Sin => x.cos(),
+        UnaryOp::Cos => -x.sin(),
+        UnaryOp::Tan => x.cos().powi(-2),
+        UnaryOp::Asin => (1.0 - x * x).sqrt().recip(),
+        UnaryOp::Acos => -(1.0 - x * x).sqrt().recip(),
+        UnaryOp::Atan => (1.0 + x * x).recip(),
+        UnaryOp::Sinh => x.cosh(),
+        UnaryOp::Cosh => x.sinh(),
+        UnaryOp::Asinh => (x * x + 1.0).sqrt().recip(),
+        UnaryOp::Acosh => (x * x - 1.0).sqrt().recip(),
+        UnaryOp::Atanh => (1.0 - x * x).recip(),
+        UnaryOp::Celu { alpha } => {
+            if x > 0.0 {
+                1.0
+            } else {
+                (x / f64::from(alpha)).exp()
+            }
+        }
+        UnaryOp::ThresholdedRelu { alpha } => f64::from(u8::from(x > f64::from(alpha))),
+        UnaryOp::Shrink { lambda, .. } => f64::from(u8::from(x.abs() > f64::from(lambda))),
         _ => 0.0,
     }
 }
@@ -169,6 +220,15 @@ mod tests {
             UnaryOp::Swish { alpha: 1.3 },
             UnaryOp::Selu { alpha: 1.67, gamma: 1.05 },
             UnaryOp::Softsign,
+            UnaryOp::Sin,
+            UnaryOp::Cos,
+            UnaryOp::Atan,
+            UnaryOp::Asinh,
+            UnaryOp::Sinh,
+            UnaryOp::Cosh,
+            UnaryOp::Celu { alpha: 0.7 },
+            UnaryOp::ThresholdedRelu { alpha: 0.3 },
+            UnaryOp::Shrink { lambda: 0.3, bias: 0.2 },
             UnaryOp::Floor,
             UnaryOp::NotZero,
         ];

@@ -97,6 +97,7 @@ pub(super) fn pad(
         GraphPadMode::Constant(value) => PadMode::Constant(value),
         GraphPadMode::Reflect => PadMode::Reflect,
         GraphPadMode::Edge => PadMode::Edge,
+        GraphPadMode::Wrap => return wrap(&site, before),
     };
     let shape = site.shape(0)?;
     let pads: Vec<(isize, isize)> =
@@ -114,6 +115,39 @@ pub(super) fn pad(
         }
         mode => Box::new(PadLayer(Pad::new(shape, &pads, mode))),
     })
+}
+
+/// Padding by the tensor itself, axis by axis as a table of positions.
+fn wrap(site: &Site<'_>, before: &[i64]) -> Result<Box<dyn Layer>, EngineError> {
+    let (from, to) = (site.shape(0)?, site.step.shape.as_slice());
+    let mut places = vec![0usize];
+    for axis in 0..from.len() {
+        let at = |i: usize| (i as i64 - before[axis]).rem_euclid(from[axis] as i64) as usize;
+        let row = |place: &usize| (0..to[axis]).map(|i| place * from[axis] + at(i)).collect::<Vec<_>>();
+        places = places.iter().flat_map(row).collect();
+    }
+    Ok(Box::new(WrapLayer(places)))
+}
+
+/// Where each element of the output lies in the input.
+struct WrapLayer(Vec<usize>);
+
+impl Layer for WrapLayer {
+    fn forward(&mut self, pass: &mut Forward<'_>, y: &mut [f32]) {
+        let x = pass.input(0);
+        y.iter_mut().zip(&self.0).for_each(|(y, &at)| *y = x[at]);
+    }
+
+    fn backward(&mut self, pass: &mut Backward<'_>) {
+        pass.input_gradient(|_, dy, dx, _| {
+            dx.fill(0.0);
+            dy.iter().zip(&self.0).for_each(|(dy, &at)| dx[at] += dy);
+        });
+    }
+
+    fn scratch_bytes(&self) -> usize {
+        size_of_val(&self.0[..])
+    }
 }
 
 /// Padding by a constant, row by row: a row ends with the last axis that is padded.

@@ -4,24 +4,31 @@
 //! it reads and writes tensors through [`Forward`] and [`Backward`].
 
 mod activation;
+mod checked;
 mod conv;
 mod dropout;
 mod elementwise;
 mod function;
+mod grid;
+mod index;
 mod layer;
 mod layout;
 mod linear;
 mod norm;
 mod normalize;
+mod order;
 mod packed;
 mod pass;
 mod place;
 mod pool;
 mod post;
+mod recurrent;
 mod reduce;
 mod select;
 mod site;
 mod softmax;
+mod statistic;
+mod weighted;
 
 pub(crate) use layer::Layer;
 pub(crate) use pass::{Backward, Forward, GradientPlace};
@@ -53,7 +60,16 @@ pub(crate) fn build(
     if step.inputs.iter().flatten().any(|o| matches!(o.source, Source::Packed(_))) {
         return with_packed(site);
     }
-    match &step.op {
+    let layer = operator(site)?;
+    Ok(match step.check {
+        Some(dtype) => checked::checked(site, layer, dtype),
+        None => layer,
+    })
+}
+
+/// The layer of a step whose weights are floats.
+fn operator(site: Site<'_>) -> Result<Box<dyn Layer>, EngineError> {
+    match &site.step.op {
         Op::Conv { window, groups } => conv::conv(site, window, *groups),
         Op::ConvTranspose { window, groups, .. } => conv::transposed(site, window, *groups),
         Op::Gemm { alpha, beta, trans_a, trans_b } => linear::gemm(site, *alpha, *beta, *trans_a, *trans_b),
@@ -82,6 +98,17 @@ pub(crate) fn build(
         Op::Reduce { reduction, axes, .. } => reduce::reduce(site, *reduction, axes),
         Op::Dropout { ratio } => dropout::dropout(site, *ratio),
         Op::Softmax { axis, flatten, log } => softmax::softmax(site, *axis, *flatten, *log),
+        Op::Weighted { axis, terms, added } => weighted::weighted(site, *axis, terms, added),
+        Op::ArgExtreme { axis, largest, last, .. } => order::arg_extreme(site, *axis, *largest, *last),
+        Op::TopK { axis, count, largest, positions } => {
+            order::top_k(site, *axis, *count, [*largest, *positions])
+        }
+        Op::CumSum { axis, exclusive, reverse } => order::cum_sum(site, *axis, *exclusive, *reverse),
+        Op::GatherElements { axis } => index::elements(site, *axis),
+        Op::GatherNd { batch_dims } => index::tuples(site, *batch_dims),
+        Op::Fill { value, .. } => Ok(select::fill(*value)),
+        Op::GridSample(grid) => grid::grid_sample(site, *grid),
+        Op::Recurrent(recurrent) => recurrent::recurrent(site, recurrent),
         other => Err(site.unsupported(format!("the engine has no kernel for {other:?}"))),
     }
 }

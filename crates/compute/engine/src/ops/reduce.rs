@@ -18,7 +18,11 @@ pub(super) fn reduce(
     statistic: Statistic,
     axes: &[usize],
 ) -> Result<Box<dyn Layer>, EngineError> {
-    let kind = if statistic == Statistic::Mean { Kind::Mean } else { Kind::Sum };
+    let kind = match statistic {
+        Statistic::Mean => Kind::Mean,
+        Statistic::Sum => Kind::Sum,
+        other => return super::statistic::statistic(site, other, axes),
+    };
     let reduction = Reduction::new(site.shape(0)?, axes);
     Ok(Box::new(ReduceLayer { reduction, kind }))
 }

@@ -133,6 +133,21 @@ impl Layer for ExpandLayer {
     }
 }
 
+/// A tensor of one value.
+struct FillLayer(f32);
+
+pub(super) fn fill(value: f32) -> Box<dyn Layer> {
+    Box::new(FillLayer(value))
+}
+
+impl Layer for FillLayer {
+    fn forward(&mut self, _pass: &mut Forward<'_>, y: &mut [f32]) {
+        y.fill(self.0);
+    }
+
+    fn backward(&mut self, _pass: &mut Backward<'_>) {}
+}
+
 /// Rows of a table, by their numbers.
 struct GatherLayer {
     node: String,

@@ -1,5 +1,6 @@
 //! `Cast` of constants, to the types that networks compute with: 32-bit floats, integers, Booleans.
 
+use crate::dtype::DType;
 use crate::tensor::{Tensor, TensorData};
 
 /// ONNX's codes of element types.
@@ -32,6 +33,19 @@ pub(super) fn cast(tensor: &Tensor, to: i64) -> Option<Tensor> {
     Tensor::new(tensor.shape().to_vec(), data).ok()
 }
 
+/// The tensor as type `to`, as [`cast`] does it.
+pub(crate) fn cast_like(tensor: &Tensor, to: DType) -> Option<Tensor> {
+    let code = match to {
+        _ if to == tensor.dtype() => return Some(tensor.clone()),
+        DType::F32 => FLOAT,
+        DType::I32 => INT32,
+        DType::I64 => INT64,
+        DType::Bool => BOOL,
+        _ => return None,
+    };
+    cast(tensor, code)
+}
+
 /// The integer in front of the fraction, if 64 bits hold it.
 fn whole(x: f32) -> Option<i64> {
     // 2^63 is the first float that is too large; -2^63 is an integer of 64 bits.
@@ -42,7 +56,6 @@ fn whole(x: f32) -> Option<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::DType;
 
     #[test]
     fn types_are_those_asked_for() {

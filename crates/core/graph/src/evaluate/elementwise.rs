@@ -26,6 +26,10 @@ pub(super) fn unary(op: &str) -> Option<Unary> {
         "Log" => |t| map(t, |x| libm::log(x.into()) as f32, |_| None),
         "Floor" => |t| map(t, f32::floor, |_| None),
         "Ceil" => |t| map(t, f32::ceil, |_| None),
+        "Not" => |t| {
+            let TensorData::Bool(v) = t.data() else { return None };
+            Tensor::new(t.shape().to_vec(), TensorData::Bool(v.iter().map(|b| !b).collect())).ok()
+        },
         _ => return None,
     })
 }
@@ -85,6 +89,21 @@ fn integer_operator(op: &str) -> Option<fn(i64, i64) -> Option<i64>> {
     })
 }
 
+/// Comparisons and logic; Booleans are 0 and 1.
+fn test<T: PartialOrd + Default>(op: &str) -> Option<fn(T, T) -> bool> {
+    Some(match op {
+        "Equal" => |a, b| a == b,
+        "Greater" => |a, b| a > b,
+        "GreaterOrEqual" => |a, b| a >= b,
+        "Less" => |a, b| a < b,
+        "LessOrEqual" => |a, b| a <= b,
+        "And" => |a, b| a != T::default() && b != T::default(),
+        "Or" => |a, b| a != T::default() || b != T::default(),
+        "Xor" => |a, b| (a != T::default()) != (b != T::default()),
+        _ => return None,
+    })
+}
+
 /// The remainder with the divisor's sign, as in Python.
 fn floor_remainder(a: i64, b: i64) -> Option<i64> {
     let rest = a.checked_rem(b)?;
@@ -99,7 +118,7 @@ pub(super) fn binary(
     largest: usize,
 ) -> Result<Option<Tensor>, GraphError> {
     let op = cx.node.op.as_str();
-    let known = op == "Equal" || float_operator(op).is_some() || integer_operator(op).is_some();
+    let known = test::<i64>(op).is_some() || float_operator(op).is_some() || integer_operator(op).is_some();
     if !known {
         return Ok(None);
     }
@@ -112,13 +131,17 @@ pub(super) fn binary(
     let Some(shape) = joint_shape(cx, &[a, b], largest)? else { return Ok(None) };
     let (left, right) = (View::broadcast(a.shape(), &shape), View::broadcast(b.shape(), &shape));
     let data = if let (TensorData::F32(a), TensorData::F32(b)) = (a.data(), b.data()) {
-        let Some(f) = float_operator(op) else { return Ok(None) };
-        TensorData::F32(left.of(a).into_iter().zip(right.of(b)).map(|(a, b)| f(a, b)).collect())
+        let pairs = left.of(a).into_iter().zip(right.of(b));
+        match (test::<f32>(op), float_operator(op)) {
+            (Some(f), _) => TensorData::Bool(pairs.map(|(a, b)| f(a, b)).collect()),
+            (None, Some(f)) => TensorData::F32(pairs.map(|(a, b)| f(a, b)).collect()),
+            (None, None) => return Ok(None),
+        }
     } else {
         let (Some(x), Some(y)) = (a.to_i64(), b.to_i64()) else { return Ok(None) };
         let pairs = left.of(&x).into_iter().zip(right.of(&y));
-        if op == "Equal" {
-            TensorData::Bool(pairs.map(|(a, b)| a == b).collect())
+        if let Some(f) = test::<i64>(op) {
+            TensorData::Bool(pairs.map(|(a, b)| f(a, b)).collect())
         } else {
             // `fmod` asks for the remainder of C, with the sign of the dividend.
             let fmod = op == "Mod" && cx.flag("fmod", false)?;
@@ -194,5 +217,28 @@ mod tests {
         let floats = Tensor::f32(vec![2], vec![0.25, 4.0]).unwrap();
         assert_eq!(unary("Sqrt").unwrap()(&floats).unwrap().as_f32(), Some(&[0.5, 2.0][..]));
         assert!(unary("Relu").is_none());
+        let flags = Tensor::new(vec![2], TensorData::Bool(vec![true, false])).unwrap();
+        assert_eq!(unary("Not").unwrap()(&flags).unwrap().data(), &TensorData::Bool(vec![false, true]));
+        assert_eq!(unary("Not").unwrap()(&ints), None);
+    }
+
+    #[test]
+    fn comparisons_and_logic_give_truth_values() {
+        let holds = |op: &str, a: f32, b: f32| test::<f32>(op).unwrap()(a, b);
+        assert!(
+            holds("Greater", 2.0, 1.0) && !holds("Greater", 1.0, 1.0) && holds("GreaterOrEqual", 1.0, 1.0)
+        );
+        assert!(
+            holds("Less", -1.0, 1.0) && holds("LessOrEqual", 1.0, 1.0) && !holds("Equal", f32::NAN, f32::NAN)
+        );
+        let logic = |op: &str, a: i64, b: i64| test::<i64>(op).unwrap()(a, b);
+        assert!(
+            logic("And", 1, 1)
+                && !logic("And", 1, 0)
+                && logic("Or", 0, 1)
+                && logic("Xor", 1, 0)
+                && !logic("Xor", 1, 1)
+        );
+        assert!(test::<i64>("Add").is_none());
     }
 }

@@ -15,13 +15,15 @@ use crate::error::GraphError;
 use crate::resolve::Context;
 use crate::tensor::Tensor;
 
+pub(crate) use cast::cast_like;
 pub(crate) use generate::{constant, shape_of, size_of};
 pub(crate) use limits::{LARGEST_SMALL, is_reshaping, is_unlimited};
 
 /// The operators that are evaluated, where what they read is known.
-pub(crate) const EVALUATED: [&str; 34] = [
+pub(crate) const EVALUATED: [&str; 42] = [
     "Abs",
     "Add",
+    "And",
     "Cast",
     "Ceil",
     "Concat",
@@ -33,13 +35,19 @@ pub(crate) const EVALUATED: [&str; 34] = [
     "Flatten",
     "Floor",
     "Gather",
+    "Greater",
+    "GreaterOrEqual",
     "Identity",
+    "Less",
+    "LessOrEqual",
     "Log",
     "Max",
     "Min",
     "Mod",
     "Mul",
     "Neg",
+    "Not",
+    "Or",
     "Pow",
     "Range",
     "Reciprocal",
@@ -54,6 +62,7 @@ pub(crate) const EVALUATED: [&str; 34] = [
     "Transpose",
     "Unsqueeze",
     "Where",
+    "Xor",
 ];
 
 /// The single output of a node; `inputs` holds the node's inputs in order, `None` where one is omitted. `None` if the

@@ -5,13 +5,13 @@ use super::view::View;
 use crate::error::GraphError;
 use crate::op::Op;
 use crate::resolve::{Context, resolve_with};
-use crate::rules::output_shapes;
+use crate::rules::output_shapes_of_constants;
 use crate::tensor::{Tensor, TensorData, element_count};
 
 /// The operator's typed form and the shape of its output.
 fn resolved(cx: &Context) -> Result<(Op, Vec<usize>), GraphError> {
-    let op = resolve_with(cx.graph, cx.folded, cx.node, cx.shapes)?;
-    let shape = output_shapes(cx.node, &op, cx.shapes)?.swap_remove(0);
+    let op = resolve_with(cx)?;
+    let shape = output_shapes_of_constants(cx.node, &op, cx.shapes)?.swap_remove(0);
     Ok((op, shape))
 }
 

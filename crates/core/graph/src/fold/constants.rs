@@ -112,12 +112,12 @@ impl<'g> Folding<'g> {
             node.inputs.iter().map(|name| weights.get(name).map(|w| &w.tensor)).collect();
         let shapes: Vec<Option<&[usize]>> = inputs.iter().map(|t| t.map(Tensor::shape)).collect();
         let nothing = HashMap::new();
-        let cx = Context { graph: self.graph, folded: &nothing, node, shapes: &shapes };
+        let cx = Context { graph: self.graph, folded: &nothing, types: None, node, shapes: &shapes };
         if !is_reshaping(&node.op) {
             let tensor = evaluate(&cx, &inputs, usize::MAX).ok().flatten().filter(is_finite)?;
             return Some(Weight { rates: weights[first].rates, ..Weight::from(tensor) });
         }
-        let op = resolve_with(self.graph, &nothing, node, &shapes).ok()?;
+        let op = resolve_with(&cx).ok()?;
         let shape = output_shapes(node, &op, &shapes).ok()?.into_iter().next()?;
         if element_count(&shape) != Some(weights[first].tensor.len()) || !is_finite(&weights[first].tensor) {
             return None;

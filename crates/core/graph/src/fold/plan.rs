@@ -164,7 +164,8 @@ impl<'g> Plan<'g> {
                 result
             }
             None => {
-                let cx = Context { graph: self.graph, folded: &values.known, node, shapes: &shapes };
+                let cx =
+                    Context { graph: self.graph, folded: &values.known, types: None, node, shapes: &shapes };
                 let types: Vec<DType> = described.iter().flatten().map(|d| d.1).collect();
                 large_result(&cx, &types)?
             }
@@ -187,7 +188,7 @@ impl<'g> Plan<'g> {
     /// The value of a node if its inputs and its result are small; `None` where they are not, or where the node is not
     /// one that is evaluated.
     fn small_result(&self, node: &Node, shapes: &[Option<&[usize]>], values: &Values) -> Option<Tensor> {
-        let cx = Context { graph: self.graph, folded: &values.known, node, shapes };
+        let cx = Context { graph: self.graph, folded: &values.known, types: None, node, shapes };
         match node.op.as_str() {
             "Shape" => return shape_of(&cx).ok(),
             "Size" => return size_of(&cx).ok().flatten(),
@@ -308,7 +309,7 @@ fn large_result(cx: &Context, types: &[DType]) -> Option<(Vec<usize>, DType)> {
         _ => return None,
     };
     // Resolving refuses casts to anything but 32-bit floats, and shapes without elements.
-    let op = resolve_with(cx.graph, cx.folded, cx.node, cx.shapes).ok()?;
+    let op = resolve_with(cx).ok()?;
     let shape = output_shapes(cx.node, &op, cx.shapes).ok()?.into_iter().next()?;
     Some((shape, dtype))
 }

@@ -1,7 +1,6 @@
 //! Shape inference for concrete input shapes, with the evaluation of shape arithmetic.
 
 mod fold;
-mod integers;
 mod missing;
 
 use std::collections::{HashMap, HashSet};
@@ -10,15 +9,17 @@ use indexmap::IndexMap;
 
 use fold::fold_node;
 
+use crate::dtype::DType;
 use crate::error::GraphError;
 use crate::graph::Graph;
 use crate::node::Dim;
 use crate::op::Op;
 use crate::order::{execution_order, label, live_nodes};
-use crate::resolve::{refuse_mask, resolve_with};
+use crate::resolve::{Context, refuse_mask, resolve_with};
 pub use crate::rules::LARGEST_VALUE;
 use crate::rules::output_shapes;
 use crate::tensor::{Tensor, element_count};
+use crate::types;
 
 /// The shapes of all values of a graph for concrete input shapes, and its nodes as typed operators.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -27,8 +28,8 @@ pub struct Shapes {
     ops: Vec<(usize, Op)>,
     folded: Vec<usize>,
     constants: HashMap<String, Tensor>,
-    /// Values that hold integers.
-    integers: HashSet<String>,
+    /// Element types of values.
+    types: HashMap<String, DType>,
     /// Elements of all `constants`.
     constant_elements: usize,
 }
@@ -55,7 +56,13 @@ impl Shapes {
 
     /// Whether value `name` holds integers or, where it is a constant, Booleans.
     pub fn is_integer(&self, name: &str) -> bool {
-        self.integers.contains(name)
+        let constant = self.constants.contains_key(name);
+        self.dtype(name).is_some_and(|t| !t.is_float() && (constant || t != DType::Bool))
+    }
+
+    /// Element type of value `name`.
+    pub fn dtype(&self, name: &str) -> Option<DType> {
+        self.types.get(name).copied()
     }
 
     /// Positions of the nodes that are evaluated here, since they depend on shapes and constants alone.
@@ -89,7 +96,7 @@ pub fn infer_shapes(graph: &Graph, input_shapes: &[(&str, Vec<usize>)]) -> Resul
     let mut found = Shapes { shapes: start(graph, input_shapes)?, ..Shapes::default() };
     let (live, wanted) = live_nodes(graph, &order);
     missing::check(graph, &order, &live)?;
-    found.integers = integers::given(graph);
+    found.types = types::given(graph);
     for i in order.into_iter().filter(|&i| live[i]) {
         step(graph, i, &wanted, &mut found)?;
     }
@@ -111,7 +118,7 @@ fn step(graph: &Graph, index: usize, wanted: &HashSet<&str>, found: &mut Shapes)
     };
     let shapes: Vec<Option<&[usize]>> =
         node.inputs.iter().map(|name| found.shapes.get(name).map(Vec::as_slice)).collect();
-    if let Some(value) = fold_node(graph, &found.constants, node, &shapes)? {
+    if let Some(value) = fold_node(graph, (&found.constants, &found.types), node, &shapes)? {
         // The value of a `Constant` is in the graph already.
         found.constant_elements += if node.op == "Constant" { 0 } else { value.len() };
         if found.constant_elements > LARGEST_CONSTANTS {
@@ -119,20 +126,23 @@ fn step(graph: &Graph, index: usize, wanted: &HashSet<&str>, found: &mut Shapes)
         }
         if let Some(name) = node.outputs.first().filter(|n| !n.is_empty()) {
             found.shapes.insert(name.clone(), value.shape().to_vec());
-            if !value.dtype().is_float() {
-                found.integers.insert(name.clone());
-            }
+            found.types.insert(name.clone(), value.dtype());
             found.constants.insert(name.clone(), value);
         }
         found.folded.push(index);
         return Ok(());
     }
-    let op = resolve_with(graph, &found.constants, node, &shapes)?;
+    let op = resolve_with(&Context {
+        graph,
+        folded: &found.constants,
+        types: Some(&found.types),
+        node,
+        shapes: &shapes,
+    })?;
     refuse_mask(node, &op, |mask| wanted.contains(mask))?;
     let outputs = output_shapes(node, &op, &shapes)?;
-    if integers::written(node, &op, &found.integers)? {
-        found.integers.extend(node.outputs.iter().cloned());
-    }
+    let types = types::written(node, &op, &found.types)?;
+    found.types.extend(node.outputs.iter().cloned().zip(types));
     for (name, shape) in node.outputs.iter().zip(outputs).filter(|(n, _)| !n.is_empty()) {
         found.shapes.insert(name.clone(), shape);
     }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use crate::dtype::DType;
 use crate::error::{GraphError, KMEANS_ADVICE};
 use crate::graph::Graph;
 use crate::node::{Attribute, Node};
@@ -17,6 +18,8 @@ pub(crate) struct Context<'a> {
     pub graph: &'a Graph,
     /// Values that were computed from shapes and constants.
     pub folded: &'a HashMap<String, Tensor>,
+    /// Element types of values, as far as they are known.
+    pub types: Option<&'a HashMap<String, DType>>,
     pub node: &'a Node,
     pub shapes: &'a [Option<&'a [usize]>],
 }
@@ -126,25 +129,31 @@ impl<'a> Context<'a> {
         usize::try_from(value).map_err(|_| self.bad_attribute(name, format!("is {value}")))
     }
 
-    /// `N` settings, or `None` where the attribute is absent.
-    pub fn settings<const N: usize>(
+    /// `count` settings, or `None` where the attribute is absent.
+    pub fn settings(
         &self,
         name: &str,
+        count: usize,
         smallest: i64,
-    ) -> Result<Option<[usize; N]>, GraphError> {
+    ) -> Result<Option<Vec<usize>>, GraphError> {
         let Some(values) = self.ints(name)? else { return Ok(None) };
-        let mut found = [0; N];
-        if values.len() != N {
-            let reason = format!("has {} entries, {N} are needed for two spatial axes", values.len());
+        if values.len() != count {
+            let reason = format!("has {} entries where {count} are needed", values.len());
             return Err(self.bad_attribute(name, reason));
         }
-        for (slot, &v) in found.iter_mut().zip(values) {
-            *slot = self.setting(name, v, smallest)?;
-        }
-        Ok(Some(found))
+        values.iter().map(|&v| self.setting(name, v, smallest)).collect::<Result<_, _>>().map(Some)
     }
 
     // --- inputs ---
+
+    /// Element type of input `index`, if it is known.
+    pub fn dtype(&self, index: usize) -> Option<DType> {
+        let name = self.node.input(index)?;
+        self.types
+            .and_then(|types| types.get(name))
+            .copied()
+            .or_else(|| self.folded.get(name).map(Tensor::dtype))
+    }
 
     pub fn require_inputs(&self, count: usize) -> Result<(), GraphError> {
         match (0..count).find(|&i| self.node.input(i).is_none()) {

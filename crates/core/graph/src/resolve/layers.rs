@@ -1,160 +1,8 @@
-//! Convolution, pooling, matrix products, normalisation, softmax.
+//! Matrix products, batch normalisation, softmax, bounds.
 
 use super::Context;
 use crate::error::GraphError;
-use crate::op::{Op, Padding, Window};
-
-/// Refuses data that do not have two spatial axes.
-fn two_spatial_axes(cx: &Context, rank: usize) -> Result<(), GraphError> {
-    match rank {
-        4 => Ok(()),
-        0..=2 => Err(cx.mismatch(format!("an image batch [N, C, H, W] is needed, not rank {rank}"))),
-        3 => Err(cx.unsupported("a one-dimensional window")),
-        n => Err(cx.unsupported(format!("a window over {} spatial axes instead of two", n - 2))),
-    }
-}
-
-/// The kernel of a convolution, which its weight gives.
-fn kernel_of_weight(cx: &Context) -> Result<[usize; 2], GraphError> {
-    if let Ok(rank) = cx.rank(0) {
-        two_spatial_axes(cx, rank)?;
-    }
-    cx.require_inputs(2)?;
-    let declared = cx.settings::<2>("kernel_shape", 1)?;
-    let shape = match (cx.shape(1), declared) {
-        (Err(_), Some(kernel)) => return Ok(kernel),
-        (shape, _) => shape?,
-    };
-    two_spatial_axes(cx, shape.len())?;
-    let kernel = [shape[2], shape[3]];
-    if declared.is_some_and(|d| d != kernel) {
-        let reason = format!("differs from the weight's kernel {kernel:?}");
-        return Err(cx.bad_attribute("kernel_shape", reason));
-    }
-    for extent in kernel {
-        cx.setting("kernel_shape", extent as i64, 1)?;
-    }
-    Ok(kernel)
-}
-
-/// The kernel of a pooling layer, which an attribute gives.
-fn declared_kernel(cx: &Context) -> Result<[usize; 2], GraphError> {
-    if let Ok(rank) = cx.rank(0) {
-        two_spatial_axes(cx, rank)?;
-    }
-    if let Some([_] | [_, _, _]) = cx.ints("kernel_shape")? {
-        return Err(cx.unsupported("a window over a number of spatial axes other than two"));
-    }
-    cx.settings::<2>("kernel_shape", 1)?.ok_or_else(|| cx.bad_attribute("kernel_shape", "is missing"))
-}
-
-fn window(cx: &Context, kernel: [usize; 2]) -> Result<Window, GraphError> {
-    let strides = cx.settings::<2>("strides", 1)?.unwrap_or([1; 2]);
-    let dilations = cx.settings::<2>("dilations", 1)?.unwrap_or([1; 2]);
-    let pads = cx.settings::<4>("pads", 0)?;
-    let padding = match cx.string("auto_pad", "NOTSET")? {
-        "NOTSET" | "" => Padding::Explicit(pads.unwrap_or([0; 4])),
-        "VALID" => Padding::Explicit([0; 4]),
-        "SAME_UPPER" => Padding::SameUpper,
-        "SAME_LOWER" => Padding::SameLower,
-        other => return Err(cx.bad_attribute("auto_pad", format!("is `{other}`"))),
-    };
-    Ok(Window { kernel, strides, dilations, padding })
-}
-
-fn groups(cx: &Context) -> Result<usize, GraphError> {
-    let groups = cx.setting("group", cx.int("group", 1)?, 1)?;
-    let channels = cx.shape(1).map(|s| s[0]).ok();
-    if let Some(n) = channels.filter(|n| n % groups != 0) {
-        return Err(cx.bad_attribute("group", format!("is {groups}, which does not divide {n} channels")));
-    }
-    Ok(groups)
-}
-
-pub(super) fn conv(cx: &Context) -> Result<Op, GraphError> {
-    let window = window(cx, kernel_of_weight(cx)?)?;
-    Ok(Op::Conv { window, groups: groups(cx)? })
-}
-
-pub(super) fn conv_transpose(cx: &Context) -> Result<Op, GraphError> {
-    let mut window = window(cx, kernel_of_weight(cx)?)?;
-    let groups = groups(cx)?;
-    let mut output_padding = cx.settings::<2>("output_padding", 0)?.unwrap_or([0; 2]);
-    for (i, &extra) in output_padding.iter().enumerate() {
-        if extra >= window.strides[i].max(window.dilations[i]) {
-            let reason = format!("is {output_padding:?}, not below stride or dilation");
-            return Err(cx.bad_attribute("output_padding", reason));
-        }
-    }
-    let wanted = cx.settings::<2>("output_shape", 1)?;
-    if wanted.is_some() || !matches!(window.padding, Padding::Explicit(_)) {
-        (window.padding, output_padding) = transposed_padding(cx, &window, output_padding, wanted)?;
-    }
-    Ok(Op::ConvTranspose { window, groups, output_padding })
-}
-
-/// Padding that makes a transposed convolution's output as large as wanted (default: at most input * stride). Where
-/// even without padding it would be too small, the output is padded.
-fn transposed_padding(
-    cx: &Context,
-    window: &Window,
-    output_padding: [usize; 2],
-    wanted: Option<[usize; 2]>,
-) -> Result<(Padding, [usize; 2]), GraphError> {
-    let input = cx.shape(0)?;
-    two_spatial_axes(cx, input.len())?;
-    let too_large = || cx.mismatch("the output's extent cannot be reached");
-    let (mut pads, mut extra) = ([0; 4], output_padding);
-    for i in 0..2 {
-        let (extent, stride) = (input[2 + i], window.strides[i]);
-        let target = match wanted {
-            Some(wanted) => wanted[i],
-            None => extent.checked_mul(stride).ok_or_else(too_large)?,
-        };
-        let full =
-            extent.saturating_sub(1).checked_mul(stride).and_then(|n| n.checked_add(window.reach()[i]));
-        let full = full.and_then(|n| n.checked_add(output_padding[i])).ok_or_else(too_large)?;
-        // Where the stride exceeds the kernel, `SAME_*` cannot reach input * stride; nothing is padded then.
-        let total = full.saturating_sub(target);
-        if wanted.is_some() {
-            extra[i] += target.saturating_sub(full);
-            if extra[i] >= stride.max(window.dilations[i]) {
-                return Err(too_large());
-            }
-        }
-        let (small, large) = (total / 2, total - total / 2);
-        (pads[i], pads[i + 2]) =
-            if window.padding == Padding::SameUpper { (small, large) } else { (large, small) };
-    }
-    Ok((Padding::Explicit(pads), extra))
-}
-
-pub(super) fn max_pool(cx: &Context) -> Result<Op, GraphError> {
-    if cx.node.outputs.get(1).is_some_and(|o| !o.is_empty()) {
-        return Err(cx.unsupported("the output of positions"));
-    }
-    let window = window(cx, declared_kernel(cx)?)?;
-    padding_below_kernel(cx, &window)?;
-    Ok(Op::MaxPool { window, ceil: cx.flag("ceil_mode", false)? })
-}
-
-pub(super) fn average_pool(cx: &Context) -> Result<Op, GraphError> {
-    let window = window(cx, declared_kernel(cx)?)?;
-    padding_below_kernel(cx, &window)?;
-    let count_include_pad = cx.flag("count_include_pad", false)?;
-    Ok(Op::AveragePool { window, ceil: cx.flag("ceil_mode", false)?, count_include_pad })
-}
-
-/// Refuses padding as large as the window: a window inside the padding has no maximum and no mean.
-fn padding_below_kernel(cx: &Context, window: &Window) -> Result<(), GraphError> {
-    let Padding::Explicit(pads) = window.padding else { return Ok(()) };
-    let reach = window.reach();
-    if (0..4).any(|i| pads[i] >= reach[i % 2]) {
-        let reason = format!("is {pads:?}, not below the window's extent {reach:?}");
-        return Err(cx.bad_attribute("pads", reason));
-    }
-    Ok(())
-}
+use crate::op::Op;
 
 pub(super) fn gemm(cx: &Context) -> Result<Op, GraphError> {
     cx.require_inputs(2)?;
@@ -202,6 +50,14 @@ pub(super) fn dropout(cx: &Context) -> Result<Op, GraphError> {
     };
     if !(0.0..1.0).contains(&ratio) {
         return Err(cx.bad_attribute("ratio", format!("is {ratio}, outside 0 <= ratio < 1")));
+    }
+    let training = match cx.constant(2)?.map(|t| t.to_i64()) {
+        None => false,
+        Some(Some(flag)) => flag.iter().any(|&v| v != 0),
+        Some(None) => return Err(cx.bad_input(2, "is no Boolean")),
+    };
+    if training && ratio > 0.0 {
+        return Err(cx.unsupported_but("the training form", "export the network for inference"));
     }
     Ok(Op::Dropout { ratio })
 }

@@ -2,7 +2,7 @@
 
 use super::Context;
 use crate::error::GraphError;
-use crate::op::{Op, PadMode, Reduction};
+use crate::op::{Op, PadMode, Reduction, UnaryOp};
 
 pub(super) fn concat(cx: &Context) -> Result<Op, GraphError> {
     cx.require_inputs(cx.node.inputs.len())?;
@@ -172,17 +172,42 @@ pub(super) fn pad(cx: &Context) -> Result<Op, GraphError> {
         "constant" => PadMode::Constant(value),
         "reflect" => PadMode::Reflect,
         "edge" => PadMode::Edge,
+        "wrap" => PadMode::Wrap,
         other => return Err(cx.unsupported(format!("padding mode `{other}`"))),
     };
     Ok(Op::Pad { before, after, mode })
 }
 
-pub(super) fn reduce(cx: &Context, reduction: Reduction) -> Result<Op, GraphError> {
+/// The statistic of a reduction.
+pub(super) fn reduction(op: &str) -> Option<Reduction> {
+    Some(match op {
+        "ReduceMean" => Reduction::Mean,
+        "ReduceSum" => Reduction::Sum,
+        "ReduceMax" => Reduction::Max,
+        "ReduceMin" => Reduction::Min,
+        "ReduceProd" => Reduction::Prod,
+        "ReduceL1" => Reduction::L1,
+        "ReduceL2" => Reduction::L2,
+        "ReduceSumSquare" => Reduction::SumSquare,
+        "ReduceLogSum" => Reduction::LogSum,
+        "ReduceLogSumExp" => Reduction::LogSumExp,
+        _ => return None,
+    })
+}
+
+pub(super) fn reduce(cx: &Context) -> Result<Op, GraphError> {
     let rank = cx.rank(0)?;
+    let reduction = reduction(&cx.node.op).ok_or_else(|| cx.unsupported("no reduction"))?;
     let given = cx.ints_of("axes", 1)?.filter(|axes| !axes.is_empty());
     let axes = match given {
         Some(axes) => cx.axes(&axes, rank)?,
-        None if cx.flag("noop_with_empty_axes", false)? => return Ok(Op::Identity),
+        // Without axes the reduction is none, though the function of the elements stays.
+        None if cx.flag("noop_with_empty_axes", false)? => match reduction {
+            Reduction::L1 | Reduction::L2 => return Ok(Op::Unary(UnaryOp::Abs)),
+            Reduction::LogSum => return Ok(Op::Unary(UnaryOp::Log)),
+            Reduction::SumSquare => return Ok(Op::Reduce { reduction, axes: vec![], keep_dims: true }),
+            _ => return Ok(Op::Identity),
+        },
         None => (0..rank).collect(),
     };
     Ok(Op::Reduce { reduction, axes, keep_dims: cx.flag("keepdims", true)? })

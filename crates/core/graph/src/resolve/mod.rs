@@ -1,9 +1,15 @@
 //! From a [`Node`] to its typed form [`Op`], for operator sets 7 to 25.
 
 mod context;
+mod elements;
 mod layers;
 mod layout;
 mod norm;
+mod recurrent;
+mod resample;
+mod select;
+mod sequence;
+mod windows;
 
 use std::collections::HashMap;
 
@@ -12,8 +18,8 @@ pub(crate) use context::Context;
 use crate::error::{GraphError, KMEANS_ADVICE};
 use crate::graph::Graph;
 use crate::node::Node;
-use crate::op::{BinaryOp, Op, Reduction, UnaryOp};
-use crate::tensor::Tensor;
+use crate::op::{BinaryOp, Op};
+use crate::types;
 
 impl Op {
     /// The typed form of `node` in `graph`, for ONNX operator sets 7 to 25 (a graph whose
@@ -28,7 +34,9 @@ impl Op {
     /// [`GraphError::MissingInput`], [`GraphError::NotConstant`], [`GraphError::UnknownShape`] and
     /// [`GraphError::ShapeMismatch`] for invalid nodes. Each names the node.
     pub fn resolve(graph: &Graph, node: &Node, input_shapes: &[Option<&[usize]>]) -> Result<Op, GraphError> {
-        let op = resolve_with(graph, &HashMap::new(), node, input_shapes)?;
+        let (folded, types) = (HashMap::new(), types::given(graph));
+        let cx = Context { graph, folded: &folded, types: Some(&types), node, shapes: input_shapes };
+        let op = resolve_with(&cx)?;
         refuse_mask(node, &op, |mask| {
             graph.consumers_of(mask).next().is_some() || graph.outputs.iter().any(|o| o.name == mask)
         })?;
@@ -37,20 +45,41 @@ impl Op {
 }
 
 /// The operators of ONNX's own domain that have a typed form.
-pub(crate) const RESOLVED: [&str; 76] = [
+pub(crate) const RESOLVED: [&str; 127] = [
     "Abs",
+    "Acos",
+    "Acosh",
     "Add",
     "And",
+    "ArgMax",
+    "ArgMin",
+    "Asin",
+    "Asinh",
+    "Atan",
+    "Atanh",
+    "Attention",
     "AveragePool",
     "BatchNormalization",
+    "BitShift",
+    "BitwiseAnd",
+    "BitwiseOr",
+    "BitwiseXor",
     "Cast",
+    "CastLike",
     "Ceil",
+    "Celu",
     "Clip",
     "Concat",
+    "ConstantOfShape",
     "Conv",
     "ConvTranspose",
+    "Cos",
+    "Cosh",
+    "CumSum",
+    "DepthToSpace",
     "Div",
     "Dropout",
+    "Einsum",
     "Elu",
     "Equal",
     "Erf",
@@ -58,19 +87,26 @@ pub(crate) const RESOLVED: [&str; 76] = [
     "Expand",
     "Flatten",
     "Floor",
+    "GRU",
     "Gather",
+    "GatherElements",
+    "GatherND",
     "Gelu",
     "Gemm",
     "GlobalAveragePool",
     "GlobalMaxPool",
     "Greater",
     "GreaterOrEqual",
+    "GridSample",
     "GroupNormalization",
     "HardSigmoid",
     "HardSwish",
     "Identity",
     "InstanceNormalization",
+    "IsInf",
+    "IsNaN",
     "LRN",
+    "LSTM",
     "LayerNormalization",
     "LeakyRelu",
     "Less",
@@ -80,8 +116,10 @@ pub(crate) const RESOLVED: [&str; 76] = [
     "MatMul",
     "Max",
     "MaxPool",
+    "Mean",
     "Min",
     "Mish",
+    "Mod",
     "Mul",
     "Neg",
     "Not",
@@ -90,28 +128,49 @@ pub(crate) const RESOLVED: [&str; 76] = [
     "Pad",
     "Pow",
     "RMSNormalization",
+    "RNN",
     "Reciprocal",
+    "ReduceL1",
+    "ReduceL2",
+    "ReduceLogSum",
+    "ReduceLogSumExp",
+    "ReduceMax",
     "ReduceMean",
+    "ReduceMin",
+    "ReduceProd",
     "ReduceSum",
+    "ReduceSumSquare",
     "Relu",
     "Reshape",
+    "Resize",
+    "RotaryEmbedding",
     "Round",
     "Selu",
+    "Shrink",
     "Sigmoid",
     "Sign",
+    "Sin",
+    "Sinh",
     "Slice",
     "Softmax",
     "Softplus",
     "Softsign",
+    "SpaceToDepth",
     "Split",
     "Sqrt",
     "Squeeze",
     "Sub",
     "Sum",
     "Swish",
+    "Tan",
     "Tanh",
+    "ThresholdedRelu",
+    "Tile",
+    "TopK",
     "Transpose",
+    "Trilu",
     "Unsqueeze",
+    "Upsample",
     "Where",
     "Xor",
 ];
@@ -130,52 +189,37 @@ pub(crate) fn refuse_mask(node: &Node, op: &Op, is_read: impl Fn(&str) -> bool) 
     }
 }
 
-/// As [`Op::resolve`], with the constants in `folded`, and without the check on masks.
-pub(crate) fn resolve_with(
-    graph: &Graph,
-    folded: &HashMap<String, Tensor>,
-    node: &Node,
-    shapes: &[Option<&[usize]>],
-) -> Result<Op, GraphError> {
-    let cx = Context { graph, folded, node, shapes };
+/// As [`Op::resolve`], with the constants and types of the context, and without the check on masks.
+pub(crate) fn resolve_with(cx: &Context) -> Result<Op, GraphError> {
+    let node = cx.node;
     let standard = matches!(node.domain.as_str(), "" | "ai.onnx");
     if standard {
         cx.require_inputs(1)?;
     }
     let op = match if standard { node.op.as_str() } else { "" } {
-        "Conv" => layers::conv(&cx)?,
-        "ConvTranspose" => layers::conv_transpose(&cx)?,
-        "MaxPool" => layers::max_pool(&cx)?,
-        "AveragePool" => layers::average_pool(&cx)?,
+        "Conv" => windows::conv(cx)?,
+        "ConvTranspose" => windows::conv_transpose(cx)?,
+        "MaxPool" => windows::max_pool(cx)?,
+        "AveragePool" => windows::average_pool(cx)?,
         "GlobalAveragePool" => Op::GlobalAveragePool,
         "GlobalMaxPool" => Op::GlobalMaxPool,
-        "Gemm" => layers::gemm(&cx)?,
-        "MatMul" => two(&cx, Op::MatMul)?,
-        "BatchNormalization" => layers::batch_norm(&cx)?,
-        "LayerNormalization" => norm::layer(&cx)?,
-        "RMSNormalization" => norm::rms(&cx)?,
-        "InstanceNormalization" => norm::instance(&cx)?,
-        "GroupNormalization" => norm::group(&cx)?,
-        "LRN" => layers::lrn(&cx)?,
-        "Dropout" => layers::dropout(&cx)?,
-        "Softmax" => layers::softmax(&cx)?,
-        "LogSoftmax" => layers::log_softmax(&cx)?,
-        "Clip" => layers::clip(&cx)?,
-        "PRelu" => two(&cx, Op::PRelu)?,
-        "Max" => extremum(&cx, BinaryOp::Max)?,
-        "Min" => extremum(&cx, BinaryOp::Min)?,
-        "Sum" => chain(&cx, BinaryOp::Add)?,
-        "LeakyRelu" => Op::Unary(UnaryOp::LeakyRelu { alpha: cx.float("alpha", 0.01)? }),
-        "Elu" => Op::Unary(UnaryOp::Elu { alpha: cx.float("alpha", 1.0)? }),
-        "HardSigmoid" => {
-            Op::Unary(UnaryOp::HardSigmoid { alpha: cx.float("alpha", 0.2)?, beta: cx.float("beta", 0.5)? })
-        }
-        "Gelu" => gelu(&cx)?,
-        "Swish" => Op::Unary(UnaryOp::Swish { alpha: cx.float("alpha", 1.0)? }),
-        "Selu" => Op::Unary(UnaryOp::Selu {
-            alpha: cx.float("alpha", 1.673_263_2)?,
-            gamma: cx.float("gamma", 1.050_701)?,
-        }),
+        "Gemm" => layers::gemm(cx)?,
+        "MatMul" => two(cx, Op::MatMul)?,
+        "BatchNormalization" => layers::batch_norm(cx)?,
+        "LayerNormalization" => norm::layer(cx)?,
+        "RMSNormalization" => norm::rms(cx)?,
+        "InstanceNormalization" => norm::instance(cx)?,
+        "GroupNormalization" => norm::group(cx)?,
+        "LRN" => layers::lrn(cx)?,
+        "Dropout" => layers::dropout(cx)?,
+        "Softmax" => layers::softmax(cx)?,
+        "LogSoftmax" => layers::log_softmax(cx)?,
+        "Clip" => layers::clip(cx)?,
+        "PRelu" => two(cx, Op::PRelu)?,
+        "Max" => extremum(cx, BinaryOp::Max)?,
+        "Min" => extremum(cx, BinaryOp::Min)?,
+        "Sum" => chain(cx, BinaryOp::Add)?,
+        "Gelu" => elements::gelu(cx)?,
         "Where" => {
             cx.require_inputs(3)?;
             Op::Where
@@ -184,23 +228,23 @@ pub(crate) fn resolve_with(
             cx.require_inputs(2)?;
             Op::Gather { axis: cx.axis(cx.int("axis", 0)?, cx.rank(0)?)? }
         }
-        "Expand" => layout::expand(&cx)?,
-        "Concat" => layout::concat(&cx)?,
-        "Split" => layout::split(&cx)?,
-        "Flatten" => layout::flatten(&cx)?,
-        "Reshape" => layout::reshape(&cx)?,
-        "Squeeze" => layout::squeeze(&cx)?,
-        "Unsqueeze" => layout::unsqueeze(&cx)?,
-        "Transpose" => layout::transpose(&cx)?,
-        "Slice" => layout::slice(&cx)?,
-        "Pad" => layout::pad(&cx)?,
-        "ReduceMean" => layout::reduce(&cx, Reduction::Mean)?,
-        "ReduceSum" => layout::reduce(&cx, Reduction::Sum)?,
+        "Expand" => layout::expand(cx)?,
+        "Concat" => layout::concat(cx)?,
+        "Split" => layout::split(cx)?,
+        "Flatten" => layout::flatten(cx)?,
+        "Reshape" => layout::reshape(cx)?,
+        "Squeeze" => layout::squeeze(cx)?,
+        "Unsqueeze" => layout::unsqueeze(cx)?,
+        "Transpose" => layout::transpose(cx)?,
+        "Slice" => layout::slice(cx)?,
+        "Pad" => layout::pad(cx)?,
         "Identity" => Op::Identity,
-        "Cast" => cast(&cx)?,
-        name if unary(name).is_some() => unary(name).map_or(Op::Identity, Op::Unary),
-        name if binary(name).is_some() => two(&cx, binary(name).map_or(Op::Identity, Op::Binary))?,
+        "Cast" => elements::cast(cx)?,
+        "CastLike" => elements::cast_like(cx)?,
         _ => {
+            if let Some(op) = if standard { composed(cx)? } else { None } {
+                return Ok(op);
+            }
             let name = if standard { node.op.clone() } else { format!("{}.{}", node.domain, node.op) };
             return Err(GraphError::UnsupportedOperator {
                 op: name,
@@ -212,50 +256,42 @@ pub(crate) fn resolve_with(
     Ok(op)
 }
 
-/// The functions of one element that have no settings.
-fn unary(op: &str) -> Option<UnaryOp> {
-    Some(match op {
-        "Relu" => UnaryOp::Relu,
-        "Sigmoid" => UnaryOp::Sigmoid,
-        "Tanh" => UnaryOp::Tanh,
-        "HardSwish" => UnaryOp::HardSwish,
-        "Exp" => UnaryOp::Exp,
-        "Log" => UnaryOp::Log,
-        "Sqrt" => UnaryOp::Sqrt,
-        "Abs" => UnaryOp::Abs,
-        "Neg" => UnaryOp::Neg,
-        "Reciprocal" => UnaryOp::Reciprocal,
-        "Erf" => UnaryOp::Erf,
-        "Softplus" => UnaryOp::Softplus,
-        "Mish" => UnaryOp::Mish,
-        "Softsign" => UnaryOp::Softsign,
-        "Sign" => UnaryOp::Sign,
-        "Floor" => UnaryOp::Floor,
-        "Ceil" => UnaryOp::Ceil,
-        "Round" => UnaryOp::Round,
-        "Not" => UnaryOp::Not,
-        _ => return None,
-    })
-}
-
-/// The functions of two elements.
-fn binary(op: &str) -> Option<BinaryOp> {
-    Some(match op {
-        "Add" => BinaryOp::Add,
-        "Sub" => BinaryOp::Sub,
-        "Mul" => BinaryOp::Mul,
-        "Div" => BinaryOp::Div,
-        "Pow" => BinaryOp::Pow,
-        "Equal" => BinaryOp::Equal,
-        "Greater" => BinaryOp::Greater,
-        "GreaterOrEqual" => BinaryOp::GreaterOrEqual,
-        "Less" => BinaryOp::Less,
-        "LessOrEqual" => BinaryOp::LessOrEqual,
-        "And" => BinaryOp::And,
-        "Or" => BinaryOp::Or,
-        "Xor" => BinaryOp::Xor,
-        _ => return None,
-    })
+/// The typed form of functions of elements, and of operators that choose, order, resample or are made of others.
+fn composed(cx: &Context) -> Result<Option<Op>, GraphError> {
+    if let Some(unary) = elements::unary(cx)? {
+        return Ok(Some(Op::Unary(unary)));
+    }
+    Ok(Some(match cx.node.op.as_str() {
+        name if layout::reduction(name).is_some() => layout::reduce(cx)?,
+        "ArgMax" => select::arg_extreme(cx, true)?,
+        "ArgMin" => select::arg_extreme(cx, false)?,
+        "TopK" => select::top_k(cx)?,
+        "Tile" => select::tile(cx)?,
+        "CumSum" => select::cum_sum(cx)?,
+        "Trilu" => select::trilu(cx)?,
+        "GatherElements" => select::gather_elements(cx)?,
+        "GatherND" => select::gather_nd(cx)?,
+        "DepthToSpace" => select::blocks(cx, true)?,
+        "SpaceToDepth" => select::blocks(cx, false)?,
+        "ConstantOfShape" => select::constant_of_shape(cx)?,
+        "Resize" => resample::resize(cx)?,
+        "Upsample" => resample::upsample(cx)?,
+        "LSTM" | "GRU" | "RNN" => recurrent::recurrent(cx)?,
+        "Attention" => sequence::attention(cx)?,
+        "RotaryEmbedding" => sequence::rotary(cx)?,
+        "GridSample" => sequence::grid_sample(cx)?,
+        "Einsum" => sequence::einsum(cx)?,
+        "Mean" => {
+            cx.require_inputs(cx.node.inputs.len())?;
+            Op::Mean
+        }
+        "Mod" => elements::modulo(cx)?,
+        "BitShift" => elements::shift(cx)?,
+        name => match elements::binary(name) {
+            Some(binary) => two(cx, Op::Binary(binary))?,
+            None => return Ok(None),
+        },
+    }))
 }
 
 fn two(cx: &Context, op: Op) -> Result<Op, GraphError> {
@@ -272,28 +308,6 @@ fn chain(cx: &Context, op: BinaryOp) -> Result<Op, GraphError> {
     Ok(if cx.node.inputs.len() == 1 { Op::Identity } else { Op::Chain(op) })
 }
 
-fn gelu(cx: &Context) -> Result<Op, GraphError> {
-    match cx.string("approximate", "none")? {
-        "none" => Ok(Op::Unary(UnaryOp::Gelu)),
-        "tanh" => Ok(Op::Unary(UnaryOp::GeluTanh)),
-        other => Err(cx.bad_attribute("approximate", format!("is `{other}`"))),
-    }
-}
-
-/// Activations are 32-bit floats throughout, whole numbers and Booleans (0 and 1) too.
-fn cast(cx: &Context) -> Result<Op, GraphError> {
-    const FLOAT: i64 = 1;
-    const INT32: i64 = 6;
-    const INT64: i64 = 7;
-    const BOOL: i64 = 9;
-    match cx.int("to", 0)? {
-        FLOAT => Ok(Op::Identity),
-        INT32 | INT64 => Ok(Op::Unary(UnaryOp::Truncate)),
-        BOOL => Ok(Op::Unary(UnaryOp::NotZero)),
-        other => Err(cx.unsupported(format!("a cast of activations to element type {other}"))),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -303,7 +317,7 @@ mod tests {
         let graph = Graph::default();
         for op in RESOLVED {
             let node = Node::new("n", op, &["x"], &["y"]);
-            let found = resolve_with(&graph, &HashMap::new(), &node, &[Some(&[1, 1, 1, 1])]);
+            let found = Op::resolve(&graph, &node, &[Some(&[1, 1, 1, 1])]);
             assert!(!matches!(found, Err(GraphError::UnsupportedOperator { .. })), "{op}");
         }
     }

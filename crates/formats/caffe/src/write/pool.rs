@@ -131,6 +131,9 @@ pub(super) fn reduce(
     keep_dims: bool,
 ) -> Result<(), CaffeError> {
     let rank = w.shape(node, 0)?.len();
+    if !matches!(reduction, Reduction::Mean | Reduction::Sum) {
+        return Err(w.no(node, format!("Caffe has no layer for the reduction {reduction:?}")));
+    }
     let mean = reduction == Reduction::Mean;
     if mean && rank == 4 && axes == [2, 3] {
         if keep_dims {

@@ -113,6 +113,7 @@ pub fn pad<W: Write>(
         PadMode::Constant(value) => ("constant", value),
         PadMode::Reflect => ("reflect", 0.0),
         PadMode::Edge => ("replicate", 0.0),
+        PadMode::Wrap => return unsupported("padding by the tensor itself"),
     };
     let spatial = 2 * x.shape.len().saturating_sub(2);
     if name != "constant" && around[..spatial].iter().any(|&p| p != 0) {
@@ -145,6 +146,9 @@ pub fn reduce<W: Write>(
     let kind = match reduction {
         Reduction::Mean => "reduce_mean",
         Reduction::Sum => "reduce_sum",
+        Reduction::Max => "reduce_max",
+        Reduction::Min => "reduce_min",
+        other => return unsupported(format!("the reduction {other:?}")),
     };
     let (axes, keep) = (b.sizes(axes), b.flag(keep_dims));
     b.result(node, kind, &[("x", x.arg()), ("axes", axes), ("keep_dims", keep)]);

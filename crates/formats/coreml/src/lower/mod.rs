@@ -25,6 +25,10 @@ pub fn lower<W: Write>(b: &mut Builder<'_, W>, node: &Node, op: &Op) -> Lowered 
     if let Some(shape) = shapes.filter(|s| s.len() > RANK).max_by_key(|s| s.len()) {
         return unsupported(format!("a tensor of {} axes, Core ML has up to {RANK}", shape.len()));
     }
+    let integer = node.outputs.first().is_some_and(|o| b.shapes.is_integer(o));
+    if integer && computes(node, op) {
+        return unsupported("arithmetic on integers that depend on the input");
+    }
     match op {
         Op::Conv { window, groups } => layers::conv(b, node, window, *groups),
         Op::ConvTranspose { window, groups, output_padding } => {
@@ -63,4 +67,10 @@ pub fn lower<W: Write>(b: &mut Builder<'_, W>, node: &Node, op: &Op) -> Lowered 
         Op::Where => unsupported("a choice by a condition that depends on the input"),
         other => unsupported(format!("{other:?}")),
     }
+}
+
+/// Whether an operator computes new numbers, other than by a cast.
+fn computes(node: &Node, op: &Op) -> bool {
+    let cast = node.op.starts_with("Cast");
+    !cast && matches!(op, Op::Unary(_) | Op::Binary(_) | Op::Chain(_) | Op::Reduce { .. } | Op::Clip { .. })
 }

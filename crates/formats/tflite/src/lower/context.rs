@@ -157,7 +157,11 @@ impl<'a> Lowering<'a> {
             Op::Split { axis, sizes } => self.split(node, *axis, sizes),
             Op::Pad { before, after, mode } => self.pad(node, before, after, *mode),
             Op::Reduce { reduction, axes, keep_dims } => {
-                let code = if *reduction == Reduction::Mean { Code::Mean } else { Code::Sum };
+                let code = match reduction {
+                    Reduction::Mean => Code::Mean,
+                    Reduction::Sum => Code::Sum,
+                    other => return refuse(format!("the reduction {other:?} has no counterpart here")),
+                };
                 self.reduce(node, code, axes, *keep_dims)
             }
             Op::Identity | Op::Dropout { .. } => self.alias(node),

@@ -189,8 +189,8 @@ fn norm(
 fn along_channels(graph: &Graph, name: &str, site: &Site) -> bool {
     let Some(weight) = graph.weights.get(name).filter(|w| w.tensor.as_f32().is_some()) else { return false };
     let (shape, rows) = (weight.tensor.shape(), site.shape.rows);
-    // Windows write [N, C, H, W]: channels are third from the end; rows write them last.
-    let behind = if matches!(site.reads, super::site::Reads::Windows { .. }) { 2 } else { 0 };
+    // Windows write [N, C, H, W] or [N, C, W]: channels lie before the spatial axes; rows write them last.
+    let behind = if let super::site::Reads::Windows { axes, .. } = site.reads { axes } else { 0 };
     let at = shape.len().checked_sub(behind + 1);
     at.is_some_and(|at| shape[at] == rows && weight.tensor.len() == rows)
 }

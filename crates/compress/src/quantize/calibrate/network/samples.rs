@@ -35,6 +35,15 @@ impl Picks {
     }
 }
 
+/// A shape as that of images; sequences are images of height 1.
+fn image(shape: &[usize]) -> Option<[usize; 4]> {
+    match *shape {
+        [n, c, height, width] => Some([n, c, height, width]),
+        [n, c, width] => Some([n, c, 1, width]),
+        _ => None,
+    }
+}
+
 /// How many samples a batch gives, and which. `input` and `output` are the shapes of what the layer reads and writes,
 /// `images` the batch's images; `per_image` positions are taken of each.
 pub(crate) fn picks(
@@ -44,8 +53,8 @@ pub(crate) fn picks(
     per_image: usize,
     random: impl Fn(u64) -> Random,
 ) -> Picks {
-    match (reads, output) {
-        (Reads::Windows { .. }, &[n, _, height, width]) => {
+    match (reads, image(output)) {
+        (Reads::Windows { .. }, Some([n, _, height, width])) => {
             let mut places = Vec::with_capacity(n * per_image.min(height * width));
             for image in 0..n {
                 let chosen = random(image as u64).choose(per_image, height * width);
@@ -75,7 +84,8 @@ pub(crate) fn gather(site: &Site, input: &Tensor, picks: &Picks) -> Vec<f32> {
         return out;
     }
     match (picks, &site.reads, input.shape()) {
-        (Picks::Windows(places), Reads::Windows { window, transposed }, &[_, channels, height, width]) => {
+        (Picks::Windows(places), Reads::Windows { window, transposed, .. }, shape) => {
+            let Some([_, channels, height, width]) = image(shape) else { return out };
             let sources = sources(window, *transposed, places, [height, width]);
             let taps = window.kernel[0] * window.kernel[1];
             let plane = height * width;
@@ -110,8 +120,8 @@ pub(crate) fn gather_outputs(site: &Site, output: &Tensor, picks: &Picks) -> Vec
     if samples == 0 {
         return out;
     }
-    match (picks, output.shape()) {
-        (Picks::Windows(places), &[_, channels, height, width]) => {
+    match (picks, image(output.shape())) {
+        (Picks::Windows(places), Some([_, channels, height, width])) => {
             out.par_chunks_mut(samples).enumerate().for_each(|(channel, out)| {
                 for (o, &[image, y, x]) in out.iter_mut().zip(places) {
                     *o = values[((image * channels + channel) * height + y) * width + x];

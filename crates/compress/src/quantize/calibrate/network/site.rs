@@ -22,8 +22,8 @@ pub struct LayerSpec {
 /// How the layer reads its input.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Reads {
-    /// Windows over `[N, C, H, W]`; `transposed` for a transposed convolution.
-    Windows { window: Window, transposed: bool },
+    /// Windows over the last `axes` (one or two) axes of `[N, C, .., W]`; `transposed` for a transposed convolution.
+    Windows { window: Window, transposed: bool, axes: usize },
     /// Rows of `[.., m, k]`.
     Rows,
     /// Columns of `[k, m]`: Gemm with transA.
@@ -144,15 +144,22 @@ type View = (Result<LayerShape, super::super::CalibrateError>, Reads, Place, f32
 
 fn view(op: &Op, dims: &[usize]) -> Result<View, String> {
     Ok(match (op, dims) {
+        (Op::Line(op), &[first, second, width]) => {
+            let mut found = view(op, &[first, second, 1, width])?;
+            if let Reads::Windows { axes, .. } = &mut found.1 {
+                *axes = 1;
+            }
+            found
+        }
         (Op::Conv { window, groups }, &[rows, channels, h, w]) => {
             let shape = LayerShape::new(*groups, rows, channels * h * w);
-            (shape, Reads::Windows { window: *window, transposed: false }, Place::Rows, 1.0, 1.0)
+            (shape, Reads::Windows { window: *window, transposed: false, axes: 2 }, Place::Rows, 1.0, 1.0)
         }
         (Op::ConvTranspose { window, groups, .. }, &[inputs, group_rows, h, w]) => {
             let (channels, taps) = (inputs / groups, h * w);
             let shape = LayerShape::new(*groups, group_rows * groups, channels * taps);
             let place = Place::Transposed { channels, taps };
-            (shape, Reads::Windows { window: *window, transposed: true }, place, 1.0, 1.0)
+            (shape, Reads::Windows { window: *window, transposed: true, axes: 2 }, place, 1.0, 1.0)
         }
         (Op::Gemm { alpha, beta, trans_a, trans_b }, &[first, second]) => {
             let (rows, columns) = if *trans_b { (first, second) } else { (second, first) };

@@ -4,153 +4,24 @@
 //! and constant inputs resolved (`Clip` takes its bounds from attributes in opset 6 and from inputs in opset
 //! 11; both become [`Op::Clip`]). Shape inference and the engine look at `Op` only.
 
-/// How a window slides over the two spatial axes. Arrays are (height, width).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Window {
-    /// Extent of the kernel.
-    pub kernel: [usize; 2],
-    /// Steps.
-    pub strides: [usize; 2],
-    /// Dilation of the kernel.
-    pub dilations: [usize; 2],
-    /// Padding: explicit, or to be derived from the input's extent.
-    pub padding: Padding,
-}
+mod function;
+mod recurrent;
+mod resize;
+mod sequence;
+mod window;
 
-/// Padding of a window.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Padding {
-    /// Top, left, bottom, right.
-    Explicit([usize; 4]),
-    /// `auto_pad = SAME_UPPER`: output = ceil(input / stride), the odd element at the end.
-    SameUpper,
-    /// `auto_pad = SAME_LOWER`: the odd element at the beginning.
-    SameLower,
-}
-
-/// Rule that combines two tensors.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub enum BinaryOp {
-    Add,
-    Sub,
-    Mul,
-    Div,
-    Max,
-    Min,
-    Pow,
-    /// Comparisons and logic give 1 where they hold and 0 where they do not, and have no gradient.
-    Equal,
-    Greater,
-    GreaterOrEqual,
-    Less,
-    LessOrEqual,
-    And,
-    Or,
-    Xor,
-}
-
-/// Function applied to each element.
-#[derive(Debug, Clone, Copy, PartialEq)]
-#[allow(missing_docs)]
-#[non_exhaustive]
-pub enum UnaryOp {
-    Relu,
-    LeakyRelu {
-        alpha: f32,
-    },
-    Elu {
-        alpha: f32,
-    },
-    Sigmoid,
-    Tanh,
-    HardSigmoid {
-        alpha: f32,
-        beta: f32,
-    },
-    HardSwish,
-    Exp,
-    Log,
-    Sqrt,
-    Abs,
-    Neg,
-    Reciprocal,
-    Erf,
-    /// x times the normal distribution function.
-    Gelu,
-    /// Its approximation by a hyperbolic tangent.
-    GeluTanh,
-    Softplus,
-    Mish,
-    /// x sigmoid(alpha x).
-    Swish {
-        alpha: f32,
-    },
-    Selu {
-        alpha: f32,
-        gamma: f32,
-    },
-    Softsign,
-    Sign,
-    Floor,
-    Ceil,
-    /// To the nearest integer, halves to the even one.
-    Round,
-    /// A cast to an integer type: the fraction is dropped.
-    Truncate,
-    /// A cast to a Boolean: 1 where the value is not 0.
-    NotZero,
-    Not,
-}
-
-/// What a [`Op::Normalize`] takes mean and variance over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Normalization {
-    /// All axes from `axis` on; the scale has their shape.
-    Layer {
-        /// First axis, not negative.
-        axis: usize,
-    },
-    /// As `Layer`, by the root mean square alone: nothing is subtracted.
-    Rms {
-        /// First axis, not negative.
-        axis: usize,
-    },
-    /// The spatial axes of each channel of `[N, C, ...]`; the scale is `[C]`.
-    Instance,
-    /// The spatial axes and the channels of each group of `[N, C, ...]`.
-    Group {
-        /// Number of groups; it divides the channels.
-        groups: usize,
-        /// The scale is `[C]`, else `[groups]` (operator sets 18 to 20).
-        by_channel: bool,
-    },
-}
-
-/// Statistic of a reduction.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub enum Reduction {
-    Mean,
-    Sum,
-}
-
-/// How `Pad` fills.
-#[derive(Debug, Clone, Copy, PartialEq)]
-#[allow(missing_docs)]
-pub enum PadMode {
-    Constant(f32),
-    Reflect,
-    Edge,
-}
+pub use function::{BinaryOp, Normalization, PadMode, Reduction, UnaryOp};
+pub use recurrent::{Cell, Gate, Recurrent};
+pub use resize::{Coordinates, Interpolation, Resize, Rounding};
+pub use sequence::{Attention, Grid, GridPadding, Rotary};
+pub use window::{Padding, Window};
 
 /// An operator with everything but its tensor inputs resolved. The comment of each variant names the tensor
 /// inputs it reads, as indices of the node's `inputs`.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Op {
-    /// Inputs: 0 data `[N, C, H, W]`, 1 weight `[M, C / groups, kh, kw]`, 2 optional bias `[M]`. One-dimensional
-    /// convolutions are not supported.
+    /// Inputs: 0 data `[N, C, H, W]`, 1 weight `[M, C / groups, kh, kw]`, 2 optional bias `[M]`.
     Conv {
         /// Kernel, strides, dilations, padding.
         window: Window,
@@ -232,6 +103,8 @@ pub enum Op {
     Binary(BinaryOp),
     /// All inputs, combined one after the other with broadcasting (`Sum`, and `Max` and `Min` of more than two).
     Chain(BinaryOp),
+    /// All inputs, added with broadcasting and divided by their number.
+    Mean,
     /// All inputs, joined along `axis`.
     Concat {
         /// Axis, not negative.
@@ -319,6 +192,117 @@ pub enum Op {
         /// Shape of the output.
         shape: Vec<usize>,
     },
+    /// A convolution, transposed convolution or pooling over one spatial axis: the operator within, applied to
+    /// `[N, C, 1, W]` where the node's data are `[N, C, W]` (and the kernel `[.., 1, k]` where it is `[.., k]`).
+    Line(Box<Op>),
+    /// One over three spatial axes: the operator within applies to the planes of `[N, C, D, H, W]`.
+    Volume {
+        /// The window along the depth, as one over (depth, 1).
+        depth: Window,
+        /// What `ConvTranspose` adds at the end of the depth; else 0.
+        output_padding: usize,
+        /// The operator over the planes, `[N, C, H, W]`.
+        plane: Box<Op>,
+    },
+    /// Input: 0, resampled.
+    Resize(Resize),
+    /// Input: 0; element i along `axis` of the output is the sum of `terms[i]`: (element of the input, factor). No node
+    /// resolves to it; a runtime makes it.
+    Weighted {
+        /// Axis, not negative.
+        axis: usize,
+        /// For each element of the output along the axis what it is the sum of.
+        terms: Vec<Vec<(usize, f32)>>,
+        /// Added to the elements of the output along the axis; empty where nothing is.
+        added: Vec<f32>,
+    },
+    /// Input: 0, seen as `split`, its axes permuted, seen as `shape` (`DepthToSpace`, `SpaceToDepth`).
+    Rearrange {
+        /// Shape before the permutation.
+        split: Vec<usize>,
+        /// Axis `i` of the result is axis `perm[i]` of `split`.
+        perm: Vec<usize>,
+        /// Shape of the output.
+        shape: Vec<usize>,
+    },
+    /// Input: 0; the position of the largest or smallest element along `axis`.
+    ArgExtreme {
+        /// Axis, not negative.
+        axis: usize,
+        /// Whether the axis stays with extent 1.
+        keep_dims: bool,
+        /// The largest element, else the smallest.
+        largest: bool,
+        /// Of equal elements the last, else the first.
+        last: bool,
+    },
+    /// Input: 0; the `count` largest or smallest elements along `axis`, in order, and as a second output their positions.
+    TopK {
+        /// Axis, not negative.
+        axis: usize,
+        /// Number of elements, not above the axis's extent.
+        count: usize,
+        /// The largest, else the smallest.
+        largest: bool,
+        /// Whether a runtime's step writes the positions instead of the values; false for a node.
+        positions: bool,
+    },
+    /// Input: 0, repeated `repeats[i]` times along axis i.
+    Tile {
+        /// Repetitions along each axis, at least 1.
+        repeats: Vec<usize>,
+    },
+    /// Input: 0; sums of all elements up to each along `axis`.
+    CumSum {
+        /// Axis, not negative.
+        axis: usize,
+        /// Without the element itself.
+        exclusive: bool,
+        /// From the end.
+        reverse: bool,
+    },
+    /// Input: 0; of its matrices (the last two axes) the elements on one side of a diagonal, 0 elsewhere.
+    Trilu {
+        /// The upper side, else the lower.
+        upper: bool,
+        /// The diagonal: 0 is the main one, positive ones lie above.
+        diagonal: i64,
+    },
+    /// Inputs: 0 data, 1 indices of the same rank: the element of the data at the index along `axis`.
+    GatherElements {
+        /// Axis, not negative.
+        axis: usize,
+    },
+    /// Inputs: 0 data, 1 indices `[.., k]`: the part of the data at each tuple of k indices, after `batch_dims` axes that both
+    /// share.
+    GatherNd {
+        /// Leading axes in common.
+        batch_dims: usize,
+    },
+    /// Inputs: 0 data `[T, B, I]` (or `[B, T, I]`), 1 W `[D, G H, I]`, 2 R `[D, G H, H]`, 3 optional biases `[D, 2 G H]`,
+    /// 4 none here (lengths are a setting), 5 optional initial h `[D, B, H]`, 6 optional initial c, 7 optional peepholes
+    /// `[D, 3 H]`. Outputs: all h `[T, D, B, H]`, the last h `[D, B, H]`, the last c.
+    Recurrent(Recurrent),
+    /// Inputs: 0 Q, 1 K, 2 V, 3 optional mask, 4 and 5 optional past keys and values.
+    Attention(Attention),
+    /// Inputs: 0 data, 1 cosines, 2 sines, 3 optional positions.
+    Rotary(Rotary),
+    /// Inputs: 0 data `[N, C, H, W]`, 1 grid `[N, H', W', 2]` of coordinates (x, y) within -1..1.
+    GridSample(Grid),
+    /// All inputs: the sum of products that an equation describes.
+    Einsum {
+        /// For each operand the label of each axis; labels are numbered from 0.
+        operands: Vec<Vec<usize>>,
+        /// The labels of the result's axes, each of them in some operand.
+        result: Vec<usize>,
+    },
+    /// No tensor inputs: a tensor of one value (`ConstantOfShape`).
+    Fill {
+        /// The value.
+        value: f32,
+        /// The shape.
+        shape: Vec<usize>,
+    },
     /// No inputs: values that were computed from shapes and constants. No node resolves to it; a runtime makes it for
     /// [`Shapes::constant`](crate::Shapes::constant).
     Constant {
@@ -330,15 +314,42 @@ pub enum Op {
 }
 
 impl Op {
+    /// Whether every element of the output is one of input 0 (or, of `Concat`, of any input; or a constant), unchanged.
+    pub(crate) fn moves(&self) -> bool {
+        matches!(
+            self,
+            Op::Gather { .. }
+                | Op::Reshape { .. }
+                | Op::Flatten { .. }
+                | Op::Transpose { .. }
+                | Op::Slice { .. }
+                | Op::Split { .. }
+                | Op::Expand { .. }
+                | Op::Concat { .. }
+                | Op::Pad { .. }
+                | Op::Tile { .. }
+                | Op::Trilu { .. }
+                | Op::GatherElements { .. }
+                | Op::GatherNd { .. }
+                | Op::Rearrange { .. }
+                | Op::Identity
+        )
+    }
+
     /// How many of a node's `given` inputs are tensors; the others are settings of the typed operator.
     pub fn tensor_inputs(&self, given: usize) -> usize {
         let most = match self {
-            Op::Chain(_) | Op::Concat { .. } => given,
+            Op::Chain(_) | Op::Mean | Op::Concat { .. } | Op::Einsum { .. } => given,
+            Op::Line(op) | Op::Volume { plane: op, .. } => return op.tensor_inputs(given),
+            Op::Recurrent(_) => 8,
+            Op::Attention(_) => 6,
+            Op::Rotary(_) => 4,
             Op::BatchNorm { .. } => 5,
             Op::Conv { .. } | Op::ConvTranspose { .. } | Op::Gemm { .. } => 3,
             Op::Normalize { .. } | Op::Where => 3,
             Op::MatMul | Op::PRelu | Op::Binary(_) | Op::Gather { .. } => 2,
-            Op::Constant { .. } => 0,
+            Op::GatherElements { .. } | Op::GatherNd { .. } | Op::GridSample(_) => 2,
+            Op::Constant { .. } | Op::Fill { .. } => 0,
             _ => 1,
         };
         most.min(given)

@@ -1,5 +1,7 @@
 //! The shape of each operator's outputs.
 
+mod composite;
+
 use crate::error::GraphError;
 use crate::node::Node;
 use crate::op::{Normalization, Op, PadMode, Padding, Window};
@@ -20,11 +22,22 @@ pub(crate) fn output_shapes(
     shapes: &[Option<&[usize]>],
 ) -> Result<Vec<Vec<usize>>, GraphError> {
     let rule = Rule { node, shapes };
+    let outputs = output_shapes_of_constants(node, op, shapes)?;
+    match outputs.iter().find(|shape| shape.contains(&0)) {
+        Some(shape) => Err(rule.refuse(format!("output shape {shape:?} holds no elements"))),
+        None => Ok(outputs),
+    }
+}
+
+/// As [`output_shapes`], for a node that reads constants alone: they may be empty.
+pub(crate) fn output_shapes_of_constants(
+    node: &Node,
+    op: &Op,
+    shapes: &[Option<&[usize]>],
+) -> Result<Vec<Vec<usize>>, GraphError> {
+    let rule = Rule { node, shapes };
     let outputs = rule.apply(op)?;
     for shape in &outputs {
-        if shape.contains(&0) {
-            return Err(rule.refuse(format!("output shape {shape:?} holds no elements")));
-        }
         if element_count(shape).is_none_or(|n| n > LARGEST_VALUE) {
             return Err(GraphError::TooLarge {
                 op: node.op.clone(),
@@ -94,13 +107,7 @@ impl Rule<'_> {
             Op::MaxPool { window, ceil } | Op::AveragePool { window, ceil, .. } => {
                 self.pool(window, *ceil)?
             }
-            Op::GlobalAveragePool | Op::GlobalMaxPool => {
-                let data = self.input(0)?;
-                if data.len() < 3 {
-                    return Err(self.refuse("there is no spatial axis to pool over"));
-                }
-                (0..data.len()).map(|i| if i < 2 { data[i] } else { 1 }).collect()
-            }
+            Op::GlobalAveragePool | Op::GlobalMaxPool => self.global_pool()?,
             Op::BatchNorm { .. } => self.batch_norm()?,
             Op::Lrn { .. } => {
                 if self.input(0)?.len() < 2 {
@@ -114,24 +121,10 @@ impl Rule<'_> {
                 wide.filter(|w| w == data).ok_or_else(|| self.refuse("the slope does not fit the data"))?
             }
             Op::Binary(_) => self.broadcast_all(2)?,
-            Op::Chain(_) => self.broadcast_all(self.node.inputs.len())?,
+            Op::Chain(_) | Op::Mean => self.broadcast_all(self.node.inputs.len())?,
             Op::Concat { axis } => self.concat(*axis)?,
-            Op::Split { axis, sizes } => {
-                let data = self.input(0)?;
-                let part = |&size: &usize| {
-                    let mut shape = data.to_vec();
-                    shape[*axis] = size;
-                    shape
-                };
-                return Ok(sizes.iter().map(part).collect());
-            }
-            Op::Flatten { axis } => {
-                let product = |dims: &[usize]| {
-                    element_count(dims).ok_or_else(|| self.refuse("the number of elements overflows"))
-                };
-                let (front, back) = self.input(0)?.split_at(*axis);
-                vec![product(front)?, product(back)?]
-            }
+            Op::Split { axis, sizes } => return self.split(*axis, sizes),
+            Op::Flatten { axis } => self.flatten(*axis)?,
             Op::Reshape { target } => self.reshape(target)?,
             Op::Transpose { perm } => {
                 let data = self.input(0)?;
@@ -153,6 +146,20 @@ impl Rule<'_> {
             }
             Op::Expand { shape } => broadcast(self.input(0)?, shape)
                 .ok_or_else(|| self.refuse(format!("the data cannot be expanded to {shape:?}")))?,
+            Op::Line(op) => self.line(op)?,
+            Op::Volume { depth, output_padding, plane } => self.volume(depth, *output_padding, plane)?,
+            Op::Resize(resize) => resize.shape.clone(),
+            Op::Rearrange { shape, .. } | Op::Fill { shape, .. } => shape.clone(),
+            Op::ArgExtreme { .. } | Op::TopK { .. } | Op::Tile { .. } => return self.selection(op),
+            Op::GatherElements { axis } => self.gather_elements(*axis)?,
+            Op::GatherNd { batch_dims } => self.gather_nd(*batch_dims)?,
+            Op::Recurrent(recurrent) => return self.recurrent(recurrent),
+            Op::Attention(attention) => return self.attention(attention),
+            Op::Rotary(_) => self.rotary()?,
+            Op::GridSample(_) => self.grid_sample()?,
+            Op::Einsum { operands, result } => self.einsum(operands, result)?,
+            Op::CumSum { .. } | Op::Trilu { .. } => return self.same(),
+            Op::Weighted { .. } => return Err(self.refuse("no node is a weighted sum of the runtime")),
             Op::Constant { .. } => return Err(self.refuse("no node is a constant of the runtime")),
             Op::Dropout { .. } => {
                 let data = self.input(0)?.to_vec();
@@ -160,6 +167,32 @@ impl Rule<'_> {
             }
             Op::Unary(_) | Op::Clip { .. } | Op::Softmax { .. } | Op::Identity => return self.same(),
         }])
+    }
+
+    fn global_pool(&self) -> Result<Vec<usize>, GraphError> {
+        let data = self.input(0)?;
+        if data.len() < 3 {
+            return Err(self.refuse("there is no spatial axis to pool over"));
+        }
+        Ok((0..data.len()).map(|i| if i < 2 { data[i] } else { 1 }).collect())
+    }
+
+    fn split(&self, axis: usize, sizes: &[usize]) -> Result<Vec<Vec<usize>>, GraphError> {
+        let data = self.input(0)?;
+        let part = |&size: &usize| {
+            let mut shape = data.to_vec();
+            shape[axis] = size;
+            shape
+        };
+        Ok(sizes.iter().map(part).collect())
+    }
+
+    fn flatten(&self, axis: usize) -> Result<Vec<usize>, GraphError> {
+        let product = |dims: &[usize]| {
+            element_count(dims).ok_or_else(|| self.refuse("the number of elements overflows"))
+        };
+        let (front, back) = self.input(0)?.split_at(axis);
+        Ok(vec![product(front)?, product(back)?])
     }
 
     fn image(&self) -> Result<[usize; 4], GraphError> {
@@ -363,6 +396,9 @@ impl Rule<'_> {
             let limit = -reach;
             if before[axis] < limit || after[axis] < limit {
                 return Err(refuse());
+            }
+            if mode == PadMode::Wrap && (before[axis] > reach || after[axis] > reach) {
+                return Err(self.refuse(format!("axis {axis} is too short to be repeated so often")));
             }
             if mode == PadMode::Reflect && (before[axis] >= reach || after[axis] >= reach) {
                 return Err(self.refuse(format!("axis {axis} is too short to be reflected")));
