@@ -12,6 +12,9 @@ use crate::inputs::Inputs;
 use crate::progress::Accuracy;
 use crate::train::{TrainingData, check_fit, evaluate_shared};
 
+/// Time between two checkpoints within a training, unless told otherwise.
+pub const CHECKPOINT_EVERY: Duration = Duration::from_secs(60);
+
 /// Data, teacher, seed, instruction set and directory of a stage.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Context<'a> {
@@ -36,7 +39,7 @@ pub(crate) struct Context<'a> {
 impl<'a> Context<'a> {
     /// Seed 0 and nothing else.
     pub(crate) fn bare() -> Self {
-        let (isa, every) = (Isa::detect(), crate::CHECKPOINT_EVERY);
+        let (isa, every) = (Isa::detect(), CHECKPOINT_EVERY);
         Self {
             data: None,
             inputs: None,

@@ -25,6 +25,7 @@ mod size;
 mod train;
 
 pub use budget::Budget;
+pub use context::CHECKPOINT_EVERY;
 pub use damage::{Damage, LEAST_SNR, MOST_KL, compare_outputs};
 pub use error::CompressError;
 pub use inputs::{InputError, Inputs, Origin};
@@ -44,8 +45,8 @@ pub use quantize::{
     Weighting, check_schedule, default_schedule, select_layers, sensitivity,
 };
 pub use run::{
-    CHECKPOINT_EVERY, Effort, FineTune, JobEstimate, Outcome, Recipe, Report, RunOptions, Situation, Stage,
-    StageReport, Warning, check, estimate, recommended, run,
+    Effort, FineTune, JobEstimate, Outcome, Recipe, Report, RunOptions, Situation, Stage, StageReport,
+    Warning, check, estimate, recommended, run,
 };
 pub use search::SearchReport;
 pub use size::Size;

@@ -11,7 +11,7 @@ use slq_reduce::{Alone, Reducer};
 use super::recipe::{Recipe, Stage};
 use super::report::{Report, StageReport};
 use crate::checkpoint::{Fingerprint, StageDir, TrainingDir, check_hash, hash_of};
-use crate::context::Context;
+use crate::context::{CHECKPOINT_EVERY, Context};
 use crate::control::control;
 use crate::error::CompressError;
 use crate::inputs::Inputs;
@@ -45,9 +45,6 @@ pub struct RunOptions<'a> {
     /// that of the first is written while a training goes on.
     pub reducer: &'a dyn Reducer,
 }
-
-/// Time between two checkpoints within a training, unless told otherwise.
-pub const CHECKPOINT_EVERY: Duration = Duration::from_secs(60);
 
 impl Default for RunOptions<'_> {
     fn default() -> Self {

@@ -7,7 +7,7 @@ mod recipe;
 mod report;
 
 pub use defaults::{Effort, Situation, recommended};
-pub use driver::{CHECKPOINT_EVERY, Outcome, RunOptions, check, run};
+pub use driver::{Outcome, RunOptions, check, run};
 pub use estimate::{JobEstimate, estimate};
 pub use recipe::{FineTune, Recipe, Stage};
 pub use report::{Report, StageReport, Warning};
