@@ -54,5 +54,5 @@ pub use size::Size;
 pub use slq_lowrank::RankRule;
 pub use train::{
     FineTuneReport, Following, Length, OutputWeight, SnapshotWriter, Standing, TrainOptions, Trained,
-    TrainingData, TrainingSettings, check_fit, evaluate, train,
+    TrainingData, TrainingSettings, check_fit, evaluate, sized, train,
 };

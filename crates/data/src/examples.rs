@@ -1,17 +1,8 @@
 //! Splits of examples for networks with named inputs of any shapes.
 
-use crate::split::check_lengths;
+use crate::split::{InputArray, check_lengths};
 use crate::storage::Storage;
 use crate::{DataError, Split};
-
-/// One of the inputs that each example of a split holds.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct InputArray {
-    /// Name of the network's input.
-    pub name: String,
-    /// Its shape in one example.
-    pub shape: Vec<usize>,
-}
 
 impl Split {
     /// A split of examples for a network with named inputs: `examples` holds for each one all its inputs one after the other,

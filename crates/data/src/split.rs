@@ -6,9 +6,17 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 use crate::DataError;
-use crate::examples::InputArray;
 use crate::order::{Purpose, generator, shuffle};
 use crate::storage::Storage;
+
+/// One of the inputs that each example of a split holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InputArray {
+    /// Name of the network's input.
+    pub name: String,
+    /// Its shape in one example.
+    pub shape: Vec<usize>,
+}
 
 /// Labelled images in a fixed order.
 ///

@@ -181,6 +181,15 @@ pub fn write_clustering(path: &Path, found: &Clustering<u16>) -> Result<(), Erro
     put(path, bytes.get_ref())
 }
 
+/// Whether the file at `path` is an `.npz` of named inputs, and no dataset of images.
+pub(crate) fn is_examples(path: &Path) -> bool {
+    let ending = path.extension().and_then(|e| e.to_str()).map(str::to_ascii_lowercase);
+    let images = |names: Vec<String>| {
+        names.iter().any(|n| ["x_train", "x_test", "y_train", "y_test"].contains(&n.as_str()))
+    };
+    ending.as_deref() == Some("npz") && path.is_file() && names(path).is_ok_and(|names| !images(names))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -9,8 +9,8 @@ use slq_engine::Isa;
 use slq_graph::Dim;
 
 use crate::Error;
+use crate::arrays::is_examples;
 use crate::detect::{Augmentation, Preprocessing, PreprocessingSource, doubt};
-use crate::examples::is_examples;
 use crate::model::{Model, Source};
 
 /// Training and test images.

@@ -17,17 +17,6 @@ const LABELS: &str = "labels";
 /// Most examples that are kept back to compare on.
 const MOST_KEPT: usize = 1000;
 
-/// Whether the file at `path` is an `.npz` of named inputs, and no dataset of images.
-pub(crate) fn is_examples(path: &Path) -> bool {
-    let ending = path.extension().and_then(|e| e.to_str()).map(str::to_ascii_lowercase);
-    let images = |names: Vec<String>| {
-        names.iter().any(|n| ["x_train", "x_test", "y_train", "y_test"].contains(&n.as_str()))
-    };
-    ending.as_deref() == Some("npz")
-        && path.is_file()
-        && arrays::names(path).is_ok_and(|names| !images(names))
-}
-
 impl DataOptions {
     /// The examples for `model` in the `.npz` at `path`. Where no part is named, a fifth of them is kept back for the test.
     /// Without labels, the outputs of `model` itself stand for them.

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use slq_compress::{Accuracy, check_fit, evaluate};
+use slq_compress::{Accuracy, CompressError, check_fit, evaluate, sized};
 use slq_data::{Mode, Split, Transform};
 use slq_engine::{CpuExecutor, EngineOptions, Executor, Isa, Session, StepSettings, Target};
 use slq_graph::{Graph, Tensor};
@@ -12,6 +12,19 @@ use crate::Error;
 
 fn executor(graph: &Graph, batch: usize, isa: Isa) -> Result<CpuExecutor, Error> {
     Ok(CpuExecutor::new(graph, batch, &EngineOptions { isa, ..EngineOptions::default() })?)
+}
+
+/// An executor for the examples of `split`, which must have labels; sizes that the network leaves open are those of the examples.
+fn executor_for(graph: &Graph, split: &Split, batch: usize, isa: Isa) -> Result<CpuExecutor, Error> {
+    if !split.is_labelled() {
+        let reason =
+            "it has no labels to measure against; slq compare sets the outputs of two networks side by side";
+        return Err(CompressError::DataMismatch { reason: reason.into() }.into());
+    }
+    if split.inputs().is_some() {
+        return executor(&sized(graph.clone(), split), batch, isa);
+    }
+    executor(graph, batch, isa)
 }
 
 /// Accuracy and loss of a network on a split.
@@ -25,7 +38,7 @@ pub fn evaluate_model(
     batch: usize,
     isa: Isa,
 ) -> Result<Accuracy, Error> {
-    evaluate_on(&mut executor(graph, batch, isa)?, split, transform)
+    evaluate_on(&mut executor_for(graph, split, batch, isa)?, split, transform)
 }
 
 /// The same on an executor that is there already, such as that of a packed network; batches have the size that it was
@@ -54,7 +67,7 @@ pub fn predict(
     batch: usize,
     isa: Isa,
 ) -> Result<Vec<i64>, Error> {
-    predict_on(&mut executor(graph, batch, isa)?, split, transform)
+    predict_on(&mut executor_for(graph, split, batch, isa)?, split, transform)
 }
 
 /// The same on an executor that is there already.

@@ -2,7 +2,7 @@
 
 use slq_data::{AxisOrder, Portion, Split, Transform};
 use slq_engine::{CpuExecutor, EngineOptions, Executor, Isa};
-use slq_graph::{Dim, Graph};
+use slq_graph::Graph;
 
 use super::following::Following;
 use super::settings::TrainingSettings;
@@ -45,19 +45,6 @@ impl TrainingData {
         };
         Ok((self.train.clone(), images))
     }
-}
-
-/// `graph` with the sizes of its inputs that its file leaves open as those of the examples of `split`; for images it stays as
-/// it is.
-pub(crate) fn sized(mut graph: Graph, split: &Split) -> Graph {
-    for array in split.inputs().unwrap_or_default() {
-        if let Some(input) = graph.inputs.iter_mut().find(|i| i.name == array.name) {
-            let batch = input.shape.as_ref().and_then(|d| d.first().cloned()).unwrap_or(Dim::Unknown);
-            let rest = array.shape.iter().map(|&n| Dim::Known(n));
-            input.shape = Some(std::iter::once(batch).chain(rest).collect());
-        }
-    }
-    graph
 }
 
 /// An executor for `graph` that trains and evaluates as `settings` say, on `data` if there is any.

@@ -7,8 +7,8 @@ use slq_data::{Split, Transform};
 use slq_engine::{Follow, Head, Isa, Loss};
 use slq_graph::{DType, Graph};
 
-use super::data::sized;
 use super::settings::TrainingSettings;
+use super::sizes::sized;
 use crate::error::CompressError;
 use crate::inputs::{Inputs, SplitInputs};
 use crate::outputs::{Kind, kind};

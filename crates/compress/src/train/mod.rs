@@ -10,9 +10,10 @@ mod keep;
 mod processes;
 mod retrain;
 mod settings;
+mod sizes;
 
 pub use data::{TrainingData, check_fit};
-pub(crate) use data::{check_trainable, evaluator, executor, sized};
+pub(crate) use data::{check_trainable, evaluator, executor};
 pub(crate) use distill::teacher;
 pub use evaluate::evaluate;
 pub(crate) use evaluate::evaluate_shared;
@@ -24,3 +25,4 @@ pub(crate) use keep::{Between, Home, Keep, Moment, Nothing};
 pub(crate) use processes::share_out;
 pub(crate) use retrain::{Course, Span, retrain};
 pub use settings::{Length, TrainingSettings};
+pub use sizes::sized;

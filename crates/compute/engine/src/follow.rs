@@ -1,8 +1,5 @@
 //! Training towards the values of another network, at any outputs: distillation without labels.
 
-use std::sync::Arc;
-
-use slq_graph::Graph;
 use slq_kernels::Isa;
 use slq_kernels::losses::squared_error;
 use slq_kernels::softmax::{soft_cross_entropy, soften};
@@ -12,15 +9,6 @@ use crate::loss::first_maximum;
 use crate::ops::Place;
 use crate::options::{Loss, Statistics};
 use crate::plan::Logits;
-
-/// Another network with the same inputs and outputs, whose values at the heads are followed.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Follow {
-    /// The network.
-    pub network: Arc<Graph>,
-    /// Temperature of both networks' class scores, see [`Target::Distribution`](crate::Target::Distribution).
-    pub temperature: f32,
-}
 
 /// Loss and agreement at one head; `scores` and `values` are those of the two networks. With `gradient`, the gradient of the
 /// mean loss is written.

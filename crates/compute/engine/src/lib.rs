@@ -60,10 +60,9 @@ mod update;
 pub use cpu::CpuExecutor;
 pub use error::EngineError;
 pub use executor::Executor;
-pub use follow::Follow;
 pub use inputs::{InputInfo, examples};
 pub use options::{
-    BatchNormMode, EngineOptions, Head, Loss, Penalty, Statistics, StepSettings, Target, UpdateRule,
+    BatchNormMode, EngineOptions, Follow, Head, Loss, Penalty, Statistics, StepSettings, Target, UpdateRule,
 };
 pub use packed::{NotPacked, PackedWeight, packed_form};
 pub use run::{Session, run};

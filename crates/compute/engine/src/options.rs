@@ -1,9 +1,10 @@
 //! Settings of an executor and of a training step.
 
+use std::sync::Arc;
+
+use slq_graph::Graph;
 use slq_kernels::Isa;
 use slq_kernels::centroids::CentroidRule;
-
-use crate::follow::Follow;
 
 /// How batch normalisation behaves in [`train_step`](crate::Executor::train_step).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
@@ -69,6 +70,15 @@ impl Head {
     pub fn softmax(output: &str, weight: f32) -> Self {
         Self { output: output.into(), weight, loss: Loss::SoftmaxCrossEntropy }
     }
+}
+
+/// Another network with the same inputs and outputs, whose values at the heads are followed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Follow {
+    /// The network.
+    pub network: Arc<Graph>,
+    /// Temperature of both networks' class scores, see [`Target::Distribution`](crate::Target::Distribution).
+    pub temperature: f32,
 }
 
 /// How an executor is built.
