@@ -120,7 +120,7 @@ pub enum UnaryOp {
     },
 }
 
-/// What a [`Op::Normalize`] takes mean and variance over.
+/// What a [`Op::Normalize`](super::Op::Normalize) takes mean and variance over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Normalization {
     /// All axes from `axis` on; the scale has their shape.
