@@ -112,7 +112,10 @@ pub fn run(
     check(&graph, data, options.inputs, recipe)?;
     let declared = graph.inputs.clone();
     // Sizes that the file leaves open are those of the examples while the job runs.
-    let graph = data.map_or_else(|| graph.clone(), |d| sized(graph.clone(), &d.train));
+    let graph = match data {
+        Some(data) => sized(graph, &data.train),
+        None => graph,
+    };
     let mut job = Job {
         data,
         recipe,
