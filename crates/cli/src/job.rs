@@ -153,7 +153,7 @@ pub(crate) fn go(
     signals::busy(false);
     let (done, mut report) = done.inspect_err(|e| signals::end_if_stopped(e, how.as_deref()))?;
     report.outputs.iter().flat_map(|o| &o.notes).for_each(|n| common.note(format_args!("note: {n}")));
-    tell_unverified(&report, args, common);
+    tell_unverified(&report, common);
     if let Some(page) = args.report.as_ref().filter(|_| first) {
         crate::report::write_for(page, job, inputs, (&done, &report), common)?;
     }
@@ -214,20 +214,15 @@ fn tell_time(job: &JobFile, inputs: &Inputs, common: &Common) -> Result<Option<u
     Ok((!found.at_most).then_some(found.steps))
 }
 
-/// Says which outputs were not compared with the network, unless that was asked for.
-fn tell_unverified(report: &JobReport, args: &RunArgs, common: &Common) {
-    for output in report.outputs.iter().filter(|o| o.verified.is_none() && !args.no_verify) {
-        let path = output.path.display();
-        if let Some(reason) = slq::files::not_readable(&output.path) {
+/// Says which outputs were not run, unless that was asked for.
+fn tell_unverified(report: &JobReport, common: &Common) {
+    for output in &report.outputs {
+        if let Some(reason) = &output.unverified {
+            let path = output.path.display();
             common.note(format_args!(
                 "note: {path} was compared bit by bit with the network, but not run: {reason}"
             ));
-            continue;
         }
-        common.note(format_args!(
-            "note: {path} was compared bit by bit with the network, but not run: it is large (--verify), a pipe, a Core ML \
-             package, or holds operators that slq does not run"
-        ));
     }
 }
 

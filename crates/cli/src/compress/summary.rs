@@ -69,13 +69,6 @@ pub(crate) fn summary(done: &Done, job: &JobReport, all: bool) -> String {
     if let Some(low_rank) = &report.decompose {
         text += &format!("{}\n", both_parts(low_rank, size.stored_bytes));
     }
-    for output in job.outputs.iter().filter(|o| o.ratio < 1.0) {
-        text += &format!(
-            "warning   {} is larger than the network's weights as 32-bit floats: names, nodes and codebooks of small \
-             layers outweigh what their codes save\n",
-            output.path.display()
-        );
-    }
     for warning in &report.warnings {
         text += &format!("warning   {}\n", warning.message);
     }

@@ -22,8 +22,8 @@ use crate::detect::{Preprocessing, PreprocessingSource};
 use crate::input_shape::InputShape;
 use crate::model::Model;
 use crate::outputs::{Planned, is_package, plan_models};
-use crate::save::SaveOptions;
-use crate::verify::{VERIFIED_BYTES, Verified, verify};
+use crate::save::{SaveOptions, Saved};
+use crate::verify::{VERIFIED_BYTES, Verified, not_readable, verify};
 
 /// Name of the job file in a run directory.
 pub const RECIPE: &str = "recipe.toml";
@@ -234,19 +234,12 @@ impl JobFile {
             if saved.path.extension().is_some_and(|e| e == "onnx") {
                 saved.notes.splice(0..0, changes.iter().cloned());
             }
-            let wanted = options.verify.unwrap_or(saved.file_bytes <= VERIFIED_BYTES);
-            let verified = match wanted && saved.path.is_file() {
-                true => match verify(&done.model, &saved, options.isa)? {
-                    Verified::Agrees(difference) => Some(difference),
-                    Verified::NotRun(_) => None,
-                },
-                false => None,
-            };
-            outputs.push(Output { verified, ..Output::new(saved, dense) });
+            outputs.push(checked(&done.model, Output::new(saved.clone(), dense), &saved, options)?);
         }
         // No process ends before the outputs are written.
         reducer.barrier().map_err(slq_compress::CompressError::from)?;
         let mut figures = done.report.clone();
+        figures.warnings.extend(outputs.iter().filter_map(Output::warning));
         let doubt = inputs.preprocessing.iter().filter_map(|p| p.doubt.clone());
         figures.warnings.splice(0..0, doubt.map(|message| Warning { kind: "preprocessing".into(), message }));
         let report = JobReport {
@@ -363,6 +356,23 @@ impl JobFile {
 fn is_first_version(text: &str) -> bool {
     let table = |name: &str| text.lines().any(|l| l.trim_start().starts_with(name));
     table("[settings") || table("[decompose")
+}
+
+/// `output` with what a look into its file found.
+fn checked(model: &Model, output: Output, saved: &Saved, options: &FileOptions<'_>) -> Result<Output, Error> {
+    let not = |reason: String| Ok(Output { unverified: Some(reason), ..output.clone() });
+    match options.verify {
+        Some(false) => return Ok(output),
+        None if saved.file_bytes > VERIFIED_BYTES => return not("it has over 1 GB (--verify)".into()),
+        _ => {}
+    }
+    if !saved.path.is_file() && not_readable(&saved.path).is_none() {
+        return not("it is no regular file".into());
+    }
+    match verify(model, saved, options.isa)? {
+        Verified::Agrees(difference) => Ok(Output { verified: Some(difference), ..output }),
+        Verified::NotRun(reason) => not(reason),
+    }
 }
 
 #[cfg(test)]

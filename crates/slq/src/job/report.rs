@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use slq_compress::Report;
+use slq_compress::{Report, Warning};
 
 use crate::Error;
 use crate::detect::PreprocessingReport;
@@ -28,6 +28,9 @@ pub struct Output {
     /// output; `None` where it was not verified.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verified: Option<f64>,
+    /// Why it was not verified, unless the caller asked for that. It was compared with the network bit by bit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unverified: Option<String>,
 }
 
 impl Output {
@@ -41,7 +44,22 @@ impl Output {
             notes: saved.notes,
             ratio,
             verified: None,
+            unverified: None,
         }
+    }
+}
+
+impl Output {
+    /// A warning for a file that shrank nothing.
+    pub fn warning(&self) -> Option<Warning> {
+        let message = || {
+            format!(
+                "{} is larger than the network's weights as 32-bit floats: names, nodes and codebooks of small layers outweigh \
+                 what their codes save",
+                self.path.display()
+            )
+        };
+        (self.ratio < 1.0).then(|| Warning { kind: "size".into(), message: message() })
     }
 }
 
