@@ -1,5 +1,7 @@
 //! Batch normalisation over the channels of `[n, c, inner]`, fused with a residual addition and an activation.
 
+use std::ops::Range;
+
 use crate::conv::Post;
 use crate::isa::{madd, multiversion};
 use crate::par;
@@ -25,6 +27,17 @@ impl BatchNormGeometry {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Elements of each channel.
+    pub fn count(&self) -> f64 {
+        (self.n * self.inner).max(1) as f64
+    }
+
+    /// Where channel `c` lies in each image.
+    fn planes(&self, c: usize) -> impl Iterator<Item = Range<usize>> {
+        let Self { n, c: channels, inner } = *self;
+        (0..n).map(move |n| (n * channels + c) * inner..(n * channels + c + 1) * inner)
     }
 }
 
@@ -233,12 +246,13 @@ fn bounds(post: Post) -> Bounds {
 ///
 /// `mean` and `inv_std` (one for each channel) are written for the backward pass; the variance is the biased one, taken
 /// in two passes (Ioffe and Szegedy 2015, algorithm 1). `running` is updated when given. `add`, of the shape of `x`, is a
-/// residual branch.
+/// residual branch. Where `x` is a part of a batch, `whole` has the statistics of all of it.
 #[allow(clippy::too_many_arguments)]
 pub fn train_forward(
     isa: Isa,
     g: &BatchNormGeometry,
     x: &[f32],
+    whole: Option<Whole<'_>>,
     gamma: &[f32],
     beta: &[f32],
     eps: f32,
@@ -251,30 +265,23 @@ pub fn train_forward(
 ) {
     assert!(x.len() == g.len() && y.len() == g.len() && add.is_none_or(|a| a.len() == g.len()));
     assert!([gamma.len(), beta.len(), mean.len(), inv_std.len()] == [g.c; 4]);
+    assert!(whole.is_none_or(|w| w.moments.len() == g.c));
     let t = bounds(post);
-    let count = (g.n * g.inner).max(1) as f64;
+    let count = whole.map_or(g.count(), |w| w.count);
     let out = par::Shared::new(y);
     let means = par::Shared::new(mean);
     let invs = par::Shared::new(inv_std);
     par::each(g.c, |c| {
-        let planes = || (0..g.n).map(|n| (n * g.c + c) * g.inner..(n * g.c + c + 1) * g.inner);
-        // The first element as a shift keeps the sum small where the mean is far from zero.
-        let shift = x.get(c * g.inner).copied().filter(|v| v.is_finite()).unwrap_or(0.0);
-        let sum: f64 = planes().map(|at| sum_run(isa, &x[at], shift)).sum();
-        let m64 = shift as f64 + sum / count;
-        let m = m64 as f32;
-        let off = m as f64 - m64;
-        let squares: f64 = planes().map(|at| square_run(isa, &x[at], m)).sum();
-        let var = (squares / count - off * off).max(0.0);
+        let Moments { mean: m64, var } = whole.map_or_else(|| moments_of(isa, g, c, x), |w| w.moments[c]);
         let inv = 1.0 / (var + eps as f64).sqrt();
         // SAFETY: each item owns element `c`.
         unsafe {
-            means.slice(c, 1)[0] = m;
+            means.slice(c, 1)[0] = m64 as f32;
             invs.slice(c, 1)[0] = inv as f32;
         }
         let scale = (gamma[c] as f64 * inv) as f32;
         let bias = (beta[c] as f64 - gamma[c] as f64 * inv * m64) as f32;
-        for at in planes() {
+        for at in g.planes(c) {
             // SAFETY: planes of different channels do not overlap.
             let y = unsafe { out.slice(at.start, g.inner) };
             apply_run(isa, scale, bias, t, &x[at.clone()], add.map(|a| &a[at]), y);
@@ -327,10 +334,18 @@ pub fn inverse_std(var: &[f32], eps: f32, out: &mut [f32]) {
 }
 
 /// Which statistics the forward pass used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Statistics {
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Statistics<'a> {
     /// Those of the batch; they have a gradient.
     Batch,
+    /// Those of a batch of which this is a part.
+    Part {
+        /// What [`gradient_sums`] found in this part.
+        own: &'a [GradientSums],
+        /// The sums over all parts, each divided by the elements of a channel in the whole batch, in units of this part's
+        /// loss: see [`GradientSums`].
+        mean: &'a [GradientSums],
+    },
     /// The running ones, which are constants.
     Frozen,
 }
@@ -364,7 +379,7 @@ fn put(out: &Option<(par::Shared, Store)>, c: usize, value: f32) {
 pub fn backward(
     isa: Isa,
     g: &BatchNormGeometry,
-    statistics: Statistics,
+    statistics: Statistics<'_>,
     x: &[f32],
     y: Option<&[f32]>,
     post: Post,
@@ -376,14 +391,12 @@ pub fn backward(
 ) {
     assert!(x.len() == g.len() && dy.len() == g.len());
     assert!([gamma.len(), mean.len(), inv_std.len()] == [g.c; 3]);
-    let y = if post == Post::None {
-        None
-    } else {
-        Some(y.expect("the gradient of an activation needs the output"))
-    };
-    assert!(y.is_none_or(|y| y.len() == g.len()));
+    if let Statistics::Part { own, mean } = statistics {
+        assert!([own.len(), mean.len()] == [g.c; 2]);
+    }
+    let y = gating(g, y, post);
     let t = bounds(post);
-    let count = (g.n * g.inner).max(1) as f64;
+    let count = g.count();
     let share = |o: Option<(&mut [f32], Store)>, len: usize| {
         o.map(|(o, store)| {
             assert_eq!(o.len(), len);
@@ -395,28 +408,26 @@ pub fn backward(
     let dgamma = share(out.dgamma, g.c);
     let dbeta = share(out.dbeta, g.c);
     par::each(g.c, |c| {
-        let planes = || (0..g.n).map(|n| (n * g.c + c) * g.inner..(n * g.c + c + 1) * g.inner);
         let (m, inv) = (mean[c], inv_std[c] as f64);
-        let (mut sum, mut dot) = (0.0, 0.0);
-        if dgamma.is_some() || dbeta.is_some() || (dx.is_some() && statistics == Statistics::Batch) {
-            for at in planes() {
-                let y = y.map(|y| &y[at.clone()]);
-                let (s, d) = reduce_run(isa, &x[at.clone()], m, &dy[at], y, t);
-                sum += s;
-                dot += d;
-            }
-        }
+        let reads = dgamma.is_some() || dbeta.is_some() || (dx.is_some() && statistics == Statistics::Batch);
+        let GradientSums { sum, dot } = match statistics {
+            Statistics::Part { own, .. } => own[c],
+            _ if reads => sums_of(isa, g, c, (x, m), (dy, y, t)),
+            _ => GradientSums::default(),
+        };
         put(&dgamma, c, (dot * inv) as f32);
         put(&dbeta, c, sum as f32);
         let scale = gamma[c] as f64 * inv;
+        let by_batch = |sum: f64, dot: f64, count: f64| {
+            let slope = -scale * inv * inv * dot / count;
+            [scale as f32, slope as f32, (-scale * sum / count - slope * m as f64) as f32]
+        };
         let coefficients = match statistics {
             Statistics::Frozen => [scale as f32, 0.0, 0.0],
-            Statistics::Batch => {
-                let slope = -scale * inv * inv * dot / count;
-                [scale as f32, slope as f32, (-scale * sum / count - slope * m as f64) as f32]
-            }
+            Statistics::Batch => by_batch(sum, dot, count),
+            Statistics::Part { mean, .. } => by_batch(mean[c].sum, mean[c].dot, 1.0),
         };
-        for at in planes() {
+        for at in g.planes(c) {
             let y = y.map(|y| &y[at.clone()]);
             if let Some((dx, store)) = dx {
                 // SAFETY: planes of different channels do not overlap.
@@ -431,6 +442,10 @@ pub fn backward(
         }
     });
 }
+
+mod parts;
+pub use parts::{GradientSums, Moments, Whole, gradient_sums, moments};
+use parts::{gating, moments_of, sums_of};
 
 #[cfg(test)]
 #[path = "batchnorm_tests.rs"]
