@@ -5,8 +5,8 @@ use crate::ops::Place;
 use crate::plan::Plan;
 use crate::share::Share;
 
-/// Values in a message, unless one gradient has more: large enough for the speed of a network, small enough for the first
-/// one to leave early.
+/// Values in a message: large enough for the speed of a network, small enough for the first one to leave early. A gradient of
+/// more travels alone, without being copied.
 const BUCKET: usize = 1 << 20;
 
 /// Gradients on their way to the other executors, while the backward pass goes on.
@@ -20,7 +20,14 @@ pub(crate) struct Buckets<'a> {
     rest: Vec<usize>,
     message: Vec<f32>,
     members: Vec<usize>,
-    begun: Vec<Vec<usize>>,
+    begun: Vec<Begun>,
+}
+
+/// The weights whose gradients are in a message.
+enum Begun {
+    /// The message is the gradient itself.
+    Alone(usize),
+    Together(Vec<usize>),
 }
 
 impl<'a> Buckets<'a> {
@@ -50,7 +57,7 @@ impl<'a> Buckets<'a> {
     pub(crate) fn after(
         &mut self,
         at: usize,
-        gradients: &[Vec<f32>],
+        gradients: &mut [Vec<f32>],
         earlier: &[Vec<f32>],
     ) -> Result<(), EngineError> {
         match self.complete.get_mut(at).map(std::mem::take) {
@@ -62,16 +69,22 @@ impl<'a> Buckets<'a> {
     fn take(
         &mut self,
         done: Vec<usize>,
-        gradients: &[Vec<f32>],
+        gradients: &mut [Vec<f32>],
         earlier: &[Vec<f32>],
     ) -> Result<(), EngineError> {
         for i in done {
-            let start = self.message.len();
-            let weight = self.share.weight;
-            self.message.extend_from_slice(&gradients[i]);
-            let taken = &mut self.message[start..];
-            taken.iter_mut().zip(&earlier[i]).for_each(|(g, e)| *g += e);
-            taken.iter_mut().for_each(|g| *g *= weight);
+            let (gradient, weight) = (&mut gradients[i], self.share.weight);
+            if earlier[i].is_empty() {
+                gradient.iter_mut().for_each(|g| *g *= weight);
+            } else {
+                gradient.iter_mut().zip(&earlier[i]).for_each(|(g, e)| *g = (*g + e) * weight);
+            }
+            if gradient.len() >= BUCKET {
+                self.share.reducer.begin_sum(std::mem::take(gradient))?;
+                self.begun.push(Begun::Alone(i));
+                continue;
+            }
+            self.message.extend_from_slice(gradient);
             self.members.push(i);
             if self.message.len() >= BUCKET {
                 self.send()?;
@@ -82,7 +95,7 @@ impl<'a> Buckets<'a> {
 
     fn send(&mut self) -> Result<(), EngineError> {
         self.share.reducer.begin_sum(std::mem::take(&mut self.message))?;
-        self.begun.push(std::mem::take(&mut self.members));
+        self.begun.push(Begun::Together(std::mem::take(&mut self.members)));
         Ok(())
     }
 
@@ -101,8 +114,15 @@ impl<'a> Buckets<'a> {
         if !self.members.is_empty() {
             self.send()?;
         }
-        for members in &self.begun {
+        for begun in &self.begun {
             let sums = self.share.reducer.finish_sum()?;
+            let members = match begun {
+                Begun::Alone(i) => {
+                    gradients[*i] = sums;
+                    continue;
+                }
+                Begun::Together(members) => members,
+            };
             let mut sums = sums.as_slice();
             for &i in members {
                 let (mine, others) = sums.split_at(gradients[i].len());

@@ -77,7 +77,7 @@ pub(crate) fn forward(
 }
 
 /// What is called behind each layer of a backward pass, with its position and the gradients of all weights.
-pub(crate) type AfterLayer<'a> = dyn FnMut(usize, &[Vec<f32>]) -> Result<(), EngineError> + 'a;
+pub(crate) type AfterLayer<'a> = dyn FnMut(usize, &mut [Vec<f32>]) -> Result<(), EngineError> + 'a;
 
 /// Runs the backward pass of all layers; the gradient of the logits has been computed.
 pub(crate) fn backward(

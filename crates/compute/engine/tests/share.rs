@@ -5,7 +5,7 @@ use std::ops::Range;
 use slq_engine::{
     BatchNormMode, CpuExecutor, EngineError, EngineOptions, Executor, Share, StepSettings, Target,
 };
-use slq_graph::Graph;
+use slq_graph::{DType, Dim, Graph, Node, Tensor, ValueInfo};
 use slq_reduce::{Reducer, threads};
 
 const BATCH: usize = 7;
@@ -62,10 +62,36 @@ fn bits(outcome: &Outcome) -> Vec<u32> {
     outcome.0.iter().flatten().chain(weights).map(|v| v.to_bits()).collect()
 }
 
+/// A layer whose gradient travels alone, between two whose gradients travel together.
+fn wide() -> Graph {
+    let info = |name: &str, len: usize| ValueInfo {
+        name: name.into(),
+        dtype: DType::F32,
+        shape: Some(vec![Dim::Symbol("N".into()), Dim::Known(len)]),
+    };
+    let mut graph = Graph::default();
+    graph.metadata.opset = 13;
+    graph.inputs.push(info("x", 64));
+    graph.outputs.push(info("y", 10));
+    for (from, to, [rows, columns]) in
+        [("x", "a", [64, 1100]), ("a", "b", [1100, 1000]), ("b", "y", [1000, 10])]
+    {
+        let value = |i: usize| ((i * 7919 + i / 17) % 211) as f32 / 4000.0 - 0.02;
+        let weight = Tensor::f32(vec![rows, columns], (0..rows * columns).map(value).collect());
+        let name = format!("{to}.weight");
+        graph.nodes.push(Node::new(to, "Gemm", &[from, &name], &[to]));
+        graph.weights.insert(name, weight.unwrap().into());
+    }
+    graph
+}
+
 #[test]
 fn gradients_of_shares_add_up_to_those_of_the_batch() {
-    for name in ["lenet", "resnet20"] {
-        let graph = slq_zoo::build(name, 1).unwrap();
+    for (name, graph) in [
+        ("lenet", slq_zoo::build("lenet", 1).unwrap()),
+        ("resnet20", slq_zoo::build("resnet20", 1).unwrap()),
+        ("wide", wide()),
+    ] {
         // Batch statistics of a share differ from those of the batch: only running ones can be compared.
         let mode = BatchNormMode::Frozen;
         let (whole, _) = steps(&graph, executor(&graph, mode), Share::whole(), 0..BATCH, 1);
