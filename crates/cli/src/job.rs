@@ -149,6 +149,9 @@ pub(crate) fn go(
         signals::listen(how.clone())?;
     }
     let steps = tell_time(job, inputs, common)?;
+    if let Some(idle) = job.recipe().idle_sync(&inputs.model.graph, common.processes.reducer.size()) {
+        common.note(format_args!("note: {idle}"));
+    }
     let done = job.run(inputs, &options, &mut Progress::new(common).of(steps));
     signals::busy(false);
     let (done, mut report) = done.inspect_err(|e| signals::end_if_stopped(e, how.as_deref()))?;

@@ -6,7 +6,7 @@ use serde_json::json;
 use slq::files::Planned;
 use slq::methods::{FineTuneReport, StageReport, Standing, TrainOptions, TrainingSettings};
 use slq::solver::{Snapshots, SolverJob};
-use slq::{Done, FineTune, JobReport, Model, SaveOptions, Saved, Stage};
+use slq::{Done, FineTune, JobReport, Model, Recipe, SaveOptions, Saved, Stage};
 
 use crate::common::Common;
 use crate::compress::length;
@@ -134,6 +134,9 @@ fn by_solver(args: &Args, mut job: SolverJob, common: &Common) -> crate::common:
     }
     let settings = settings(args, job.training.clone())?;
     check_teacher(args, &settings)?;
+    let stage = FineTune { training: settings.clone() };
+    let idle = Recipe::new(stage).idle_sync(&job.model.graph, 1);
+    idle.iter().for_each(|text| common.note(format_args!("note: {text}")));
     let plan = plan(args, &job)?;
     plan.iter().filter_map(Planned::note).for_each(|n| common.note(format_args!("note: {n}")));
     let resume = args.snapshot.as_ref().map(|state| slq::solver::resume(&job, state)).transpose()?;

@@ -41,6 +41,10 @@ pub(crate) struct TrainingArgs {
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_short_help = true)]
     #[serde(rename = "batch-norm", serialize_with = "frozen", skip_serializing_if = "Option::is_none")]
     freeze_batch_norm: Option<bool>,
+    /// On several processes, batch-norm by the statistics of the whole batch, not of each process's share
+    #[arg(long, conflicts_with = "freeze_batch_norm", hide_short_help = true)]
+    #[serde(skip)]
+    sync_batch_norm: bool,
     /// Learn from the float network's outputs, not from labels; 0 learns from labels
     ///
     /// At this temperature [default: 4 in compress with slq and mlq; 1 where no number is given].
@@ -80,10 +84,14 @@ impl TrainingArgs {
 
     /// The given flags as settings by name.
     pub(crate) fn table(&self) -> Map<String, Value> {
-        match serde_json::to_value(self) {
+        let mut table: Map<String, Value> = match serde_json::to_value(self) {
             Ok(Value::Object(fields)) => fields.into_iter().filter(|(_, v)| !v.is_null()).collect(),
             _ => Map::new(),
+        };
+        if self.sync_batch_norm {
+            table.insert("batch-norm".into(), "sync".into());
         }
+        table
     }
 
     /// `base` with every given flag on top.
@@ -125,5 +133,7 @@ mod tests {
         };
         assert_eq!(found, expected);
         assert_eq!(TrainingArgs::default().settings(base.clone()).unwrap(), base);
+        let sync = TrainingArgs { sync_batch_norm: true, ..TrainingArgs::default() };
+        assert_eq!(sync.settings(base.clone()).unwrap().batch_norm, BatchNormMode::Sync);
     }
 }

@@ -3,10 +3,12 @@
 use serde::{Deserialize, Serialize};
 use slq_engine::Isa;
 use slq_graph::{Graph, Tensor};
+use slq_reduce::{Alone, Reducer};
 
-use crate::error::CompressError;
+use crate::error::{CalibrateError, CompressError};
 use crate::inputs::{InputError, Inputs, Origin, samples};
 use crate::outputs::{Kind, kind};
+use crate::processes::{first_reason, gather_any};
 
 /// Above this mean KL divergence (nats) a classifier is said to be damaged: on ImageNet's networks it goes with some three
 /// points of top-1.
@@ -118,14 +120,21 @@ pub fn compare_outputs(
     inputs: &dyn Inputs,
     isa: Isa,
 ) -> Result<Damage, CompressError> {
-    let mut sums = Sums::default();
-    for index in 0..inputs.len() {
-        let batch = inputs.batch(index)?;
-        let named: Vec<(&str, &Tensor)> = batch.iter().map(|(n, t)| (n.as_str(), t)).collect();
-        let (a, b) = (slq_engine::run(float, &named, isa)?, slq_engine::run(other, &named, isa)?);
-        sums.add(float, &a, &b)?;
-        sums.images += samples(&batch);
-    }
+    compare_shared((float, other), inputs, isa, Alone::shared())
+}
+
+/// The same with the batches shared out over the processes. Sums over them are rounded otherwise than in one process.
+///
+/// # Errors
+/// As [`compare_outputs`]; what one process meets, all report; [`CompressError::Reduce`].
+pub(crate) fn compare_shared(
+    (float, other): (&Graph, &Graph),
+    inputs: &dyn Inputs,
+    isa: Isa,
+    reducer: &dyn Reducer,
+) -> Result<Damage, CompressError> {
+    let sums = Sums::own((float, other), inputs, isa, reducer);
+    let sums = agreed(sums, reducer)?.joined(reducer)?;
     if sums.images == 0 {
         return Err(InputError { reason: "there are none".into() }.into());
     }
@@ -155,7 +164,67 @@ fn relative(noise: f64, signal: f64) -> f64 {
     finite((noise / signal.max(f64::MIN_POSITIVE)).sqrt())
 }
 
+/// `result`, unless another process has an error.
+fn agreed(result: Result<Sums, CompressError>, reducer: &dyn Reducer) -> Result<Sums, CompressError> {
+    if reducer.size() == 1 {
+        return result;
+    }
+    let own = result.as_ref().err().map(|error| match error {
+        CompressError::Engine(error) => format!("E{error}"),
+        error => format!(" {error}"),
+    });
+    let first = first_reason(reducer, own)?;
+    let Some(first) = first.filter(|_| result.is_ok()) else { return result };
+    Err(match first.split_at_checked(1) {
+        Some(("E", reason)) => CalibrateError::Elsewhere { reason: reason.into() }.into(),
+        _ => InputError { reason: first.trim_start().into() }.into(),
+    })
+}
+
 impl Sums {
+    /// Those over this process's batches: process r of N takes number r, r + N, ...
+    fn own(
+        (float, other): (&Graph, &Graph),
+        inputs: &dyn Inputs,
+        isa: Isa,
+        reducer: &dyn Reducer,
+    ) -> Result<Self, CompressError> {
+        let mut sums = Self::default();
+        for index in (reducer.rank()..inputs.len()).step_by(reducer.size()) {
+            let batch = inputs.batch(index)?;
+            let named: Vec<(&str, &Tensor)> = batch.iter().map(|(n, t)| (n.as_str(), t)).collect();
+            let (a, b) = (slq_engine::run(float, &named, isa)?, slq_engine::run(other, &named, isa)?);
+            sums.add(float, &a, &b)?;
+            sums.images += samples(&batch);
+        }
+        Ok(sums)
+    }
+
+    /// Those of all processes, added in the order of their ranks.
+    fn joined(self, reducer: &dyn Reducer) -> Result<Self, CompressError> {
+        if reducer.size() == 1 {
+            return Ok(self);
+        }
+        // The first process has a batch, if any has.
+        let names: Vec<&str> = self.outputs.iter().map(|(name, _)| name.as_str()).collect();
+        let names = reducer.broadcast(names.join("\0").into_bytes())?;
+        let names = String::from_utf8_lossy(&names).into_owned();
+        let figures = self.outputs.iter().flat_map(|(_, s)| s.to_array());
+        let figures: Vec<u8> =
+            [self.images as f64].into_iter().chain(figures).flat_map(f64::to_le_bytes).collect();
+        let empty = || names.split('\0').map(|name| (name.to_owned(), OutputSums::default())).collect();
+        let mut all = Self { images: 0, outputs: empty() };
+        for bytes in gather_any(reducer, figures)? {
+            let values: Vec<f64> =
+                bytes.chunks_exact(8).map(|b| b.try_into().map_or(f64::NAN, f64::from_le_bytes)).collect();
+            let Some((images, values)) = values.split_first() else { continue };
+            all.images += *images as usize;
+            let (values, _) = values.as_chunks::<8>();
+            all.outputs.iter_mut().zip(values).for_each(|((_, sums), values)| sums.join(*values));
+        }
+        Ok(all)
+    }
+
     fn add(
         &mut self,
         float: &Graph,
@@ -191,6 +260,23 @@ impl Sums {
 }
 
 impl OutputSums {
+    fn to_array(&self) -> [f64; 8] {
+        let [rows, agreed, examples] = [self.rows, self.agreed, self.examples].map(|n| n as f64);
+        [rows, agreed, examples, self.divergence, self.cosines, self.largest, self.noise, self.signal]
+    }
+
+    /// Adds the sums of other examples.
+    fn join(&mut self, [rows, agreed, examples, divergence, cosines, largest, noise, signal]: [f64; 8]) {
+        self.rows += rows as usize;
+        self.agreed += agreed as usize;
+        self.examples += examples as usize;
+        self.divergence += divergence;
+        self.cosines += cosines;
+        self.largest = self.largest.max(largest);
+        self.noise += noise;
+        self.signal += signal;
+    }
+
     /// Adds the values of one example.
     fn compare(&mut self, x: &[f32], y: &[f32]) {
         let (mut product, mut lengths) = (0.0, [0.0f64; 2]);
@@ -267,6 +353,32 @@ mod tests {
         assert!(other.kl.unwrap() > 0.0 && other.relative > 0.1 && other.max_abs > 0.0);
         let wrong = Damage { agreement: Some(0.5), kl: Some(1.0), ..other };
         assert!(wrong.warning().unwrap().contains("50.0 %"));
+    }
+
+    #[test]
+    fn several_processes_find_the_figures_of_one() {
+        let (a, b) = (slq_zoo::build("lenet", 0).unwrap(), slq_zoo::build("lenet", 1).unwrap());
+        let wanted = compare_outputs(&a, &b, &inputs(), Isa::detect()).unwrap();
+        for size in [2, 3] {
+            std::thread::scope(|scope| {
+                for rank in slq_reduce::threads(size) {
+                    let (a, b, wanted) = (&a, &b, &wanted);
+                    scope.spawn(move || {
+                        let found = compare_shared((a, b), &inputs(), Isa::detect(), &rank).unwrap();
+                        assert_eq!((found.images, found.agreement), (wanted.images, wanted.agreement));
+                        let near = |x: f64, y: f64| (x - y).abs() <= 1e-12 * y.abs();
+                        assert!(near(found.kl.unwrap(), wanted.kl.unwrap()), "{found:?} {wanted:?}");
+                        assert!(near(found.relative, wanted.relative) && found.max_abs == wanted.max_abs);
+                        // What one process cannot compute, none can.
+                        let failing = match rank.rank() {
+                            0 => slq_zoo::build("lenet", 0).unwrap(),
+                            _ => slq_zoo::build("resnet20", 0).unwrap(),
+                        };
+                        assert!(compare_shared((a, &failing), &inputs(), Isa::detect(), &rank).is_err());
+                    });
+                }
+            });
+        }
     }
 
     #[test]

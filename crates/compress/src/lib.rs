@@ -18,6 +18,7 @@ mod error;
 mod inputs;
 mod low_rank;
 mod outputs;
+mod processes;
 mod progress;
 mod quantize;
 mod run;

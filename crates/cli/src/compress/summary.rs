@@ -69,7 +69,8 @@ pub(crate) fn summary(done: &Done, job: &JobReport, all: bool) -> String {
     if let Some(low_rank) = &report.decompose {
         text += &format!("{}\n", both_parts(low_rank, size.stored_bytes));
     }
-    for warning in &report.warnings {
+    // Said before the work, as by commands that have no summary of warnings.
+    for warning in report.warnings.iter().filter(|w| w.kind != "sync-batch-norm") {
         text += &format!("warning   {}\n", warning.message);
     }
     text.trim_end().into()

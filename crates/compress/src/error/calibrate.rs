@@ -75,7 +75,23 @@ pub enum CalibrateError {
     /// The engine cannot compute an activation.
     #[error(transparent)]
     Engine(#[from] slq_engine::EngineError),
+    /// What another process of the job cannot compute.
+    #[error("{reason}")]
+    Elsewhere {
+        /// Its reason.
+        reason: String,
+    },
+    /// The other processes of the job cannot be reached.
+    #[error(transparent)]
+    Reduce(#[from] slq_reduce::ReduceError),
     /// Codes that no palette of the layer's codebooks holds.
     #[error(transparent)]
     Palette(#[from] slq_codebook::PaletteError),
+}
+
+impl CalibrateError {
+    /// Whether the engine, of this process or another, cannot compute what is needed: the layer can be clustered without it.
+    pub(crate) fn is_unreached(&self) -> bool {
+        matches!(self, Self::Engine(_) | Self::Graph(_) | Self::Elsewhere { .. })
+    }
 }

@@ -54,7 +54,11 @@ pub(crate) fn decompose(
     for weight in graph.weights.values_mut() {
         weight.palette = None;
     }
-    let job = Job { settings, context, teacher: settings.distills().then(|| graph.clone()) };
+    let job = Job {
+        settings,
+        context,
+        teacher: settings.trainings().any(|t| t.distill.is_some()).then(|| graph.clone()),
+    };
     let baseline = context.accuracy(&graph, settings.batch)?;
     if let Some(accuracy) = baseline {
         observer.on(&Event::Baseline(accuracy));

@@ -176,10 +176,9 @@ impl Decompose {
         self.trp.is_some() || self.fine_tune.is_some()
     }
 
-    /// Whether a training is towards the outputs of another network.
-    pub(crate) fn distills(&self) -> bool {
-        let trp = self.trp.iter().map(|t| &t.training);
-        trp.chain(&self.fine_tune).any(|t| t.distill.is_some())
+    /// The settings of its trainings.
+    pub(crate) fn trainings(&self) -> impl Iterator<Item = &TrainingSettings> {
+        self.trp.iter().map(|t| &t.training).chain(&self.fine_tune)
     }
 
     /// The names of the schemes, for messages.

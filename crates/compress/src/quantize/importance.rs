@@ -3,8 +3,10 @@
 use std::collections::HashMap;
 
 use slq_engine::Executor;
+use slq_reduce::Reducer;
 
 use crate::error::CompressError;
+use crate::processes::sum_all;
 use crate::train::HeldOut;
 
 /// Importance of every weight of some layers, by the weight's name.
@@ -18,20 +20,20 @@ pub(crate) fn importance_of<'a>(importance: Option<&'a Importance>, weight: &str
 /// The Fisher diagonal of `weights`, scaled to a mean of one and floored.
 ///
 /// For a batch of m images with mean gradient g, m g^2 estimates the mean of the squared gradients of single
-/// images; the estimate is averaged over all held-out images. A share of the mean is added to each weight's, since
+/// images; the estimate is averaged over all held-out images, whose batches the processes share out. A share of the mean is added to each weight's, since
 /// a zero gradient on these images does not prove that a weight has no effect.
 ///
 /// # Errors
 /// [`CompressError::Engine`] where the gradients cannot be computed.
 pub(crate) fn importance(
     executor: &mut dyn Executor,
-    held_out: &HeldOut,
+    (held_out, reducer): (&HeldOut, &dyn Reducer),
     weights: &[&str],
 ) -> Result<Importance, CompressError> {
     const FLOOR: f64 = 1e-2;
     let mut sums: Vec<Vec<f64>> = vec![Vec::new(); weights.len()];
     let mut total = 0.0;
-    held_out.for_each_gradient(executor, |executor, images| {
+    held_out.for_each_gradient(executor, reducer, |executor, images| {
         let images = images as f64;
         total += images;
         for (weight, sum) in weights.iter().zip(&mut sums) {
@@ -43,6 +45,12 @@ pub(crate) fn importance(
         }
         Ok(())
     })?;
+    // A process without a batch has seen no gradient.
+    for (weight, sum) in weights.iter().zip(&mut sums).filter(|_| reducer.size() > 1) {
+        sum.resize(executor.parameter(weight)?.len(), 0.0);
+    }
+    sum_all(reducer, [std::slice::from_mut(&mut total)])?;
+    sum_all(reducer, sums.iter_mut().map(Vec::as_mut_slice))?;
     let finished = |sum: Vec<f64>| -> Vec<f32> {
         let mean = sum.iter().sum::<f64>() / (total * sum.len().max(1) as f64);
         // Where the mean is zero or not a finite number, all weights count the same.
@@ -59,6 +67,7 @@ pub(crate) fn importance(
 mod tests {
     use slq_data::{Split, Transform};
     use slq_engine::{CpuExecutor, EngineOptions};
+    use slq_reduce::Alone;
 
     use super::*;
 
@@ -71,7 +80,7 @@ mod tests {
         let name = graph.quantizable()[0].weight.clone();
         let held_out = HeldOut::new(&split, &Transform::default(), 4).unwrap();
         let mut executor = CpuExecutor::new(&graph, 4, &EngineOptions::default()).unwrap();
-        let found = importance(&mut executor, &held_out, &[&name]).unwrap();
+        let found = importance(&mut executor, (&held_out, Alone::shared()), &[&name]).unwrap();
         let values = &found[&name];
         assert_eq!(values.len(), 300 * 784);
         // The weights of the lower half have no gradient: the floor is all they get.
@@ -79,5 +88,21 @@ mod tests {
         assert!(lower.iter().all(|(_, v)| **v == 0.01));
         let mean = upper.iter().map(|(_, v)| f64::from(**v)).sum::<f64>() / upper.len() as f64;
         assert!((mean - 2.01).abs() < 1e-3, "{mean}");
+        // Several processes, one of which may have no batch, find the same up to the rounding of sums in double precision.
+        for size in [2, 3] {
+            std::thread::scope(|scope| {
+                for rank in slq_reduce::threads(size) {
+                    let (graph, held_out, name) = (&graph, &held_out, &name);
+                    scope.spawn(move || {
+                        let mut executor = CpuExecutor::new(graph, 4, &EngineOptions::default()).unwrap();
+                        let shared = importance(&mut executor, (held_out, &rank), &[name]).unwrap();
+                        let apart = shared[name].iter().zip(values).filter(|(a, b)| a != b);
+                        for (a, b) in apart {
+                            assert!((a - b).abs() <= f32::EPSILON * b.abs(), "{a} {b}");
+                        }
+                    });
+                }
+            });
+        }
     }
 }

@@ -13,7 +13,7 @@ use super::outcome::{Quantized, finished, held_out, names};
 use super::settings::Quantize;
 use crate::checkpoint::Fingerprint;
 use crate::context::Context;
-use crate::damage::compare_outputs;
+use crate::damage::compare_shared;
 use crate::error::CompressError;
 use crate::progress::{Event, Observer};
 use crate::train::{HeldOut, TrainingSettings, executor};
@@ -41,7 +41,7 @@ pub(super) fn quantize_once(
             let held_out = HeldOut::new(&images, &data.transform, batch)?;
             let training = TrainingSettings { batch, ..TrainingSettings::default() };
             let mut executor = executor(&graph, &training, Some(data), (context.seed, context.isa))?;
-            Some(importance(&mut executor, &held_out, &names(layers))?)
+            Some(importance(&mut executor, (&held_out, context.reducer), &names(layers))?)
         }
         _ => None,
     };
@@ -58,7 +58,9 @@ pub(super) fn quantize_once(
     }
     let damage = match (&float, context.inputs) {
         // A network that the engine cannot run is shared all the same.
-        (Some(float), Some(inputs)) => compare_outputs(float, &graph, inputs, context.isa).ok(),
+        (Some(float), Some(inputs)) => {
+            compare_shared((float, &graph), inputs, context.isa, context.reducer).ok()
+        }
         _ => None,
     };
     let seconds = began.elapsed().as_secs_f64();

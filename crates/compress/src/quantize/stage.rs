@@ -167,7 +167,7 @@ impl<'a> Run<'a> {
         let importance = match (settings.cluster_weights, &held_out) {
             (Weighting::Fisher, Some(images)) => {
                 check_fit(&mut executor, &data.train, &data.transform)?;
-                Some(importance(&mut executor, images, &names(&layers))?)
+                Some(importance(&mut executor, (images, context.reducer), &names(&layers))?)
             }
             _ => None,
         };

@@ -9,7 +9,7 @@ use slq_graph::Graph;
 use slq_reduce::{Alone, Reducer};
 
 use super::recipe::{Recipe, Stage};
-use super::report::{Report, StageReport};
+use super::report::{Report, StageReport, Warning};
 use crate::checkpoint::{Fingerprint, StageDir, TrainingDir, check_hash, hash_of};
 use crate::context::{CHECKPOINT_EVERY, Context};
 use crate::control::control;
@@ -61,6 +61,9 @@ impl Default for RunOptions<'_> {
         }
     }
 }
+
+/// The kind of the warning that [`Recipe::idle_sync`] makes.
+const IDLE_SYNC: &str = "sync-batch-norm";
 
 /// The result of a job.
 #[derive(Debug, Clone)]
@@ -138,6 +141,8 @@ pub fn run(
         graph = job.stage(index, stage, graph, part.as_ref(), observer)?;
     }
     let mut report = Report::new(&graph, recipe, &job.reports);
+    let idle = recipe.idle_sync(&graph, options.reducer.size());
+    report.warnings.extend(idle.map(|message| Warning { kind: IDLE_SYNC.into(), message }));
     report.reference = job.reference(observer)?;
     if let Some((data, following)) = data.and_then(|d| Some((d, d.following.as_ref()?))) {
         let inputs = SplitInputs::new(&graph, data.test.clone(), data.transform.clone());

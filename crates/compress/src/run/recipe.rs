@@ -1,6 +1,8 @@
 //! Recipes: the stages of a job with their settings.
 
 use serde::{Deserialize, Serialize};
+use slq_engine::BatchNormMode;
+use slq_graph::Graph;
 
 use crate::budget::Budget;
 use crate::error::CompressError;
@@ -70,11 +72,16 @@ impl Stage {
 
     /// Whether the stage is trained towards the outputs of another network.
     pub(crate) fn distills(&self) -> bool {
+        self.trainings().iter().any(|t| t.distill.is_some())
+    }
+
+    /// The settings of its trainings.
+    fn trainings(&self) -> Vec<&TrainingSettings> {
         match self {
-            Self::FineTune(s) => s.training.distill.is_some(),
-            Self::Tune(s) => s.training.distill.is_some(),
-            Self::Decompose(s) => s.distills(),
-            Self::Quantize(s) => s.method.training().is_some_and(|t| t.distill.is_some()),
+            Self::FineTune(s) => vec![&s.training],
+            Self::Tune(s) => vec![&s.training],
+            Self::Decompose(s) => s.trainings().collect(),
+            Self::Quantize(s) => s.method.training().into_iter().collect(),
         }
     }
 
@@ -167,6 +174,21 @@ impl Recipe {
     /// Whether a stage is trained towards the outputs of another network.
     pub fn distills(&self) -> bool {
         self.stages.iter().any(Stage::distills)
+    }
+
+    /// Why batch-norm that is to be synchronised makes no difference to a job of `processes` on `graph`; `None` where it does, or
+    /// is not asked for.
+    pub fn idle_sync(&self, graph: &Graph, processes: usize) -> Option<String> {
+        let asked = |t: &&TrainingSettings| t.batch_norm == BatchNormMode::Sync;
+        if !self.stages.iter().any(|s| s.trainings().iter().any(asked)) {
+            return None;
+        }
+        let norms = graph.nodes.iter().any(|n| n.op == "BatchNormalization");
+        match (processes, norms) {
+            (1, _) => Some("--sync-batch-norm has no effect: the job runs on one process".into()),
+            (_, false) => Some("--sync-batch-norm has no effect: the network has no batch-norm".into()),
+            _ => None,
+        }
     }
 
     /// Whether a stage cannot do without data.

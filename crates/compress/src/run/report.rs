@@ -33,7 +33,7 @@ pub enum StageReport {
 /// Something that the user should know of a result.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Warning {
-    /// Its kind: `damage`, `clustered`, `few-samples`, `random-inputs`, `preprocessing`.
+    /// Its kind: `damage`, `clustered`, `few-samples`, `random-inputs`, `preprocessing`, `sync-batch-norm`.
     pub kind: String,
     /// What there is to know.
     pub message: String,

@@ -2,7 +2,9 @@
 
 use slq_data::{Mode, Split, Transform};
 use slq_engine::{Executor, Statistics, Target, soften};
+use slq_reduce::Reducer;
 
+use super::processes::share_out;
 use crate::error::CompressError;
 
 /// Held-out images with their targets, prepared in batches.
@@ -63,6 +65,37 @@ impl HeldOut {
         Ok(())
     }
 
+    /// The same as [`loss`](Self::loss), with the batches shared out over the processes.
+    ///
+    /// # Errors
+    /// [`CompressError::Engine`] where it cannot run; [`CompressError::Reduce`].
+    pub(crate) fn loss_shared(
+        &self,
+        executor: &mut dyn Executor,
+        reducer: &dyn Reducer,
+    ) -> Result<f64, CompressError> {
+        let mut sum = Statistics::default();
+        for (loss, images) in self.losses(executor, reducer)? {
+            sum.merge(&Statistics { loss, images, ..Statistics::default() });
+        }
+        Ok(sum.loss)
+    }
+
+    /// Mean loss and number of images of every batch, shared out over the processes.
+    ///
+    /// # Errors
+    /// [`CompressError::Engine`] where it cannot run; [`CompressError::Reduce`].
+    pub(crate) fn losses(
+        &self,
+        executor: &mut dyn Executor,
+        reducer: &dyn Reducer,
+    ) -> Result<Vec<(f64, usize)>, CompressError> {
+        let found = share_out(reducer, self.len(), |batch| {
+            self.batch_loss(executor, batch).map(|(loss, images)| [loss, images as f64])
+        })?;
+        Ok(found.into_iter().map(|[loss, images]| (loss, images as usize)).collect())
+    }
+
     /// Mean loss of the executor's network over all images.
     ///
     /// # Errors
@@ -96,16 +129,18 @@ impl HeldOut {
         Ok((found.loss, found.images))
     }
 
-    /// Runs `visit` after each batch's gradients have been computed, with the batch's number of images.
+    /// Runs `visit` after the gradients of each of this process's batches have been computed, with the batch's number of images:
+    /// process r of N takes number r, r + N, ...
     ///
     /// # Errors
     /// [`CompressError::Engine`] where it cannot run.
     pub(crate) fn for_each_gradient(
         &self,
         executor: &mut dyn Executor,
+        reducer: &dyn Reducer,
         mut visit: impl FnMut(&dyn Executor, usize) -> Result<(), CompressError>,
     ) -> Result<(), CompressError> {
-        for batch in &self.batches {
+        for batch in self.batches.iter().skip(reducer.rank()).step_by(reducer.size()) {
             let target = batch.target(executor);
             let images = executor.gradients(&batch.images, target)?.images;
             visit(executor, images)?;

@@ -224,7 +224,7 @@ fn one_step(
         };
         seen.merge(&match earlier {
             0 => executor.train_share(&batch.images, target, step, own.share())?,
-            _ => executor.accumulate(&batch.images, target)?,
+            _ => executor.accumulate_share(&batch.images, target, own.share())?,
         });
     }
     Ok(seen)

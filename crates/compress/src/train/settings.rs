@@ -88,7 +88,8 @@ pub struct TrainingSettings {
     pub heads: Vec<Head>,
     /// Steps between measurements of the test accuracy during the training, which are reported and never used for a choice.
     pub test_interval: Option<u64>,
-    /// Whether batch-norm uses batch statistics while training, or stays frozen.
+    /// Whether batch-norm uses statistics of a process's share of the batch while training (`train`) or of the whole batch
+    /// (`sync`), or stays frozen.
     pub batch_norm: BatchNormMode,
     /// Temperature of distillation from the float network; `None`, which a recipe may write as 0, trains on labels.
     #[serde(deserialize_with = "temperature")]

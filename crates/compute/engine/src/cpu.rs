@@ -217,13 +217,23 @@ impl CpuExecutor {
 
     /// Forward pass; returns the plan's position and the number of images.
     fn forward(&mut self, mode: Mode, images: &[f32]) -> Result<(usize, usize), EngineError> {
+        self.forward_share(mode, images, Share::whole())
+    }
+
+    /// Forward pass beside those of the other executors of a step.
+    fn forward_share(
+        &mut self,
+        mode: Mode,
+        images: &[f32],
+        share: Share<'_>,
+    ) -> Result<(usize, usize), EngineError> {
         let count = self.count(images)?;
         let at = self.ready(mode, count)?;
         let plan = &mut self.plans[at].2;
         let lens: Vec<usize> = self.inputs.iter().map(InputInfo::values).collect();
         pass::set_inputs(&mut self.buffers, plan, &lens, images);
         let random = (self.options.seed ^ self.copy.rotate_right(16), self.iteration);
-        pass::forward(plan, &mut self.buffers, &self.graph, self.options.isa, random)?;
+        pass::forward(plan, &mut self.buffers, &self.graph, self.options.isa, random, share)?;
         Ok((at, count))
     }
 
@@ -367,7 +377,7 @@ impl Executor for CpuExecutor {
     ) -> Result<Statistics, EngineError> {
         update::check(settings)?;
         let mode = Mode::Train(self.options.batch_norm);
-        let (at, statistics) = self.differentiate(mode, images, target, share)?;
+        let (at, statistics) = self.differentiate(mode, images, target, (share, share))?;
         for (gradient, earlier) in self.gradients.iter_mut().zip(&mut self.pending) {
             gradient.iter_mut().zip(earlier.iter()).for_each(|(g, e)| *g += e);
             earlier.clear();
@@ -394,15 +404,21 @@ impl Executor for CpuExecutor {
             update.apply(values, momentum, gradient, mask, rates);
         }
         self.end_batch(at);
+        // Synchronised ones are the same everywhere.
         if self.options.batch_norm == BatchNormMode::Train {
             share.average(&mut self.graph)?;
         }
         Ok(statistics)
     }
 
-    fn accumulate(&mut self, images: &[f32], target: Target<'_>) -> Result<Statistics, EngineError> {
+    fn accumulate_share(
+        &mut self,
+        images: &[f32],
+        target: Target<'_>,
+        share: Share<'_>,
+    ) -> Result<Statistics, EngineError> {
         let mode = Mode::Train(self.options.batch_norm);
-        let (at, statistics) = self.differentiate(mode, images, target, Share::whole())?;
+        let (at, statistics) = self.differentiate(mode, images, target, (share, Share::whole()))?;
         for (i, sum) in self.pending.iter_mut().enumerate().filter(|(i, _)| self.known[*i]) {
             let gradient = &self.gradients[i];
             sum.resize(gradient.len(), 0.0);
@@ -413,7 +429,8 @@ impl Executor for CpuExecutor {
     }
 
     fn gradients(&mut self, images: &[f32], target: Target<'_>) -> Result<Statistics, EngineError> {
-        self.differentiate(Mode::Gradients, images, target, Share::whole()).map(|(_, statistics)| statistics)
+        let whole = (Share::whole(), Share::whole());
+        self.differentiate(Mode::Gradients, images, target, whole).map(|(_, statistics)| statistics)
     }
 
     fn gradient(&self, name: &str) -> Result<&[f32], EngineError> {

@@ -84,7 +84,8 @@ pub trait Executor {
 
     /// A training step on a share of its images, while other executors take it on the other shares: gradients are added over
     /// all of them before the update, and the running statistics of batch-norm are averaged, so that all keep the same
-    /// parameters. Batch-norm normalises by the statistics of the share. Loss and accuracy are those of the share.
+    /// parameters. Batch-norm normalises by the statistics of the share, or of all shares
+    /// ([`BatchNormMode::Sync`](crate::BatchNormMode::Sync)). Loss and accuracy are those of the share.
     ///
     /// # Errors
     /// As [`Executor::train_step`]; [`EngineError::Reduce`] where another executor is gone.
@@ -101,7 +102,21 @@ pub trait Executor {
     ///
     /// # Errors
     /// As [`Executor::train_step`], in which case nothing is added.
-    fn accumulate(&mut self, images: &[f32], target: Target<'_>) -> Result<Statistics, EngineError>;
+    fn accumulate(&mut self, images: &[f32], target: Target<'_>) -> Result<Statistics, EngineError> {
+        self.accumulate_share(images, target, Share::whole())
+    }
+
+    /// The same on a share of the images. Gradients stay with this executor until [`train_share`](Executor::train_share) adds
+    /// them over all; only statistics that are shared ([`BatchNormMode::Sync`](crate::BatchNormMode::Sync)) travel.
+    ///
+    /// # Errors
+    /// As [`Executor::train_share`], in which case nothing is added.
+    fn accumulate_share(
+        &mut self,
+        images: &[f32],
+        target: Target<'_>,
+        share: Share<'_>,
+    ) -> Result<Statistics, EngineError>;
 
     /// Forward and backward pass without an update, with running batch-norm statistics and no dropout. Unlike in
     /// a training step, masks and `lr_mult` are ignored: every parameter gets its gradient.

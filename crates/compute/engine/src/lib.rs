@@ -34,6 +34,7 @@
 
 #![forbid(unsafe_code)]
 
+mod buckets;
 mod compose;
 mod cpu;
 mod emit;

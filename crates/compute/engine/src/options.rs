@@ -15,6 +15,8 @@ pub enum BatchNormMode {
     Train,
     /// Running statistics normalise and stay as they are; scale and bias are trained.
     Frozen,
+    /// As [`Train`](Self::Train), by the statistics of all shares of a step together ([`Share`](crate::Share)).
+    Sync,
 }
 
 /// The loss of scores against labels; its mean over the images is taken.

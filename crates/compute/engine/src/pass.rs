@@ -7,6 +7,7 @@ use crate::error::EngineError;
 use crate::memory;
 use crate::ops::{self, Backward, Forward, Place};
 use crate::plan::Plan;
+use crate::share::Share;
 
 /// Makes every buffer at least as long as its slot, for a batch of `batch` images.
 ///
@@ -51,19 +52,21 @@ pub(crate) fn set_inputs(buffers: &mut [Vec<f32>], plan: &Plan, lens: &[usize], 
     }
 }
 
-/// Runs all layers; an error is what a layer met in its data. `random` is the seed and the iteration, for dropout.
+/// Runs all layers; an error is what a layer met in its data, or another executor that is gone. `random` is the seed and the
+/// iteration, for dropout; the batch is one of those that `share` reaches.
 pub(crate) fn forward(
     plan: &mut Plan,
     buffers: &mut [Vec<f32>],
     weights: &Graph,
     isa: Isa,
     random: (u64, u64),
+    share: Share<'_>,
 ) -> Result<(), EngineError> {
     for step in &mut plan.steps {
         let Place::Slot { slot, len } = step.output else { continue };
         let mut output = std::mem::take(&mut buffers[slot]);
         let (inputs, in_place) = (step.inputs.as_slice(), step.in_place);
-        let mut pass = Forward { isa, random, buffers, weights, inputs, in_place };
+        let mut pass = Forward { isa, random, share, buffers, weights, inputs, in_place };
         step.layer.forward(&mut pass, &mut output[..len]);
         buffers[slot] = output;
         if let Some(fault) = step.layer.fault() {
@@ -74,7 +77,7 @@ pub(crate) fn forward(
 }
 
 /// What is called behind each layer of a backward pass, with its position and the gradients of all weights.
-pub(crate) type AfterLayer<'a> = dyn FnMut(usize, &[Vec<f32>]) -> Result<(), EngineError> + 'a;
+pub(crate) type AfterLayer<'a> = dyn FnMut(usize, &mut [Vec<f32>]) -> Result<(), EngineError> + 'a;
 
 /// Runs the backward pass of all layers; the gradient of the logits has been computed.
 pub(crate) fn backward(
@@ -82,13 +85,14 @@ pub(crate) fn backward(
     buffers: &mut [Vec<f32>],
     weights: &Graph,
     weight_gradients: &mut [Vec<f32>],
-    isa: Isa,
+    (isa, share): (Isa, Share<'_>),
     after: &mut AfterLayer<'_>,
 ) -> Result<(), EngineError> {
     for (at, step) in plan.steps.iter_mut().enumerate().rev() {
         let Some(back) = &step.backward else { continue };
         let mut pass = Backward {
             isa,
+            share,
             buffers,
             weights,
             weight_gradients,
@@ -101,6 +105,9 @@ pub(crate) fn backward(
         step.layer.backward(&mut pass);
         for i in 0..back.gradients.len() {
             pass.finish_detour(i);
+        }
+        if let Some(fault) = step.layer.fault() {
+            return Err(fault);
         }
         after(at, weight_gradients)?;
     }

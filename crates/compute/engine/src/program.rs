@@ -20,7 +20,12 @@ pub(crate) enum Mode {
 impl Mode {
     /// Whether batch-norm normalises with the batch's own statistics.
     pub fn batch_statistics(self) -> bool {
-        self == Mode::Train(BatchNormMode::Train)
+        matches!(self, Mode::Train(BatchNormMode::Train | BatchNormMode::Sync))
+    }
+
+    /// Whether these are those of all shares of a step.
+    pub fn synchronized(self) -> bool {
+        self == Mode::Train(BatchNormMode::Sync)
     }
 }
 

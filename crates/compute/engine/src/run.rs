@@ -9,6 +9,7 @@ use crate::packed::{PackedWeight, keep_given_inputs};
 use crate::pass;
 use crate::plan::{Losses, Plan};
 use crate::program::Mode;
+use crate::share::Share;
 use crate::trace::as_floats;
 
 /// Runs `graph` in inference mode on named inputs of any batch size and returns its outputs by name, in the
@@ -98,7 +99,7 @@ impl Session {
         for (i, (_, values)) in given.iter().enumerate() {
             pass::set_input(&mut self.buffers, plan, i, values);
         }
-        pass::forward(plan, &mut self.buffers, &self.graph, self.isa, (0, 0))?;
+        pass::forward(plan, &mut self.buffers, &self.graph, self.isa, (0, 0), Share::whole())?;
         let named = self.graph.outputs.iter().zip(&plan.outputs);
         named
             .map(|(info, (place, shape))| {

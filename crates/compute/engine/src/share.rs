@@ -1,11 +1,9 @@
-//! Data-parallel steps: gradients and running statistics over several executors.
+//! The share of an executor in a data-parallel step, and the running statistics behind it.
 
 use slq_graph::{Graph, Role};
 use slq_reduce::{Alone, Reducer};
 
 use crate::error::EngineError;
-use crate::ops::Place;
-use crate::plan::Plan;
 
 /// The share of a training step's images that one of several executors takes.
 #[derive(Debug, Clone, Copy)]
@@ -16,17 +14,13 @@ pub struct Share<'a> {
     pub weight: f32,
 }
 
-/// Values in a message, unless one gradient has more: large enough for the speed of a network, small enough for the first
-/// one to leave early.
-const BUCKET: usize = 1 << 20;
-
 impl Share<'_> {
     /// All images.
     pub fn whole() -> Share<'static> {
         Share { reducer: Alone::shared(), weight: 1.0 }
     }
 
-    fn is_whole(self) -> bool {
+    pub(crate) fn is_whole(self) -> bool {
         self.reducer.size() == 1
     }
 
@@ -72,110 +66,4 @@ fn running_statistics(graph: &Graph) -> Vec<usize> {
         }
     }
     found
-}
-
-/// Gradients on their way to the other executors, while the backward pass goes on.
-///
-/// Which gradients travel together depends on the network alone.
-pub(crate) struct Buckets<'a> {
-    share: Share<'a>,
-    /// For each step of the plan, the weights whose gradients are complete behind it.
-    complete: Vec<Vec<usize>>,
-    /// Trained weights that no step adds to.
-    rest: Vec<usize>,
-    message: Vec<f32>,
-    members: Vec<usize>,
-    begun: Vec<Vec<usize>>,
-}
-
-impl<'a> Buckets<'a> {
-    /// For one backward pass of `plan`.
-    pub(crate) fn new(plan: &Plan, share: Share<'a>) -> Self {
-        let (mut complete, mut rest) = (Vec::new(), Vec::new());
-        if !share.is_whole() {
-            // The pass goes backwards: the first step that reads a weight is the last one that adds to its gradient.
-            let mut open = plan.trained.clone();
-            for step in &plan.steps {
-                let mut done = Vec::new();
-                for place in step.backward.iter().flat_map(|_| &step.inputs) {
-                    if let Place::Weight(i) = *place
-                        && std::mem::take(&mut open[i])
-                    {
-                        done.push(i);
-                    }
-                }
-                complete.push(done);
-            }
-            rest = (0..open.len()).filter(|&i| open[i]).collect();
-        }
-        Self { share, complete, rest, message: Vec::new(), members: Vec::new(), begun: Vec::new() }
-    }
-
-    /// Takes the gradients that are complete behind step `at`, with those of earlier batches.
-    pub(crate) fn after(
-        &mut self,
-        at: usize,
-        gradients: &[Vec<f32>],
-        earlier: &[Vec<f32>],
-    ) -> Result<(), EngineError> {
-        match self.complete.get_mut(at).map(std::mem::take) {
-            Some(done) => self.take(done, gradients, earlier),
-            None => Ok(()),
-        }
-    }
-
-    fn take(
-        &mut self,
-        done: Vec<usize>,
-        gradients: &[Vec<f32>],
-        earlier: &[Vec<f32>],
-    ) -> Result<(), EngineError> {
-        for i in done {
-            let start = self.message.len();
-            let weight = self.share.weight;
-            self.message.extend_from_slice(&gradients[i]);
-            let taken = &mut self.message[start..];
-            taken.iter_mut().zip(&earlier[i]).for_each(|(g, e)| *g += e);
-            taken.iter_mut().for_each(|g| *g *= weight);
-            self.members.push(i);
-            if self.message.len() >= BUCKET {
-                self.send()?;
-            }
-        }
-        Ok(())
-    }
-
-    fn send(&mut self) -> Result<(), EngineError> {
-        self.share.reducer.begin_sum(std::mem::take(&mut self.message))?;
-        self.begun.push(std::mem::take(&mut self.members));
-        Ok(())
-    }
-
-    /// Waits for the sums over all executors and puts them in place of the gradients; drops those of `earlier` batches,
-    /// which they hold.
-    pub(crate) fn finish(
-        mut self,
-        gradients: &mut [Vec<f32>],
-        earlier: &mut [Vec<f32>],
-    ) -> Result<(), EngineError> {
-        if self.share.is_whole() {
-            return Ok(());
-        }
-        let rest = std::mem::take(&mut self.rest);
-        self.take(rest, gradients, earlier)?;
-        if !self.members.is_empty() {
-            self.send()?;
-        }
-        for members in &self.begun {
-            let sums = self.share.reducer.finish_sum()?;
-            let mut sums = sums.as_slice();
-            for &i in members {
-                let (mine, others) = sums.split_at(gradients[i].len());
-                gradients[i].copy_from_slice(mine);
-                sums = others;
-            }
-        }
-        earlier.iter_mut().for_each(Vec::clear);
-        Ok(())
-    }
 }

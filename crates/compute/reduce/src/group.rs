@@ -24,6 +24,8 @@ pub trait Transport {
 
 /// Largest message: MPI counts in 32 bits.
 const PIECE: usize = 1 << 28;
+/// Most values in one message of a sum. Of 2^17 to 2^26, fewer wait for more messages, and more do not add while they travel.
+const PART: usize = 1 << 22;
 /// Shorter sums are gathered and added in the order of the ranks: a ring would wait 2 (N - 1) times for a message.
 const SHORT: usize = 1 << 12;
 
@@ -70,14 +72,14 @@ impl<T: Transport> Group<T> {
 
     /// Replaces `values` by their sums over the group.
     ///
-    /// Short ones are added in the order of the ranks. Of others, cut into one part for each process, part p is added in
-    /// the order p, p + 1, … around a ring, and then goes around once more (Patarasuk, Yuan, "Bandwidth optimal all-reduce
+    /// Short ones are added in the order of the ranks. Others are cut into pieces and each into one part for each process;
+    /// part p is added in the order p, p + 1, … around a ring, and then goes around once more (Patarasuk, Yuan, "Bandwidth optimal all-reduce
     /// algorithms for clusters of workstations", 2009): 2 (N - 1) / N of the bytes leave each process.
     ///
     /// # Errors
     /// Any [`ReduceError`].
     pub fn sum(&mut self, values: &mut [f32]) -> Result<(), ReduceError> {
-        let (rank, size) = (self.rank(), self.size());
+        let size = self.size();
         if size == 1 {
             return Ok(());
         }
@@ -91,6 +93,12 @@ impl<T: Transport> Group<T> {
             }
             return Ok(());
         }
+        values.chunks_mut(size * PART).try_for_each(|values| self.ring(values))
+    }
+
+    /// [`sum`](Self::sum) of values that are not short.
+    fn ring(&mut self, values: &mut [f32]) -> Result<(), ReduceError> {
+        let (rank, size) = (self.rank(), self.size());
         let (next, previous) = ((rank + 1) % size, (rank + size - 1) % size);
         let part = |p: usize| values.len() * p / size..values.len() * (p + 1) / size;
         let parts: Vec<_> = (0..size).map(part).collect();

@@ -73,6 +73,16 @@ fn the_order_of_a_sum_is_fixed() {
     }
 }
 
+/// More than one message holds: each piece goes around for itself.
+#[test]
+fn sums_of_any_length_are_those_of_their_pieces() {
+    let len = (1 << 23) + 5;
+    let found = each(2, |rank| sum(rank, (0..len).map(|i| (i % 1013 + rank.rank()) as f32).collect()));
+    assert_eq!(found[0].len(), len);
+    assert!(found[0].iter().enumerate().all(|(i, &v)| v == (2 * (i % 1013) + 1) as f32));
+    assert_eq!(found[0], found[1]);
+}
+
 #[test]
 fn sums_end_in_the_order_of_their_beginnings_beside_other_messages() {
     let found = each(3, |rank| {

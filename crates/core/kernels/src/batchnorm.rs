@@ -1,32 +1,13 @@
 //! Batch normalisation over the channels of `[n, c, inner]`, fused with a residual addition and an activation.
 
+mod parts;
+
 use crate::conv::Post;
 use crate::isa::{madd, multiversion};
 use crate::par;
 use crate::{Isa, Store};
-
-/// Shape of a batch normalisation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BatchNormGeometry {
-    /// Batch size.
-    pub n: usize,
-    /// Channels.
-    pub c: usize,
-    /// Height times width.
-    pub inner: usize,
-}
-
-impl BatchNormGeometry {
-    /// Number of elements.
-    pub fn len(&self) -> usize {
-        self.n * self.c * self.inner
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-}
+pub use parts::{BatchNormGeometry, GradientSums, Moments, Whole, gradient_sums, moments};
+use parts::{Bounds, bounds, gate, gating, moments_of, sums_of};
 
 /// Running statistics and how a training pass updates them.
 #[derive(Debug)]
@@ -39,47 +20,6 @@ pub struct Running<'a> {
     pub share: f32,
     /// Whether the batch variance is multiplied by m/(m-1) first (PyTorch does; ONNX from opset 14 does not).
     pub unbiased: bool,
-}
-
-/// Bounds of the fused activation.
-#[derive(Clone, Copy)]
-struct Bounds {
-    lo: f32,
-    hi: f32,
-}
-
-/// Sum of `x - mean`, or of its square.
-#[inline(always)]
-fn lanes_sum<const FMA: bool, const SQUARE: bool>(x: &[f32], mean: f32) -> f64 {
-    const LANES: usize = 64;
-    let mut total = 0.0f64;
-    // Short blocks of f32 lanes, added in f64: fast, and good to about 1e-7 relative.
-    for block in x.chunks(64 * LANES) {
-        let mut lanes = [0.0f32; LANES];
-        let mut chunks = block.chunks_exact(LANES);
-        for chunk in &mut chunks {
-            for (lane, &v) in lanes.iter_mut().zip(chunk) {
-                let d = v - mean;
-                *lane = if SQUARE { madd::<FMA>(d, d, *lane) } else { *lane + d };
-            }
-        }
-        total += lanes.iter().map(|&v| v as f64).sum::<f64>();
-        for &v in chunks.remainder() {
-            let d = (v - mean) as f64;
-            total += if SQUARE { d * d } else { d };
-        }
-    }
-    total
-}
-
-#[inline(always)]
-fn sum_body<const FMA: bool>(x: &[f32], shift: f32) -> f64 {
-    lanes_sum::<FMA, false>(x, shift)
-}
-
-#[inline(always)]
-fn square_body<const FMA: bool>(x: &[f32], mean: f32) -> f64 {
-    lanes_sum::<FMA, true>(x, mean)
 }
 
 #[inline(always)]
@@ -109,62 +49,6 @@ fn apply_body<const FMA: bool>(
             }
         }
     }
-}
-
-#[inline(always)]
-fn gate(dy: f32, y: f32, t: Bounds) -> f32 {
-    if (y > t.lo) & (y < t.hi) { dy } else { 0.0 }
-}
-
-/// Sums of `g` and `g (x - mean)`, where `g` is `dy` times the derivative of the fused activation.
-#[inline(always)]
-fn reduce_body<const FMA: bool>(
-    x: &[f32],
-    mean: f32,
-    dy: &[f32],
-    y: Option<&[f32]>,
-    t: Bounds,
-) -> (f64, f64) {
-    const LANES: usize = 32;
-    let (mut total, mut dot) = (0.0f64, 0.0f64);
-    let mut at = 0;
-    while at < x.len() {
-        let end = (at + 64 * LANES).min(x.len());
-        let whole = at + (end - at) / LANES * LANES;
-        let (mut a, mut b) = ([0.0f32; LANES], [0.0f32; LANES]);
-        match y {
-            Some(y) => {
-                for ((x, dy), y) in x[at..whole]
-                    .chunks_exact(LANES)
-                    .zip(dy[at..whole].chunks_exact(LANES))
-                    .zip(y[at..whole].chunks_exact(LANES))
-                {
-                    for l in 0..LANES {
-                        let g = gate(dy[l], y[l], t);
-                        a[l] += g;
-                        b[l] = madd::<FMA>(g, x[l] - mean, b[l]);
-                    }
-                }
-            }
-            None => {
-                for (x, dy) in x[at..whole].chunks_exact(LANES).zip(dy[at..whole].chunks_exact(LANES)) {
-                    for l in 0..LANES {
-                        a[l] += dy[l];
-                        b[l] = madd::<FMA>(dy[l], x[l] - mean, b[l]);
-                    }
-                }
-            }
-        }
-        for i in whole..end {
-            let g = y.map_or(dy[i], |y| gate(dy[i], y[i], t));
-            a[i - whole] += g;
-            b[i - whole] += g * (x[i] - mean);
-        }
-        total += a.iter().map(|&v| v as f64).sum::<f64>();
-        dot += b.iter().map(|&v| v as f64).sum::<f64>();
-        at = end;
-    }
-    (total, dot)
 }
 
 /// `dx = scale g + slope x + shift`.
@@ -216,29 +100,22 @@ fn gate_body<const FMA: bool>(dy: &[f32], y: Option<&[f32]>, t: Bounds, out: &mu
 }
 
 multiversion! {
-    fn sum_run(x: &[f32], shift: f32) -> f64 = sum_body;
-    fn square_run(x: &[f32], mean: f32) -> f64 = square_body;
     fn apply_run(scale: f32, shift: f32, t: Bounds, x: &[f32], add: Option<&[f32]>, y: &mut [f32]) = apply_body;
-    fn reduce_run(x: &[f32], mean: f32, dy: &[f32], y: Option<&[f32]>, t: Bounds) -> (f64, f64) = reduce_body;
     fn dx_run(k: [f32; 3], x: &[f32], dy: &[f32], y: Option<&[f32]>, t: Bounds, dx: &mut [f32], store: Store) = dx_body;
     fn gate_run(dy: &[f32], y: Option<&[f32]>, t: Bounds, out: &mut [f32], store: Store) = gate_body;
-}
-
-fn bounds(post: Post) -> Bounds {
-    let (lo, hi) = post.bounds();
-    Bounds { lo, hi }
 }
 
 /// Normalises by the statistics of the batch: `y = post(gamma (x - mean) / sqrt(var + eps) + beta + add)`.
 ///
 /// `mean` and `inv_std` (one for each channel) are written for the backward pass; the variance is the biased one, taken
 /// in two passes (Ioffe and Szegedy 2015, algorithm 1). `running` is updated when given. `add`, of the shape of `x`, is a
-/// residual branch.
+/// residual branch. Where `x` is a part of a batch, `whole` has the statistics of all of it.
 #[allow(clippy::too_many_arguments)]
 pub fn train_forward(
     isa: Isa,
     g: &BatchNormGeometry,
     x: &[f32],
+    whole: Option<Whole<'_>>,
     gamma: &[f32],
     beta: &[f32],
     eps: f32,
@@ -251,30 +128,23 @@ pub fn train_forward(
 ) {
     assert!(x.len() == g.len() && y.len() == g.len() && add.is_none_or(|a| a.len() == g.len()));
     assert!([gamma.len(), beta.len(), mean.len(), inv_std.len()] == [g.c; 4]);
+    assert!(whole.is_none_or(|w| w.moments.len() == g.c));
     let t = bounds(post);
-    let count = (g.n * g.inner).max(1) as f64;
+    let count = whole.map_or(g.count(), |w| w.count);
     let out = par::Shared::new(y);
     let means = par::Shared::new(mean);
     let invs = par::Shared::new(inv_std);
     par::each(g.c, |c| {
-        let planes = || (0..g.n).map(|n| (n * g.c + c) * g.inner..(n * g.c + c + 1) * g.inner);
-        // The first element as a shift keeps the sum small where the mean is far from zero.
-        let shift = x.get(c * g.inner).copied().filter(|v| v.is_finite()).unwrap_or(0.0);
-        let sum: f64 = planes().map(|at| sum_run(isa, &x[at], shift)).sum();
-        let m64 = shift as f64 + sum / count;
-        let m = m64 as f32;
-        let off = m as f64 - m64;
-        let squares: f64 = planes().map(|at| square_run(isa, &x[at], m)).sum();
-        let var = (squares / count - off * off).max(0.0);
+        let Moments { mean: m64, var } = whole.map_or_else(|| moments_of(isa, g, c, x), |w| w.moments[c]);
         let inv = 1.0 / (var + eps as f64).sqrt();
         // SAFETY: each item owns element `c`.
         unsafe {
-            means.slice(c, 1)[0] = m;
+            means.slice(c, 1)[0] = m64 as f32;
             invs.slice(c, 1)[0] = inv as f32;
         }
         let scale = (gamma[c] as f64 * inv) as f32;
         let bias = (beta[c] as f64 - gamma[c] as f64 * inv * m64) as f32;
-        for at in planes() {
+        for at in g.planes(c) {
             // SAFETY: planes of different channels do not overlap.
             let y = unsafe { out.slice(at.start, g.inner) };
             apply_run(isa, scale, bias, t, &x[at.clone()], add.map(|a| &a[at]), y);
@@ -327,10 +197,18 @@ pub fn inverse_std(var: &[f32], eps: f32, out: &mut [f32]) {
 }
 
 /// Which statistics the forward pass used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Statistics {
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Statistics<'a> {
     /// Those of the batch; they have a gradient.
     Batch,
+    /// Those of a batch of which this is a part.
+    Part {
+        /// What [`gradient_sums`] found in this part.
+        own: &'a [GradientSums],
+        /// The sums over all parts, each divided by the elements of a channel in the whole batch, in units of this part's
+        /// loss: see [`GradientSums`].
+        mean: &'a [GradientSums],
+    },
     /// The running ones, which are constants.
     Frozen,
 }
@@ -364,7 +242,7 @@ fn put(out: &Option<(par::Shared, Store)>, c: usize, value: f32) {
 pub fn backward(
     isa: Isa,
     g: &BatchNormGeometry,
-    statistics: Statistics,
+    statistics: Statistics<'_>,
     x: &[f32],
     y: Option<&[f32]>,
     post: Post,
@@ -376,14 +254,12 @@ pub fn backward(
 ) {
     assert!(x.len() == g.len() && dy.len() == g.len());
     assert!([gamma.len(), mean.len(), inv_std.len()] == [g.c; 3]);
-    let y = if post == Post::None {
-        None
-    } else {
-        Some(y.expect("the gradient of an activation needs the output"))
-    };
-    assert!(y.is_none_or(|y| y.len() == g.len()));
+    if let Statistics::Part { own, mean } = statistics {
+        assert!([own.len(), mean.len()] == [g.c; 2]);
+    }
+    let y = gating(g, y, post);
     let t = bounds(post);
-    let count = (g.n * g.inner).max(1) as f64;
+    let count = g.count();
     let share = |o: Option<(&mut [f32], Store)>, len: usize| {
         o.map(|(o, store)| {
             assert_eq!(o.len(), len);
@@ -395,28 +271,26 @@ pub fn backward(
     let dgamma = share(out.dgamma, g.c);
     let dbeta = share(out.dbeta, g.c);
     par::each(g.c, |c| {
-        let planes = || (0..g.n).map(|n| (n * g.c + c) * g.inner..(n * g.c + c + 1) * g.inner);
         let (m, inv) = (mean[c], inv_std[c] as f64);
-        let (mut sum, mut dot) = (0.0, 0.0);
-        if dgamma.is_some() || dbeta.is_some() || (dx.is_some() && statistics == Statistics::Batch) {
-            for at in planes() {
-                let y = y.map(|y| &y[at.clone()]);
-                let (s, d) = reduce_run(isa, &x[at.clone()], m, &dy[at], y, t);
-                sum += s;
-                dot += d;
-            }
-        }
+        let reads = dgamma.is_some() || dbeta.is_some() || (dx.is_some() && statistics == Statistics::Batch);
+        let GradientSums { sum, dot } = match statistics {
+            Statistics::Part { own, .. } => own[c],
+            _ if reads => sums_of(isa, g, c, (x, m), (dy, y, t)),
+            _ => GradientSums::default(),
+        };
         put(&dgamma, c, (dot * inv) as f32);
         put(&dbeta, c, sum as f32);
         let scale = gamma[c] as f64 * inv;
+        let by_batch = |sum: f64, dot: f64, count: f64| {
+            let slope = -scale * inv * inv * dot / count;
+            [scale as f32, slope as f32, (-scale * sum / count - slope * m as f64) as f32]
+        };
         let coefficients = match statistics {
             Statistics::Frozen => [scale as f32, 0.0, 0.0],
-            Statistics::Batch => {
-                let slope = -scale * inv * inv * dot / count;
-                [scale as f32, slope as f32, (-scale * sum / count - slope * m as f64) as f32]
-            }
+            Statistics::Batch => by_batch(sum, dot, count),
+            Statistics::Part { mean, .. } => by_batch(mean[c].sum, mean[c].dot, 1.0),
         };
-        for at in planes() {
+        for at in g.planes(c) {
             let y = y.map(|y| &y[at.clone()]);
             if let Some((dx, store)) = dx {
                 // SAFETY: planes of different channels do not overlap.

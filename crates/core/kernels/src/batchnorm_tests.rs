@@ -93,6 +93,7 @@ fn batch_statistics_and_gradients() {
                 isa,
                 &g,
                 &case.x,
+                None,
                 &case.gamma,
                 &case.beta,
                 1e-5,
@@ -204,6 +205,7 @@ fn variance_survives_a_large_mean() {
             isa,
             &g,
             &case.x,
+            None,
             &case.gamma,
             &case.beta,
             1e-5,
@@ -217,6 +219,120 @@ fn variance_survives_a_large_mean() {
         for (&inv, var) in inv.iter().zip(&stats.1) {
             let want = 1.0 / (var + 1e-5).sqrt();
             assert!((inv as f64 / want - 1.0).abs() < 1e-5, "{inv} not {want}");
+        }
+    }
+}
+
+/// Output, mean, 1 / deviation and running statistics of a part, given the statistics of the whole batch.
+fn forward_part(isa: Isa, case: &Case, whole: Option<Whole<'_>>) -> [Vec<f32>; 5] {
+    let (g, zeros) = (case.g, || vec![0.0; case.g.c]);
+    let [mut y, mut mean, mut inv, mut rm, mut rv] = [vec![0.0; g.len()], zeros(), zeros(), zeros(), zeros()];
+    let running = Some(Running { mean: &mut rm, var: &mut rv, share: 0.1, unbiased: true });
+    let (x, gamma, beta) = (&case.x, &case.gamma, &case.beta);
+    train_forward(
+        isa,
+        &g,
+        x,
+        whole,
+        gamma,
+        beta,
+        1e-5,
+        None,
+        Post::Relu,
+        &mut y,
+        &mut mean,
+        &mut inv,
+        running,
+    );
+    [y, mean, inv, rm, rv]
+}
+
+/// Gradients of input, gamma and beta.
+fn backward_part(isa: Isa, case: &Case, statistics: Statistics<'_>, seen: &[Vec<f32>; 5]) -> [Vec<f32>; 3] {
+    let (g, [y, mean, inv, ..]) = (case.g, seen);
+    let [mut dx, mut dgamma, mut dbeta] = [vec![0.0; g.len()], vec![0.0; g.c], vec![0.0; g.c]];
+    let out = BatchNormGradients {
+        dx: Some((&mut dx, Store::Overwrite)),
+        dgamma: Some((&mut dgamma, Store::Overwrite)),
+        dbeta: Some((&mut dbeta, Store::Overwrite)),
+        dadd: None,
+    };
+    backward(isa, &g, statistics, &case.x, Some(y), Post::Relu, &case.dy, &case.gamma, mean, inv, out);
+    [dx, dgamma, dbeta]
+}
+
+#[test]
+fn parts_that_share_their_statistics_and_sums_are_the_whole_batch() {
+    let images = [2, 3, 1];
+    for offset in [0.3, 500.0] {
+        let case = Case::new(images.iter().sum(), 3, 37, offset);
+        let (g, each) = (case.g, case.g.c * case.g.inner);
+        for isa in Isa::supported() {
+            let want = forward_part(isa, &case, None);
+            let gradients = backward_part(isa, &case, Statistics::Batch, &want);
+            let mut parts = Vec::new();
+            let mut first = 0;
+            for n in images {
+                let at = first * each..(first + n) * each;
+                // The part's own mean loss: the whole loss is its weighted mean.
+                let weight = n as f32 / g.n as f32;
+                let dy = case.dy[at.clone()].iter().map(|v| v / weight).collect();
+                let (x, gamma, beta) = (case.x[at].to_vec(), case.gamma.clone(), case.beta.clone());
+                let g = BatchNormGeometry { n, ..g };
+                parts.push((weight, Case { g, x, add: Vec::new(), dy, gamma, beta }));
+                first += n;
+            }
+            let own: Vec<Vec<Moments>> = parts
+                .iter()
+                .map(|(_, part)| {
+                    let mut own = vec![Moments::default(); g.c];
+                    moments(isa, &part.g, &part.x, &mut own);
+                    own
+                })
+                .collect();
+            let together = (0..g.c).map(|c| {
+                Moments::together(parts.iter().zip(&own).map(|((_, part), own)| (part.g.count(), own[c])))
+            });
+            let (counts, together): (Vec<f64>, Vec<Moments>) = together.unzip();
+            let whole = Whole { moments: &together, count: counts[0] };
+            let seen: Vec<_> = parts.iter().map(|(_, part)| forward_part(isa, part, Some(whole))).collect();
+            let sums: Vec<Vec<GradientSums>> = parts
+                .iter()
+                .zip(&seen)
+                .map(|((_, part), seen)| {
+                    let mut sums = vec![GradientSums::default(); g.c];
+                    let y = Some(seen[0].as_slice());
+                    gradient_sums(isa, &part.g, &part.x, y, Post::Relu, &part.dy, &seen[1], &mut sums);
+                    sums
+                })
+                .collect();
+            let mut found = [Vec::new(), vec![0.0; g.c], vec![0.0; g.c]];
+            for (((weight, part), own), seen) in parts.iter().zip(&sums).zip(&seen) {
+                let mean: Vec<GradientSums> = (0..g.c)
+                    .map(|c| {
+                        let total = |of: fn(&GradientSums) -> f64| {
+                            let all = parts.iter().zip(&sums).map(|((w, _), s)| f64::from(*w) * of(&s[c]));
+                            all.sum::<f64>() / part.g.count()
+                        };
+                        GradientSums { sum: total(|s| s.sum), dot: total(|s| s.dot) }
+                    })
+                    .collect();
+                let [dx, dgamma, dbeta] =
+                    backward_part(isa, part, Statistics::Part { own, mean: &mean }, seen);
+                found[0].extend(dx.iter().map(|v| v * weight));
+                for (sum, part) in found[1..].iter_mut().zip([dgamma, dbeta]) {
+                    sum.iter_mut().zip(part).for_each(|(sum, v)| *sum += v * weight);
+                }
+            }
+            let outputs: Vec<f32> = seen.iter().flat_map(|s| s[0].clone()).collect();
+            assert_close(&outputs, &wide(&want[0]), 1e-5, "y");
+            for i in 1..5 {
+                assert!(seen.iter().all(|s| s[i] == seen[0][i]), "{i}");
+                assert_close(&seen[0][i], &wide(&want[i]), 1e-5, &format!("statistic {i} {isa}"));
+            }
+            for (i, (found, want)) in found.iter().zip(&gradients).enumerate() {
+                assert_close(found, &wide(want), 1e-5, &format!("gradient {i} {isa} {offset}"));
+            }
         }
     }
 }

@@ -11,7 +11,7 @@ use super::settings::CalibrateSettings;
 use super::tuning::{Tuned, tune};
 use crate::checkpoint::{Fingerprint, StageDir, TrainingDir};
 use crate::context::Context;
-use crate::damage::{Damage, compare_outputs};
+use crate::damage::{Damage, compare_shared};
 use crate::error::CalibrateError;
 use crate::error::CompressError;
 use crate::inputs::{Inputs, Origin, Part};
@@ -87,7 +87,8 @@ pub(crate) fn calibrate_layers(
     let seen = Part { all: inputs, first: 0, count: used };
     let specs = layers.iter().map(|l| spec(&float, l)).collect::<Vec<_>>();
     let options = settings.options(context.seed, context.isa);
-    let job = Job { float: &float, layers: &specs, inputs: &seen, options: &options };
+    let reducer = context.reducer;
+    let job = Job { float: &float, layers: &specs, inputs: &seen, options: &options, reducer };
     let mut kept = Kept::open(context, fingerprint)?;
     let mut state = kept.state(&float)?;
     if !state.reports.is_empty() {
@@ -103,7 +104,12 @@ pub(crate) fn calibrate_layers(
             seconds: done.elapsed.as_secs_f64(),
         });
         kept.layer(done.state, layer == done.layers, began.elapsed())?;
-        stopped = layer < done.layers && observer.stop();
+        // Who is told to stop, tells the others.
+        let asked = layer < done.layers && observer.stop();
+        stopped = match reducer.size() {
+            1 => asked,
+            _ => reducer.gather(&[u8::from(asked)])?.iter().any(|a| a[0] == 1),
+        };
         match stopped {
             true => Err(CalibrateError::Stopped { reason: "the observer asked for it".into() }),
             false => Ok(()),
@@ -208,9 +214,9 @@ fn damage(
         0 => Part { all: inputs, first: 0, count: used },
         _ => Part { all: inputs, first: used, count: left },
     };
-    match compare_outputs(float, graph, &part, context.isa) {
+    match compare_shared((float, graph), &part, context.isa, context.reducer) {
         Ok(damage) => Ok(Some(Damage { seen: left == 0, ..damage })),
-        Err(CompressError::Engine(_)) => Ok(None),
+        Err(CompressError::Engine(_) | CompressError::Calibrate(_)) => Ok(None),
         Err(error) => Err(error),
     }
 }

@@ -37,7 +37,7 @@ fn by_falling_score(scores: &[f64], reversed: bool) -> Vec<usize> {
 /// The rise of the held-out loss when one layer alone takes its centroids; the layers are shared out over the processes.
 fn measured_rise(states: &[LayerState], context: &mut RoundContext<'_>) -> Result<Vec<f64>, CompressError> {
     let held_out = context.held_out.ok_or(CompressError::NoData)?;
-    let base = held_out.loss(context.executor)?;
+    let base = held_out.loss_shared(context.executor, context.reducer)?;
     let (of, size, mut done) = (states.len(), context.reducer.size(), 0);
     let rises = share_out(context.reducer, of, |layer| {
         let state = &states[layer];

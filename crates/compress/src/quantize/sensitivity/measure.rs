@@ -2,8 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 use slq_engine::Executor;
+use slq_reduce::Reducer;
 
 use crate::error::CompressError;
+use crate::processes::gather_rows;
 use crate::quantize::state::LayerState;
 use crate::train::HeldOut;
 
@@ -47,9 +49,13 @@ impl Base {
     }
 }
 
-pub(crate) fn base_losses(executor: &mut dyn Executor, held_out: &HeldOut) -> Result<Base, CompressError> {
-    let losses = (0..held_out.len()).map(|b| held_out.batch_loss(executor, b));
-    Ok(Base { losses: losses.collect::<Result<_, CompressError>>()? })
+/// The losses of all batches, which the processes share out.
+pub(crate) fn base_losses(
+    executor: &mut dyn Executor,
+    held_out: &HeldOut,
+    reducer: &dyn Reducer,
+) -> Result<Base, CompressError> {
+    Ok(Base { losses: held_out.losses(executor, reducer)? })
 }
 
 /// The mean rise over `base` of the executor's network as it stands, and the number of images used: batch after batch until
@@ -81,10 +87,11 @@ pub(crate) struct LayerEstimates {
 }
 
 /// For every layer and cluster the rise to second order, g d + m g^2 d^2 / 2 for a batch of m images with mean
-/// gradient g and change d; the standard error is that of the mean over batches.
+/// gradient g and change d; the standard error is that of the mean over batches. The processes share out the batches, whose figures
+/// are added in their order: they are those of one process.
 pub(crate) fn estimate(
     executor: &mut dyn Executor,
-    held_out: &HeldOut,
+    (held_out, reducer): (&HeldOut, &dyn Reducer),
     states: &[LayerState],
 ) -> Result<Vec<LayerEstimates>, CompressError> {
     let changes: Vec<Vec<f64>> = states
@@ -93,20 +100,32 @@ pub(crate) fn estimate(
         .collect();
     let mut sums: Vec<(Sums, Vec<Sums>)> =
         states.iter().map(|s| (Sums::default(), vec![Sums::default(); s.layer.size])).collect();
-    held_out.for_each_gradient(executor, |executor, images| {
+    // Of each of this process's batches the images, and the rises of all clusters.
+    let mut rows = Vec::new();
+    held_out.for_each_gradient(executor, reducer, |executor, images| {
         let m = images as f64;
-        for ((state, changes), (whole, clusters)) in states.iter().zip(&changes).zip(&mut sums) {
+        let mut row = vec![m];
+        for (state, changes) in states.iter().zip(&changes) {
             let gradient = executor.gradient(&state.layer.weight)?;
             let mut rises = vec![0.0; state.layer.size];
             for ((&g, d), &code) in gradient.iter().zip(changes).zip(&state.codes) {
                 let gd = f64::from(g) * d;
                 rises[usize::from(code)] += gd + 0.5 * m * gd * gd;
             }
-            whole.add(rises.iter().sum(), m);
-            clusters.iter_mut().zip(rises).for_each(|(sums, rise)| sums.add(rise, m));
+            row.extend(rises);
         }
+        rows.push(row);
         Ok(())
     })?;
+    for row in gather_rows(reducer, held_out.len(), &rows)? {
+        let Some((&m, mut rises)) = row.split_first() else { continue };
+        for (whole, clusters) in &mut sums {
+            let (own, others) = rises.split_at(clusters.len());
+            whole.add(own.iter().sum(), m);
+            clusters.iter_mut().zip(own).for_each(|(sums, &rise)| sums.add(rise, m));
+            rises = others;
+        }
+    }
     let finished = |(whole, clusters): (Sums, Vec<Sums>)| LayerEstimates {
         whole: whole.estimate(),
         clusters: clusters.iter().map(Sums::estimate).collect(),
@@ -148,6 +167,7 @@ impl Sums {
 mod tests {
     use slq_data::{Split, Transform};
     use slq_engine::{CpuExecutor, EngineOptions};
+    use slq_reduce::Alone;
 
     use super::*;
 
@@ -170,7 +190,7 @@ mod tests {
         let graph = slq_zoo::build("lenet", 0).unwrap();
         let held_out = HeldOut::new(&split, &Transform::default(), 2).unwrap();
         let mut executor = CpuExecutor::new(&graph, 4, &EngineOptions::default()).unwrap();
-        let base = base_losses(&mut executor, &held_out).unwrap();
+        let base = base_losses(&mut executor, &held_out, Alone::shared()).unwrap();
         let (unchanged, images) = measure(&mut executor, &held_out, &base, 0.1).unwrap();
         assert_eq!((unchanged.mean, unchanged.error, images), (0.0, 0.0, 8), "four batches settle it");
         let (_, all) = measure(&mut executor, &held_out, &base, 0.0).unwrap();
@@ -187,7 +207,8 @@ mod tests {
             &crate::SlqSettings::default().clustering(0),
         )
         .unwrap();
-        let estimated = &estimate(&mut executor, &held_out, std::slice::from_ref(&state)).unwrap()[0];
+        let estimated =
+            &estimate(&mut executor, (&held_out, Alone::shared()), std::slice::from_ref(&state)).unwrap()[0];
         let parts: f64 = estimated.clusters.iter().map(|c| c.mean).sum();
         assert!((parts - estimated.whole.mean).abs() < 1e-9);
         executor.set_parameter(&layer.weight, &state.all_shared()).unwrap();

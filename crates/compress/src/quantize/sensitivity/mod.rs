@@ -127,8 +127,8 @@ pub fn sensitivity(
             Ok(state)
         })
         .collect::<Result<Vec<_>, CompressError>>()?;
-    let base = base_losses(&mut executor, &held_out)?;
-    let estimates = estimate(&mut executor, &held_out, &states)?;
+    let base = base_losses(&mut executor, &held_out, reducer)?;
+    let estimates = estimate(&mut executor, (&held_out, reducer), &states)?;
     // Each layer as a whole and, where asked for, cluster by cluster.
     let clusters = |s: &LayerState| if options.clusters { s.layer.size } else { 0 };
     let tests: Vec<(usize, Option<usize>)> = states

@@ -2,6 +2,7 @@
 
 use super::settings::{PartitionRule, PartitionScope, SlqSettings};
 use crate::error::CompressError;
+use crate::processes::sum_all;
 use crate::progress::Event;
 use crate::quantize::rounds::RoundContext;
 use crate::quantize::state::LayerState;
@@ -72,7 +73,7 @@ fn measured_rise(
     context: &mut RoundContext<'_>,
 ) -> Result<Vec<Vec<f64>>, CompressError> {
     let held_out = context.held_out.ok_or(CompressError::NoData)?;
-    let base = held_out.loss(context.executor)?;
+    let base = held_out.loss_shared(context.executor, context.reducer)?;
     let free = |s: &LayerState| (0..s.layer.size).filter(|&c| !s.cluster_fixed[c]).collect::<Vec<_>>();
     let tests: Vec<(usize, usize)> =
         states.iter().enumerate().flat_map(|(l, s)| free(s).into_iter().map(move |c| (l, c))).collect();
@@ -106,7 +107,7 @@ fn estimated_rise(
     let mut fisher = gradient.clone();
     let mut total = 0.0;
     // A layer whose clusters are all fixed has none to rank.
-    held_out.for_each_gradient(context.executor, |executor, images| {
+    held_out.for_each_gradient(context.executor, context.reducer, |executor, images| {
         let n = images as f64;
         total += n;
         for ((state, sum), squares) in states.iter().zip(&mut gradient).zip(&mut fisher) {
@@ -122,6 +123,8 @@ fn estimated_rise(
         }
         Ok(())
     })?;
+    sum_all(context.reducer, [std::slice::from_mut(&mut total)])?;
+    sum_all(context.reducer, gradient.iter_mut().chain(&mut fisher).map(Vec::as_mut_slice))?;
     let priorities = states.iter().zip(gradient.iter().zip(&fisher)).map(|(state, (sum, squares))| {
         let run = state.group_len();
         let mut rise = vec![0.0; state.layer.size];

@@ -3,13 +3,14 @@
 use slq_graph::Graph;
 
 use super::{CpuExecutor, skeleton};
+use crate::buckets::Buckets;
 use crate::error::EngineError;
 use crate::follow;
 use crate::loss;
 use crate::options::{EngineOptions, Statistics, Target};
 use crate::pass;
 use crate::program::Mode;
-use crate::share::{Buckets, Share};
+use crate::share::Share;
 
 impl CpuExecutor {
     /// Names the network to follow.
@@ -52,25 +53,25 @@ impl CpuExecutor {
         Ok(follow::at_heads(&mut self.buffers, &heads, (&values, temperature), count, isa))
     }
 
-    /// Forward and backward pass.
+    /// Forward and backward pass; the layers see the executors of the first share, gradients are added over those of the second.
     pub(super) fn differentiate(
         &mut self,
         mode: Mode,
         images: &[f32],
         target: Target<'_>,
-        share: Share<'_>,
+        (share, adds): (Share<'_>, Share<'_>),
     ) -> Result<(usize, Statistics), EngineError> {
         let count = self.count(images)?;
         let at = self.ready(mode, count)?;
         let statistics = match target {
             Target::Network => {
                 let (values, temperature) = self.wanted(images)?;
-                self.forward(mode, images)?;
+                self.forward_share(mode, images, share)?;
                 let heads = self.plans[at].2.heads.clone();
                 let isa = self.options.isa;
                 follow::at_heads(&mut self.buffers, &heads, (&values, temperature), count, isa)
             }
-            _ => self.at_target(at, (mode, count), images, &target)?,
+            _ => self.at_target(at, (mode, count), images, &target, share)?,
         };
         let isa = self.options.isa;
         if mode != Mode::Gradients && !statistics.loss.is_finite() {
@@ -79,10 +80,11 @@ impl CpuExecutor {
         }
         let plan = &mut self.plans[at].2;
         self.known.copy_from_slice(&plan.trained);
-        let mut buckets = Buckets::new(plan, share);
+        let mut buckets = Buckets::new(plan, adds);
         let pending = &self.pending;
-        let mut after = |at: usize, gradients: &[Vec<f32>]| buckets.after(at, gradients, pending);
-        pass::backward(plan, &mut self.buffers, &self.graph, &mut self.gradients, isa, &mut after)?;
+        let mut after = |at: usize, gradients: &mut [Vec<f32>]| buckets.after(at, gradients, pending);
+        let gradients = &mut self.gradients;
+        pass::backward(plan, &mut self.buffers, &self.graph, gradients, (isa, share), &mut after)?;
         buckets.finish(&mut self.gradients, &mut self.pending)?;
         Ok((at, statistics))
     }
@@ -94,12 +96,13 @@ impl CpuExecutor {
         (mode, count): (Mode, usize),
         images: &[f32],
         target: &Target<'_>,
+        share: Share<'_>,
     ) -> Result<Statistics, EngineError> {
         let logits = self.plans[at].2.logits.clone()?;
         loss::check_target(target, count, &logits)?;
         let heads = self.plans[at].2.heads.clone();
         heads.iter().try_for_each(|(head, _)| loss::check_target(target, count, head))?;
-        self.forward(mode, images)?;
+        self.forward_share(mode, images, share)?;
         let weight = self.plans[at].2.weight;
         let isa = self.options.isa;
         let mut statistics = loss::with_gradient(&mut self.buffers, &logits, target, weight, isa);

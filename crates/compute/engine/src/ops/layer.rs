@@ -44,7 +44,7 @@ pub(crate) trait Layer: Send {
     /// Computes the gradients that [`Backward::take_gradient`] asks for.
     fn backward(&mut self, pass: &mut Backward<'_>);
 
-    /// What the last forward pass met in its data that it cannot compute with.
+    /// What the last pass met in its data that it cannot compute with, or in the other executors of a step.
     fn fault(&self) -> Option<EngineError> {
         None
     }

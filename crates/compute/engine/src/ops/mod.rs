@@ -14,6 +14,7 @@ mod index;
 mod layer;
 mod layout;
 mod linear;
+mod lrn;
 mod norm;
 mod normalize;
 mod order;
@@ -86,7 +87,7 @@ fn operator(site: Site<'_>) -> Result<Box<dyn Layer>, EngineError> {
         Op::Expand { .. } => select::expand(site),
         Op::Gather { axis } => select::gather(site, *axis),
         Op::Constant { values } => Ok(select::constant(values)),
-        Op::Lrn { size, alpha, beta, bias } => norm::lrn(site, *size, *alpha, *beta, *bias),
+        Op::Lrn { size, alpha, beta, bias } => lrn::lrn(site, *size, *alpha, *beta, *bias),
         Op::Unary(unary) => activation::unary(site, *unary),
         Op::Clip { min, max } => activation::clip(*min, *max),
         Op::PRelu => activation::prelu(site),

@@ -1,10 +1,11 @@
-//! Batch normalisation and local response normalisation.
+//! Batch normalisation.
 
 use slq_graph::Graph;
-use slq_kernels::Store;
-use slq_kernels::batchnorm::{self, BatchNormGeometry, BatchNormGradients, Running, Statistics};
+use slq_kernels::batchnorm::{
+    self, BatchNormGeometry, BatchNormGradients, GradientSums, Moments, Running, Statistics, Whole,
+};
 use slq_kernels::conv::Post;
-use slq_kernels::lrn::{self, Lrn};
+use slq_kernels::{Isa, Store};
 
 use super::layer::Layer;
 use super::pass::{Backward, Forward, Gradient};
@@ -13,11 +14,14 @@ use super::post;
 use super::site::Site;
 use crate::error::EngineError;
 use crate::program::Source;
+use crate::share::Share;
 
 /// Batch normalisation with a residual branch (input 5) and an activation.
 struct BatchNormLayer {
     geometry: BatchNormGeometry,
-    statistics: Statistics,
+    statistics: Statistics<'static>,
+    /// Sums over all shares of a step, where the statistics are those of all.
+    shared: Option<Shared>,
     epsilon: f32,
     /// Share of the batch in the new running statistics.
     share: f32,
@@ -48,6 +52,7 @@ pub(super) fn batch_norm(site: Site<'_>, epsilon: f32, momentum: f32) -> Result<
     Ok(Box::new(BatchNormLayer {
         geometry,
         statistics,
+        shared: site.mode.synchronized().then(|| Shared::new(geometry.c)),
         epsilon,
         share: 1.0 - momentum,
         post: site.step.post,
@@ -84,10 +89,13 @@ impl Layer for BatchNormLayer {
                 unbiased: true,
             };
             let (mean, inv_std) = (&mut self.mean, &mut self.inv_std);
+            let shared = self.shared.as_mut().filter(|_| !pass.share.is_whole());
+            let whole = shared.map(|shared| shared.moments(isa, g, x, pass.share));
             batchnorm::train_forward(
                 isa,
                 g,
                 x,
+                whole,
                 gamma,
                 beta,
                 self.epsilon,
@@ -120,25 +128,25 @@ impl Layer for BatchNormLayer {
             dbeta: target(&mut dbeta),
         };
         let y = post::is_some(self.post).then(|| pass.output());
-        batchnorm::backward(
-            pass.isa,
-            &self.geometry,
-            self.statistics,
-            pass.input(0),
-            y,
-            self.post,
-            &dy,
-            pass.input(1),
-            &self.mean,
-            &self.inv_std,
-            out,
-        );
+        let (isa, g, x, mean) = (pass.isa, &self.geometry, pass.input(0), &self.mean);
+        let mut statistics = self.statistics;
+        if let Some(shared) = self.shared.as_mut().filter(|_| !pass.share.is_whole()) {
+            batchnorm::gradient_sums(isa, g, x, y, self.post, &dy, mean, &mut shared.own);
+            shared.add_sums(g.count(), pass.share);
+            statistics = Statistics::Part { own: &shared.own, mean: &shared.sums };
+        }
+        let (gamma, inv_std) = (pass.input(1), &self.inv_std);
+        batchnorm::backward(isa, g, statistics, x, y, self.post, &dy, gamma, mean, inv_std, out);
         for (i, gradient) in [(0, dx), (1, dgamma), (2, dbeta), (5, dadd)] {
             if let Some(gradient) = gradient {
                 pass.put_gradient(i, gradient);
             }
         }
         pass.put_output_gradient(dy);
+    }
+
+    fn fault(&self) -> Option<EngineError> {
+        self.shared.as_ref().and_then(|s| s.fault.clone())
     }
 
     fn commit(&mut self, inputs: &[Place], weights: &mut Graph) {
@@ -155,61 +163,69 @@ impl Layer for BatchNormLayer {
     }
 
     fn scratch_bytes(&self) -> usize {
-        16 * self.geometry.c
+        16 * self.geometry.c + if self.shared.is_some() { 48 * self.geometry.c } else { 0 }
     }
 }
 
-/// Local response normalisation across channels.
-struct LrnLayer {
-    settings: Lrn,
-    n: usize,
-    c: usize,
-    plane: usize,
-    /// Denominators before the power, for the backward pass.
-    scale: Option<Vec<f32>>,
+/// Statistics and sums of gradients of all shares of a step, one for each channel. Those of the shares are added in double
+/// precision, in the order of the executors: all get the same bits.
+struct Shared {
+    moments: Vec<Moments>,
+    /// Elements of a channel in all shares.
+    count: f64,
+    /// Sums of this share.
+    own: Vec<GradientSums>,
+    sums: Vec<GradientSums>,
+    /// What went wrong on the way.
+    fault: Option<EngineError>,
 }
 
-pub(super) fn lrn(
-    site: Site<'_>,
-    size: usize,
-    alpha: f32,
-    beta: f32,
-    bias: f32,
-) -> Result<Box<dyn Layer>, EngineError> {
-    let shape = site.shape(0)?;
-    if shape.len() < 2 {
-        return Err(site.unsupported(format!("data of shape {shape:?} has no channels")));
-    }
-    let (n, c, plane) = (shape[0], shape[1], shape[2..].iter().product());
-    let scale = site.differentiates().then(|| vec![0.0; n * c * plane]);
-    Ok(Box::new(LrnLayer { settings: Lrn { alpha, beta, bias, size }, n, c, plane, scale }))
-}
-
-impl Layer for LrnLayer {
-    fn reads_input(&self, _i: usize) -> bool {
-        true
-    }
-
-    fn accumulates(&self, _i: usize) -> bool {
-        true
-    }
-
-    fn forward(&mut self, pass: &mut Forward<'_>, y: &mut [f32]) {
-        let scale = self.scale.as_deref_mut();
-        lrn::forward(pass.isa, self.settings, self.n, self.c, self.plane, pass.input(0), y, scale);
-    }
-
-    fn backward(&mut self, pass: &mut Backward<'_>) {
-        let dy = pass.take_output_gradient();
-        if let (Some(mut dx), Some(scale)) = (pass.take_gradient(0), &self.scale) {
-            let (x, store) = (pass.input(0), dx.store);
-            lrn::backward(pass.isa, self.settings, self.n, self.c, self.plane, x, scale, &dy, &mut dx, store);
-            pass.put_gradient(0, dx);
+impl Shared {
+    fn new(channels: usize) -> Self {
+        Self {
+            moments: vec![Moments::default(); channels],
+            count: 1.0,
+            own: vec![GradientSums::default(); channels],
+            sums: vec![GradientSums::default(); channels],
+            fault: None,
         }
-        pass.put_output_gradient(dy);
     }
 
-    fn scratch_bytes(&self) -> usize {
-        self.scale.as_ref().map_or(0, |s| 4 * s.len())
+    /// Mean and variance of all shares. Where another executor is gone they are those of this share, and the fault is kept.
+    fn moments(&mut self, isa: Isa, g: &BatchNormGeometry, x: &[f32], share: Share<'_>) -> Whole<'_> {
+        batchnorm::moments(isa, g, x, &mut self.moments);
+        let own = self.moments.iter().flat_map(|m| [m.mean, m.var]);
+        let bytes: Vec<u8> = [g.count()].into_iter().chain(own).flat_map(f64::to_le_bytes).collect();
+        (self.count, self.fault) = (g.count(), None);
+        match share.reducer.gather(&bytes) {
+            Ok(all) => {
+                let all: Vec<Vec<f64>> = all.iter().map(|bytes| floats(bytes)).collect();
+                for (c, moments) in self.moments.iter_mut().enumerate() {
+                    let part = |f: &Vec<f64>| (f[0], Moments { mean: f[1 + 2 * c], var: f[2 + 2 * c] });
+                    (self.count, *moments) = Moments::together(all.iter().map(part));
+                }
+            }
+            Err(error) => self.fault = Some(error.into()),
+        }
+        Whole { moments: &self.moments, count: self.count }
     }
+
+    /// Adds the sums of gradients of all shares; `count` are the elements of a channel in this one.
+    ///
+    /// The loss of the step is the mean of those of the shares, each weighted by its elements; what comes out is in units of
+    /// this share's loss, divided by all elements: see [`GradientSums`].
+    fn add_sums(&mut self, count: f64, share: Share<'_>) {
+        let weight = count / self.count;
+        let mut sums: Vec<f64> = self.own.iter().flat_map(|s| [s.sum * weight, s.dot * weight]).collect();
+        if let Err(error) = share.reducer.sum(&mut sums) {
+            self.fault = Some(error.into());
+        }
+        for (total, sums) in self.sums.iter_mut().zip(sums.chunks_exact(2)) {
+            *total = GradientSums { sum: sums[0] / count, dot: sums[1] / count };
+        }
+    }
+}
+
+fn floats(bytes: &[u8]) -> Vec<f64> {
+    bytes.chunks_exact(8).map(|b| b.try_into().map_or(f64::NAN, f64::from_le_bytes)).collect()
 }

@@ -5,10 +5,13 @@ use slq_kernels::reduce::axpy;
 use slq_kernels::{Isa, Store};
 
 use super::place::{Place, read, weight};
+use crate::share::Share;
 
 /// A layer's view of the forward pass.
 pub(crate) struct Forward<'a> {
     pub isa: Isa,
+    /// The executors that take the other images of the step.
+    pub share: Share<'a>,
     /// Seed and iteration.
     pub random: (u64, u64),
     pub buffers: &'a [Vec<f32>],
@@ -66,6 +69,8 @@ pub(crate) struct GradientPlace {
 /// A layer's view of the backward pass.
 pub(crate) struct Backward<'a> {
     pub isa: Isa,
+    /// As in the forward pass.
+    pub share: Share<'a>,
     pub buffers: &'a mut [Vec<f32>],
     pub weights: &'a Graph,
     pub weight_gradients: &'a mut [Vec<f32>],

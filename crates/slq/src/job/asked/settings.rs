@@ -160,7 +160,7 @@ fn bad(key: &str, reason: &serde_json::Error) -> Error {
 pub(super) fn flag_of(key: &str) -> String {
     match key {
         "join" => "--no-join".into(),
-        "batch-norm" => "--freeze-batch-norm".into(),
+        "batch-norm" => "--freeze-batch-norm or --sync-batch-norm".into(),
         "length" => "--epochs-per-round".into(),
         "tune-length" => "--tune-epochs".into(),
         other => format!("--{other}"),

@@ -7,7 +7,7 @@ use super::product::{Factor, Update, multiply};
 use crate::error::CalibrateError;
 
 /// Rows of a panel of the second moment: only the panels on and right of the diagonal are computed.
-const PANEL: usize = 256;
+pub(super) const PANEL: usize = 256;
 
 /// A layer as a matrix: `groups` blocks of `rows / groups` output channels, each block over `columns` inputs of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,7 +78,7 @@ pub(super) struct Folds {
 }
 
 impl Folds {
-    fn zeros(len: usize) -> Self {
+    pub(super) fn zeros(len: usize) -> Self {
         Self { all: vec![0.0; len], even: vec![0.0; len] }
     }
 }
@@ -109,6 +109,8 @@ impl RowSums {
 
 /// A block that is kept: X' (shifted) and Z = W (X - X') + R, if that is not zero.
 pub(super) struct Kept {
+    /// Number of the block.
+    pub number: usize,
     pub now: Vec<f32>,
     pub wish: Option<Vec<f32>>,
     pub samples: usize,
@@ -142,6 +144,10 @@ pub struct Gram<'a> {
     pub(super) weights: &'a [f32],
     pub(super) centred: bool,
     pub(super) blocks: usize,
+    /// Number of the next block among those of all processes.
+    pub(super) next: usize,
+    /// Whether shift and units are known.
+    pub(super) begun: bool,
     /// Samples of all blocks and of the even ones.
     pub(super) samples: [usize; 2],
     pub(super) store: Store,
@@ -183,6 +189,8 @@ impl<'a> Gram<'a> {
             weights,
             centred: gathering.centred,
             blocks: 0,
+            next: 0,
+            begun: false,
             samples: [0; 2],
             store,
             shift: vec![0.0; inputs],
@@ -205,14 +213,15 @@ impl<'a> Gram<'a> {
         if samples == 0 {
             return Ok(());
         }
-        let even = self.blocks.is_multiple_of(2);
+        let (number, even) = (self.next, self.next.is_multiple_of(2));
+        self.next += 1;
         self.blocks += 1;
         self.samples[0] += samples;
         self.samples[1] += if even { samples } else { 0 };
         let wish = self.wish(&block);
         let mut now = block.now.to_vec();
         if self.centred {
-            if self.blocks == 1 {
+            if !self.begun {
                 self.shift = means(&now, samples);
             }
             now.par_chunks_mut(samples)
@@ -223,7 +232,8 @@ impl<'a> Gram<'a> {
         if let Some(wish) = &wish {
             self.wishes.add(wish, samples, even);
         }
-        self.add_moments(now, wish, samples, even);
+        self.add_moments(now, wish, samples, (number, even));
+        self.begun = true;
         Ok(())
     }
 
@@ -251,11 +261,17 @@ impl<'a> Gram<'a> {
         Some(float)
     }
 
-    fn add_moments(&mut self, now: Vec<f32>, wish: Option<Vec<f32>>, samples: usize, even: bool) {
+    fn add_moments(
+        &mut self,
+        now: Vec<f32>,
+        wish: Option<Vec<f32>>,
+        samples: usize,
+        (number, even): (usize, bool),
+    ) {
         let (isa, shape) = (self.isa, self.shape);
         let (n, rows) = (shape.columns, shape.group_rows());
         let (h, kept, spread) = match &mut self.store {
-            Store::Span(blocks) => return blocks.push(Kept { now, wish, samples }),
+            Store::Span(blocks) => return blocks.push(Kept { number, now, wish, samples }),
             Store::Dense { h, wish, spread } => (h, wish, spread),
         };
         if spread.units.is_empty() {

@@ -4,11 +4,13 @@ use std::collections::HashMap;
 
 use slq_engine::Isa;
 use slq_graph::Graph;
+use slq_reduce::Reducer;
 
 use super::super::matrix::{SolveOptions, TargetOptions};
 use super::site::LayerSpec;
 use crate::error::CalibrateError;
 use crate::inputs::Inputs;
+use crate::processes::first_reason;
 
 /// How a network is calibrated.
 ///
@@ -92,6 +94,32 @@ pub struct Job<'a> {
     pub inputs: &'a dyn Inputs,
     /// How.
     pub options: &'a NetworkOptions,
+    /// The processes that share the batches out: process r of N takes number r, r + N, ...
+    pub reducer: &'a dyn Reducer,
+}
+
+impl Job<'_> {
+    /// The batches of this process.
+    pub(super) fn own(&self) -> impl Iterator<Item = usize> + use<> {
+        (self.reducer.rank()..self.inputs.len()).step_by(self.reducer.size())
+    }
+
+    /// `result`, unless another process met something that the engine cannot compute: then none goes on. Another error is this
+    /// process's own, and ends the job.
+    pub(super) fn agree<T>(&self, result: Result<T, CalibrateError>) -> Result<T, CalibrateError> {
+        if self.reducer.size() == 1 {
+            return result;
+        }
+        let own = match &result {
+            Err(error) if error.is_unreached() => Some(error.to_string()),
+            Err(_) => return result,
+            Ok(_) => None,
+        };
+        match first_reason(self.reducer, own)? {
+            Some(reason) => Err(CalibrateError::Elsewhere { reason }),
+            None => result,
+        }
+    }
 }
 
 /// Shapes of a batch's inputs, by name.

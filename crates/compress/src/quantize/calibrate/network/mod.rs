@@ -115,7 +115,7 @@ pub fn calibrate(
 fn reached<T>(result: Result<T, CalibrateError>) -> Result<Result<T, String>, CalibrateError> {
     match result {
         Ok(found) => Ok(Ok(found)),
-        Err(error @ (CalibrateError::Engine(_) | CalibrateError::Graph(_))) => Ok(Err(error.to_string())),
+        Err(error) if error.is_unreached() => Ok(Err(error.to_string())),
         Err(error) => Err(error),
     }
 }

@@ -2,12 +2,13 @@
 
 use slq_graph::Graph;
 
-use super::super::matrix::{Block, Gathering, Gram};
+use super::super::matrix::{Block, Gathering, Gram, Start};
 use super::Job;
 use super::samples::{Picks, gather, gather_outputs, picks};
 use super::site::Site;
-use super::walk::{Found, Walk};
+use super::walk::{Found, Segments, Walk};
 use crate::error::CalibrateError;
+use crate::processes::gather_any;
 use crate::quantize::calibrate::random::Random;
 
 /// Blocks of samples that are wanted at least: they are compared with each other.
@@ -49,12 +50,70 @@ impl Sampler<'_> {
             [&site.input].into_iter().chain(self.skip.as_ref().map(|(name, _)| name)).cloned().collect();
         let segments = self.walk.segments(self.layer, &values, graph);
         let parts = BLOCKS.div_ceil(chosen.len());
-        for (batch, picks) in chosen.iter().enumerate() {
-            self.walk.inputs(&segments, batch, |float, now| {
-                picks.parts(parts).iter().try_for_each(|picks| self.add(&mut gram, picks, float, now))
-            })?;
-        }
+        let blocks: Vec<Vec<Picks>> = chosen.iter().map(|picks| picks.parts(parts)).collect();
+        let done = self.add_own(&mut gram, &blocks, &segments);
+        self.job.agree(done)?;
+        gram.join(self.job.reducer)?;
         Ok(gram)
+    }
+
+    /// Adds the blocks of this process's batches. All take shift and units from the first block, which another process may have.
+    fn add_own(
+        &self,
+        gram: &mut Gram<'_>,
+        blocks: &[Vec<Picks>],
+        segments: &Segments,
+    ) -> Result<(), CalibrateError> {
+        let job = self.job;
+        let first = blocks.iter().position(|b| !b.is_empty()).unwrap_or(0);
+        let has_first = first % job.reducer.size() == job.reducer.rank();
+        let (mut told, mut done) = (false, Ok(true));
+        for batch in job.own() {
+            gram.seek(blocks[..batch].iter().map(Vec::len).sum());
+            done = self.walk.inputs(segments, batch, |float, now| {
+                // The others have come as far as this by now.
+                if !told && !has_first {
+                    told = true;
+                    if !self.begin(gram)? {
+                        return Ok(false);
+                    }
+                }
+                blocks[batch].iter().try_for_each(|picks| self.add(gram, picks, float, now))?;
+                Ok(true)
+            });
+            if matches!(&done, Err(error) if !error.is_unreached()) {
+                return done.map(drop);
+            }
+            if !told && has_first && batch >= first {
+                told = true;
+                self.begin(gram)?;
+            }
+            if !matches!(done, Ok(true)) {
+                break;
+            }
+        }
+        if !told {
+            self.begin(gram)?;
+        }
+        done.map(drop)
+    }
+
+    /// Gives what the first block has set to all processes, or takes it; whether there is any.
+    fn begin(&self, gram: &mut Gram<'_>) -> Result<bool, CalibrateError> {
+        let own = gram.start();
+        if self.job.reducer.size() == 1 {
+            return Ok(own.is_some());
+        }
+        let bytes = own.as_ref().map(Start::bytes).unwrap_or_default();
+        let all = gather_any(self.job.reducer, bytes)?;
+        match (own, all.iter().find_map(|bytes| Start::from_bytes(bytes))) {
+            (Some(_), _) => Ok(true),
+            (None, Some(start)) => {
+                gram.begin(start);
+                Ok(true)
+            }
+            (None, None) => Ok(false),
+        }
     }
 
     fn add(

@@ -5,6 +5,9 @@
 //! layer's input is then computed from the cut on. Where the cut goes depends on shapes and budget alone, so a job that is
 //! resumed computes the same segments and with them the same bits.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
 use slq_graph::{Graph, Shapes, Tensor};
 
 use super::job::{InputShapes, Job, numbered};
@@ -52,8 +55,8 @@ pub(super) struct Walk<'a> {
     /// Where each layer is, or why it cannot be calibrated.
     sites: Vec<Result<Site, String>>,
     cut: usize,
-    /// Nothing at the start, where values are the inputs themselves.
-    kept: Vec<Kept>,
+    /// Those of this process's batches. Nothing at the start, where values are the inputs themselves.
+    kept: HashMap<usize, Kept>,
 }
 
 impl<'a> Walk<'a> {
@@ -82,7 +85,7 @@ impl<'a> Walk<'a> {
         let readers: Vec<(String, usize)> =
             sites.iter().flatten().map(|s| (s.input.clone(), s.node)).collect();
         let order = Order::new(job.float, &shapes[0], &readers);
-        Ok(Self { job, order, shapes, of_batch, images, sites, cut: 0, kept: Vec::new() })
+        Ok(Self { job, order, shapes, of_batch, images, sites, cut: 0, kept: HashMap::new() })
     }
 
     /// The layer, or why it cannot be calibrated.
@@ -138,6 +141,7 @@ impl<'a> Walk<'a> {
     /// Where the engine cannot compute what lies between. The walk then starts from the inputs again.
     pub fn advance(&mut self, layer: usize, now: &Graph) -> Result<(), CalibrateError> {
         let moved = self.move_cut(layer, now);
+        let moved = self.job.agree(moved);
         if moved.is_err() {
             self.kept.clear();
             self.cut = 0;
@@ -156,15 +160,14 @@ impl<'a> Walk<'a> {
             self.shapes.iter().map(|s| Segment::new(graph, &self.order, s, self.cut, &live)).collect()
         };
         let (float, current) = (build(self.job.float), differs.then(|| build(now)));
-        for batch in 0..self.of_batch.len() {
+        for batch in self.job.own() {
             let kind = self.of_batch[batch];
             let isa = self.job.options.isa;
             // Batch by batch, so that old and new values are together for one batch only.
-            if batch == self.kept.len() {
-                let first = self.first(batch)?;
-                self.kept.push(first);
-            }
-            let kept = &mut self.kept[batch];
+            let kept = match self.kept.entry(batch) {
+                Entry::Occupied(kept) => kept.into_mut(),
+                Entry::Vacant(place) => place.insert(first(self.job, batch)?),
+            };
             if let Some(current) = &current {
                 let now = kept.now.get_or_insert_with(|| kept.float.clone());
                 current[kind].step(now, isa)?;
@@ -191,12 +194,12 @@ impl<'a> Walk<'a> {
         batch: usize,
         take: impl FnOnce(Found<'_>, Option<Found<'_>>) -> Result<T, CalibrateError>,
     ) -> Result<T, CalibrateError> {
-        let first;
-        let kept = match self.kept.get(batch) {
+        let fresh;
+        let kept = match self.kept.get(&batch) {
             Some(kept) => kept,
             None => {
-                first = self.first(batch)?;
-                &first
+                fresh = first(self.job, batch)?;
+                &fresh
             }
         };
         let (kind, isa) = (self.of_batch[batch], self.job.options.isa);
@@ -206,10 +209,6 @@ impl<'a> Walk<'a> {
         let live = kept.now.as_ref().unwrap_or(&kept.float);
         let now = current[kind].run(live, isa)?;
         take(float, Some(Found { live, computed: &now }))
-    }
-
-    fn first(&self, batch: usize) -> Result<Kept, CalibrateError> {
-        Ok(Kept { float: self.job.inputs.batch(batch)?.into_iter().collect(), now: None })
     }
 
     /// Bytes of the values of both networks and all batches at a cut.
@@ -222,6 +221,11 @@ impl<'a> Walk<'a> {
         let all = self.of_batch.iter().fold(0usize, |sum, &kind| sum.saturating_add(each[kind]));
         all.saturating_mul(2 * size_of::<f32>())
     }
+}
+
+/// A batch at the beginning of the network.
+fn first(job: &Job<'_>, batch: usize) -> Result<Kept, CalibrateError> {
+    Ok(Kept { float: job.inputs.batch(batch)?.into_iter().collect(), now: None })
 }
 
 fn value(name: &str) -> slq_graph::ValueInfo {
