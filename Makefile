@@ -3,7 +3,7 @@
 CARGO ?= cargo
 .PHONY: all check test lint doc demo wheel python-test bench results golden fuzz torture site mpi-test mpi-quick web-test aarch64-test
 
-all: lint doc demo test mpi-quick
+all: lint doc site demo test mpi-quick
 
 # Compiles everything, tests and benches included.
 check:
@@ -62,9 +62,9 @@ torture:
 	$(CARGO) build --release --bin slq
 	scripts/torture --slq target/release/slq --kills $(KILLS)
 
-# The documentation as a site in target/site; needs mdbook (cargo install mdbook --locked).
+# The documentation as a site in target/site, its links checked; gets mdBook where it is missing.
 site:
-	mdbook build
+	scripts/site
 
 # Builds the feature mpi with what `make test` has compiled, and a minute of jobs under mpirun; says where it cannot.
 mpi-quick:

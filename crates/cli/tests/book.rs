@@ -300,3 +300,28 @@ fn the_reference_is_up_to_date() {
         "docs/reference.md is out of date: SLQ_UPDATE=1 cargo test -p slq-cli --test book reference"
     );
 }
+
+/// `scripts/site` builds the site and fails on a link that leads nowhere; here on two small sites made for it.
+#[test]
+fn links_of_the_site_are_checked() {
+    let check = |link: &str| {
+        let dir = tempfile::tempdir().unwrap();
+        let page = format!("<p id=\"here\"><a href=\"{link}\">link</a></p>");
+        std::fs::create_dir(dir.path().join("guides")).unwrap();
+        std::fs::write(dir.path().join("index.html"), "<p id=\"top\"></p>").unwrap();
+        std::fs::write(dir.path().join("guides/one.html"), page).unwrap();
+        let script = root().join("scripts/check-site.py");
+        match std::process::Command::new("python3").arg(script).arg(dir.path()).output() {
+            Ok(output) => Some(output.status.success()),
+            Err(_) => None,
+        }
+    };
+    let Some(good) = check("../index.html#top") else {
+        eprintln!("SKIPPED links_of_the_site_are_checked: there is no python3");
+        return;
+    };
+    assert!(good && check("#here").unwrap() && check("https://example.org/none").unwrap());
+    for wrong in ["#none", "none.html", "../index.html#none", "../../README.html", "../none/"] {
+        assert!(!check(wrong).unwrap(), "{wrong}");
+    }
+}

@@ -238,10 +238,13 @@ fn a_dry_run_tells_the_plan_and_writes_nothing() {
         "keeps ",
         "size ",
         "memory ",
+        "time     about ",
         "nothing was done",
     ] {
         assert!(text.contains(line), "{line} is not in {text}");
     }
+    let wide = |l: &&str| l.chars().count() > 80 && l.split_whitespace().count() > 2;
+    assert_eq!(text.lines().find(wide), None, "{text}");
     assert!(std::fs::read_dir(&dir).unwrap().next().is_none());
     let plan = json(&[&args[..], &["--dry-run"]].concat());
     // The estimate is what a quantization by the same settings stores.
@@ -249,6 +252,14 @@ fn a_dry_run_tells_the_plan_and_writes_nothing() {
     assert_eq!(plan["size"]["stored_bytes"], done["size"]["stored_bytes"]);
     assert_eq!(plan["size"]["dense_bytes"], done["size"]["dense_bytes"]);
     assert!(plan["training_bytes"].as_u64().unwrap() > 1_000_000);
+    assert!(plan["seconds"].as_f64().unwrap() > 0.1 && plan["training_steps"].as_u64().unwrap() > 100);
+    assert_eq!(plan["at_most"], false);
+    // Nothing is trained: there is no estimate, which is said.
+    let quick = ["compress", &model, "--method", "kmeans", "-o", &out, "--dry-run"];
+    assert!(
+        String::from_utf8(run(&quick).stdout).unwrap().contains("time     not estimated: nothing is trained")
+    );
+    assert!(json(&quick)["seconds"].is_null());
 }
 
 #[test]

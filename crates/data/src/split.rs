@@ -34,6 +34,8 @@ pub struct Split {
     pub(crate) inputs: Option<Arc<[InputArray]>>,
     /// Whether the labels mean anything.
     pub(crate) labelled: bool,
+    /// Names of the classes, by label; empty where none are known.
+    pub(crate) class_names: Arc<[String]>,
 }
 
 /// The size of a part of a split.
@@ -56,6 +58,7 @@ impl Split {
             in_order: false,
             inputs: None,
             labelled: true,
+            class_names: Arc::default(),
         }
     }
 
@@ -121,6 +124,17 @@ impl Split {
         self.storage.name(self.index[i] as usize)
     }
 
+    /// The same images, whose classes have these names, by label.
+    pub fn with_class_names(self, names: &[String]) -> Split {
+        Split { class_names: names.into(), ..self }
+    }
+
+    /// The name of a class; its number where it has none.
+    pub fn class_name(&self, class: i64) -> String {
+        let name = usize::try_from(class).ok().and_then(|c| self.class_names.get(c));
+        name.cloned().unwrap_or_else(|| class.to_string())
+    }
+
     /// How many images each class has; classes without images are not listed.
     pub fn class_counts(&self) -> BTreeMap<u32, usize> {
         let mut counts = BTreeMap::new();
@@ -139,7 +153,8 @@ impl Split {
             return Err(DataError::LabelOffset { place: self.image_name(i), label: self.labels[i], offset });
         }
         let labels = self.labels.iter().map(|&label| label - offset).collect();
-        Ok(Split { labels, ..self })
+        let class_names = self.class_names.iter().skip(offset as usize).cloned().collect();
+        Ok(Split { labels, class_names, ..self })
     }
 
     /// Checks that all labels are below the number of outputs of a network.
@@ -191,6 +206,7 @@ impl Split {
             in_order: self.in_order,
             inputs: self.inputs.clone(),
             labelled: self.labelled,
+            class_names: Arc::clone(&self.class_names),
         }
     }
 

@@ -1,9 +1,11 @@
 //! Exceptions: one class for each kind of failure, with the library's sentence.
 
 use std::any::Any;
+use std::ffi::CString;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use pyo3::exceptions::PyException;
+use pyo3::types::PyAnyMethods;
 use pyo3::{PyErr, PyResult, Python, create_exception};
 use slq::methods::CompressError;
 
@@ -79,6 +81,20 @@ pub(crate) fn in_python(text: &str) -> String {
         rest = &flag[len..];
     }
     out + rest
+}
+
+/// Warns with each note, in Python's words, as the caller of the function at hand.
+pub(crate) fn warn(py: Python<'_>, notes: &[String]) -> PyResult<()> {
+    if notes.is_empty() {
+        return Ok(());
+    }
+    let category = py.import("slq")?.getattr("SlqWarning")?;
+    for note in notes {
+        // A sentence has no NUL; one that had would end there.
+        let text = in_python(note).replace('\0', " ");
+        PyErr::warn(py, &category, &CString::new(text).unwrap_or_default(), 1)?;
+    }
+    Ok(())
 }
 
 /// Runs `work` without the interpreter's lock. A panic becomes an [`InternalError`].

@@ -91,6 +91,10 @@ impl Way {
         let unlabelled = inputs.data.as_ref().is_some_and(|d| d.following.is_some());
         let known = Known { solver: None, method, graph: &inputs.model.graph, images, unlabelled };
         job.stages = slq::jobs::stages(&self.asked, Vec::new(), known)?;
+        if job.save.runtime.is_some() {
+            let given = [self.asked.settings.contains_key("codebook"), self.asked.granularity.is_some()];
+            inputs.notes.extend(slq::jobs::suit_runtime(&mut job.stages, given));
+        }
         let fail = |text: &str| Err(slq::Error::Argument(text.into()));
         if inputs.calibration.is_some() && job.stages.iter().any(Stage::trains) {
             return fail(

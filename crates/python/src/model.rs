@@ -9,8 +9,8 @@ use slq::graph::stats::{WeightStats, summary};
 use slq::graph::{DType, Dim, ValueInfo};
 use slq::{ModelName, SaveOptions};
 
-use crate::error::{FileError, ModelError, unlocked};
-use crate::settings::widths;
+use crate::error::{FileError, ModelError, unlocked, warn};
+use crate::settings::{self, bad, widths};
 use crate::tensors;
 
 /// A network with its preprocessing, opened with `Model.open`.
@@ -124,8 +124,12 @@ impl Model {
 
     /// Writes .onnx, .slq, .tflite, .mlpackage, .safetensors or .caffemodel, as the ending says, with the preprocessing; the file
     /// appears whole or not at all. Returns its bytes. dense keeps weights as float32, for runtimes that do not open packed codes;
-    /// round_up_widths stores codes of 5 bits in 6 and of 7 in 8 in .mlpackage, which has no such widths.
-    #[pyo3(signature = (path, dense=false, legacy_blobs=false, overwrite=false, round_up_widths=false))]
+    /// round_up_widths stores codes of 5 bits in 6 and of 7 in 8 in .mlpackage, which has no such widths. runtime='ort' makes an
+    /// .onnx for onnxruntime, which keeps the weights of dense layers packed. Warns of what the format changed or left out.
+    #[pyo3(signature = (
+        path, dense=false, legacy_blobs=false, overwrite=false, round_up_widths=false, runtime=None
+    ))]
+    #[allow(clippy::too_many_arguments)] // keyword arguments of Python
     #[allow(clippy::fn_params_excessive_bools)] // keyword arguments of Python
     fn save(
         &self,
@@ -135,15 +139,23 @@ impl Model {
         legacy_blobs: bool,
         overwrite: bool,
         round_up_widths: bool,
+        runtime: Option<&str>,
     ) -> PyResult<u64> {
-        let options = SaveOptions {
-            dense,
-            legacy_blobs,
-            overwrite,
-            widths: widths(round_up_widths),
-            ..Default::default()
-        };
-        Ok(unlocked(py, || self.inner.save_with(path, &options))?.file_bytes)
+        let runtime = settings::runtime(runtime)?;
+        if runtime.is_some() && dense {
+            return Err(bad(
+                "runtime",
+                "it packs weights, which dense keeps as floats: leave out one of them",
+            ));
+        }
+        if runtime.is_some() && path.extension().is_none_or(|e| e != "onnx") {
+            return Err(bad("runtime", "it is for ONNX files: name a path that ends in .onnx"));
+        }
+        let options =
+            SaveOptions { dense, legacy_blobs, overwrite, widths: widths(round_up_widths), runtime };
+        let saved = unlocked(py, || self.inner.save_with(path, &options))?;
+        warn(py, &saved.notes)?;
+        Ok(saved.file_bytes)
     }
 
     /// The inputs to give, in order.

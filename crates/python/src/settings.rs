@@ -89,7 +89,7 @@ impl Settings {
             legacy_blobs: self.switch("legacy_blobs")?,
             overwrite: self.switch("overwrite")?,
             widths: widths(self.switch("round_up_widths")?),
-            ..Default::default()
+            runtime: runtime(self.take::<String>("runtime")?.as_deref())?,
         })
     }
 
@@ -127,4 +127,13 @@ pub(crate) fn bad(name: &str, reason: impl std::fmt::Display) -> pyo3::PyErr {
 /// How codes of widths that a file has not are stored.
 pub(crate) fn widths(round_up: bool) -> slq::files::Widths {
     if round_up { slq::files::Widths::RoundUp } else { slq::files::Widths::Exact }
+}
+
+/// The runtime that an ONNX file is made for.
+pub(crate) fn runtime(name: Option<&str>) -> PyResult<Option<slq::files::Runtime>> {
+    match name {
+        None => Ok(None),
+        Some("ort") => Ok(Some(slq::files::Runtime::Ort)),
+        Some(other) => Err(bad("runtime", format!("'{other}' is unknown: give 'ort' (onnxruntime) or None"))),
+    }
 }

@@ -159,3 +159,32 @@ def test_no_input_ends_the_interpreter(lenet, x):
         raise
     except slq.Error:
         pass
+
+
+def test_a_network_is_saved_for_onnxruntime(lenet, tmp_path):
+    small = slq.compress(lenet, bits=4, runtime="ort", output=tmp_path / "job.onnx")
+    assert any("codebook uniform" in note for note in small.notes) and any("packed: 1" in note for note in small.notes)
+    with pytest.warns(slq.SlqWarning, match="onnxruntime keeps packed: 1"):
+        small.save(tmp_path / "saved.onnx", runtime="ort")
+    assert (tmp_path / "saved.onnx").read_bytes() == (tmp_path / "job.onnx").read_bytes()
+    assert small.save(tmp_path / "plain.onnx") != (tmp_path / "saved.onnx").stat().st_size
+    # Free codebooks are not evenly spaced: nothing stays packed, and that is said.
+    with pytest.warns(slq.SlqWarning, match="no weight is packed"):
+        slq.compress(lenet, bits=4).save(tmp_path / "free.onnx", runtime="ort")
+
+
+@pytest.mark.parametrize(
+    ("file", "options"),
+    [
+        ("a.onnx", {"runtime": "tensorrt"}),
+        ("a.onnx", {"runtime": ""}),
+        ("a.onnx", {"runtime": "ort", "dense": True}),
+        ("a.slq", {"runtime": "ort"}),
+    ],
+)
+def test_a_runtime_that_cannot_be_is_refused(lenet, tmp_path, file, options):
+    with pytest.raises(slq.SettingError, match="runtime"):
+        lenet.save(tmp_path / file, **options)
+    assert not (tmp_path / file).exists()
+    with pytest.raises(slq.SettingError, match="runtime"):
+        slq.compress(lenet, bits=4, output=tmp_path / file, **options)

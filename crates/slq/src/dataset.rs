@@ -158,9 +158,13 @@ impl DataOptions {
         let options = OpenOptions { classes: self.classes.clone(), unlabelled: false };
         let Some(path) = &self.path else { return Ok(None) };
         let mut found = slq_data::Dataset::find(path, &options)?;
+        found.train = found.train.with_class_names(&found.class_names);
+        found.test = found.test.with_class_names(&found.class_names);
         if self.label_offset > 0 {
             found.train = found.train.with_label_offset(self.label_offset)?;
             found.test = found.test.with_label_offset(self.label_offset)?;
+            let gone = found.class_names.len().min(self.label_offset as usize);
+            found.class_names.drain(..gone);
         }
         Ok(Some(found))
     }

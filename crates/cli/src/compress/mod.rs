@@ -80,7 +80,7 @@ pub(crate) fn run(args: Args, common: &Common) -> crate::common::Outcome {
     let recipe: Vec<PathBuf> = flags.input.recipe.iter().cloned().collect();
     if flags.output.dry_run {
         let run_dir = job.recipe().keeps_checkpoints().then(|| place_of(&job, &flags.output.run));
-        let (json, text) = plan::plan(&job, &inputs, &recipe, run_dir.as_deref())?;
+        let (json, text) = plan::plan(&job, &inputs, &recipe, run_dir.as_deref(), common)?;
         common.print(&json, text);
         return Ok(());
     }

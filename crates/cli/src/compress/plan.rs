@@ -2,10 +2,18 @@
 
 use serde_json::{Value, json};
 use slq::graph::Graph;
+use slq::jobs::JobEstimate;
 use slq::methods::{Size, select_layers};
 use slq::{Error, Inputs, JobFile, Quantize, Stage};
 
+use crate::common::Common;
+use crate::job::{estimate, estimate_text};
 use crate::table::{budget, thousands};
+
+/// Columns before the text of a line.
+const INDENT: usize = 9;
+/// Columns of a terminal that a line fits in.
+const WIDTH: usize = 80;
 
 /// Bytes of the network once its weights are shared; both ends of a range where a search chooses the widths.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +33,7 @@ pub(crate) fn plan(
     inputs: &Inputs,
     further: &[std::path::PathBuf],
     run_dir: Option<&std::path::Path>,
+    common: &Common,
 ) -> Result<(Value, String), Error> {
     let planned = job.plan(inputs, further)?;
     let outputs: Vec<String> =
@@ -53,14 +62,43 @@ pub(crate) fn plan(
     if let Some(bytes) = memory {
         lines.push(("memory", format!("{:.0} MB for training, beside the images", bytes as f64 / 1e6)));
     }
-    // The estimated time belongs here, as a line "time" and a key "seconds".
-    let text: Vec<String> = lines.iter().map(|(name, text)| format!("{name:<9}{text}")).collect();
+    let time = estimate(job, inputs, common)?;
+    lines.push(("time", time_text(job, time.as_ref(), common)));
+    let text: Vec<String> = lines.iter().map(|(name, text)| wrapped(name, text)).collect();
     let json = json!({
         "dry_run": true, "model": model, "data": data, "stages": job.stages, "outputs": outputs, "run_dir": run_dir,
         "size": size.map(|s| json!({ "dense_bytes": s.dense, "stored_bytes": s.stored })),
-        "training_bytes": memory,
+        "training_bytes": memory, "seconds": time.map(|t| t.seconds), "training_steps": time.map(|t| t.steps),
+        "at_most": time.is_some_and(|t| t.at_most),
     });
     Ok((json, format!("{}\nnothing was done (--dry-run)", text.join("\n"))))
+}
+
+/// How long the job will take, or why that is not known.
+fn time_text(job: &JobFile, time: Option<&JobEstimate>, common: &Common) -> String {
+    match time {
+        Some(found) => estimate_text(found, common),
+        None if job.recipe().trains() => "known once the layers are split".into(),
+        None => "not estimated: nothing is trained".into(),
+    }
+}
+
+/// A line of the plan, continued under its text where it is wider than a terminal; a word that is wider stays whole.
+fn wrapped(name: &str, text: &str) -> String {
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        let last = lines.len() - 1;
+        let width = lines[last].chars().count();
+        if width > 0 && INDENT + width + 1 + word.chars().count() > WIDTH {
+            lines.push(word.into());
+        } else {
+            if width > 0 {
+                lines[last].push(' ');
+            }
+            lines[last] += word;
+        }
+    }
+    format!("{name:<INDENT$}{}", lines.join(&format!("\n{:INDENT$}", "")))
 }
 
 fn data(job: &JobFile, inputs: &Inputs) -> String {

@@ -49,6 +49,7 @@ pub(super) fn changes(
     let is = predict(after, &test, &data.transform, batch, isa)?;
     let mut changes = Changes { images: test.len(), of, ..Changes::default() };
     let mut right_before = 0;
+    let mut found: [Vec<usize>; 3] = Default::default();
     for (i, (&before, &after)) in was.iter().zip(&is).enumerate() {
         let label = i64::from(test.labels()[i]);
         let right = [before == label, after == label];
@@ -56,25 +57,34 @@ pub(super) fn changes(
         if before == after {
             continue;
         }
-        let (count, place) = match right {
-            [true, _] => (&mut changes.worse, 0),
-            [_, true] => (&mut changes.better, 1),
-            _ => (&mut changes.other, 2),
-        };
-        *count += 1;
-        if *count > SHOWN[place] {
-            continue;
-        }
-        changes.pictures.push(Change {
-            name: test.image_name(i),
-            label: label.to_string(),
-            before: before.to_string(),
-            after: after.to_string(),
-            right,
-            picture: picture(&test, i),
-        });
+        found[match right {
+            [true, _] => 0,
+            [_, true] => 1,
+            _ => 2,
+        }]
+        .push(i);
+    }
+    [changes.worse, changes.better, changes.other] = [0, 1, 2].map(|group| found[group].len());
+    for (group, shown) in found.iter().zip(SHOWN) {
+        changes.pictures.extend(spread(group, shown).map(|i| {
+            let label = i64::from(test.labels()[i]);
+            Change {
+                name: test.image_name(i),
+                label: test.class_name(label),
+                before: test.class_name(was[i]),
+                after: test.class_name(is[i]),
+                right: [was[i] == label, is[i] == label],
+                picture: picture(&test, i),
+            }
+        }));
     }
     Ok(Found { changes, right_before })
+}
+
+/// At most `most` of the items, evenly over all of them: datasets often hold one class after the other.
+fn spread(items: &[usize], most: usize) -> impl Iterator<Item = usize> {
+    let count = items.len().min(most);
+    (0..count).map(move |k| items[k * items.len() / count])
 }
 
 /// Image `i` as it is before preprocessing; `None` where it cannot be shown.
@@ -116,6 +126,33 @@ mod tests {
         assert!(shown.colour && shown.pixels == [0, 1, 5, 10, 2, 6, 20, 3, 7, 255, 4, 8], "{shown:?}");
         let floats = Split::from_floats(vec![-1.0, 0.0, 1.0, 3.0], vec![0], [1, 2, 2]).unwrap();
         assert_eq!(picture(&floats, 0).unwrap().pixels, [0, 64, 128, 255]);
+    }
+
+    #[test]
+    fn shown_images_are_spread_over_all_that_changed() {
+        let items: Vec<usize> = (0..10).collect();
+        assert_eq!(spread(&items, 4).collect::<Vec<_>>(), [0, 2, 5, 7]);
+        assert_eq!(spread(&items[..3], 4).collect::<Vec<_>>(), [0, 1, 2]);
+        assert_eq!(spread(&[], 4).count(), 0);
+    }
+
+    #[test]
+    fn classes_have_their_names() {
+        let (model, mut data) = slq::sample().unwrap();
+        let names: Vec<String> = (0..10).map(|digit| format!("digit {digit}")).collect();
+        data.test = data.test.with_class_names(&names).subset("::3").unwrap();
+        let data = data.for_model(&model).unwrap();
+        let mut blank = model.graph.clone();
+        let name = blank.parameters()[0].to_owned();
+        blank.weights[&name].tensor.as_f32_mut().unwrap().fill(0.0);
+        let found = changes(&model.graph, &blank, &data, 200, Isa::detect()).unwrap().changes;
+        assert!(!found.pictures.is_empty());
+        for change in &found.pictures {
+            assert!(
+                [&change.label, &change.before, &change.after].iter().all(|c| c.starts_with("digit ")),
+                "{change:?}"
+            );
+        }
     }
 
     #[test]

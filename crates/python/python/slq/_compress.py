@@ -66,7 +66,7 @@ class Result:
         """4 bytes for every parameter over the bytes of codes, codebooks and float parameters."""
         return float(self.report["size"]["ratio"])
 
-    def save(self, path: Path, **options: bool) -> int:
+    def save(self, path: Path, **options: Any) -> int:
         """Writes the network, see ``Model.save``; returns the file's bytes."""
         return self.model.save(path, **options)
 
@@ -125,7 +125,8 @@ def _run(
             bar.close()
     found = json.loads(text)
     report = found["report"]
-    notes = found["notes"] + [warning["message"] for warning in report["warnings"]]
+    changed = [note for written in report["outputs"] for note in written.get("notes", [])]
+    notes = found["notes"] + [warning["message"] for warning in report["warnings"]] + changed
     say(notes, 3)
     return Result(made, report, notes)
 
@@ -152,7 +153,8 @@ def compress(
     ``bits``: bits of a code, for 2^bits values a layer [4]. ``method``: ``slq`` (the default with data), ``mlq``, ``inq``,
     ``deep-compression``, ``calibrate`` (the default with ``inputs``) or ``kmeans`` (the default with neither).
     ``inputs``: images or arrays without labels, see ``calibrate``. ``output``: files to write, ``.onnx``, ``.slq``,
-    ``.safetensors``; each is read again and compared. ``teacher``: the model whose outputs ``distill`` trains towards.
+    ``.safetensors``; each is read again and compared. ``runtime="ort"`` makes the ``.onnx`` for onnxruntime, which keeps the
+    weights of dense layers packed in memory; it sets ``codebook`` and ``granularity`` where they are not given. ``teacher``: the model whose outputs ``distill`` trains towards.
     ``progress``: a function that is called with an ``slq.Event`` for each step, or ``True`` for a bar.
 
     ``settings``: those of ``slq compress --help`` with underscores, and the same defaults; ``slq.settings()`` lists them. Some:

@@ -19,6 +19,7 @@ _JOB = [
     "resume",
     "round_up_widths",
     "run_dir",
+    "runtime",
     "seed",
     "verify",
 ]

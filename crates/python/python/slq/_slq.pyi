@@ -115,12 +115,18 @@ class Model:
         legacy_blobs: bool = False,
         overwrite: bool = False,
         round_up_widths: bool = False,
+        runtime: Literal["ort"] | None = None,
     ) -> int:
         """Writes ``.onnx``, ``.slq``, ``.tflite``, ``.mlpackage``, ``.safetensors`` or ``.caffemodel``, as the ending says, with
         the preprocessing; the file appears whole or not at all. Returns its bytes.
 
         ``dense`` keeps weights as float32, for runtimes that do not open packed codes. ``round_up_widths`` stores codes of 5 bits
-        in 6 and of 7 in 8 in ``.mlpackage``, which has no such widths.
+        in 6 and of 7 in 8 in ``.mlpackage``, which has no such widths. ``runtime="ort"`` makes an ``.onnx`` for onnxruntime, which
+        then keeps the weights of dense layers packed in memory; the network has to be compressed for it, by
+        ``compress(..., runtime="ort")`` or with ``codebook="uniform", granularity="dense:32"``.
+
+        Warns (``SlqWarning``) of what the format changed or left out. Raises ``SettingError`` for a ``runtime`` that is unknown,
+        beside ``dense`` or for another format than ONNX; ``ModelError`` or ``FileError`` where nothing was written.
         """
     @property
     def inputs(self) -> list[Value]:
