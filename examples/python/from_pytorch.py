@@ -1,6 +1,6 @@
 """A LeNet of one's own in PyTorch, compressed to an ONNX file and put back into the module. Needs torch, onnx, onnxscript.
 
-`effort="quick"` takes a quarter of the training, so that the compression stays under a minute on two cores; without it the job
+`effort="quick"` takes a quarter of the training, so that the compression takes some 15 seconds on two cores; without it the job
 takes four times as long and measures better.
 """
 

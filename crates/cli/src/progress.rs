@@ -236,7 +236,7 @@ fn reference(r: &Reference) -> String {
 fn tried(trial: &Trial) -> String {
     let accuracy = trial.validation.as_ref().map(percent).unwrap_or_else(|| "-".into());
     format!(
-        "tried {} (bits {}): {} bytes stored, {accuracy} on validation images{}",
+        "tried {} (bits {}): {} bytes, {accuracy} on validation{}",
         trial.label,
         widths(&trial.widths),
         thousands(trial.stored_bytes),

@@ -1,5 +1,7 @@
 //! Tables of results.
 
+use std::collections::BTreeMap;
+
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use slq::graph::stats::WeightStats;
 use slq::methods::{RoundReport, SearchReport};
@@ -175,7 +177,7 @@ pub(crate) fn rounds(rounds: &[RoundReport]) -> Table {
 pub(crate) fn trials(search: &SearchReport) -> Table {
     let header = ["tried", "bits by layer", "stored", "validation", "taken"];
     let rows = search.trials.iter().enumerate().map(|(i, t)| {
-        let fits = if t.fits { "" } else { "too far below float" };
+        let fits = if t.fits { "" } else { "too low" };
         vec![
             t.label.clone(),
             widths(&t.widths),
@@ -198,15 +200,38 @@ pub(crate) fn budget(budget: Budget) -> String {
     }
 }
 
-/// Widths in execution order, as `5 3 3 4`.
+/// Most layers whose widths are told one by one: more do not fit a line.
+const LAYERS_TOLD: usize = 10;
+
+/// Widths in execution order, as `5 3 3 4`; of many layers, how many have each: `7x2 11x3`.
 pub(crate) fn widths(widths: &[(String, u8)]) -> String {
-    let bits: Vec<String> = widths.iter().map(|(_, bits)| bits.to_string()).collect();
-    bits.join(" ")
+    if widths.len() <= LAYERS_TOLD {
+        let bits: Vec<String> = widths.iter().map(|(_, bits)| bits.to_string()).collect();
+        return bits.join(" ");
+    }
+    let mut counts = BTreeMap::new();
+    for (_, bits) in widths {
+        *counts.entry(bits).or_insert(0) += 1;
+    }
+    let counts: Vec<String> = counts.iter().map(|(bits, layers)| format!("{layers}x{bits}")).collect();
+    counts.join(" ")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_trials_of_a_deep_network_fit_a_line() {
+        let layers = |n: usize| (0..n).map(|i| (format!("layer{i}"), (i % 5 + 1) as u8)).collect::<Vec<_>>();
+        assert_eq!(widths(&layers(4)), "1 2 3 4");
+        assert_eq!(widths(&layers(54)), "11x1 11x2 11x3 11x4 10x5");
+        let row = ["by relative error".into(), widths(&layers(54)), "1 234 567".into(), "60.00 %".into()];
+        let row = [&row[..], &["too low".into()]].concat();
+        let shown = table(&["tried", "bits by layer", "stored", "validation", "taken"], 2, [row].into_iter());
+        assert!(shown.lines().all(|l| l.chars().count() <= COLUMNS), "{shown}");
+        assert!(shown.to_string().contains("11x1 11x2"), "{shown}");
+    }
 
     #[test]
     fn a_wide_table_loses_the_middle_of_names_and_columns_that_others_tell() {

@@ -39,8 +39,8 @@ pub(crate) fn check_clustering(clustering: &Clustering) -> Result<(), CompressEr
 /// the fixed ones stay. Codes of fixed weights never change.
 ///
 /// With [`Clustering::join`], a free weight nearest to a fixed centroid is fixed to it; otherwise free weights
-/// choose among free centroids only. With `pin_zero` the first centroid stays at zero, fixed or not. With `importance`,
-/// centroids are means weighted by it.
+/// choose among free centroids only. With `pin_zero` the first centroid stays at zero, fixed or not, except of two
+/// ([`holds_zero`]). With `importance`, centroids are means weighted by it.
 pub(crate) fn cluster(
     state: &mut LayerState,
     round: usize,
@@ -51,7 +51,7 @@ pub(crate) fn cluster(
     let (run, size) = (state.group_len(), state.layer.size);
     let cluster_fixed = state.cluster_fixed.clone();
     let mut still = cluster_fixed.clone();
-    still[0] |= pin_zero;
+    still[0] |= pin_zero && holds_zero(size, how);
     if how.codebook != CodebookKind::Free {
         // Centroids follow from the shape and do not move: weights are only assigned again.
         still.fill(true);
@@ -89,6 +89,12 @@ pub(crate) fn cluster(
     })
 }
 
+/// Whether zero is one of `size` values. Of two it would leave one sign without a value: weights on both sides of zero need both,
+/// unless the publication's start is asked for.
+fn holds_zero(size: usize, how: &Clustering) -> bool {
+    size > 2 || how.init == Initialisation::Published || how.codebook != CodebookKind::Free
+}
+
 /// Round one, one group of weights.
 fn first(
     values: &[f32],
@@ -100,7 +106,7 @@ fn first(
         ClusterParams::builder(size)
             .algorithm(algorithm)
             .init(init)
-            .pin_zero(true)
+            .pin_zero(holds_zero(size, how))
             .seed(how.seed)
             .max_iterations(how.lloyd_iterations)
             .build()
@@ -204,6 +210,22 @@ mod tests {
             assert_eq!(state.codes, [0, 1, 2, 0, 1, 2], "{init:?}");
             assert!((state.centroids[1] - 1.05).abs() < 1e-6 && (state.centroids[2] + 0.95).abs() < 1e-6);
             assert!(state.fixed.iter().all(|&f| !f));
+        }
+    }
+
+    #[test]
+    fn two_values_are_one_of_each_sign() {
+        for init in [Initialisation::KmeansPlusPlus, Initialisation::Exact] {
+            let mut state =
+                LayerState { layer: crate::quantize::Layer { size: 2, ..small().layer }, ..small() };
+            state.centroids.truncate(2);
+            state.cluster_fixed.truncate(2);
+            let how = Clustering { init, ..published() };
+            for round in 0..2 {
+                cluster(&mut state, round, true, None, &how).unwrap();
+                assert!(state.centroids.iter().any(|&c| c > 0.5), "{init:?}: {:?}", state.centroids);
+                assert!(state.centroids.iter().any(|&c| c < -0.5), "{init:?}: {:?}", state.centroids);
+            }
         }
     }
 
