@@ -280,6 +280,104 @@ fn every_command_has_flags_that_exist() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// What commands outside of the guides name that the sample has not.
+const FOREIGN: [&str; 11] = [
+    "IMAGES",
+    "two-stages.toml",
+    "mpirun",
+    "resnet18",
+    "encoder.onnx",
+    "inputs.npz",
+    ".prototxt",
+    "slq-runs/lenet",
+    "image.jpg",
+    "weights.safetensors",
+    "--graph model.onnx",
+];
+
+/// Indented and fenced lines.
+fn blocks(text: &str) -> Vec<String> {
+    let mut fenced = false;
+    let mut found = Vec::new();
+    for line in text.lines() {
+        if line.trim_start().starts_with("```") {
+            fenced = !fenced;
+        } else if fenced || line.starts_with("    ") {
+            found.push(line.trim().to_owned());
+        }
+    }
+    found
+}
+
+/// A page's commands that the sample can run, with its data in place of the reader's, and short trainings.
+fn further_commands(text: &str) -> Vec<Vec<String>> {
+    let lines =
+        blocks(text).into_iter().filter(|l| l.starts_with("slq ") && !FOREIGN.iter().any(|f| l.contains(f)));
+    let whole = lines.filter(|l| l.contains(".onnx") || l.contains(".slq") || l.contains(".npy"));
+    let words = whole.map(|line| {
+        let line = line.split(" # ").next().unwrap_or_default().trim_end_matches([';', '.']).to_owned();
+        let line = line
+            .replace("--data DATASET", "--data images.npz")
+            .replace("--data images/", "--data images.npz");
+        let line = line.replace("--data images.zip", "--data images.npz").replace("model.onnx", "net.onnx");
+        let line = line.replace("images/", "pictures/").replace(" --resize 256 --crop 224", "");
+        let line = line.replace("--mean 0.485,0.456,0.406 --std 0.229,0.224,0.225", "");
+        let mut words: Vec<String> = line.split_whitespace().skip(1).map(Into::into).collect();
+        let trains = words[0] == "compress" || words[0] == "decompose" && line.contains("--data");
+        if trains && line.contains("--data") {
+            words.extend(["--train-subset", "::4", "--test-subset", "::4"].map(Into::into));
+        }
+        if words[0] == "compress" && line.contains("--data") && !line.contains("kmeans") {
+            words.extend(["--iterations-per-round", "2"].map(Into::into));
+        }
+        words
+    });
+    words
+        .filter(|w| {
+            ["compress", "convert", "eval", "bench", "decompose", "sensitivity", "cluster"].contains(&&*w[0])
+        })
+        .collect()
+}
+
+#[test]
+fn the_commands_of_other_pages_work() {
+    let dir = folder();
+    let values: Vec<f32> =
+        (0..4096).map(|i: u32| (i.wrapping_mul(2_654_435_761) >> 8) as f32 / 16_777_216.0).collect();
+    let weights = slq::graph::Tensor::f32(vec![64, 64], values).unwrap();
+    slq::arrays::write(&dir.path().join("weights.npy"), &weights).unwrap();
+    run(&[
+        "compress",
+        &sample_model(),
+        "--bits",
+        "4",
+        "--quiet",
+        "-o",
+        &dir.path().join("small.onnx").display().to_string(),
+    ]);
+    let mut ran = 0;
+    let mut failed = Vec::new();
+    for page in pages().into_iter().chain([root().join("README.md")]) {
+        let text = std::fs::read_to_string(&page).unwrap();
+        let generated = ["results", "reference.md"].map(std::ffi::OsStr::new);
+        if text.contains("```sh") || page.components().any(|c| generated.contains(&c.as_os_str())) {
+            continue; // Guides have tests of their own; results take hours.
+        }
+        for words in further_commands(&text) {
+            let began = std::time::Instant::now();
+            let output = slq().args(&words).current_dir(&dir).stdin(Stdio::null()).output().unwrap();
+            ran += 1;
+            println!("{:.1} s: slq {}", began.elapsed().as_secs_f32(), words.join(" "));
+            if !output.status.success() {
+                let said = String::from_utf8_lossy(&output.stderr);
+                failed.push(format!("{}: slq {}\n{said}", page.display(), words.join(" ")));
+            }
+        }
+    }
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
+    assert!(ran > 30, "{ran} commands ran");
+}
+
 #[test]
 fn every_page_is_in_the_table_of_contents() {
     let docs = root().join("docs");
