@@ -108,10 +108,8 @@ fn table(given: &mut Settings) -> PyResult<Map<String, Value>> {
     if let Some(frozen) = given.take::<bool>("freeze_batch_norm")? {
         table.insert("batch-norm".into(), json!(if frozen { "frozen" } else { "train" }));
     }
-    if given.switch("sync_batch_norm")? {
-        if table.insert("batch-norm".into(), json!("sync")).is_some() {
-            return Err(bad("sync_batch_norm", "it excludes freeze_batch_norm"));
-        }
+    if given.switch("sync_batch_norm")? && table.insert("batch-norm".into(), json!("sync")).is_some() {
+        return Err(bad("sync_batch_norm", "it excludes freeze_batch_norm"));
     }
     // A switch that is off asks for nothing, as a flag that is not given.
     let asks = |(_, value): &(String, Value)| !value.is_null() && *value != json!(false);
