@@ -107,6 +107,30 @@ fn asked_groups(shape: &[usize], layer: &Quantizable, granularity: Granularity) 
     }
 }
 
+/// A sentence about shared weights whose output channels lie along another axis than the first (`MatMul`, `Gemm` without `transB`),
+/// where `granularity` asks for more than one codebook: they have one each.
+pub(crate) fn columns_warning(graph: &Graph, granularity: Granularity) -> Option<String> {
+    const NAMED: usize = 4;
+    let shared = |q: &Quantizable| graph.weights.get(&q.weight).is_some_and(|w| w.palette.is_some());
+    let found: Vec<String> = graph
+        .quantizable()
+        .into_iter()
+        .filter(|q| q.channel_axis != 0 && granularity.of(&q.op) != Granularity::Tensor && shared(q))
+        .map(|q| q.weight)
+        .collect();
+    let more = match found.len().saturating_sub(NAMED) {
+        0 => String::new(),
+        n => format!(" and {n} more"),
+    };
+    (!found.is_empty()).then(|| {
+        format!(
+            "--granularity {} leaves {}{more} with one codebook each: their output channels are columns, and codebooks serve rows",
+            String::from(granularity),
+            found[..found.len().min(NAMED)].join(", ")
+        )
+    })
+}
+
 /// Whether `groups` codebooks of `size` values and the codes of `count` weights take no more bytes than the weights as floats.
 fn pays(groups: usize, count: usize, size: usize) -> bool {
     stored_bytes(count, groups, size) <= 4 * count
@@ -193,6 +217,22 @@ mod tests {
         let only = Quantize { layers: rules.into(), ..Quantize::slq(8) };
         let error = select_layers(&graph, &only).unwrap_err();
         assert!(matches!(error, CompressError::NothingPays { values: 256 }), "{error}");
+    }
+
+    #[test]
+    fn columns_that_share_one_codebook_are_named() {
+        let mut graph = lenet();
+        let name = graph.quantizable().last().unwrap().weight.clone();
+        let node = graph.nodes.iter_mut().find(|n| n.inputs.contains(&name)).unwrap();
+        node.attributes.remove("transB");
+        let weight = graph.weights.get_mut(&name).unwrap();
+        let count = weight.tensor.len();
+        weight.palette =
+            Some(slq_graph::Palette::new(vec![0.0], 1, vec![0; count], vec![false; count]).unwrap());
+        let said = columns_warning(&graph, Granularity::Channel).unwrap();
+        assert!(said.starts_with("--granularity channel leaves ") && said.contains(&name), "{said}");
+        assert_eq!(columns_warning(&graph, Granularity::Tensor), None);
+        assert_eq!(columns_warning(&lenet(), Granularity::Channel), None, "rows, and not quantized");
     }
 
     #[test]

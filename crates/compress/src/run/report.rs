@@ -10,6 +10,7 @@ use crate::low_rank::DecomposeReport;
 use crate::progress::{Accuracy, Reference, RoundReport};
 use crate::quantize::calibrate::stage::warnings;
 use crate::quantize::outcome::QuantizeReport;
+use crate::quantize::select::columns_warning;
 use crate::quantize::{CalibrationReport, Coverage, MethodName};
 use crate::search::SearchReport;
 use crate::size::Size;
@@ -89,10 +90,11 @@ pub struct Report {
 impl Report {
     /// The view of `stages` on the network they made by `recipe`.
     pub(crate) fn new(graph: &Graph, recipe: &Recipe, stages: &[StageReport]) -> Self {
-        let rules = recipe.stages.iter().find_map(|stage| match stage {
-            Stage::Quantize(settings) => Some(settings.layers.as_slice()),
+        let quantize = recipe.stages.iter().find_map(|stage| match stage {
+            Stage::Quantize(settings) => Some(settings),
             _ => None,
         });
+        let rules = quantize.map(|settings| settings.layers.as_slice());
         let mut report = Self {
             method: None,
             bits: None,
@@ -115,6 +117,8 @@ impl Report {
         for stage in stages {
             report.add(stage);
         }
+        let columns = quantize.and_then(|settings| columns_warning(graph, settings.granularity));
+        report.warnings.extend(columns.map(|message| Warning { kind: "granularity".into(), message }));
         report
     }
 
