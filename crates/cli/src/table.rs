@@ -228,7 +228,7 @@ mod tests {
         assert_eq!(widths(&layers(54)), "11x1 11x2 11x3 11x4 10x5");
         let row = ["by relative error".into(), widths(&layers(54)), "1 234 567".into(), "60.00 %".into()];
         let row = [&row[..], &["too low".into()]].concat();
-        let shown = table(&["tried", "bits by layer", "stored", "validation", "taken"], 2, [row].into_iter());
+        let shown = table(&["tried", "bits by layer", "stored", "validation", "taken"], 2, [row]);
         assert!(shown.lines().all(|l| l.chars().count() <= COLUMNS), "{shown}");
         assert!(shown.to_string().contains("11x1 11x2"), "{shown}");
     }
