@@ -37,16 +37,8 @@ fn pages() -> Vec<PathBuf> {
 
 /// The lines of a page outside its code, with what is in backticks left out.
 fn prose(text: &str) -> Vec<String> {
-    let mut fenced = false;
-    let mut lines = Vec::new();
-    for line in text.lines() {
-        if line.trim_start().starts_with("```") {
-            fenced = !fenced;
-        } else if !fenced && !line.starts_with("    ") {
-            lines.push(line.split('`').step_by(2).collect::<Vec<_>>().join("\u{0}"));
-        }
-    }
-    lines
+    let plain = |line: &str| line.split('`').step_by(2).collect::<Vec<_>>().join("\u{0}");
+    lines(text).filter_map(|line| line.err().map(plain)).collect()
 }
 
 /// The commands in the `sh` blocks of a page.
@@ -217,20 +209,22 @@ fn every_link_leads_somewhere() {
     assert!(broken.is_empty(), "{}", broken.join("\n"));
 }
 
-/// What stands in the code of a page: indented and fenced lines, and what is in backticks.
-fn code(text: &str) -> Vec<String> {
+/// The lines of a page: indented and fenced ones as `Ok`, trimmed, and others as `Err`.
+fn lines(text: &str) -> impl Iterator<Item = Result<String, &str>> {
     let mut fenced = false;
-    let mut found = Vec::new();
-    for line in text.lines() {
+    text.lines().filter_map(move |line| {
         if line.trim_start().starts_with("```") {
             fenced = !fenced;
-        } else if fenced || line.starts_with("    ") {
-            found.push(line.trim().to_owned());
-        } else {
-            found.extend(line.split('`').skip(1).step_by(2).map(|c| c.trim().to_owned()));
+            return None;
         }
-    }
-    found
+        Some(if fenced || line.starts_with("    ") { Ok(line.trim().to_owned()) } else { Err(line) })
+    })
+}
+
+/// What stands in the code of a page: indented and fenced lines, and what is in backticks.
+fn code(text: &str) -> Vec<String> {
+    let ticked = |line: &str| line.split('`').skip(1).step_by(2).map(|c| c.trim().to_owned()).collect();
+    lines(text).flat_map(|line| line.map_or_else(ticked, |block| vec![block])).collect()
 }
 
 /// Commands that name files of the reader cannot be run here; their subcommands and flags are looked up.
@@ -295,24 +289,10 @@ const FOREIGN: [&str; 11] = [
     "--graph model.onnx",
 ];
 
-/// Indented and fenced lines.
-fn blocks(text: &str) -> Vec<String> {
-    let mut fenced = false;
-    let mut found = Vec::new();
-    for line in text.lines() {
-        if line.trim_start().starts_with("```") {
-            fenced = !fenced;
-        } else if fenced || line.starts_with("    ") {
-            found.push(line.trim().to_owned());
-        }
-    }
-    found
-}
-
 /// A page's commands that the sample can run, with its data in place of the reader's, and short trainings.
 fn further_commands(text: &str) -> Vec<Vec<String>> {
     let lines =
-        blocks(text).into_iter().filter(|l| l.starts_with("slq ") && !FOREIGN.iter().any(|f| l.contains(f)));
+        lines(text).flatten().filter(|l| l.starts_with("slq ") && !FOREIGN.iter().any(|f| l.contains(f)));
     let whole = lines.filter(|l| l.contains(".onnx") || l.contains(".slq") || l.contains(".npy"));
     let words = whole.map(|line| {
         let line = line.split(" # ").next().unwrap_or_default().trim_end_matches([';', '.']).to_owned();
@@ -323,8 +303,7 @@ fn further_commands(text: &str) -> Vec<Vec<String>> {
         let line = line.replace("images/", "pictures/").replace(" --resize 256 --crop 224", "");
         let line = line.replace("--mean 0.485,0.456,0.406 --std 0.229,0.224,0.225", "");
         let mut words: Vec<String> = line.split_whitespace().skip(1).map(Into::into).collect();
-        let trains = words[0] == "compress" || words[0] == "decompose" && line.contains("--data");
-        if trains && line.contains("--data") {
+        if ["compress", "decompose"].contains(&&*words[0]) && line.contains("--data") {
             words.extend(["--train-subset", "::4", "--test-subset", "::4"].map(Into::into));
         }
         if words[0] == "compress" && line.contains("--data") && !line.contains("kmeans") {

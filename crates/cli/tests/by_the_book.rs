@@ -19,7 +19,7 @@ const CLASSES: usize = 10;
 /// Values of a layer, and how many of them are fixed after each of the published rounds.
 const K: usize = 17;
 const SCHEDULE: &str = "5,9,13,15,17";
-/// Weights alone are 228 MB; 2.3 GB was measured for the start, the values while they move, gradients, momentum, codes,
+/// Weights alone are 228 MB; 2.2 GB was measured for the start, the values while they move, gradients, momentum, codes,
 /// checkpoints on their way to disk and the activations of eight images.
 const PEAK_BYTES: u64 = 2_500_000_000;
 

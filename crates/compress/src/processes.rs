@@ -30,11 +30,11 @@ pub(crate) fn gather_any(reducer: &dyn Reducer, bytes: Vec<u8>) -> Result<Vec<Ve
 pub(crate) fn gather_rows(
     reducer: &dyn Reducer,
     count: usize,
-    own: &[Vec<f64>],
+    own: &[impl AsRef<[f64]>],
 ) -> Result<Vec<Vec<f64>>, ReduceError> {
     let size = reducer.size();
     // Rows are of one length, which a process without any does not know.
-    let bytes = own.iter().flatten().flat_map(|v| v.to_le_bytes()).collect();
+    let bytes = own.iter().flat_map(AsRef::as_ref).flat_map(|v| v.to_le_bytes()).collect();
     let all = gather_any(reducer, bytes)?;
     let each = all[0].len() / count.div_ceil(size).max(1);
     let row = |i: usize| {

@@ -34,7 +34,8 @@ pub enum StageReport {
 /// Something that the user should know of a result.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Warning {
-    /// Its kind: `damage`, `clustered`, `few-samples`, `random-inputs`, `preprocessing`, `sync-batch-norm`.
+    /// Its kind: `damage`, `clustered`, `few-samples`, `random-inputs`, `preprocessing`, `sync-batch-norm`, `granularity`,
+    /// `size`.
     pub kind: String,
     /// What there is to know.
     pub message: String,

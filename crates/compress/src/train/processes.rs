@@ -8,6 +8,7 @@ use slq_reduce::Reducer;
 
 use super::settings::TrainingSettings;
 use crate::error::CompressError;
+use crate::processes::gather_rows;
 
 /// The images of each batch that this process reads.
 #[derive(Debug, Clone, Copy)]
@@ -93,19 +94,9 @@ pub(crate) fn share_out<const N: usize>(
     if size == 1 {
         return Ok(own);
     }
-    // All give as many bytes: as many as the first, which never has fewer.
-    let mut bytes: Vec<u8> = own.iter().flatten().flat_map(|v| v.to_le_bytes()).collect();
-    bytes.resize(count.div_ceil(size) * N * size_of::<f64>(), 0);
-    let all = reducer.gather(&bytes)?;
-    let figure = |bytes: &[u8]| bytes.try_into().map_or(f64::NAN, f64::from_le_bytes);
-    Ok((0..count)
-        .map(|i| {
-            std::array::from_fn(|n| {
-                let at = (i / size * N + n) * size_of::<f64>();
-                all[i % size].get(at..at + size_of::<f64>()).map_or(f64::NAN, figure)
-            })
-        })
-        .collect())
+    let figure = |row: &Vec<f64>, n| row.get(n).copied().unwrap_or(f64::NAN);
+    let rows = gather_rows(reducer, count, &own)?;
+    Ok(rows.iter().map(|row| std::array::from_fn(|n| figure(row, n))).collect())
 }
 
 /// Checks that every process has the weights of `graph`: another processor or library of mathematics could make the last
