@@ -59,17 +59,9 @@ def sentences():
 
 
 def export(model, out):
-    """A BERT-like encoder as ONNX: token vectors (0 where the mask is 0) and their mean over the mask.
-
-    Dense layers see their tokens as rows of one matrix, so that they become Gemm with weights [outputs, inputs], which can have
-    a codebook for each output.
-    """
+    """A BERT-like encoder as ONNX: token vectors (0 where the mask is 0) and their mean over the mask."""
     import torch
     from transformers import AutoModel
-
-    def rows(self, x):
-        y = torch.nn.functional.linear(x.reshape(-1, self.in_features), self.weight, self.bias)
-        return y.reshape(*x.shape[:-1], self.out_features)
 
     class Encoder(torch.nn.Module):
         def __init__(self):
@@ -84,14 +76,10 @@ def export(model, out):
     names = ["input_ids", "attention_mask", "token_type_ids"]
     example = tuple(torch.ones(2, TOKENS, dtype=torch.int64) * v for v in (101, 1, 0))
     axes = {n: {0: "batch", 1: "tokens"} for n in [*names, "token_vectors"]} | {"sentence_vector": {0: "batch"}}
-    kept, torch.nn.Linear.forward = torch.nn.Linear.forward, rows
-    try:
-        torch.onnx.export(
-            Encoder(), example, str(out), input_names=names, output_names=["token_vectors", "sentence_vector"],
-            dynamic_axes=axes, opset_version=17, dynamo=False,
-        )
-    finally:
-        torch.nn.Linear.forward = kept
+    torch.onnx.export(
+        Encoder(), example, str(out), input_names=names, output_names=["token_vectors", "sentence_vector"],
+        dynamic_axes=axes, opset_version=17, dynamo=False,
+    )
 
 
 def encode(model, texts):

@@ -44,7 +44,7 @@ pub use quantize::{
     Coverage, DeepCompressionSettings, Estimate, Granularity, Initialisation, InqSettings, KmeansSettings,
     Layer, LayerOrder, LayerRule, LayerSensitivity, Method, MethodName, MlqSettings, NotQuantized,
     PartitionRule, PartitionScope, PruneRule, Quantize, Sensitivity, SensitivityOptions, SlqSettings, Tuned,
-    Weighting, check_schedule, default_schedule, select_layers, sensitivity,
+    Weighting, check_schedule, default_schedule, select_layers, sensitivity, turned,
 };
 pub use run::{
     Effort, FineTune, JobEstimate, Outcome, Recipe, Report, RunOptions, Situation, Stage, StageReport,

@@ -40,7 +40,7 @@ pub use layer::Layer;
 pub use method::{Method, MethodName};
 pub use mlq::{Advance, LayerOrder, MlqSettings};
 pub use schedule::{check_schedule, default_schedule};
-pub use select::select_layers;
+pub use select::{select_layers, turned};
 pub use sensitivity::{
     ClusterSensitivity, Estimate, LayerSensitivity, Sensitivity, SensitivityOptions, sensitivity,
 };

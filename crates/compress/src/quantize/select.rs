@@ -1,5 +1,7 @@
 //! Layer selection: which weights a job quantizes, with how many codebooks of how many values.
 
+use std::collections::HashSet;
+
 use glob::Pattern;
 use slq_codebook::stored_bytes;
 use slq_graph::{Graph, Quantizable};
@@ -56,9 +58,10 @@ pub fn select_layers(graph: &Graph, settings: &Quantize) -> Result<Vec<Layer>, C
             });
         }
         let granularity = settings.granularity.of(&q.op);
-        let asked = asked_groups(tensor.shape(), q, granularity);
-        let groups = match granularity {
-            Granularity::Block(n) if q.channel_axis == 0 => merged_blocks(tensor.shape(), n, wanted),
+        let rows = if granularity == Granularity::Tensor { None } else { rows_of(graph, q) };
+        let asked = rows.map_or(1, |rows| asked_groups(rows, granularity));
+        let groups = match (granularity, rows) {
+            (Granularity::Block(n), Some(rows)) => merged_blocks(rows, n, wanted),
             _ => merged_groups(asked, values.len(), wanted),
         };
         // A codebook of a given shape has its size, however few weights take values from it.
@@ -90,24 +93,52 @@ pub fn select_layers(graph: &Graph, settings: &Quantize) -> Result<Vec<Layer>, C
     Ok(layers)
 }
 
-/// Number of codebooks that a granularity means for a tensor. Codebooks run over contiguous weights, so per-channel
-/// ones need the output channels outermost; other layouts keep one codebook.
-fn asked_groups(shape: &[usize], layer: &Quantizable, granularity: Granularity) -> usize {
-    let channels = shape[0];
-    match granularity {
-        _ if layer.channel_axis != 0 => 1,
-        Granularity::Tensor => 1,
-        Granularity::Channel | Granularity::Dense(_) => channels,
-        Granularity::Group(n) if channels.is_multiple_of(n) => channels / n,
-        // A group size that does not divide the channels: the nearest finer one that does.
-        Granularity::Group(n) => {
-            (1..=n.min(channels)).rev().find(|d| channels.is_multiple_of(*d)).map_or(1, |d| channels / d)
+/// Output channels and weights of each, where every channel's weights lie together, or will once [`turned`] has stored the
+/// matrix by rows. `None` for other layouts, which keep one codebook.
+fn rows_of(graph: &Graph, q: &Quantizable) -> Option<[usize; 2]> {
+    let shape = graph.weights.get(&q.weight)?.tensor.shape();
+    let rest = |from: usize| shape[from..].iter().product::<usize>().max(1);
+    match (q.channel_axis, shape) {
+        (0, _) => Some([shape[0], rest(1)]),
+        // Of one direction after the other.
+        (1, &[directions, channels, ..]) if matches!(q.op.as_str(), "LSTM" | "GRU" | "RNN") => {
+            Some([directions * channels, rest(2)])
         }
-        Granularity::Block(n) => channels * blocks(shape, n),
+        (1, &[inputs, outputs]) if graph.is_turnable(q) => Some([outputs, inputs]),
+        _ => None,
     }
 }
 
-/// A sentence about shared weights whose output channels lie along another axis than the first (`MatMul`, `Gemm` without `transB`),
+/// Number of codebooks that a granularity means for a matrix of `rows` channels and `row` weights of each.
+fn asked_groups([rows, row]: [usize; 2], granularity: Granularity) -> usize {
+    match granularity {
+        Granularity::Tensor => 1,
+        Granularity::Channel | Granularity::Dense(_) => rows,
+        Granularity::Group(n) if rows.is_multiple_of(n) => rows / n,
+        // A group size that does not divide the channels: the nearest finer one that does.
+        Granularity::Group(n) => {
+            (1..=n.min(rows)).rev().find(|d| rows.is_multiple_of(*d)).map_or(1, |d| rows / d)
+        }
+        Granularity::Block(n) => rows * blocks(row, n),
+    }
+}
+
+/// `graph` as `settings` quantize it: matrices `[inputs, outputs]` that get more than one codebook are stored as
+/// `[outputs, inputs]`, see [`Graph::turn_rows`]. The layers that [`select_layers`] finds are those of this graph.
+///
+/// # Errors
+/// As [`select_layers`].
+pub fn turned(mut graph: Graph, settings: &Quantize) -> Result<Graph, CompressError> {
+    if settings.granularity != Granularity::Tensor {
+        let layers = select_layers(&graph, settings)?;
+        let several: HashSet<&str> =
+            layers.iter().filter(|l| l.asked > 1).map(|l| l.weight.as_str()).collect();
+        graph.turn_rows(|q| several.contains(q.weight.as_str()));
+    }
+    Ok(graph)
+}
+
+/// A sentence about shared weights whose output channels do not lie together (stacks of matrices, transposed convolutions),
 /// where `granularity` asks for more than one codebook: they have one each.
 pub(crate) fn columns_warning(graph: &Graph, granularity: Granularity) -> Option<String> {
     const NAMED: usize = 4;
@@ -115,7 +146,7 @@ pub(crate) fn columns_warning(graph: &Graph, granularity: Granularity) -> Option
     let found: Vec<String> = graph
         .quantizable()
         .into_iter()
-        .filter(|q| q.channel_axis != 0 && granularity.of(&q.op) != Granularity::Tensor && shared(q))
+        .filter(|q| granularity.of(&q.op) != Granularity::Tensor && shared(q) && rows_of(graph, q).is_none())
         .map(|q| q.weight)
         .collect();
     let more = match found.len().saturating_sub(NAMED) {
@@ -124,7 +155,8 @@ pub(crate) fn columns_warning(graph: &Graph, granularity: Granularity) -> Option
     };
     (!found.is_empty()).then(|| {
         format!(
-            "--granularity {} leaves {}{more} with one codebook each: their output channels are columns, and codebooks serve rows",
+            "--granularity {} leaves {}{more} with one codebook each: the weights of an output channel do not lie together, and \
+             codebooks serve neighbouring weights",
             String::from(granularity),
             found[..found.len().min(NAMED)].join(", ")
         )
@@ -136,18 +168,16 @@ fn pays(groups: usize, count: usize, size: usize) -> bool {
     stored_bytes(count, groups, size) <= 4 * count
 }
 
-/// Blocks of a channel: of `n` weights or, where `n` does not divide the channel, of the nearest finer size that does.
-fn blocks(shape: &[usize], n: usize) -> usize {
-    let row = shape[1..].iter().product::<usize>().max(1);
+/// Blocks of a channel of `row` weights: of `n` or, where `n` does not divide it, of the nearest finer size that does.
+fn blocks(row: usize, n: usize) -> usize {
     (1..=n.min(row)).rev().find(|d| row.is_multiple_of(*d)).map_or(1, |d| row / d)
 }
 
 /// Number of codebooks for blocks of `n` weights. Where they would take more bytes than coding saves, blocks grow within
 /// their channel, then channels are merged.
-fn merged_blocks(shape: &[usize], n: usize, size: usize) -> usize {
-    let (channels, row) = (shape[0], shape[1..].iter().product::<usize>().max(1));
+fn merged_blocks([channels, row]: [usize; 2], n: usize, size: usize) -> usize {
     let count = channels * row;
-    let asked = blocks(shape, n);
+    let asked = blocks(row, n);
     let fits = |&blocks: &usize| row.is_multiple_of(blocks) && pays(channels * blocks, count, size);
     (1..=asked).rev().find(fits).map_or_else(|| merged_groups(channels, count, size), |b| channels * b)
 }
@@ -219,12 +249,66 @@ mod tests {
         assert!(matches!(error, CompressError::NothingPays { values: 256 }), "{error}");
     }
 
-    #[test]
-    fn columns_that_share_one_codebook_are_named() {
+    /// LeNet with its last matrix stored as `[inputs, outputs]`, and that weight's name.
+    fn with_columns() -> (Graph, String) {
         let mut graph = lenet();
         let name = graph.quantizable().last().unwrap().weight.clone();
         let node = graph.nodes.iter_mut().find(|n| n.inputs.contains(&name)).unwrap();
         node.attributes.remove("transB");
+        let tensor = &mut graph.weights.get_mut(&name).unwrap().tensor;
+        *tensor = slq_graph::Tensor::f32(vec![500, 10], (0..5000).map(|i| i as f32).collect()).unwrap();
+        (graph, name)
+    }
+
+    #[test]
+    fn a_matrix_of_columns_gets_codebooks_for_its_output_channels() {
+        let (graph, name) = with_columns();
+        let layer = |graph: &Graph, granularity| {
+            let settings = Quantize { granularity, ..Quantize::kmeans(4) };
+            select_layers(graph, &settings).unwrap().pop().unwrap()
+        };
+        for (granularity, groups) in [
+            (Granularity::Tensor, 1),
+            (Granularity::Channel, 10),
+            (Granularity::Group(5), 2),
+            (Granularity::Block(250), 20),
+        ] {
+            let settings = Quantize { granularity, ..Quantize::kmeans(4) };
+            let as_run = turned(graph.clone(), &settings).unwrap();
+            let shape = if groups == 1 { [500, 10] } else { [10, 500] };
+            assert_eq!(as_run.weights[&name].tensor.shape(), shape, "{granularity:?}");
+            assert_eq!(
+                (layer(&graph, granularity), layer(&graph, granularity).groups),
+                (layer(&as_run, granularity), groups)
+            );
+        }
+        let skip = format!("{name}=skip").parse().unwrap();
+        let settings =
+            Quantize { granularity: Granularity::Channel, layers: vec![skip], ..Quantize::kmeans(4) };
+        assert_eq!(turned(graph.clone(), &settings).unwrap().weights[&name].tensor.shape(), [500, 10]);
+    }
+
+    #[test]
+    fn recurrent_layers_have_a_codebook_for_each_row() {
+        let mut graph = lenet();
+        let lstm = |name: &str, shape: &[usize]| {
+            let values = (0..shape.iter().product::<usize>()).map(|i| i as f32).collect();
+            (name.to_owned(), slq_graph::Tensor::f32(shape.to_vec(), values).unwrap().into())
+        };
+        graph.weights.extend([lstm("w", &[2, 32, 64]), lstm("r", &[2, 32, 8])]);
+        graph.nodes.push(slq_graph::Node::new("lstm", "LSTM", &["x", "w", "r"], &["h"]));
+        let settings = Quantize { granularity: Granularity::Channel, ..Quantize::kmeans(2) };
+        let layers = select_layers(&graph, &settings).unwrap();
+        let groups = |name: &str| layers.iter().find(|l| l.weight == name).unwrap().asked;
+        assert_eq!((groups("w"), groups("r")), (64, 64));
+    }
+
+    #[test]
+    fn weights_that_keep_one_codebook_are_named() {
+        let mut graph = lenet();
+        let name = graph.quantizable()[1].weight.clone();
+        let node = graph.nodes.iter_mut().find(|n| n.inputs.contains(&name)).unwrap();
+        node.op = "ConvTranspose".into();
         let weight = graph.weights.get_mut(&name).unwrap();
         let count = weight.tensor.len();
         weight.palette =
@@ -243,10 +327,10 @@ mod tests {
 
     #[test]
     fn codebooks_that_cost_more_than_they_save_are_merged() {
-        let q = Quantizable { weight: "w".into(), node: "n".into(), op: "Conv".into(), channel_axis: 0 };
         // Depthwise 3x3: nine weights of 36 bytes cannot pay for sixteen centroids each.
         let groups = |shape: &[usize], granularity| {
-            merged_groups(asked_groups(shape, &q, granularity), shape.iter().product(), 16)
+            let rows = [shape[0], shape[1..].iter().product()];
+            merged_groups(asked_groups(rows, granularity), shape.iter().product(), 16)
         };
         let depthwise = groups(&[32, 1, 3, 3], Granularity::Channel);
         assert!(depthwise < 32 && 4 * 16 * depthwise <= 4 * 288 - 144, "{depthwise}");
@@ -258,7 +342,7 @@ mod tests {
 
     #[test]
     fn blocks_lie_within_a_channel_and_grow_where_they_cost_too_much() {
-        let groups = |shape: &[usize], n| merged_blocks(shape, n, 16);
+        let groups = |shape: &[usize], n| merged_blocks([shape[0], shape[1..].iter().product()], n, 16);
         assert_eq!(groups(&[64, 64, 3, 3], 64), 64 * 9);
         assert_eq!(groups(&[64, 64, 3, 3], 100), 64 * 6);
         assert_eq!(groups(&[10, 500], usize::MAX), 10);

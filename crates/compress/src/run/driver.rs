@@ -20,7 +20,7 @@ use crate::low_rank::{Keepers, decompose};
 use crate::progress::{Event, Observer, Reference};
 use crate::quantize::stage as quantization;
 use crate::quantize::tune::tune;
-use crate::quantize::{Quantize, Sensitivity};
+use crate::quantize::{Quantize, Sensitivity, turned};
 use crate::search::{quantize_within, training_part};
 use crate::train::{Keep, TrainOptions, TrainingData, TrainingSettings, sized, train_kept};
 
@@ -252,6 +252,7 @@ impl<'a> Job<'a> {
         context: Context<'_>,
         observer: &mut dyn Observer,
     ) -> Result<(Graph, StageReport), CompressError> {
+        let graph = turned(graph, settings)?;
         if let (true, Some(training)) = (self.recipe.reference, settings.method.training()) {
             self.float = Some((graph.clone(), training.clone()));
         }

@@ -1,5 +1,7 @@
 //! Lowering of a graph to a list of steps: what is needed is kept, adjacent operators are fused.
 
+use std::collections::HashMap;
+
 use slq_graph::Graph;
 use slq_graph::op::{BinaryOp, Op, UnaryOp};
 use slq_kernels::conv::Post;
@@ -42,6 +44,7 @@ pub(crate) fn lower(
             program.logits.iter().chain(program.heads.iter().map(|(_, o)| o)).cloned().collect()
         }
     };
+    read_turned(&mut program);
     prune(&mut program, &keep);
     if mode == Mode::Evaluate {
         fold_batch_norm(&mut program, &keep);
@@ -49,6 +52,37 @@ pub(crate) fn lower(
     fuse_residuals(&mut program, &keep, mode);
     fuse_activations(&mut program, &keep);
     Ok(program)
+}
+
+/// Has a product read the matrix behind a `Transpose` on its right as it is stored.
+fn read_turned(program: &mut Program) {
+    let mut turned: HashMap<usize, Operand> = HashMap::new();
+    for step in &mut program.steps {
+        if let (Op::Transpose { perm }, Some(from)) = (&step.op, step.operand(0)) {
+            if *perm == [1, 0] && !matches!(from.source, Source::Value(_)) {
+                turned.insert(step.output, from.clone());
+            }
+            continue;
+        }
+        let (Some(left), Some(right)) = (step.operand(0).cloned(), step.operand(1)) else { continue };
+        let Source::Value(value) = right.source else { continue };
+        let Some(matrix) = turned.get(&value).filter(|m| right.shape.iter().rev().eq(&m.shape)) else {
+            continue;
+        };
+        match &mut step.op {
+            Op::Gemm { trans_b, .. } => *trans_b = !*trans_b,
+            Op::MatMul => {
+                // One matrix on the right: the stack on the left is one tall matrix, a vector a row.
+                let (rows, depth, width) =
+                    (left.len() / matrix.shape[1].max(1), matrix.shape[1], matrix.shape[0]);
+                step.inputs[0] = Some(left.seen_as(&[rows, depth]));
+                step.op = Op::Gemm { alpha: 1.0, beta: 0.0, trans_a: false, trans_b: true };
+                step.shape = vec![rows, width];
+            }
+            _ => continue,
+        }
+        step.inputs[1] = Some(matrix.clone());
+    }
 }
 
 /// The operand before a softmax over the classes that ends at `output`, or `output` itself.

@@ -64,6 +64,17 @@ impl fmt::Display for NotPacked {
 /// # Errors
 /// [`NotPacked`] where some node needs the weight as floats.
 pub fn packed_form(graph: &Graph, name: &str, shape: &[usize]) -> Result<([usize; 2], Order), NotPacked> {
+    let is_output = graph.outputs.iter().any(|o| o.name == name);
+    if let Some(back) = turned_back(graph, name, shape).filter(|_| !is_output) {
+        let turned: Vec<usize> = shape.iter().rev().copied().collect();
+        let (size, order) = read_form(graph, back, &turned)?;
+        return Ok((size, if order == Order::Rows { Order::Columns } else { Order::Rows }));
+    }
+    read_form(graph, name, shape)
+}
+
+/// The form in which the readers of value `name` take it.
+fn read_form(graph: &Graph, name: &str, shape: &[usize]) -> Result<([usize; 2], Order), NotPacked> {
     if graph.outputs.iter().any(|o| o.name == name) {
         return Err(NotPacked::Output);
     }
@@ -93,6 +104,17 @@ pub fn packed_form(graph: &Graph, name: &str, shape: &[usize]) -> Result<([usize
     form.ok_or(NotPacked::Unread)
 }
 
+/// The transpose of a matrix that nothing else reads; products read such a weight as it is stored.
+fn turned_back<'a>(graph: &'a Graph, name: &'a str, shape: &[usize]) -> Option<&'a str> {
+    let mut readers = graph.consumers_of(name);
+    let (node, None) = (readers.next()?, readers.next()) else { return None };
+    let turns = node.op == "Transpose"
+        && (node.domain.is_empty() || node.domain == "ai.onnx")
+        && shape.len() == 2
+        && node.ints("perm").is_none_or(|perm| perm == [1, 0]);
+    node.outputs.first().filter(|_| turns).map(String::as_str)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -112,6 +134,15 @@ mod tests {
         assert_eq!(form(vec![node("MatMul", &["w", "w"])], &[4, 4]), Err(NotPacked::Reader));
         assert_eq!(form(vec![node("Relu", &["w"])], &[4, 3]), Err(NotPacked::Reader));
         assert_eq!(form(vec![], &[4, 3]), Err(NotPacked::Unread));
+        let turn = Node::new("t", "Transpose", &["w"], &["v"]);
+        let behind = |op| vec![turn.clone(), node(op, &["x", "v"])];
+        assert_eq!(form(behind("MatMul"), &[3, 4]), Ok(([3, 4], Order::Rows)));
+        assert_eq!(form(behind("Gemm"), &[3, 4]), Ok(([3, 4], Order::Rows)));
+        assert_eq!(form(behind("Relu"), &[3, 4]), Err(NotPacked::Reader));
+        assert_eq!(
+            form([behind("MatMul"), vec![node("Relu", &["w"])]].concat(), &[3, 4]),
+            Err(NotPacked::Reader)
+        );
         let both = vec![turned("transB"), node("MatMul", &["x", "w"])];
         assert_eq!(form(both, &[4, 3]), Err(NotPacked::Forms));
     }

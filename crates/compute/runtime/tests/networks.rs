@@ -225,3 +225,34 @@ fn files_that_do_not_hold_a_network_are_refused() {
     let network = Network::open(&onnx, Expand::None).unwrap();
     assert_eq!(network.report().packed.len(), 4);
 }
+
+#[test]
+fn a_matrix_behind_a_transpose_stays_packed() {
+    let mut graph = Graph::default();
+    graph.metadata.opset = 13;
+    let dims = [Dim::Symbol("N".into()), Dim::Known(5), Dim::Known(48)];
+    graph.inputs.push(ValueInfo { name: "x".into(), dtype: DType::F32, shape: Some(dims.into()) });
+    graph.outputs.push(ValueInfo { name: "y".into(), dtype: DType::F32, shape: None });
+    for (name, shape) in [("w", [48, 64]), ("v", [64, 32])] {
+        let tensor = Tensor::f32(shape.to_vec(), values(shape[0] * shape[1], 3)).unwrap();
+        graph.weights.insert(name.into(), tensor.into());
+    }
+    graph.nodes = vec![
+        Node::new("one", "MatMul", &["x", "w"], &["h"]),
+        Node::new("two", "MatMul", &["h", "v"], &["y"]),
+    ];
+    let float = graph.clone();
+    assert_eq!(graph.turn_rows(|_| true).len(), 2);
+    for name in ["w", "v"] {
+        let rows = graph.weights[name].tensor.shape()[0];
+        graph.weights[name] = palettized(&graph.weights[name].tensor, 16, rows);
+    }
+    let network = Network::from_graph(graph.clone(), Expand::None).unwrap();
+    let packed: Vec<&str> = network.report().packed.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!((packed, network.report().expanded.len()), (vec!["w", "v"], 0));
+    let x = input(&float, 3);
+    let want = slq_engine::run(&float, &[("x", &x)], Isa::detect()).unwrap().swap_remove(0).1;
+    let got = run(network, Isa::detect(), &x);
+    assert!(difference(&got, want.as_f32().unwrap()) < 0.2, "16 values a channel are near the float network");
+    assert!(compare(&graph, 2) < 1e-5);
+}

@@ -118,4 +118,22 @@ impl Graph {
         }
         reads
     }
+    /// `name`, or that with the first number behind it, so that no value of the network has it.
+    pub(crate) fn free_name(&self, name: &str) -> String {
+        let holders: Vec<_> =
+            self.nodes.iter().filter(|n| n.may_hold_subgraph()).filter_map(Node::bodies).collect();
+        let writes = |node: &Node, name: &str| node.outputs.iter().any(|o| o == name);
+        first_free(name, |n| {
+            self.weights.contains_key(n)
+                || self.inputs.iter().any(|i| i.name == n)
+                || self.nodes.iter().any(|node| writes(node, n))
+                || holders.iter().any(|b| b.reads.contains(n) || b.nodes.iter().any(|node| writes(node, n)))
+        })
+    }
+}
+
+/// `name`, or that with the first number behind it that is not `taken`.
+pub(crate) fn first_free(name: &str, taken: impl Fn(&str) -> bool) -> String {
+    let mut names = std::iter::once(name.to_owned()).chain((1u64..).map(|k| format!("{name}_{k}")));
+    names.find(|n| !taken(n)).unwrap_or_default()
 }

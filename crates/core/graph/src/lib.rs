@@ -9,6 +9,7 @@
 //! | check a graph that comes from a file | [`validate()`], [`name_nodes`], [`sort_topologically`] |
 //! | know every shape, and every node as a typed operator | [`infer_shapes`], [`op::Op`] |
 //! | fold constants, fold batch-norm into the layer before it | [`fold`] |
+//! | store matrices with their output channels as rows | [`Graph::turn_rows`] |
 //! | know which weights are quantizable, which are trained | [`Graph::quantizable`], [`Graph::trainable`], [`Role`] |
 //! | count parameters, bytes, entropy, MACs | [`stats`] |
 //!
@@ -46,6 +47,7 @@ mod resolve;
 mod rules;
 pub mod stats;
 mod tensor;
+mod turn;
 mod types;
 pub mod validate;
 mod window;

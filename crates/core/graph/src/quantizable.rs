@@ -1,5 +1,7 @@
 //! Which weights the methods may move onto a codebook.
 
+use std::collections::HashMap;
+
 use indexmap::IndexMap;
 
 use crate::graph::Graph;
@@ -33,6 +35,8 @@ impl Graph {
     /// | `Einsum`, `Attention` | any |
     /// | onnxruntime's `FusedConv`, `FusedGemm`, `FusedMatMul`, `Attention`, `EmbedLayerNormalization` | as above |
     ///
+    /// A matrix that a `Transpose` turns round first counts with the axes that it has in the file.
+    ///
     /// Of a graph without nodes (the weights of a bare safetensors file) these are all float weights of two axes and
     /// more; the first axis is taken for the channels, and the weight's name without `.weight` for the node's.
     pub fn quantizable(&self) -> Vec<Quantizable> {
@@ -47,22 +51,32 @@ impl Graph {
             return names.map(bare).collect();
         }
         let mut found = IndexMap::new();
+        let turned = self.turned_matrices();
         for node in &self.nodes {
-            self.weights_of(node, node, &mut found);
+            self.weights_of(node, node, &turned, &mut found);
             if node.may_hold_subgraph() {
                 let bodies = node.bodies().unwrap_or_default();
-                bodies.nodes.iter().for_each(|inner| self.weights_of(inner, node, &mut found));
+                bodies.nodes.iter().for_each(|inner| self.weights_of(inner, node, &turned, &mut found));
             }
         }
         found.into_values().collect()
     }
 
     /// Adds the weights that `node` reads, which is `holder` or, without always having a name, in one of its bodies.
-    fn weights_of(&self, node: &Node, holder: &Node, found: &mut IndexMap<String, Quantizable>) {
+    fn weights_of(
+        &self,
+        node: &Node,
+        holder: &Node,
+        turned: &HashMap<&str, &str>,
+        found: &mut IndexMap<String, Quantizable>,
+    ) {
         for input in weight_inputs(node) {
-            let Some(name) = node.input(input) else { continue };
+            let Some(read) = node.input(input) else { continue };
+            let turned = turned.get(read).copied();
+            let name = turned.unwrap_or(read);
             let Some(weight) = self.weights.get(name).filter(|w| is_matrix(&w.tensor)) else { continue };
-            let channel_axis = channel_axis(node, input, weight.tensor.shape().len());
+            let axis = channel_axis(node, input, weight.tensor.shape().len());
+            let channel_axis = if turned.is_some() { 1 - axis.min(1) } else { axis };
             found.entry(name.to_string()).or_insert_with(|| Quantizable {
                 weight: name.into(),
                 node: if node.name.is_empty() { &holder.name } else { &node.name }.clone(),

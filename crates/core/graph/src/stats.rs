@@ -9,6 +9,7 @@ use crate::dtype::DType;
 use crate::error::GraphError;
 use crate::graph::{Graph, Weight};
 use crate::infer::Shapes;
+use crate::node::Node;
 use crate::op::Op;
 use crate::tensor::{Tensor, TensorData};
 
@@ -76,9 +77,12 @@ impl Totals {
 /// Sizes of each parameter tensor and of the whole network.
 pub fn summary(graph: &Graph) -> Summary {
     let mut readers: HashMap<&str, usize> = HashMap::new();
-    for (i, node) in graph.nodes.iter().enumerate() {
+    // Who reads the transpose of a matrix reads the matrix.
+    let turned = graph.turned_matrices();
+    let turns = |node: &Node| node.outputs.first().is_some_and(|o| turned.contains_key(o.as_str()));
+    for (i, node) in graph.nodes.iter().enumerate().filter(|(_, node)| !turns(node)) {
         for input in &node.inputs {
-            readers.entry(input).or_insert(i);
+            readers.entry(turned.get(input.as_str()).copied().unwrap_or(input)).or_insert(i);
         }
     }
     let stats = |(name, weight): (&String, &Weight)| {

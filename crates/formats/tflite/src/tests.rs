@@ -190,3 +190,31 @@ fn properties_become_metadata() {
     let buffer = root.tables(4).unwrap()[entry.int(1).unwrap() as usize];
     assert_eq!(buffer.data(0).unwrap().1, b"{\"scale\":0.5}");
 }
+
+#[test]
+fn a_matrix_behind_a_transpose_is_the_weight_of_its_layer() {
+    let float = |name: &str, shape: &[usize]| ValueInfo {
+        name: name.into(),
+        dtype: DType::F32,
+        shape: Some(shape.iter().map(|&d| Dim::Known(d)).collect()),
+    };
+    let mut rows =
+        Graph { inputs: vec![float("x", &[1, 8])], outputs: vec![float("y", &[1, 6])], ..Graph::default() };
+    rows.metadata.opset = 13;
+    let values = (0..48).map(|i| i as f32).collect();
+    rows.weights.insert("w".into(), Tensor::f32(vec![6, 8], values).unwrap().into());
+    rows.nodes.push(Node::new("n", "Gemm", &["x", "w"], &["y"]).with("transB", Attribute::Int(1)));
+    let mut turned = rows.clone();
+    turned.nodes = vec![
+        Node::new("t", "Transpose", &["w"], &["w.columns"]),
+        Node::new("n", "MatMul", &["x", "w.columns"], &["y"]),
+    ];
+    for (options, by_channel) in [(&DENSE, false), (&PACKED, false), (&PACKED, true)] {
+        let [a, b] = [&mut rows.clone(), &mut turned.clone()].map(|graph| {
+            palettize(graph, 4, by_channel);
+            write_bytes(graph, options).unwrap().bytes
+        });
+        assert_eq!(structure(&a), structure(&b));
+        assert_eq!(content(&a, "w"), content(&b, "w"));
+    }
+}

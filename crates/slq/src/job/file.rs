@@ -280,6 +280,7 @@ impl JobFile {
             let settings = Quantize { bits, codebook_size: None, ..settings.clone() };
             let mut blank = inputs.model.clone();
             blank.transform = inputs.preprocessing.as_ref().map(|p| p.transform.clone()).or(blank.transform);
+            blank.graph = slq_compress::turned(blank.graph, &settings)?;
             for layer in slq_compress::select_layers(&blank.graph, &settings)? {
                 let (values, codes) = (vec![0.0; layer.groups * layer.size], vec![0; layer.count]);
                 let weight = &mut blank.graph.weights[&layer.weight];

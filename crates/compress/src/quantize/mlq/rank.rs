@@ -54,11 +54,14 @@ fn measured_rise(states: &[LayerState], context: &mut RoundContext<'_>) -> Resul
 /// For every layer the norm of its change times the norms downstream: how much the outputs can move for an input
 /// of norm one to the layer. Where paths part and meet again their bounds add up.
 fn output_bounds(states: &[LayerState], graph: &Graph) -> Vec<f64> {
-    let gains = downstream_gains(graph);
+    let (gains, turned) = (downstream_gains(graph), graph.turned_matrices());
+    let reads = |node: &slq_graph::Node, weight: &str| {
+        node.input(1).is_some_and(|name| turned.get(name).copied().unwrap_or(name) == weight)
+    };
     let bound = |state: &LayerState| {
         let change: Vec<f32> = state.all_shared().iter().zip(&state.values).map(|(q, w)| q - w).collect();
         let rows = graph.weights[&state.layer.weight].tensor.shape()[0];
-        let readers = graph.nodes.iter().filter(|n| n.input(1) == Some(state.layer.weight.as_str()));
+        let readers = graph.nodes.iter().filter(|n| reads(n, &state.layer.weight));
         let gain: f64 = readers.flat_map(|n| &n.outputs).filter_map(|o| gains.get(o.as_str())).sum();
         spectral_norm(&change, rows) * gain
     };
@@ -69,11 +72,13 @@ fn output_bounds(states: &[LayerState], graph: &Graph) -> Vec<f64> {
 /// norm of their weight as a matrix (of a convolution: output channels x the rest), batch-norm with its largest
 /// factor, everything else with one.
 fn downstream_gains(graph: &Graph) -> HashMap<&str, f64> {
+    let turned = graph.turned_matrices();
     let mut gains: HashMap<&str, f64> = graph.outputs.iter().map(|o| (o.name.as_str(), 1.0)).collect();
     for node in graph.nodes.iter().rev() {
         let after: f64 = node.outputs.iter().filter_map(|o| gains.get(o.as_str())).sum();
         let weight = |place: usize| {
-            let tensor = &graph.weights.get(node.input(place)?)?.tensor;
+            let name = node.input(place)?;
+            let tensor = &graph.weights.get(turned.get(name).copied().unwrap_or(name))?.tensor;
             tensor.as_f32().map(|values| (values, tensor.shape()))
         };
         let own = match node.op.as_str() {

@@ -15,7 +15,7 @@ use slq_graph::Graph;
 use slq_reduce::{Alone, Reducer};
 
 use super::clustering::cluster;
-use super::select::select_layers;
+use super::select::{select_layers, turned};
 use super::settings::Quantize;
 use super::state::LayerState;
 use crate::checkpoint::Fingerprint;
@@ -111,6 +111,7 @@ pub fn sensitivity(
         let context = Context { data: Some(data), seed, ..Context::bare() };
         Fingerprint::new(graph, &context, settings)?.check_processes(reducer)?;
     }
+    let graph = &turned(graph.clone(), settings)?;
     let layers = select_layers(graph, settings)?;
     let batch = settings.method.batch();
     let mut executor = evaluator(graph, batch, data, options.isa)?;

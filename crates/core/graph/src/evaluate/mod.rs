@@ -18,6 +18,7 @@ use crate::tensor::Tensor;
 pub(crate) use cast::cast_like;
 pub(crate) use generate::{constant, shape_of, size_of};
 pub(crate) use limits::{LARGEST_SMALL, is_reshaping, is_unlimited};
+pub(crate) use movement::transposed;
 
 /// The operators that are evaluated, where what they read is known.
 pub(crate) const EVALUATED: [&str; 42] = [

@@ -21,8 +21,14 @@ pub(super) fn reshape(cx: &Context, data: &Tensor) -> Result<Tensor, GraphError>
 }
 
 pub(super) fn transpose(cx: &Context, data: &Tensor) -> Result<Option<Tensor>, GraphError> {
-    let (Op::Transpose { perm }, shape) = resolved(cx)? else { return Ok(None) };
-    Ok(Tensor::new(shape, View::transposed(data.shape(), &perm).of_data(data.data())).ok())
+    let (Op::Transpose { perm }, _) = resolved(cx)? else { return Ok(None) };
+    Ok(transposed(data, &perm))
+}
+
+/// The tensor whose axis `i` is axis `perm[i]` of `data`.
+pub(crate) fn transposed(data: &Tensor, perm: &[usize]) -> Option<Tensor> {
+    let shape = perm.iter().map(|&p| data.shape()[p]).collect();
+    Tensor::new(shape, View::transposed(data.shape(), perm).of_data(data.data())).ok()
 }
 
 pub(super) fn slice(cx: &Context, data: &Tensor) -> Result<Option<Tensor>, GraphError> {

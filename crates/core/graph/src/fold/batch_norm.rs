@@ -108,7 +108,7 @@ impl Change {
         let scaled = values.iter().enumerate();
         let weight_values = scaled.map(|(i, &v)| (f64::from(v) * affine.scale[channel(i)]) as f32).collect();
         let (name, old) = match node.input(2) {
-            None => (free_name(graph, &format!("{weight}.bias")), vec![0.0; channels]),
+            None => (graph.free_name(&format!("{weight}.bias")), vec![0.0; channels]),
             Some(name) => {
                 let beta = if node.op == "Gemm" { f64::from(node.float("beta", 1.0)) } else { 1.0 };
                 let (_, values) =
@@ -164,17 +164,6 @@ fn channel_of(node: &Node, shape: &[usize]) -> Option<Box<dyn Fn(usize) -> usize
         }
         _ => None,
     }
-}
-
-/// `name`, or with the first number that makes it new.
-fn free_name(graph: &Graph, name: &str) -> String {
-    let taken = |n: &String| {
-        graph.weights.contains_key(n)
-            || graph.inputs.iter().any(|i| i.name == *n)
-            || graph.nodes.iter().any(|node| node.outputs.contains(n))
-    };
-    let mut names = std::iter::once(name.to_string()).chain((1..).map(|k| format!("{name}_{k}")));
-    names.find(|n| !taken(n)).unwrap_or_default()
 }
 
 #[cfg(test)]

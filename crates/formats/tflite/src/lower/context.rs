@@ -43,6 +43,8 @@ pub(super) struct Lowering<'a> {
     pub(super) report: Report,
     values: HashMap<String, Value>,
     reads: HashMap<&'a str, usize>,
+    /// Weights by the names of their transposes.
+    pub(super) turned: HashMap<&'a str, &'a str>,
     /// Constants by content: zeros, shapes and the like are shared.
     shared: HashMap<(Vec<usize>, Vec<u8>, bool), usize>,
     /// Weights by name and order: float tensors, or codes and tables.
@@ -71,6 +73,7 @@ impl<'a> Lowering<'a> {
             report: Report::default(),
             values: HashMap::new(),
             reads: graph.reads(),
+            turned: graph.turned_matrices(),
             shared: HashMap::new(),
             stored: HashMap::new(),
         }

@@ -88,6 +88,9 @@ pub(crate) fn lower(graph: &Graph, packed: bool) -> Result<Lowered, TfliteError>
     let mut refused = lowering.inputs();
     for (index, op) in shapes.ops() {
         let node = &graph.nodes[*index];
+        if lowering.only_turns(node) {
+            continue;
+        }
         if let Err(Refusal(reason)) = lowering.node(node, op) {
             refused.push(Unsupported { node: node.name.clone(), op: node.op.clone(), reason });
             lowering.stand_in(node);

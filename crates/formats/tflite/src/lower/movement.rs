@@ -75,7 +75,9 @@ impl Lowering<'_> {
         }
         let reads_it = |node: &Node| {
             let first = node.input(0) == Some(name) && node.inputs.iter().skip(1).all(|i| i != name);
-            let matrix = node.input(1).and_then(|w| self.constant(w)).is_some_and(|t| t.shape().len() == 2);
+            let stored = |name| self.turned.get(name).copied().unwrap_or(name);
+            let matrix =
+                node.input(1).and_then(|w| self.constant(stored(w))).is_some_and(|t| t.shape().len() == 2);
             first
                 && match node.op.as_str() {
                     "Gemm" => matrix && node.int("transA", 0) == 0,

@@ -16,6 +16,7 @@ impl Lowering<'_> {
             return refuse("its first matrix is transposed");
         }
         let value = self.input(node, 0)?;
+        let (node, trans_b) = (&self.as_stored(node), trans_b != self.reads_turned(node));
         let (inputs, outputs) = self.matrix(node, trans_b)?;
         let order = Arrangement::dense(outputs, inputs, trans_b, value.image);
         let weight = self.weight(node, 1, order, alpha)?;
@@ -25,8 +26,9 @@ impl Lowering<'_> {
 
     pub(super) fn mat_mul(&mut self, node: &Node) -> Lowers {
         let value = self.input(node, 0)?;
-        let (inputs, outputs) = self.matrix(node, false)?;
-        let order = Arrangement::dense(outputs, inputs, false, value.image);
+        let (node, turned) = (&self.as_stored(node), self.reads_turned(node));
+        let (inputs, outputs) = self.matrix(node, turned)?;
+        let order = Arrangement::dense(outputs, inputs, turned, value.image);
         let shape = self.output_shape(node)?;
         if value.shape.len() == 2 {
             let weight = self.weight(node, 1, order, 1.0)?;
@@ -49,6 +51,32 @@ impl Lowering<'_> {
         let tensor = self.channels_last(shaped, &shape, &name);
         self.bind(&name, tensor, shape, None);
         Ok(())
+    }
+
+    /// Whether the node's second input is the transpose of a weight.
+    fn reads_turned(&self, node: &Node) -> bool {
+        node.input(1).is_some_and(|name| self.turned.contains_key(name))
+    }
+
+    /// The node, its second input named as the weight that it is or that it is the transpose of.
+    fn as_stored(&self, node: &Node) -> Node {
+        let mut node = node.clone();
+        if let Some(weight) = node.input(1).and_then(|name| self.turned.get(name)) {
+            node.inputs[1] = (*weight).to_owned();
+        }
+        node
+    }
+
+    /// Whether the node turns a weight for dense layers alone, which read it as it is stored.
+    pub(super) fn only_turns(&self, node: &Node) -> bool {
+        let Some(turned) = node.outputs.first().filter(|o| self.turned.contains_key(o.as_str())) else {
+            return false;
+        };
+        let reads = |n: &Node| {
+            matches!(n.op.as_str(), "Gemm" | "MatMul")
+                && n.inputs.iter().enumerate().all(|(i, input)| (i == 1) == (input == turned))
+        };
+        self.graph.outputs.iter().all(|o| o.name != *turned) && self.graph.consumers_of(turned).all(reads)
     }
 
     /// Inputs and outputs of the constant matrix that is the node's second input.

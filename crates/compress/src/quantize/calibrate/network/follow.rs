@@ -37,7 +37,7 @@ impl Follow {
     pub fn of(graph: &Graph, site: &Site, reads: &HashMap<&str, usize>) -> Self {
         let rows = site.shape.rows;
         let once = |name: &str| reads.get(name) == Some(&1);
-        if !once(&site.weight) {
+        if !once(&site.weight) || !once(&site.read) {
             return Follow::Nothing("other nodes read the weight too");
         }
         let vector = |name: Option<&str>| -> Option<Vec<f64>> {

@@ -220,9 +220,12 @@ fn cluster_layer(job: &Job<'_>, spec: &LayerSpec, graph: &mut Graph) -> Result<(
     let tensor = graph.weights.get(&spec.weight).map(|w| &w.tensor);
     let values = tensor.and_then(Tensor::as_f32).unwrap_or_default().to_vec();
     let channels = tensor.map_or(0, |t| t.shape().first().copied().unwrap_or(0));
-    let by_channel = job.float.quantizable().iter().any(|q| q.weight == spec.weight && q.channel_axis == 0);
-    // Without channels that lie together, one row holds all weights.
-    let (rows, books) = if by_channel { (channels, spec.books) } else { (1, Books::Tensor) };
+    // Every weight counts alike, so that a row is what shares a codebook.
+    let (rows, books) = match spec.books {
+        Books::Tensor => (1, Books::Tensor),
+        Books::Rows(n) => (channels / n, Books::Rows(1)),
+        Books::Inputs(n) => (values.len() / n, Books::Rows(1)),
+    };
     let shape = LayerShape::new(1, rows, values.len().checked_div(rows).unwrap_or(0))?;
     let problem = Problem {
         targets: &values,

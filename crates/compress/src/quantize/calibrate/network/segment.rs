@@ -19,6 +19,8 @@ pub(crate) struct Order {
     writer: HashMap<String, usize>,
     /// For each value that an operator reads or that is wanted: the last position that reads it.
     last_read: HashMap<String, usize>,
+    /// Weights behind a `Transpose`. They are no activations: they change with the weight, wherever the operator stands.
+    turned: HashSet<String>,
 }
 
 impl Order {
@@ -41,7 +43,8 @@ impl Order {
             let last = last_read.entry(name.clone()).or_insert(at);
             *last = at.max(*last);
         }
-        Self { nodes, writer, last_read }
+        let turned = graph.turned_matrices().into_keys().map(str::to_owned).collect();
+        Self { nodes, writer, last_read, turned }
     }
 
     /// Values written before position `cut` (or given to the network) and read at or after it.
@@ -51,7 +54,8 @@ impl Order {
             self.writer.iter().filter(|(_, at)| **at < cut).map(|(name, at)| (*at, name)).collect();
         written.sort();
         let all = given.chain(written.into_iter().map(|(_, name)| name));
-        all.filter(|name| self.last_read.get(*name).is_some_and(|&at| at >= cut)).cloned().collect()
+        let read = |name: &String| self.last_read.get(name).is_some_and(|&at| at >= cut);
+        all.filter(|name| read(name) && !self.turned.contains(*name)).cloned().collect()
     }
 
     /// Whether a value is written before position `at` and still read there or later.
@@ -111,9 +115,10 @@ impl Segment {
         let (given, wanted): (Vec<String>, Vec<String>) =
             outputs.iter().cloned().partition(|name| order.after_writer(name) <= cut);
         needed.extend(wanted.iter().cloned());
-        for at in (cut..order.nodes.len()).rev() {
+        for at in (0..order.nodes.len()).rev() {
             let node = &graph.nodes[order.nodes[at]];
-            if node.outputs.iter().any(|o| needed.contains(o)) {
+            let here = |o: &String| at >= cut || order.turned.contains(o);
+            if node.outputs.iter().any(|o| needed.contains(o) && here(o)) {
                 needed.extend(node.inputs.iter().filter(|i| !i.is_empty()).cloned());
                 include.push(order.nodes[at]);
             }

@@ -1,5 +1,7 @@
 //! A layer as the driver sees it: where its weights lie, which inputs it reads, and how it becomes a matrix.
 
+use std::collections::HashMap;
+
 use slq_graph::op::{Op, Window};
 use slq_graph::{Graph, Node, Shapes};
 
@@ -14,8 +16,8 @@ pub struct LayerSpec {
     pub node: String,
     /// Values of a codebook (K), 1 to 256.
     pub size: usize,
-    /// Which weights share a codebook. Weights that do not lie channel by channel (MatMul, Gemm without transB,
-    /// ConvTranspose) have one codebook whatever is asked.
+    /// Which weights share a codebook. Weights that do not lie channel by channel (MatMul without a Transpose, Gemm without
+    /// transB, ConvTranspose) have one codebook whatever is asked.
     pub books: Books,
 }
 
@@ -52,6 +54,8 @@ pub(crate) struct Site {
     pub output: String,
     /// Name of the weight.
     pub weight: String,
+    /// Name under which the node reads it: its own, or that of its transpose.
+    pub read: String,
     pub shape: LayerShape,
     pub reads: Reads,
     pub place: Place,
@@ -66,7 +70,8 @@ pub(crate) struct Site {
 impl Site {
     /// Resolves a layer whose input's shape is known, or says why it cannot be calibrated.
     pub fn find(graph: &Graph, shapes: &Shapes, spec: &LayerSpec) -> Result<Self, String> {
-        let found = graph.nodes.iter().position(|n| n.name == spec.node && reads_weight(n, &spec.weight));
+        let turned = graph.turned_matrices();
+        let found = reader(graph, spec, &turned);
         let Some(at) = found else {
             return Err(format!("no node `{}` reads the weight as its second input", spec.node));
         };
@@ -75,23 +80,31 @@ impl Site {
         let (Some(input), Some(output)) = (node.input(0), node.outputs.first()) else {
             return Err("the node lacks an input or output".into());
         };
-        let dims = weight.tensor.shape();
+        let read = node.input(1).unwrap_or_default();
+        let mut dims = weight.tensor.shape().to_vec();
+        let is_turned = turned.contains_key(read);
+        if is_turned {
+            dims.reverse();
+        }
         let known: Vec<Option<&[usize]>> = node
             .inputs
             .iter()
             .map(|name| match graph.weights.get(name) {
+                _ if name == read => Some(dims.as_slice()),
                 Some(w) => Some(w.tensor.shape()),
                 None => shapes.get(name),
             })
             .collect();
         let op = Op::resolve(graph, node, &known).map_err(|e| e.to_string())?;
-        let (shape, reads, place, alpha, beta) = view(&op, dims)?;
+        let (shape, reads, place, alpha, beta) = view(&op, &dims)?;
+        let place = if is_turned { place.turned() } else { place };
         let shape = shape.map_err(|e| e.to_string())?;
         Ok(Self {
             node: at,
             input: input.into(),
             output: output.clone(),
             weight: spec.weight.clone(),
+            read: read.into(),
             shape,
             reads,
             place,
@@ -136,8 +149,23 @@ impl Site {
     }
 }
 
-fn reads_weight(node: &Node, weight: &str) -> bool {
-    node.domain.is_empty() && node.input(1) == Some(weight)
+impl Place {
+    /// That of the transpose of a matrix.
+    fn turned(self) -> Self {
+        match self {
+            Place::Rows => Place::Columns,
+            Place::Columns => Place::Rows,
+            other => other,
+        }
+    }
+}
+
+/// The position of the node that reads the layer's weight, or its transpose, as its second input.
+pub(crate) fn reader(graph: &Graph, spec: &LayerSpec, turned: &HashMap<&str, &str>) -> Option<usize> {
+    let reads = |node: &Node| {
+        node.input(1).is_some_and(|name| turned.get(name).copied().unwrap_or(name) == spec.weight)
+    };
+    graph.nodes.iter().position(|n| n.name == spec.node && n.domain.is_empty() && reads(n))
 }
 
 type View = (Result<LayerShape, super::super::CalibrateError>, Reads, Place, f32, f32);

@@ -5,6 +5,7 @@ use slq_graph::{Attribute, DType, Dim, Graph, Node, Tensor, ValueInfo, infer_sha
 use slq_reduce::Alone;
 
 mod shared;
+mod turned;
 
 use super::super::CalibrateError;
 use super::super::matrix::{Books, SolveOptions};

@@ -12,7 +12,7 @@ use slq_graph::{Graph, Shapes, Tensor};
 
 use super::job::{InputShapes, Job, numbered};
 use super::segment::{Order, Segment, Values, shapes_for, with_outputs};
-use super::site::{LayerSpec, Site};
+use super::site::{LayerSpec, Site, reader};
 use crate::error::CalibrateError;
 use crate::inputs::InputError;
 
@@ -115,7 +115,13 @@ impl<'a> Walk<'a> {
         // The last layers' own outputs were not asked for.
         let mut alone = Graph { metadata: self.job.float.metadata.clone(), ..Graph::default() };
         let node = &self.job.float.nodes[site.node];
-        for name in node.inputs.iter().filter(|n| !n.is_empty()) {
+        let turned = site.read != site.weight;
+        if turned {
+            alone.nodes.extend(self.job.float.producer_of(&site.read).cloned());
+            let weight = self.job.float.weights[&site.weight].tensor.clone();
+            alone.weights.insert(site.weight.clone(), weight.into());
+        }
+        for name in node.inputs.iter().filter(|n| !(n.is_empty() || turned && **n == site.read)) {
             match self.job.float.weights.get(name) {
                 Some(weight) => {
                     alone.weights.insert(name.clone(), weight.tensor.clone().into());
@@ -270,9 +276,9 @@ fn check_shapes(graph: &Graph, distinct: &[InputShapes]) -> Result<(), Calibrate
 
 /// The inputs of all layers whose inputs can be inferred for every shape of batches, and for each other layer why not.
 fn reachable(job: &Job<'_>, distinct: &[InputShapes]) -> (Vec<String>, Vec<Result<(), String>>) {
+    let turned = job.float.turned_matrices();
     let input = |spec: &LayerSpec| -> Result<String, String> {
-        let node = job.float.nodes.iter().find(|n| n.name == spec.node && n.input(1) == Some(&spec.weight));
-        let name = node.and_then(|n| n.input(0));
+        let name = reader(job.float, spec, &turned).and_then(|at| job.float.nodes[at].input(0));
         name.map(Into::into)
             .ok_or_else(|| format!("no node `{}` reads the weight as its second input", spec.node))
     };
