@@ -1,5 +1,7 @@
 //! Sizes of a network.
 
+use std::cmp::Ordering;
+
 use serde::{Deserialize, Serialize};
 use slq_graph::Graph;
 
@@ -26,5 +28,41 @@ impl Size {
             entropy_bytes: total.entropy_bytes,
             ratio: total.ratio(),
         }
+    }
+}
+
+/// A sentence about a network whose parameters do not come as 32-bit floats, which sizes and ratios count as such.
+pub(crate) fn width_warning(graph: &Graph) -> Option<String> {
+    let tensors = || graph.parameters().into_iter().filter_map(|name| Some(&graph.weights.get(name)?.tensor));
+    let own: u64 = tensors().map(|t| (t.len() * t.dtype().size()) as u64).sum();
+    let size = Size::of(graph);
+    let (word, times) = match own.cmp(&size.dense_bytes) {
+        Ordering::Equal => return None,
+        Ordering::Less => ("less", own as f64 / size.stored_bytes.max(1) as f64),
+        Ordering::Greater => ("more", own as f64 / size.stored_bytes.max(1) as f64),
+    };
+    Some(format!(
+        "sizes before and ratios count 4 bytes a parameter; this network's parameters came as {own} bytes, {word} than that: \
+         beside those it is {times:.1}x smaller"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use slq_graph::{DType, Node, Palette, Tensor, TensorData};
+
+    #[test]
+    fn other_widths_than_floats_are_said_with_the_ratio_to_the_network_as_it_came() {
+        let mut graph = Graph::default();
+        graph.nodes.push(Node::new("n", "MatMul", &["x", "w"], &["y"]));
+        graph.weights.insert("w".into(), Tensor::f32(vec![16, 16], vec![0.0; 256]).unwrap().into());
+        assert_eq!(width_warning(&graph), None);
+        let half = Tensor::new(vec![16, 16], TensorData::Raw(DType::F16, vec![0; 512])).unwrap();
+        graph.weights["w"].tensor = half;
+        graph.weights["w"].palette = Some(Palette::fully_fixed(vec![0.0, 1.0], 1, vec![0; 256]).unwrap());
+        let said = width_warning(&graph).unwrap();
+        // 32 bytes of codes, 8 of codebook.
+        assert!(said.contains("came as 512 bytes, less") && said.contains("12.8x"), "{said}");
     }
 }

@@ -13,7 +13,7 @@ use super::report::{Report, StageReport, Warning};
 use crate::checkpoint::{Fingerprint, StageDir, TrainingDir, check_hash, hash_of};
 use crate::context::{CHECKPOINT_EVERY, Context};
 use crate::control::control;
-use crate::damage::compare_outputs;
+use crate::damage::compare_shared;
 use crate::error::CompressError;
 use crate::inputs::{Inputs, SplitInputs};
 use crate::low_rank::{Keepers, decompose};
@@ -146,7 +146,8 @@ pub fn run(
     report.reference = job.reference(observer)?;
     if let Some((data, following)) = data.and_then(|d| Some((d, d.following.as_ref()?))) {
         let inputs = SplitInputs::new(&graph, data.test.clone(), data.transform.clone());
-        report.compared(compare_outputs(&following.network, &graph, &inputs, options.isa)?);
+        let networks = (&following.network, &graph);
+        report.compared(compare_shared(networks, &inputs, options.isa, options.reducer)?);
     }
     graph.inputs = declared;
     Ok(Outcome { graph, report, stages: job.reports })

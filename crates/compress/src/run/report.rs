@@ -13,7 +13,7 @@ use crate::quantize::outcome::QuantizeReport;
 use crate::quantize::select::columns_warning;
 use crate::quantize::{CalibrationReport, Coverage, MethodName};
 use crate::search::SearchReport;
-use crate::size::Size;
+use crate::size::{Size, width_warning};
 use crate::train::FineTuneReport;
 
 /// The figures of one stage.
@@ -119,6 +119,8 @@ impl Report {
             report.add(stage);
         }
         let columns = quantize.and_then(|settings| columns_warning(graph, settings.granularity));
+        let width = width_warning(graph).map(|message| Warning { kind: "element-type".into(), message });
+        report.warnings.extend(width);
         report.warnings.extend(columns.map(|message| Warning { kind: "granularity".into(), message }));
         report
     }

@@ -10,6 +10,7 @@ use crate::inputs::{InputError, Inputs, Origin};
 use crate::progress::{Accuracy, Event, Observer};
 use crate::quantize::outcome::Quantized;
 use crate::quantize::{Layer, Quantize, kmeans, select_layers};
+use crate::train::share_out;
 
 /// Values of a codebook that sensitivities are measured with: errors large enough to measure, small enough for the
 /// divergence to be proportional to them.
@@ -41,7 +42,7 @@ impl Inputs for Few<'_> {
 
 /// Divergence of the outputs for each unit of a layer's squared error: each layer alone is moved onto its optimal codebook of
 /// [`VALUES`] values, and the outputs are compared with the float network's (mean KL divergence; for outputs that are no
-/// classes the squared relative difference).
+/// classes the squared relative difference). The layers are shared out over the processes.
 ///
 /// # Errors
 /// Those of clustering and of networks that cannot run.
@@ -55,8 +56,9 @@ pub(super) fn slopes(
 ) -> Result<Vec<f64>, CompressError> {
     let settings = Quantize { bits: 4, codebook_size: Some(VALUES), budget: None, ..settings.clone() };
     let selected = select_layers(graph, &settings)?;
-    let mut slopes = Vec::with_capacity(layers.len());
-    for (done, layer) in layers.iter().enumerate() {
+    let (of, size, mut done) = (layers.len(), context.reducer.size(), 0);
+    let slopes = share_out(context.reducer, of, |i| {
+        let layer = &layers[i];
         let own: Vec<Layer> = selected.iter().filter(|l| l.weight == layer.weight).cloned().collect();
         let mut moved = graph.clone();
         kmeans::share(&mut moved, &own, None, (settings.corrects(), settings.method.data_free_codebook()))?;
@@ -65,10 +67,11 @@ pub(super) fn slopes(
         let error: f64 = before.iter().zip(after.iter()).map(|(a, b)| f64::from(a - b).powi(2)).sum();
         let found = compare_outputs(graph, &moved, &Few(inputs), context.isa)?;
         let rise = found.kl.unwrap_or(found.relative * found.relative).max(1e-12);
-        slopes.push(rise / error.max(f64::MIN_POSITIVE));
-        observer.on(&Event::Measuring { done: done + 1, of: layers.len() });
-    }
-    Ok(slopes)
+        done = (done + size).min(of);
+        observer.on(&Event::Measuring { done, of });
+        Ok([rise / error.max(f64::MIN_POSITIVE)])
+    })?;
+    Ok(slopes.into_iter().map(|[slope]| slope).collect())
 }
 
 /// Agreement with the float network as an accuracy: the share of inputs whose largest output is the same.
