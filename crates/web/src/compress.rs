@@ -1,7 +1,7 @@
 //! 1-D k-means of a network's weights, each weight for itself.
 
 use serde_json::{Value, json};
-use slq_codebook::{ClusterParams, Palette, cluster_groups, even_groups, stored_bytes};
+use slq_codebook::{ClusterParams, Palette, SINGLE, cluster_groups, even_groups, stored_bytes};
 use slq_graph::{Graph, Quantizable, Tensor, Weight};
 
 use crate::error::WebError;
@@ -132,7 +132,7 @@ fn layer(
             (palette.stored_bytes(), palette.entropy_bytes().ceil() as usize);
         row.note = Some("has a codebook already".into());
     } else if let Some(values) = weight.tensor.as_f32() {
-        if stored_bytes(count, channels, size.min(count / channels)) >= bytes {
+        if stored_bytes(count, channels, size.min(count / channels), SINGLE) >= bytes {
             row.note = Some("stays floats: codes and codebooks would take no less".into());
         } else {
             let palette = cluster(values, channels, size, &row.weight)?;

@@ -158,8 +158,7 @@ fn size(job: &JobFile, graph: &Graph) -> Result<Option<Estimate>, Error> {
     let dense = Size::of(graph).dense_bytes;
     let layers = select_layers(graph, settings)?;
     let weights: u64 = layers.iter().map(|l| l.count as u64).sum();
-    let codes: u64 =
-        layers.iter().map(|l| slq::codebook::stored_bytes(l.count, l.groups, l.size) as u64).sum();
+    let codes: u64 = layers.iter().map(|l| l.stored_bytes() as u64).sum();
     let stored = dense.saturating_sub(4 * weights) + codes;
     Ok(Some(Estimate { dense, stored, quantized: 4000 * weights / dense.max(1) }))
 }

@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use slq_codebook::halve;
 use slq_engine::{CentroidRule, CentroidStep, Executor, mean_gradients};
 use slq_graph::{Graph, Palette};
 
@@ -21,6 +22,8 @@ struct Book {
     size: usize,
     run: usize,
     codes: Vec<u8>,
+    /// Whether its centroids were 16-bit floats, as which they will be stored again.
+    half: bool,
 }
 
 /// All fully fixed codebooks of a network in training.
@@ -60,6 +63,7 @@ impl Centroids {
                 size: palette.codebook_size(),
                 run: (palette.codes().len() / palette.groups()).max(1),
                 codes: palette.codes().to_vec(),
+                half: palette.has_half_codebooks(),
                 weight,
             });
         }
@@ -82,11 +86,21 @@ impl Centroids {
         Ok(())
     }
 
-    /// Writes the codebooks into the graph's palettes and weights.
+    /// Writes the codebooks into the graph's palettes and weights. Those that were 16-bit floats before are rounded to such, in
+    /// the executor too.
     ///
     /// # Errors
     /// [`CompressError::Graph`] for a centroid that is no number.
-    pub(crate) fn finish(self, graph: &mut Graph) -> Result<(), CompressError> {
+    pub(crate) fn finish(
+        mut self,
+        graph: &mut Graph,
+        executor: &mut dyn Executor,
+    ) -> Result<(), CompressError> {
+        for book in self.books.iter_mut().filter(|b| b.half) {
+            if halve(&mut book.values, book.size) {
+                executor.set_parameter(&book.weight, &book.decode())?;
+            }
+        }
         self.store(graph)
     }
 }
@@ -158,6 +172,7 @@ mod tests {
             size: 2,
             run: 3,
             codes: vec![0, 1, 1, 1, 0, 0],
+            half: false,
         }
     }
 
@@ -190,7 +205,7 @@ mod tests {
         let after = executor.evaluate(&images, Some(labels)).unwrap().loss;
         assert!(after < before, "{before} to {after}");
         executor.store_parameters(&mut graph).unwrap();
-        centroids.finish(&mut graph).unwrap();
+        centroids.finish(&mut graph, &mut executor).unwrap();
         let weight = &graph.weights[&name];
         let palette = weight.palette.as_ref().unwrap();
         assert_eq!(weight.tensor.as_f32().unwrap(), palette.decode());

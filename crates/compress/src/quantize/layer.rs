@@ -1,5 +1,7 @@
 //! One layer of a job.
 
+use slq_codebook::{HALF, SINGLE, stored_bytes};
+
 /// One weight tensor that a run moves onto codebooks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Layer {
@@ -15,4 +17,18 @@ pub struct Layer {
     pub asked: usize,
     /// Centroids of each codebook (K).
     pub size: usize,
+    /// Whether the method rounds centroids to 16-bit floats: where there are several codebooks, they are stored so.
+    pub half: bool,
+}
+
+impl Layer {
+    /// Bytes of codes and codebooks.
+    pub fn stored_bytes(&self) -> usize {
+        stored_bytes(self.count, self.groups, self.size, centroid_bytes(self.half, self.groups))
+    }
+}
+
+/// Bytes of a centroid in a file.
+pub(crate) fn centroid_bytes(half: bool, groups: usize) -> usize {
+    if half && groups > 1 { HALF } else { SINGLE }
 }

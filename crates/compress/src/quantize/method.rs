@@ -127,6 +127,12 @@ impl Method {
         }
     }
 
+    /// Whether several codebooks of a layer are rounded to 16-bit floats: those of methods that find them at once, but for evenly
+    /// spaced ones, which rounding would move off their spacing.
+    pub(crate) fn rounds_codebooks(&self) -> bool {
+        matches!(self, Self::Kmeans(_) | Self::Calibrate(_)) && self.codebook() != CodebookKind::Uniform
+    }
+
     /// Codebooks of a layer that is quantized at once, to try a width: the method's own for k-means, free ones for others.
     pub(crate) fn data_free_codebook(&self) -> CodebookKind {
         if let Self::Kmeans(s) = self { s.codebook } else { CodebookKind::Free }

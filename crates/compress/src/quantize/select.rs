@@ -7,7 +7,7 @@ use slq_codebook::stored_bytes;
 use slq_graph::{Graph, Quantizable};
 
 use super::choices::Granularity;
-use super::layer::Layer;
+use super::layer::{Layer, centroid_bytes};
 use super::method::Method;
 use super::settings::Quantize;
 use crate::error::CompressError;
@@ -60,9 +60,14 @@ pub fn select_layers(graph: &Graph, settings: &Quantize) -> Result<Vec<Layer>, C
         let granularity = settings.granularity.of(&q.op);
         let rows = if granularity == Granularity::Tensor { None } else { rows_of(graph, q) };
         let asked = rows.map_or(1, |rows| asked_groups(rows, granularity));
+        let half = settings.method.rounds_codebooks();
+        let pays = |groups: usize| {
+            let bytes = stored_bytes(values.len(), groups, wanted, centroid_bytes(half, groups));
+            bytes <= 4 * values.len()
+        };
         let groups = match (granularity, rows) {
-            (Granularity::Block(n), Some(rows)) => merged_blocks(rows, n, wanted),
-            _ => merged_groups(asked, values.len(), wanted),
+            (Granularity::Block(n), Some(rows)) => merged_blocks(rows, n, pays),
+            _ => merged_groups(asked, pays),
         };
         // A codebook of a given shape has its size, however few weights take values from it.
         let size = if settings.method.has_shaped_codebook() {
@@ -71,18 +76,20 @@ pub fn select_layers(graph: &Graph, settings: &Quantize) -> Result<Vec<Layer>, C
             wanted.min(values.len() / groups).max(1)
         };
         let counts_values = matches!(settings.method, Method::Kmeans(_));
-        if !counts_values && stored_bytes(values.len(), groups, size) >= 4 * values.len() {
-            small += 1;
-            continue;
-        }
-        layers.push(Layer {
+        let layer = Layer {
             weight: q.weight.clone(),
             node: q.node.clone(),
             count: values.len(),
             groups,
             asked,
             size,
-        });
+            half,
+        };
+        if !counts_values && layer.stored_bytes() >= 4 * values.len() {
+            small += 1;
+            continue;
+        }
+        layers.push(layer);
     }
     if layers.is_empty() && small > 0 {
         return Err(CompressError::NothingPays { values: settings.size() });
@@ -163,29 +170,22 @@ pub(crate) fn columns_warning(graph: &Graph, granularity: Granularity) -> Option
     })
 }
 
-/// Whether `groups` codebooks of `size` values and the codes of `count` weights take no more bytes than the weights as floats.
-fn pays(groups: usize, count: usize, size: usize) -> bool {
-    stored_bytes(count, groups, size) <= 4 * count
-}
-
 /// Blocks of a channel of `row` weights: of `n` or, where `n` does not divide it, of the nearest finer size that does.
 fn blocks(row: usize, n: usize) -> usize {
     (1..=n.min(row)).rev().find(|d| row.is_multiple_of(*d)).map_or(1, |d| row / d)
 }
 
-/// Number of codebooks for blocks of `n` weights. Where they would take more bytes than coding saves, blocks grow within
-/// their channel, then channels are merged.
-fn merged_blocks([channels, row]: [usize; 2], n: usize, size: usize) -> usize {
-    let count = channels * row;
+/// Number of codebooks for blocks of `n` weights. Where so many do not pay, blocks grow within their channel, then channels are
+/// merged.
+fn merged_blocks([channels, row]: [usize; 2], n: usize, pays: impl Fn(usize) -> bool) -> usize {
     let asked = blocks(row, n);
-    let fits = |&blocks: &usize| row.is_multiple_of(blocks) && pays(channels * blocks, count, size);
-    (1..=asked).rev().find(fits).map_or_else(|| merged_groups(channels, count, size), |b| channels * b)
+    let fits = |&blocks: &usize| row.is_multiple_of(blocks) && pays(channels * blocks);
+    (1..=asked).rev().find(fits).map_or_else(|| merged_groups(channels, &pays), |b| channels * b)
 }
 
-/// Where `groups` codebooks of `size` values would take more bytes than coding `count` weights saves, neighbouring
-/// ones are merged until they do not.
-fn merged_groups(mut groups: usize, count: usize, size: usize) -> usize {
-    while groups > 1 && !pays(groups, count, size) {
+/// Where `groups` codebooks would take more bytes than coding the weights saves, neighbouring ones are merged until they pay.
+fn merged_groups(mut groups: usize, pays: impl Fn(usize) -> bool) -> usize {
+    while groups > 1 && !pays(groups) {
         let step = (2..=groups).find(|d| groups.is_multiple_of(*d)).unwrap_or(groups);
         groups /= step;
     }
@@ -325,12 +325,34 @@ mod tests {
         assert!(matches!(error, CompressError::NoLayers));
     }
 
+    /// Codebooks of 16 values of 4 bytes.
+    fn pays(count: usize) -> impl Fn(usize) -> bool {
+        move |groups| stored_bytes(count, groups, 16, slq_codebook::SINGLE) <= 4 * count
+    }
+
+    #[test]
+    fn codebooks_of_16_bit_floats_are_merged_less() {
+        let mut graph = lenet();
+        let name = graph.quantizable()[0].weight.clone();
+        // Rows of 25 weights: 16 values of 4 bytes do not pay for them with 12 bytes of codes more, of 2 bytes they do.
+        let tensor =
+            slq_graph::Tensor::f32(vec![40, 1, 5, 5], (0..1000).map(|i| i as f32).collect()).unwrap();
+        graph.weights.get_mut(&name).unwrap().tensor = tensor;
+        let first = |settings: Quantize| {
+            let settings = Quantize { granularity: Granularity::Channel, ..settings };
+            select_layers(&graph, &settings).unwrap().remove(0)
+        };
+        let (half, single) = (first(Quantize::kmeans(5)), first(Quantize::slq(5)));
+        assert_eq!((half.groups, half.half, half.stored_bytes()), (40, true, 625 + 40 * 32 * 2));
+        assert_eq!((single.groups, single.half, single.stored_bytes()), (20, false, 625 + 20 * 32 * 4));
+    }
+
     #[test]
     fn codebooks_that_cost_more_than_they_save_are_merged() {
         // Depthwise 3x3: nine weights of 36 bytes cannot pay for sixteen centroids each.
         let groups = |shape: &[usize], granularity| {
             let rows = [shape[0], shape[1..].iter().product()];
-            merged_groups(asked_groups(rows, granularity), shape.iter().product(), 16)
+            merged_groups(asked_groups(rows, granularity), pays(shape.iter().product()))
         };
         let depthwise = groups(&[32, 1, 3, 3], Granularity::Channel);
         assert!(depthwise < 32 && 4 * 16 * depthwise <= 4 * 288 - 144, "{depthwise}");
@@ -342,7 +364,9 @@ mod tests {
 
     #[test]
     fn blocks_lie_within_a_channel_and_grow_where_they_cost_too_much() {
-        let groups = |shape: &[usize], n| merged_blocks([shape[0], shape[1..].iter().product()], n, 16);
+        let groups = |shape: &[usize], n| {
+            merged_blocks([shape[0], shape[1..].iter().product()], n, pays(shape.iter().product()))
+        };
         assert_eq!(groups(&[64, 64, 3, 3], 64), 64 * 9);
         assert_eq!(groups(&[64, 64, 3, 3], 100), 64 * 6);
         assert_eq!(groups(&[10, 500], usize::MAX), 10);

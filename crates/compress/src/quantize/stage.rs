@@ -371,7 +371,7 @@ impl<'a> Run<'a> {
         let mut home = Home { graph: &mut self.graph, keeper };
         let seconds = retrain(&mut self.executor, teacher, &course, &mut home, &mut between, observer)?;
         if let Some(centroids) = between.centroids {
-            centroids.finish(&mut self.graph)?;
+            centroids.finish(&mut self.graph, &mut self.executor)?;
         }
         Ok((iterations, seconds))
     }

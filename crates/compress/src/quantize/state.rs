@@ -129,7 +129,15 @@ pub(crate) mod tests {
     /// One group of six weights in three clusters at 0, 1 and -1.
     pub(crate) fn small() -> LayerState {
         LayerState {
-            layer: Layer { weight: "w".into(), node: "n".into(), count: 6, groups: 1, asked: 1, size: 3 },
+            layer: Layer {
+                weight: "w".into(),
+                node: "n".into(),
+                count: 6,
+                groups: 1,
+                asked: 1,
+                size: 3,
+                half: false,
+            },
             values: vec![0.1, 0.9, -1.1, 0.0, 1.2, -0.8],
             centroids: vec![0.0, 1.0, -1.0],
             codes: vec![0, 1, 2, 0, 1, 2],

@@ -92,7 +92,7 @@ pub(crate) fn tune(
     let mut centroids = Centroids::begin(&graph, weights.iter().cloned(), training, &mut executor)?;
     let mut home = Home { graph: &mut graph, keeper: keeper.as_mut().map(|k| k as &mut dyn Keep) };
     let retrain_seconds = retrain(&mut executor, teacher, &course, &mut home, &mut centroids, observer)?;
-    centroids.finish(&mut graph)?;
+    centroids.finish(&mut graph, &mut executor)?;
     let after = evaluate_shared(&mut executor, (&data.test, &data.transform), training.batch, reducer)?;
     let report = RoundReport {
         fixed_fraction: 1.0,

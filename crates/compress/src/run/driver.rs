@@ -146,7 +146,7 @@ pub fn run(
     report.reference = job.reference(observer)?;
     if let Some((data, following)) = data.and_then(|d| Some((d, d.following.as_ref()?))) {
         let inputs = SplitInputs::new(&graph, data.test.clone(), data.transform.clone());
-        let networks = (&following.network, &graph);
+        let networks = (&*following.network, &graph);
         report.compared(compare_shared(networks, &inputs, options.isa, options.reducer)?);
     }
     graph.inputs = declared;

@@ -1,9 +1,7 @@
 //! Widths: what each layer may take, and the best choice within a number of bytes.
 
 use rayon::prelude::*;
-use slq_codebook::{
-    Algorithm, ClusterParams, Clustering, cluster_groups, error_curve, even_groups, stored_bytes,
-};
+use slq_codebook::{Algorithm, ClusterParams, Clustering, cluster_groups, error_curve, even_groups};
 use slq_graph::Graph;
 
 use crate::allocation::{self, Choice};
@@ -74,7 +72,7 @@ pub(crate) fn widths(graph: &Graph, settings: &Quantize) -> Result<Vec<LayerWidt
 
 /// Bytes that a fully fixed layer is stored in.
 pub(crate) fn bytes(layer: &Layer) -> u64 {
-    stored_bytes(layer.count, layer.groups, layer.size) as u64
+    layer.stored_bytes() as u64
 }
 
 fn errors(values: &[f32], sizes: &[(u8, &Layer)]) -> Result<Vec<f64>, CompressError> {

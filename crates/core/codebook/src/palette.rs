@@ -1,11 +1,17 @@
 //! The palette of a tensor: its codebooks, the code of every value, and which values are fixed.
 
+use half::f16;
+
 use crate::PaletteError;
 use crate::assign::decode_into;
 use crate::entropy::{coded_bits, histogram};
 
 /// Most centroids of one codebook: codes are stored as bytes.
 const LARGEST_CODEBOOK: usize = 256;
+/// Bytes of a centroid as a 32-bit float.
+pub const SINGLE: usize = 4;
+/// Bytes of a centroid as a 16-bit float.
+pub const HALF: usize = 2;
 
 /// Codebooks and codes of one tensor.
 ///
@@ -147,9 +153,26 @@ impl Palette {
         code_bytes(self.codes.len(), self.codebook_size())
     }
 
-    /// Bytes of the codebooks as 32-bit floats.
+    /// Whether there are several codebooks whose centroids are 16-bit floats, all of them: files keep them as such.
+    pub fn has_half_codebooks(&self) -> bool {
+        let is_half = |v: &f32| f16::from_f32(*v).to_f32().to_bits() == v.to_bits();
+        self.groups > 1 && self.codebook.iter().all(is_half)
+    }
+
+    /// The palette with the centroids of several codebooks rounded to 16-bit floats, see [`halve`]; unchanged where that would
+    /// lose more than their rounding.
+    #[must_use]
+    pub fn with_half_codebooks(mut self) -> Self {
+        if self.groups > 1 {
+            let size = self.codebook_size();
+            halve(&mut self.codebook, size);
+        }
+        self
+    }
+
+    /// Bytes of the codebooks as 32-bit floats, or as 16-bit ones where [`Palette::has_half_codebooks`].
     pub fn codebook_bytes(&self) -> usize {
-        4 * self.codebook.len()
+        self.codebook.len() * if self.has_half_codebooks() { HALF } else { SINGLE }
     }
 
     /// Bytes of packed codes and codebooks together, see [`stored_bytes`].
@@ -179,9 +202,23 @@ pub fn code_bytes(count: usize, size: usize) -> usize {
     (count / 8).saturating_mul(bits).saturating_add((count % 8 * bits).div_ceil(8))
 }
 
-/// Bytes of `count` packed codes and their `groups` codebooks of `size` 32-bit centroids each.
-pub fn stored_bytes(count: usize, groups: usize, size: usize) -> usize {
-    code_bytes(count, size).saturating_add(groups.saturating_mul(size).saturating_mul(4))
+/// Bytes of `count` packed codes and their `groups` codebooks of `size` centroids of `centroid` bytes ([`SINGLE`], [`HALF`]) each.
+pub fn stored_bytes(count: usize, groups: usize, size: usize, centroid: usize) -> usize {
+    code_bytes(count, size).saturating_add(groups.saturating_mul(size).saturating_mul(centroid))
+}
+
+/// Rounds codebooks of `size` centroids to 16-bit floats, to nearest; whether it did. Nothing is rounded where a centroid would
+/// move by more than 2^-10 of the largest of its codebook: 16-bit floats are too coarse below 2^-14 and end at 65504.
+pub fn halve(codebook: &mut [f32], size: usize) -> bool {
+    let near = |book: &[f32]| {
+        let most = book.iter().fold(0.0f32, |most, v| most.max(v.abs()));
+        book.iter().all(|&v| (f16::from_f32(v).to_f32() - v).abs() <= most / 1024.0)
+    };
+    let fits = codebook.chunks(size.max(1)).all(near);
+    if fits {
+        codebook.iter_mut().for_each(|v| *v = f16::from_f32(*v).to_f32());
+    }
+    fits
 }
 
 #[cfg(test)]
@@ -203,7 +240,27 @@ mod tests {
     fn decode_uses_each_groups_own_codebook() {
         let p = Palette::fully_fixed(vec![0.0, 1.0, 10.0, 20.0], 2, vec![0, 1, 1, 0]).unwrap();
         assert_eq!(p.decode(), [0.0, 1.0, 20.0, 10.0]);
-        assert_eq!((p.bits(), p.packed_bytes(), p.codebook_bytes(), p.stored_bytes()), (1, 1, 16, 17));
+        assert_eq!((p.bits(), p.packed_bytes(), p.codebook_bytes(), p.stored_bytes()), (1, 1, 8, 9));
+    }
+
+    #[test]
+    fn several_codebooks_are_rounded_to_16_bits_where_they_bear_it() {
+        let palette =
+            |book: [f32; 4], groups| Palette::fully_fixed(book.to_vec(), groups, vec![0, 1, 1, 0]).unwrap();
+        let third = palette([0.0, 1.0 / 3.0, -0.7, 20.1], 2);
+        assert!(!third.has_half_codebooks() && third.codebook_bytes() == 16);
+        let half = third.clone().with_half_codebooks();
+        assert!(half.has_half_codebooks() && half.codebook_bytes() == 8);
+        assert!(half.codebook().iter().zip(third.codebook()).all(|(h, v)| (h - v).abs() <= v.abs() / 2048.0));
+        assert_eq!(half.codes(), third.codes());
+        let one = palette([0.0, 1.0 / 3.0, -0.7, 20.1], 1);
+        assert_eq!(one.clone().with_half_codebooks(), one, "one codebook is small as it is");
+        for off in [1e-9, 1e5, 3e-6] {
+            let odd = palette([off / 3.0, off, 1.0, 2.0], 2);
+            assert_eq!(odd.clone().with_half_codebooks(), odd, "{off} is out of range");
+        }
+        // Beside large values small ones may be coarse; a codebook of zeros is one.
+        assert!(palette([1e-9, 1.0, 0.0, 0.0], 2).with_half_codebooks().has_half_codebooks());
     }
 
     #[test]
@@ -230,7 +287,7 @@ mod tests {
         assert!((p.entropy_bytes() - expected).abs() < 1e-12);
         // Two groups that are constant in themselves carry no information beside their codebooks.
         let p = Palette::fully_fixed(vec![0.0, 1.0, 0.0, 1.0], 2, vec![0, 0, 1, 1]).unwrap();
-        assert_eq!(p.entropy_bytes(), 16.0);
+        assert_eq!(p.entropy_bytes(), 8.0);
     }
 
     #[test]
@@ -253,7 +310,8 @@ mod tests {
             let codes: Vec<u8> = (0..count).map(|i| (i % size) as u8).collect();
             let packed = pack(&codes, bits_for(size).into()).unwrap();
             prop_assert_eq!(code_bytes(count, size), packed.len());
-            prop_assert_eq!(stored_bytes(count, groups, size), packed.len() + 4 * groups * size);
+            prop_assert_eq!(stored_bytes(count, groups, size, SINGLE), packed.len() + 4 * groups * size);
+            prop_assert_eq!(stored_bytes(count, groups, size, HALF), packed.len() + 2 * groups * size);
         }
 
         #[test]

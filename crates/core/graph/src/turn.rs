@@ -8,7 +8,8 @@ use crate::node::{Attribute, Node};
 use crate::quantizable::Quantizable;
 
 impl Graph {
-    /// The matrices that a `Transpose` turns round: the name of the result, and that of the weight.
+    /// The matrices that a `Transpose` turns round: the name of the result, which is no output of the network, and that of the
+    /// weight.
     pub fn turned_matrices(&self) -> HashMap<&str, &str> {
         let turns = |n: &&Node| {
             n.op == "Transpose" && n.domain.is_empty() && n.ints("perm").is_none_or(|perm| perm == [1, 0])
@@ -16,7 +17,8 @@ impl Graph {
         let mut found = HashMap::new();
         for node in self.nodes.iter().filter(turns) {
             let (Some(from), Some(to)) = (node.input(0), node.outputs.first()) else { continue };
-            if self.weights.get(from).is_some_and(|w| w.tensor.shape().len() == 2) {
+            let is_output = self.outputs.iter().any(|o| o.name == *to);
+            if !is_output && self.weights.get(from).is_some_and(|w| w.tensor.shape().len() == 2) {
                 found.insert(to.as_str(), from);
             }
         }

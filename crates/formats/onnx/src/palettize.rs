@@ -39,6 +39,9 @@ pub struct Entry {
     /// Element type of codebook and weight.
     #[serde(default = "single", skip_serializing_if = "is_single")]
     pub dtype: DType,
+    /// Whether the codebooks of a float32 weight are stored as float16.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub half: bool,
 }
 
 fn single() -> DType {
@@ -47,6 +50,10 @@ fn single() -> DType {
 
 fn is_zero(block: &usize) -> bool {
     *block == 0
+}
+
+fn is_false(half: &bool) -> bool {
+    !*half
 }
 
 fn is_single(dtype: &DType) -> bool {
@@ -69,7 +76,13 @@ impl Entry {
             shape: weight.tensor.shape().to_vec(),
             block: 0,
             dtype: weight.tensor.dtype(),
+            half: weight.tensor.dtype() == DType::F32 && palette.has_half_codebooks(),
         })
+    }
+
+    /// Element type of the stored codebooks.
+    pub fn book_type(&self) -> DType {
+        if self.half { DType::F16 } else { self.dtype }
     }
 
     /// Number of weights, if the entry is possible at all.
@@ -79,6 +92,7 @@ impl Entry {
             && self.bits == bits_for(self.k)
             && self.groups > 0
             && self.dtype.is_float()
+            && (!self.half || self.dtype == DType::F32)
             && count.is_multiple_of(self.groups)
             && self.groups.checked_mul(self.k).is_some();
         possible.then_some(count)
@@ -128,7 +142,10 @@ impl Layout {
             let shape = b.shape(own("s"), &lookup);
             codes = b.node("Reshape", &[&codes, &shape], own("h"), &[]);
         }
-        let codebook = b.layout.codebook.0.clone();
+        let mut codebook = b.layout.codebook.0.clone();
+        if entry.half {
+            codebook = b.node("Cast", &[&codebook], own("u"), &[("to", FLOAT)]);
+        }
         let done = lookup == entry.shape;
         let output = if done { entry.name.clone() } else { own("v") };
         let values = if by_element {
@@ -164,7 +181,8 @@ impl Layout {
         let (codes, book) = (&self.packed, &self.codebook);
         let centroids = palette.codebook().to_vec();
         // An entry is of floats.
-        let centroids = TensorData::floats(entry.dtype, centroids).unwrap_or(TensorData::F32(Vec::new()));
+        let centroids =
+            TensorData::floats(entry.book_type(), centroids).unwrap_or(TensorData::F32(Vec::new()));
         Ok([
             (codes.0.clone(), TensorData::U8(packed), codes.1.clone()),
             (book.0.clone(), centroids, book.1.clone()),

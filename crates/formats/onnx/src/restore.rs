@@ -89,13 +89,17 @@ impl Found {
         let (TensorData::U8(codes), Some(centroids)) = (packed.data(), codebook.to_f32()) else {
             return Err("codes are not bytes or centroids not floats".into());
         };
-        if codebook.dtype() != entry.dtype {
-            return Err(format!("the codebook is of type {:?}, not {:?}", codebook.dtype(), entry.dtype));
+        if codebook.dtype() != entry.book_type() {
+            return Err(format!(
+                "the codebook is of type {:?}, not {:?}",
+                codebook.dtype(),
+                entry.book_type()
+            ));
         }
         if bytes != Some(codes.len()) || centroids.len() != entry.groups * entry.k {
             return Err(format!("{} bytes and {} centroids do not fit", codes.len(), centroids.len()));
         }
-        let stored = TensorData::floats(entry.dtype, centroids.to_vec());
+        let stored = TensorData::floats(entry.book_type(), centroids.to_vec());
         if !stored.is_some_and(|stored| stored.is_identical(codebook.data())) {
             return Err("a centroid is no 32-bit float".into());
         }

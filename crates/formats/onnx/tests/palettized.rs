@@ -34,6 +34,16 @@ fn quantize(graph: &mut Graph, k: usize, groups: impl Fn(&[usize]) -> usize) {
     }
 }
 
+/// Rounds the codebooks of all weights to 16-bit floats.
+fn halve(graph: &mut Graph) {
+    for weight in graph.weights.values_mut().filter(|w| w.palette.is_some()) {
+        let palette = weight.palette.take().map(Palette::with_half_codebooks).unwrap();
+        assert!(palette.has_half_codebooks() || palette.groups() == 1);
+        let tensor = slq_graph::Tensor::f32(weight.tensor.shape().to_vec(), palette.decode()).unwrap();
+        *weight = Weight { palette: Some(palette), ..Weight::from(tensor) };
+    }
+}
+
 /// Tells of a part that was left out; written to standard error itself, which the test harness does not hide.
 fn skipped(test: &str, why: &str) {
     writeln!(std::io::stderr(), "skipped {test}: {why}").expect("standard error is there");
@@ -70,20 +80,26 @@ fn every_width_reads_back_and_runs() {
         let mut float = float.unwrap();
         float.metadata.opset = opset;
         for k in SIZES {
-            let kinds: [(&str, Groups); 3] = [
+            let kinds: [(&str, Groups); 4] = [
                 ("tensor", |_| 1),
                 ("channel", |shape| shape[0]),
+                ("half", |shape| shape[0]),
                 ("run", |shape| shape.iter().product::<usize>() / 6), // not along any axis
             ];
             for (label, groups) in kinds {
                 let mut graph = float.clone();
                 quantize(&mut graph, k, groups);
+                if label == "half" {
+                    halve(&mut graph);
+                }
                 let name = format!("opset{opset}-{k}-{label}");
                 let path = |kind: &str| folder.path().join(format!("{name}-{kind}.onnx"));
                 let (dense, packed) = (path("dense"), path("packed"));
                 slq_onnx::write(&graph, &dense, &WriteOptions { dense: true, ..Default::default() }).unwrap();
                 slq_onnx::write(&graph, &packed, &WriteOptions::default()).unwrap();
                 assert_eq!(slq_onnx::read(&packed).unwrap(), graph, "{name}");
+                let half = std::fs::read(&packed).unwrap().windows(11).any(|w| w == b"\"half\":true");
+                assert!(half || label != "half", "{name}");
                 let plain = slq_onnx::read(&dense).unwrap();
                 assert!(plain.weights.values().all(|w| w.palette.is_none()), "{name}");
                 pairs.push((dense, packed));

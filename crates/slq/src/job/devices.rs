@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::path::PathBuf;
 
-use slq_codebook::stored_bytes;
+use slq_codebook::{SINGLE, stored_bytes};
 use slq_compress::{CodebookKind, Granularity, Method, Quantize, Recipe, Stage, select_layers};
 use slq_graph::fold::fold_batch_norms;
 
@@ -100,7 +100,7 @@ pub fn suit_runtime(stages: &mut [Stage], given: [bool; 2]) -> Vec<String> {
         }
         if !given[1] && settings.granularity == Granularity::Tensor {
             let size = settings.size();
-            let pays = |n: &usize| stored_bytes(*n, 1, size) <= 4 * n;
+            let pays = |n: &usize| stored_bytes(*n, 1, size, SINGLE) <= 4 * n;
             let block = (0..8).map(|i| BLOCK << i).find(pays).unwrap_or(BLOCK);
             settings.granularity = Granularity::Dense(block);
             said.push(format!(

@@ -229,7 +229,13 @@ fn spec(graph: &Graph, layer: &Layer) -> LayerSpec {
         groups if groups <= channels => Books::Rows(channels / groups),
         groups => Books::Inputs(layer.count / groups),
     };
-    LayerSpec { weight: layer.weight.clone(), node: layer.node.clone(), size: layer.size, books }
+    LayerSpec {
+        weight: layer.weight.clone(),
+        node: layer.node.clone(),
+        size: layer.size,
+        books,
+        half: layer.half,
+    }
 }
 
 /// Checkpoints.

@@ -138,7 +138,7 @@ pub(super) fn tune(
         }
     }
     executor.store_parameters(home.graph)?;
-    centroids.finish(home.graph)?;
+    centroids.finish(home.graph, &mut executor)?;
     Ok((iterations, before + began.elapsed().as_secs_f64()))
 }
 

@@ -6,7 +6,7 @@ mod steps;
 use rayon::prelude::*;
 use slq_codebook::{
     Algorithm, ClusterError, ClusterParams, Clustering, assign, cluster_groups_weighted, even_groups,
-    pow2_codebook, stored_bytes, uniform_codebook,
+    pow2_codebook, uniform_codebook,
 };
 use slq_graph::{Graph, Palette};
 
@@ -82,9 +82,9 @@ fn best_palette(
 /// The most values, a power of two up to 256, of which one codebook and its codes take no more bytes than the merged
 /// codebooks and theirs.
 fn widest_shared(layer: &Layer) -> Option<usize> {
-    let bytes = |groups: usize, size: usize| stored_bytes(layer.count, groups, size);
-    let room = bytes(layer.groups, layer.size);
-    (1..=8).rev().map(|bits| 1 << bits).find(|&size| size <= layer.count && bytes(1, size) <= room)
+    let one = |size| Layer { groups: 1, size, ..layer.clone() };
+    let room = layer.stored_bytes();
+    (1..=8).rev().map(|bits| 1 << bits).find(|&size| size <= layer.count && one(size).stored_bytes() <= room)
 }
 
 /// Codebooks of a given shape, each at the scale of least squared error.
@@ -138,7 +138,8 @@ fn palette(graph: &Graph, layer: &Layer, importance: Option<&[f32]>) -> Result<P
         codebook.extend((0..size).map(centroid));
     }
     let codes = found.into_iter().flat_map(|g| g.codes).collect();
-    Ok(Palette::fully_fixed(codebook, layer.groups, codes)?)
+    let palette = Palette::fully_fixed(codebook, layer.groups, codes)?;
+    Ok(if layer.half { palette.with_half_codebooks() } else { palette })
 }
 
 #[cfg(test)]

@@ -139,8 +139,15 @@ mod tests {
         for size in 2..=256 {
             check_schedule(&width_schedule(size), size).unwrap();
         }
-        let layer =
-            |size| Layer { weight: "w".into(), node: "n".into(), count: 99, groups: 1, asked: 1, size };
+        let layer = |size| Layer {
+            weight: "w".into(),
+            node: "n".into(),
+            count: 99,
+            groups: 1,
+            asked: 1,
+            size,
+            half: false,
+        };
         let mlq = Mlq::new(&MlqSettings::default(), vec![layer(5), layer(3)], 0).unwrap();
         assert_eq!((mlq.clusters_at(0, 0), mlq.clusters_at(0, 1)), (vec![], vec![1, 2, 3]));
         assert_eq!((mlq.clusters_at(0, 2), mlq.clusters_at(0, 3)), (vec![1, 2, 3, 4], vec![1, 2, 3, 4, 0]));

@@ -151,7 +151,8 @@ fn calibrate_layer(
     let rate =
         if options.solve.rate > 0.0 { options.solve.rate * energy / (rows * columns) as f64 } else { 0.0 };
     let scale_rows = options.solve.scale_rows && options.correct && follow.takes_scales();
-    let found = quantize(options.isa, &problem, &SolveOptions { rate, scale_rows, ..options.solve })?;
+    let mut found = quantize(options.isa, &problem, &SolveOptions { rate, scale_rows, ..options.solve })?;
+    round(spec, &mut found.codebooks);
     let values = found.decode(columns, problem.books, spec.size)?;
     let now = output_moments(options.isa, &prepared, &values, centred);
     store(graph, site, problem.books, (&found.codebooks, &found.codes))?;
@@ -236,11 +237,19 @@ fn cluster_layer(job: &Job<'_>, spec: &LayerSpec, graph: &mut Graph) -> Result<(
     };
     let options =
         SolveOptions { error_passes: 0, scale_rows: false, rounds: 0, rate: 0.0, ..job.options.solve };
-    let found = quantize(job.options.isa, &problem, &options)?;
+    let mut found = quantize(job.options.isa, &problem, &options)?;
+    round(spec, &mut found.codebooks);
     let groups = found.codebooks.len() / spec.size;
     let palette = Palette::fully_fixed(found.codebooks, groups, found.codes)?;
     crate::quantize::state::store_palette(graph, &spec.weight, palette);
     Ok(())
+}
+
+/// Several codebooks as the file will hold them: later layers then see what this one computes.
+fn round(spec: &LayerSpec, codebooks: &mut [f32]) {
+    if spec.half && codebooks.len() > spec.size {
+        slq_codebook::halve(codebooks, spec.size);
+    }
 }
 
 /// Writes codebooks and codes (rows x columns) as the weight's palette and values.

@@ -19,6 +19,9 @@ pub struct LayerSpec {
     /// Which weights share a codebook. Weights that do not lie channel by channel (MatMul without a Transpose, Gemm without
     /// transB, ConvTranspose) have one codebook whatever is asked.
     pub books: Books,
+    /// Whether centroids of several codebooks are rounded to 16-bit floats.
+    #[serde(default)]
+    pub half: bool,
 }
 
 /// How the layer reads its input.
@@ -225,7 +228,8 @@ mod tests {
 
     fn site(graph: &Graph) -> Result<Site, String> {
         let shapes = infer_shapes(graph, &[]).unwrap();
-        let spec = LayerSpec { weight: "w".into(), node: "n".into(), size: 2, books: Books::Rows(1) };
+        let spec =
+            LayerSpec { weight: "w".into(), node: "n".into(), size: 2, books: Books::Rows(1), half: false };
         Site::find(graph, &shapes, &spec)
     }
 
@@ -269,7 +273,8 @@ mod tests {
         let mut graph = graph("Gemm", &[2, 3], &[1, 2], &[]);
         let shapes = infer_shapes(&graph, &[]).unwrap();
         graph.nodes[0].name = "other".into();
-        let spec = LayerSpec { weight: "w".into(), node: "n".into(), size: 2, books: Books::Tensor };
+        let spec =
+            LayerSpec { weight: "w".into(), node: "n".into(), size: 2, books: Books::Tensor, half: false };
         assert!(Site::find(&graph, &shapes, &spec).unwrap_err().contains("`n`"));
     }
 }

@@ -95,7 +95,8 @@ fn network() -> Graph {
 }
 
 fn layers(graph: &Graph, size: usize, books: Books) -> Vec<LayerSpec> {
-    let spec = |q: slq_graph::Quantizable| LayerSpec { weight: q.weight, node: q.node, size, books };
+    let spec =
+        |q: slq_graph::Quantizable| LayerSpec { weight: q.weight, node: q.node, size, books, half: false };
     graph.quantizable().into_iter().map(spec).collect()
 }
 
