@@ -334,7 +334,7 @@ mod tests {
     fn codebooks_of_16_bit_floats_are_merged_less() {
         let mut graph = lenet();
         let name = graph.quantizable()[0].weight.clone();
-        // Rows of 25 weights: 16 values of 4 bytes do not pay for them with 12 bytes of codes more, of 2 bytes they do.
+        // Rows of 25 weights and as many values: of 2 bytes they pay, of 4 bytes they do not.
         let tensor =
             slq_graph::Tensor::f32(vec![40, 1, 5, 5], (0..1000).map(|i| i as f32).collect()).unwrap();
         graph.weights.get_mut(&name).unwrap().tensor = tensor;
@@ -343,7 +343,7 @@ mod tests {
             select_layers(&graph, &settings).unwrap().remove(0)
         };
         let (half, single) = (first(Quantize::kmeans(5)), first(Quantize::slq(5)));
-        assert_eq!((half.groups, half.half, half.stored_bytes()), (40, true, 625 + 40 * 32 * 2));
+        assert_eq!((half.groups, half.half, half.stored_bytes()), (40, true, 625 + 40 * 25 * 2));
         assert_eq!((single.groups, single.half, single.stored_bytes()), (20, false, 625 + 20 * 32 * 4));
     }
 

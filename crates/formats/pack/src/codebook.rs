@@ -4,14 +4,19 @@
 //! is its first integer and the gaps to the next; each gap is coded as the number of its bits with the second highest
 //! bit, and the bits below as they are.
 
+use half::f16;
+
 use crate::bytes::{BitReader, BitWriter, Input};
 use crate::entropy::codes::Geometry;
 use crate::entropy::draft::Draft;
 use crate::entropy::stream::{Source, Stream};
 use crate::error::{Fault, SlqError};
 
+/// Forms: 32-bit floats as they are, and sorted; the same of 16-bit floats, which hold all centroids exactly.
 const RAW: u8 = 0;
 const SORTED: u8 = 1;
+const RAW_HALF: u8 = 2;
+const SORTED_HALF: u8 = 3;
 /// Classes of gaps: 0, 1, and two for each length from 2 to 32 bits.
 const CLASSES: usize = 64;
 
@@ -23,6 +28,22 @@ fn place(value: f32) -> u32 {
 
 fn at_place(place: u32) -> f32 {
     f32::from_bits(if place >> 31 == 1 { place & !(1 << 31) } else { !place })
+}
+
+/// The place of a 16-bit float among all of these.
+fn half_place(value: f32) -> u32 {
+    let bits = f16::from_f32(value).to_bits();
+    u32::from(if bits >> 15 == 1 { !bits } else { bits | 1 << 15 })
+}
+
+/// `None` for a place past the last 16-bit float.
+fn at_half_place(place: u32) -> Option<f32> {
+    let place = u16::try_from(place).ok()?;
+    Some(f16::from_bits(if place >> 15 == 1 { place & !(1 << 15) } else { !place }).to_f32())
+}
+
+fn is_half(value: &f32) -> bool {
+    f16::from_f32(*value).to_f32().to_bits() == value.to_bits()
 }
 
 /// A gap's class, and how many bits follow.
@@ -49,16 +70,22 @@ fn least(class: u8) -> (u32, u32) {
 pub(crate) enum BookDraft {
     /// All bytes.
     Raw(Vec<u8>),
-    /// A leading byte, the classes of first values and of gaps, and the bits below.
-    Sorted { firsts: Draft, gaps: Draft, below: Vec<u8> },
+    /// The leading byte, the classes of first values and of gaps, and the bits below.
+    Sorted { form: u8, firsts: Draft, gaps: Draft, below: Vec<u8> },
 }
 
 /// Turns `codebook`, of `k` values in each of its groups, into bytes.
 pub(crate) fn draft(codebook: &[f32], k: usize, limit: u64) -> BookDraft {
+    let half = codebook.iter().all(is_half);
     let raw = || {
-        let bytes = codebook.iter().flat_map(|v| v.to_le_bytes());
-        BookDraft::Raw(std::iter::once(RAW).chain(bytes).collect())
+        let wide = || codebook.iter().flat_map(|v| v.to_le_bytes());
+        let narrow = || codebook.iter().flat_map(|v| f16::from_f32(*v).to_le_bytes());
+        BookDraft::Raw(match half {
+            true => std::iter::once(RAW_HALF).chain(narrow()).collect(),
+            false => std::iter::once(RAW).chain(wide()).collect(),
+        })
     };
+    let place = if half { half_place } else { place };
     let places: Vec<u32> = codebook.iter().map(|&v| place(v)).collect();
     if places.chunks(k).any(|book| !book.is_sorted()) {
         return raw();
@@ -78,10 +105,10 @@ pub(crate) fn draft(codebook: &[f32], k: usize, limit: u64) -> BookDraft {
     let below = bits.finish();
     let firsts = Draft::new(&firsts, CLASSES, source(1), limit);
     let gaps = Draft::new(&gaps, CLASSES, source(k - 1), limit);
-    if firsts.plain.len() + gaps.plain.len() + below.len() >= 4 * codebook.len() {
+    if firsts.plain.len() + gaps.plain.len() + below.len() >= if half { 2 } else { 4 } * codebook.len() {
         return raw();
     }
-    BookDraft::Sorted { firsts, gaps, below }
+    BookDraft::Sorted { form: if half { SORTED_HALF } else { SORTED }, firsts, gaps, below }
 }
 
 /// Contexts of the classes: each gap's place in its codebook.
@@ -99,9 +126,6 @@ fn unzigzag(value: u32) -> u32 {
     value >> 1 ^ 0u32.wrapping_sub(value & 1)
 }
 
-/// The first byte of a sorted codebook.
-pub(crate) const SORTED_TAG: [u8; 1] = [SORTED];
-
 /// Reads `groups` codebooks of `k` values.
 pub(crate) fn read(input: &mut Input<'_>, groups: usize, k: usize) -> Result<Vec<f32>, SlqError> {
     let at = input.position();
@@ -112,12 +136,23 @@ pub(crate) fn read(input: &mut Input<'_>, groups: usize, k: usize) -> Result<Vec
             let word = |b: &[u8]| b.iter().rev().fold(0, |word, &byte| word << 8 | u32::from(byte));
             Ok(bytes.chunks_exact(4).map(|b| f32::from_bits(word(b))).collect())
         }
-        SORTED => read_sorted(input, groups, k),
+        RAW_HALF => {
+            let bytes = input.take(count.saturating_mul(2))?;
+            let word = |b: &[u8]| b.iter().rev().fold(0, |word, &byte| word << 8 | u16::from(byte));
+            Ok(bytes.chunks_exact(2).map(|b| f16::from_bits(word(b)).to_f32()).collect())
+        }
+        SORTED => read_sorted(input, groups, k, |place| Some(at_place(place))),
+        SORTED_HALF => read_sorted(input, groups, k, at_half_place),
         tag => Err(input.fail_at(at, Fault::Tag { what: "form of codebook", value: tag.into() })),
     }
 }
 
-fn read_sorted(input: &mut Input<'_>, groups: usize, k: usize) -> Result<Vec<f32>, SlqError> {
+fn read_sorted(
+    input: &mut Input<'_>,
+    groups: usize,
+    k: usize,
+    at_place: impl Fn(u32) -> Option<f32>,
+) -> Result<Vec<f32>, SlqError> {
     let firsts = Stream::read(input, groups, CLASSES)?.decode_all(input.whole(), source(1))?;
     let gaps = Stream::read(input, groups.saturating_mul(k - 1), CLASSES)?
         .decode_all(input.whole(), source(k - 1))?;
@@ -128,16 +163,17 @@ fn read_sorted(input: &mut Input<'_>, groups: usize, k: usize) -> Result<Vec<f32
         let (least, below) = least(class);
         Ok(least | bits.get(below).ok_or_else(short)?)
     };
+    let value = |place: u32| at_place(place).ok_or_else(|| input.fail(Fault::Number));
     let mut values = Vec::with_capacity(groups.saturating_mul(k));
     let mut before = 0u32;
     for (group, &first) in firsts.iter().enumerate() {
         let mut at = before.wrapping_add(unzigzag(take(first)?));
         before = at;
-        values.push(at_place(at));
+        values.push(value(at)?);
         for &gap in &gaps[group * (k - 1)..(group + 1) * (k - 1)] {
             let next = at.checked_add(take(gap)?);
             at = next.ok_or_else(|| input.fail(Fault::Number))?;
-            values.push(at_place(at));
+            values.push(value(at)?);
         }
     }
     let used = bits.end().ok_or_else(|| input.fail(Fault::StreamEnd))?;
@@ -153,8 +189,8 @@ mod tests {
     fn bytes(codebook: &[f32], k: usize) -> Vec<u8> {
         match draft(codebook, k, 0) {
             BookDraft::Raw(bytes) => bytes,
-            BookDraft::Sorted { firsts, gaps, below } => {
-                [&SORTED_TAG[..], &firsts.plain, &gaps.plain, &below].concat()
+            BookDraft::Sorted { form, firsts, gaps, below } => {
+                [&[form][..], &firsts.plain, &gaps.plain, &below].concat()
             }
         }
     }
@@ -193,15 +229,43 @@ mod tests {
         );
     }
 
+    #[test]
+    fn codebooks_of_16_bit_floats_take_half_the_bytes() {
+        let books: Vec<f32> = (0..100)
+            .flat_map(|g| (0..16).map(move |i| (i as f32 - 7.3) * (0.01 + g as f32 * 1e-4)))
+            .collect();
+        let half: Vec<f32> = books.iter().map(|&v| f16::from_f32(v).to_f32()).collect();
+        let mut mixed = half.clone();
+        mixed.swap(0, 15);
+        for (books, form) in [(&half, SORTED_HALF), (&mixed, RAW_HALF)] {
+            let stored = bytes(books, 16);
+            assert_eq!(stored[0], form);
+            assert!(stored.len() <= 1 + 2 * books.len());
+            assert_eq!(bits(&read(&mut Input::new(&stored, "s"), 100, 16).unwrap()), bits(books));
+        }
+        assert!(bytes(&half, 16).len() * 10 < bytes(&books, 16).len() * 7);
+        // A place past the last 16-bit float.
+        let first = class(zigzag(1 << 16));
+        let mut low = BitWriter::default();
+        low.put(zigzag(1 << 16), first.1);
+        let firsts = Draft::new(&[first.0], CLASSES, source(1), 0).plain;
+        let gaps = Draft::new(&[], CLASSES, source(1), 0).plain;
+        let stored = [&[SORTED_HALF][..], &firsts, &gaps, &low.finish()].concat();
+        let error = read(&mut Input::new(&stored, "s"), 1, 1).unwrap_err().to_string();
+        assert!(error.ends_with("exceeds its field"), "{error}");
+    }
+
     proptest! {
         #[test]
         fn codebooks_come_back(
             words in proptest::collection::vec(any::<u32>(), 1..200),
             k in 1usize..=20,
             sort in any::<bool>(),
+            half in any::<bool>(),
             after in proptest::collection::vec(any::<u8>(), 0..3),
         ) {
-            let mut codebook: Vec<f32> = words.iter().map(|&w| f32::from_bits(w)).collect();
+            let value = |&w: &u32| if half { f16::from_bits(w as u16).to_f32() } else { f32::from_bits(w) };
+            let mut codebook: Vec<f32> = words.iter().map(value).collect();
             codebook.truncate(codebook.len().max(k) / k * k);
             codebook.resize(codebook.len().div_ceil(k) * k, 0.0);
             if sort {

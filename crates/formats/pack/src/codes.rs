@@ -27,12 +27,9 @@ pub(crate) struct Coded<'a> {
 pub(crate) fn draft(coded: &Coded<'_>, limit: u64) -> Vec<Piece> {
     let mut pieces = match codebook::draft(coded.codebook, coded.k, limit) {
         BookDraft::Raw(bytes) => vec![Piece::Bytes(bytes)],
-        BookDraft::Sorted { firsts, gaps, below } => vec![
-            Piece::Bytes(codebook::SORTED_TAG.to_vec()),
-            Piece::Stream(firsts),
-            Piece::Stream(gaps),
-            Piece::Bytes(below),
-        ],
+        BookDraft::Sorted { form, firsts, gaps, below } => {
+            vec![Piece::Bytes(vec![form]), Piece::Stream(firsts), Piece::Stream(gaps), Piece::Bytes(below)]
+        }
     };
     let order = Order::new(coded.codebook, coded.k, coded.codes.len());
     let mut ranks = coded.codes.to_vec();
