@@ -123,7 +123,8 @@ pub fn recommended(
 ) -> Result<Vec<Stage>, CompressError> {
     let values = if quantize.budget.is_some() { usize::MAX } else { quantize.size() };
     let mut training = situation.training(values);
-    let epochs = situation.epochs(effort);
+    // The float network learns for as long as the rounds will.
+    let epochs = situation.epochs(effort) * if matches!(quantize.method, Method::Mlq(_)) { LEVELS } else { 1.0 };
     let layers = select_layers(graph, &quantize)?;
     if quantize.budget.is_some() || layers.iter().any(|l| l.size <= 2) {
         training.clip_gradients = Some(CLIP);
@@ -137,7 +138,7 @@ pub fn recommended(
         Method::Mlq(s) => {
             s.rank_by = LayerOrder::Size;
             s.layers_per_step = layers.len().div_ceil(GROUPS).max(1);
-            training.length = Length::Epochs(LEVELS * epochs / rounds(&quantize)?);
+            training.length = Length::Epochs(epochs / rounds(&quantize)?);
         }
         _ => return Ok(vec![quantize.into()]),
     }
@@ -176,6 +177,8 @@ mod tests {
         let (Length::Epochs(all), Length::Epochs(each)) = (float.length, rounds.length) else { panic!() };
         assert!((all - 6.67).abs() < 0.01 && (all - 5.0 * each).abs() < 1e-9, "{all} {each}");
         assert_eq!((float.distill, rounds.distill), (None, Some(4.0)));
+        let ternary = recommended(&graph(), Quantize::ternary(), &situation, Effort::Normal).unwrap();
+        assert_eq!(trainings(&ternary)[0].length, Length::Epochs(2.25 * all));
         let quick = recommended(&graph(), Quantize::slq(4), &situation, Effort::Quick).unwrap();
         assert_eq!(quick.len(), 1);
         assert_eq!(trainings(&quick)[0].length, Length::Epochs(each / 4.0));
