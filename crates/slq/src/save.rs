@@ -100,10 +100,10 @@ impl Model {
         if let Some(transform) = &self.transform {
             preprocessing::store(graph.to_mut(), transform);
         }
-        let mut notes = Vec::new();
+        let mut notes = self.notes();
         match path.extension().and_then(OsStr::to_str) {
             Some("onnx") => {
-                notes = write_onnx(&graph, path, options)?;
+                notes.extend(write_onnx(&graph, path, options)?);
             }
             Some("caffemodel") => {
                 let (prototxt, legacy_blobs) = (planned.prototxt.clone(), options.legacy_blobs);
@@ -115,10 +115,10 @@ impl Model {
             }
             Some("tflite") => {
                 let options = slq_tflite::WriteOptions { dense: options.dense };
-                notes = slq_tflite::write(&graph, path, &options)?.notes();
+                notes.extend(slq_tflite::write(&graph, path, &options)?.notes());
             }
             Some("mlpackage") => {
-                let notes = slq_coreml::write(&graph, path, &options.coreml())?.notes;
+                notes.extend(slq_coreml::write(&graph, path, &options.coreml())?.notes);
                 return Ok(Saved { notes, ..measure(path)? });
             }
             _ => return Err(Error::UnknownOutput(path.into())),

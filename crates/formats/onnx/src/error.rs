@@ -213,6 +213,15 @@ pub enum OnnxError {
         /// The node.
         node: String,
     },
+    /// External data inside a function of the model that is kept as it is.
+    #[error(
+        "function `{function}` of the model holds external data and cannot be written out where it is called; store the \
+         data in the file, or export the model without functions"
+    )]
+    ExternalInFunction {
+        /// The function.
+        function: String,
+    },
     /// Sub-graphs nested too deeply.
     #[error("node `{node}` has sub-graphs nested more than {limit} deep")]
     SubgraphDepth {

@@ -20,6 +20,7 @@ mod element;
 mod error;
 mod external;
 mod extras;
+mod inline;
 mod lift;
 mod matrix;
 mod options;
@@ -38,7 +39,7 @@ mod write;
 pub use error::OnnxError;
 pub use options::WriteOptions;
 pub use ort::{OPSET as BLOCKED_OPSET, Prepared, SMALLEST_BLOCK, Unpacked, block_of, fits, for_onnxruntime};
-pub use read::{read, read_bytes};
+pub use read::{notes, read, read_bytes};
 #[cfg(feature = "file")]
 pub use write::write;
 pub use write::write_bytes;
