@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use slq_graph::{DType, Graph, Node, Palette, Tensor, TensorData, ValueInfo, Weight};
+use slq_graph::{DType, Dim, Graph, Node, Palette, Tensor, TensorData, ValueInfo, Weight};
 use slq_onnx::{Data, OnnxError, WriteOptions};
 
 const BESIDE: WriteOptions = WriteOptions { dense: false, blocked: false, data: Data::Beside };
@@ -13,8 +13,12 @@ const BESIDE: WriteOptions = WriteOptions { dense: false, blocked: false, data: 
 fn network(rows: usize, seed: usize) -> Graph {
     let mut graph = Graph { name: "net".into(), ..Graph::default() };
     graph.metadata.opset = 17;
-    let value = |name: &str| ValueInfo { name: name.into(), dtype: DType::F32, shape: None };
-    (graph.inputs, graph.outputs) = (vec![value("x")], vec![value("y"), value("t")]);
+    let value = |name: &str, shape: [usize; 2]| {
+        let shape = Some(shape.map(Dim::Known).to_vec());
+        ValueInfo { name: name.into(), dtype: DType::F32, shape }
+    };
+    graph.inputs = vec![value("x", [2, rows])];
+    graph.outputs = vec![value("y", [2, 4]), value("t", [500, 4])];
     let floats = |shape: &[usize]| {
         let count = shape.iter().product();
         Tensor::f32(shape.to_vec(), (0..count).map(|i| ((i * 7 + seed) % 13) as f32 - 6.0).collect()).unwrap()
@@ -69,8 +73,6 @@ fn large_tensors_lie_beside_the_model_and_all_is_read_back() {
     let folder = tempfile::tempdir().unwrap();
     let mut pairs = Vec::new();
     for (name, graph) in [("dense", network(100, 1)), ("codes", palettized(network(100, 1)))] {
-        let mut graph = graph;
-        graph.inputs[0].shape = Some(vec![slq_graph::Dim::Known(2), slq_graph::Dim::Known(100)]);
         let [model, whole] = ["", "-whole"].map(|end| folder.path().join(format!("{name}{end}.onnx")));
         let written = slq_onnx::write(&graph, &model, &BESIDE).unwrap();
         let data = folder.path().join(format!("{name}.onnx.data"));
