@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{fails, json, path, python, run};
+use common::{fails, json, path, python};
 use slq::graph::Tensor;
 
 fn fixture(name: &str) -> String {
@@ -18,7 +18,7 @@ fn the_engine_computes_what_onnxruntime_does() {
         let input = model.graph.inputs[0].name.clone();
         let values = (0..12).map(|i| (i as f32 - 5.0) / 4.0).collect();
         let inputs = vec![(input, Tensor::f32(vec![2, 6], values).unwrap())];
-        let outputs = slq::inference::run_model(&model.graph, &inputs, slq::kernels::Isa::detect()).unwrap();
+        let outputs = slq::inference::run_model(&model.graph, &inputs, slq::Isa::detect()).unwrap();
         let got = outputs[0].1.as_f32().unwrap();
         let wanted: Vec<f32> =
             expected[name].as_array().unwrap().iter().map(|v| v.as_f64().unwrap() as f32).collect();
@@ -53,7 +53,9 @@ fn a_function_that_stays_is_said_and_its_network_not_run() {
     let left = report["coverage"]["not_quantized"].as_array().unwrap();
     assert!(left.len() == 1 && left[0]["name"] == "w" && left[0]["reason"] == "read by Dense", "{report}");
     python("check_runs.py", &[&odd, &small, "0.5"]);
-    std::fs::write(&images, slq::data::npy::header("<f4", &[1, 0])).unwrap();
+    let mut file = slq::data::npy::header("<f4", &[2, 6]);
+    file.extend([0; 48]);
+    std::fs::write(&images, file).unwrap();
     let said = fails(&["run", &odd, "--input", &images], 1);
     assert!(said.contains("layers.Dense"), "{said}");
 }
