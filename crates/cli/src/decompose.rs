@@ -242,6 +242,7 @@ pub(crate) fn report(done: &Done, written: &JobReport) -> (serde_json::Value, St
             path: o.path.clone(),
             file_bytes: o.file_bytes,
             prototxt: o.prototxt.clone(),
+            data: o.data.clone(),
             notes: o.notes.clone(),
         })
         .collect();

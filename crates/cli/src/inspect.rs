@@ -21,6 +21,7 @@ pub(crate) fn run(args: Args, common: &Common) -> crate::common::Outcome {
     let json = json!({
         "capability": capability,
         "layers": summary.layers,
+        "notes": model.notes(),
         "parameters": summary.parameters,
         "total": {
             "dense_bytes": total.dense_bytes, "stored_bytes": total.stored_bytes, "entropy_bytes": total.entropy_bytes,
@@ -35,6 +36,7 @@ pub(crate) fn run(args: Args, common: &Common) -> crate::common::Outcome {
         table::thousands(total.entropy_bytes),
         capability.line(),
     );
+    model.notes().iter().for_each(|note| common.note(format_args!("note: {note}")));
     common.print(&json, text);
     Ok(())
 }

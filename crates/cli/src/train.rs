@@ -115,6 +115,7 @@ pub(crate) fn print(settings: &TrainingSettings, done: &Done, report: &JobReport
             path: o.path.clone(),
             file_bytes: o.file_bytes,
             prototxt: o.prototxt.clone(),
+            data: o.data.clone(),
             notes: o.notes.clone(),
         })
         .collect();

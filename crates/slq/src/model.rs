@@ -128,6 +128,11 @@ impl Model {
         }
     }
 
+    /// What its reader could not do with the model's file, in sentences.
+    pub fn notes(&self) -> Vec<String> {
+        slq_onnx::notes(&self.graph)
+    }
+
     /// The Caffe files that the model was read from; none for other formats.
     pub fn caffe_files(&self) -> Vec<PathBuf> {
         match &self.source {

@@ -33,6 +33,9 @@ impl Planned {
 /// Plans models at `outputs` by a command that reads `inputs`. A caffemodel comes with a prototxt: `X.prototxt`, or
 /// `X.slq.prototxt` where the former is an input or, unless `overwrite`, a file that this library did not write.
 ///
+/// The file beside an ONNX model of more than 2 GiB is not planned: it takes a name that no file has when it is written, so that it
+/// replaces neither inputs nor other outputs ([`slq_onnx::write`]).
+///
 /// # Errors
 /// [`Error::UnknownOutput`] for an unknown ending, otherwise those of [`check_paths`].
 pub fn plan_models(outputs: &[PathBuf], inputs: &[PathBuf], overwrite: bool) -> Result<Vec<Planned>, Error> {

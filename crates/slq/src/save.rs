@@ -21,6 +21,9 @@ pub struct Saved {
     /// For a caffemodel: its description.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prototxt: Option<PathBuf>,
+    /// For an ONNX file of more than 2 GiB: the file beside it that holds its weights. It counts for the size.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<PathBuf>,
     /// What the format changed or left out, in sentences.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
@@ -100,10 +103,12 @@ impl Model {
         if let Some(transform) = &self.transform {
             preprocessing::store(graph.to_mut(), transform);
         }
-        let mut notes = Vec::new();
+        let mut notes = self.notes();
         match path.extension().and_then(OsStr::to_str) {
             Some("onnx") => {
-                notes = write_onnx(&graph, path, options)?;
+                let saved = write_onnx(&graph, path, options)?;
+                notes.extend(saved.notes);
+                return Ok(Saved { notes, ..saved });
             }
             Some("caffemodel") => {
                 let (prototxt, legacy_blobs) = (planned.prototxt.clone(), options.legacy_blobs);
@@ -115,10 +120,10 @@ impl Model {
             }
             Some("tflite") => {
                 let options = slq_tflite::WriteOptions { dense: options.dense };
-                notes = slq_tflite::write(&graph, path, &options)?.notes();
+                notes.extend(slq_tflite::write(&graph, path, &options)?.notes());
             }
             Some("mlpackage") => {
-                let notes = slq_coreml::write(&graph, path, &options.coreml())?.notes;
+                notes.extend(slq_coreml::write(&graph, path, &options.coreml())?.notes);
                 return Ok(Saved { notes, ..measure(path)? });
             }
             _ => return Err(Error::UnknownOutput(path.into())),
@@ -127,20 +132,43 @@ impl Model {
     }
 }
 
-/// Writes an ONNX file; what had to be changed for the runtime, in sentences.
-fn write_onnx(graph: &slq_graph::Graph, path: &Path, options: &SaveOptions) -> Result<Vec<String>, Error> {
-    let dense = options.dense;
-    let Some(Runtime::Ort) = options.runtime.filter(|_| !dense) else {
-        slq_onnx::write(graph, path, &slq_onnx::WriteOptions { dense, ..Default::default() })?;
-        return Ok(Vec::new());
+/// Writes an ONNX file; what had to be changed for the runtime is in the notes.
+fn write_onnx(graph: &slq_graph::Graph, path: &Path, options: &SaveOptions) -> Result<Saved, Error> {
+    let mut format = slq_onnx::WriteOptions { dense: options.dense, ..Default::default() };
+    let Some(Runtime::Ort) = options.runtime.filter(|_| !options.dense) else {
+        return write_onnx_files(graph, path, &format);
     };
     let Prepared { graph, mut notes, packed } = slq_onnx::for_onnxruntime(graph)?;
     notes.push(match packed.len() {
         0 => "no weight is packed for onnxruntime, which will hold all of them as float32: compress with --runtime ort".into(),
         count => format!("weights that onnxruntime keeps packed: {count}"),
     });
-    slq_onnx::write(&graph, path, &slq_onnx::WriteOptions { dense, blocked: true })?;
-    Ok(notes)
+    format.blocked = true;
+    let saved = write_onnx_files(&graph, path, &format)?;
+    notes.extend(saved.notes);
+    Ok(Saved { notes, ..saved })
+}
+
+/// Writes an ONNX file and, for a large network, the data file beside it.
+fn write_onnx_files(
+    graph: &slq_graph::Graph,
+    path: &Path,
+    options: &slq_onnx::WriteOptions,
+) -> Result<Saved, Error> {
+    let slq_onnx::Files { data, unused, .. } = slq_onnx::write(graph, path, options)?;
+    let mut saved = measure(path)?;
+    if let Some(data) = &data {
+        saved.file_bytes = saved.file_bytes.saturating_add(measure(data)?.file_bytes);
+        saved.notes.push(format!("its weights are in {}, which belongs beside it", data.display()));
+    }
+    saved.notes.extend(unused.iter().map(|old| {
+        format!(
+            "{} stays, and is not used by {}: remove it if nothing else needs it",
+            old.display(),
+            path.display()
+        )
+    }));
+    Ok(Saved { data, ..saved })
 }
 
 /// Writes a dataset as an `.npz` with `x_train`, `y_train`, `x_test`, `y_test`.
@@ -160,14 +188,14 @@ pub fn write_lmdb(dataset: &slq_data::Dataset, path: &Path, seed: u64) -> Result
     slq_data::write_lmdb(dataset, path, seed)?;
     let parts = [path.join("data.mdb"), path.join("train/data.mdb"), path.join("test/data.mdb")];
     let file_bytes = parts.iter().filter_map(|p| p.metadata().ok()).map(|m| m.len()).sum();
-    Ok(Saved { path: path.into(), file_bytes, prototxt: None, notes: Vec::new() })
+    Ok(Saved { path: path.into(), file_bytes, prototxt: None, data: None, notes: Vec::new() })
 }
 
 fn measure(path: &Path) -> Result<Saved, Error> {
     let fail = |e: std::io::Error| Error::File { path: path.into(), reason: e.to_string() };
     let found = std::fs::metadata(path).map_err(fail)?;
     let file_bytes = if found.is_dir() { slq_coreml::size(path).map_err(fail)? } else { found.len() };
-    Ok(Saved { path: path.into(), file_bytes, prototxt: None, notes: Vec::new() })
+    Ok(Saved { path: path.into(), file_bytes, prototxt: None, data: None, notes: Vec::new() })
 }
 
 #[cfg(test)]
@@ -175,6 +203,22 @@ mod tests {
     use slq_data::Transform;
 
     use super::*;
+
+    #[test]
+    fn the_file_beside_a_large_network_counts_and_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let graph = Model::open("zoo:lenet").unwrap().graph;
+        let options = slq_onnx::WriteOptions { data: slq_onnx::Data::Beside, ..Default::default() };
+        let path = dir.path().join("a.onnx");
+        let first = write_onnx_files(&graph, &path, &options).unwrap();
+        assert_eq!(first.data, Some(dir.path().join("a.onnx.data")));
+        assert!(first.file_bytes > 4 * 431_080 && path.metadata().unwrap().len() < 20_000, "{first:?}");
+        assert!(matches!(&first.notes[..], [note] if note.contains("belongs beside it")), "{first:?}");
+        let second = write_onnx_files(&graph, &path, &options).unwrap();
+        assert_eq!(second.data, Some(dir.path().join("a.onnx.2.data")));
+        assert!(second.notes[1].contains("a.onnx.data stays"), "{second:?}");
+        assert_eq!(Model::open(path.as_path()).unwrap().graph.weights, graph.weights);
+    }
 
     #[test]
     fn a_core_ml_package_holds_the_preprocessing_and_its_size_is_that_of_its_files() {

@@ -8,7 +8,8 @@ use slq_report::{Histogram, LayerFigures, histogram};
 
 /// The network in an output whose file has the size that the job wrote.
 pub(super) fn unchanged(output: &Output) -> Option<Model> {
-    let bytes = output.path.metadata().ok()?.len();
+    let files = std::iter::once(&output.path).chain(&output.data);
+    let bytes = files.map(|f| f.metadata().ok().map(|m| m.len())).sum::<Option<u64>>()?;
     // A prototxt describes a caffemodel.
     let name = match &output.prototxt {
         Some(prototxt) => slq::ModelName {

@@ -343,7 +343,9 @@ fn keep(graph: &Graph, stage: &Stage, dir: &StageDir) -> Result<Option<String>, 
         return dir.save_weights(WEIGHTS, graph).map(Some);
     }
     let network = dir.path().join(NETWORK);
-    match slq_onnx::write(graph, &network, &slq_onnx::WriteOptions { dense: true, ..Default::default() }) {
+    // In one file, whose hash stands for all of it.
+    let options = slq_onnx::WriteOptions { dense: true, data: slq_onnx::Data::Inside, ..Default::default() };
+    match slq_onnx::write(graph, &network, &options) {
         Err(slq_onnx::OnnxError::Io(error)) => Err(slq_onnx::OnnxError::Io(error).into()),
         Err(_) => Ok(None),
         Ok(_) => hash_of(&network).map(Some),

@@ -66,6 +66,16 @@ pub fn persist(mut file: NamedTempFile, path: &Path) -> io::Result<()> {
     sync_folder(folder_of(&target))
 }
 
+/// As [`persist`], for a name that no file has.
+///
+/// # Errors
+/// Whatever the file system reports; [`io::ErrorKind::AlreadyExists`] where there is such a file by now.
+pub fn persist_new(file: NamedTempFile, path: &Path) -> io::Result<()> {
+    file.as_file().sync_all()?;
+    file.persist_noclobber(path).map_err(|e| e.error)?;
+    sync_folder(folder_of(path))
+}
+
 /// Puts the names in `folder` on the disk. File systems that cannot sync a folder need not.
 fn sync_folder(folder: &Path) -> io::Result<()> {
     if cfg!(not(unix)) {
@@ -202,6 +212,21 @@ pub fn persist_folder(folder: TempDir, path: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_new_file_replaces_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("data");
+        let write = |bytes: &[u8]| {
+            let mut file = temporary_beside(&path)?;
+            file.write_all(bytes)?;
+            persist_new(file, &path)
+        };
+        write(b"one").unwrap();
+        assert_eq!(write(b"two").unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(std::fs::read(&path).unwrap(), b"one");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
 
     #[test]
     fn a_file_is_replaced_whole() {

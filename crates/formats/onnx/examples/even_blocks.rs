@@ -33,8 +33,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     let prepared = for_onnxruntime(&graph)?;
     prepared.notes.iter().for_each(|n| println!("{n}"));
-    let bytes = write(&prepared.graph, packed, &WriteOptions { blocked: true, ..Default::default() })?;
+    let files = write(&prepared.graph, packed, &WriteOptions { blocked: true, ..Default::default() })?;
     write(&prepared.graph, dense, &WriteOptions { dense: true, ..Default::default() })?;
-    println!("{} weights packed, {bytes} bytes", prepared.packed.len());
+    println!("{} weights packed, {} bytes", prepared.packed.len(), files.bytes);
     Ok(())
 }

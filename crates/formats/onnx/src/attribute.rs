@@ -75,7 +75,7 @@ fn attribute_from_proto(
 }
 
 /// Sub-graphs are kept as bytes, which would lose sight of data beside the file.
-fn refuse_external(proto: &AttributeProto, node: &str, depth: usize) -> Result<(), OnnxError> {
+pub fn refuse_external(proto: &AttributeProto, node: &str, depth: usize) -> Result<(), OnnxError> {
     let what = || format!("a sub-graph of node `{node}`");
     if depth >= MAX_DEPTH {
         return Err(OnnxError::SubgraphDepth { node: node.into(), limit: MAX_DEPTH });

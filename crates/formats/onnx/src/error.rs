@@ -24,11 +24,18 @@ pub enum OnnxError {
     #[error("not a regular file")]
     NotAFile,
     /// Beyond the limit of protocol buffers.
-    #[error("a model of {bytes} bytes exceeds the 2 GiB that an ONNX file may have")]
+    #[error(
+        "a model of {bytes} bytes exceeds the 2 GiB that an ONNX file may have; weights may lie in a file beside it (external data)"
+    )]
     TooLarge {
         /// Size of the model.
         bytes: u64,
     },
+    /// No name for the file with the model's data.
+    #[error(
+        "the file for its data, NAME.data beside it, has no free name: remove those that are there, or give another name"
+    )]
+    DataName,
     /// The bytes do not have the structure of a model.
     #[error("not a valid ONNX file: {what} cannot be decoded: {source}")]
     Decode {
@@ -212,6 +219,15 @@ pub enum OnnxError {
     ExternalInSubgraph {
         /// The node.
         node: String,
+    },
+    /// External data inside a function of the model that is kept as it is.
+    #[error(
+        "function `{function}` of the model holds external data and cannot be written out where it is called; store the \
+         data in the file, or export the model without functions"
+    )]
+    ExternalInFunction {
+        /// The function.
+        function: String,
     },
     /// Sub-graphs nested too deeply.
     #[error("node `{node}` has sub-graphs nested more than {limit} deep")]

@@ -66,7 +66,12 @@ impl External {
         if location.is_empty() || !plain {
             return Err(outside());
         }
-        let path = folder.join(relative).canonicalize().map_err(fail)?;
+        let found = folder.join(relative).canonicalize();
+        let found = found.or_else(|error| match &self.linked {
+            Some(linked) => linked.join(relative).canonicalize(),
+            None => Err(error),
+        });
+        let path = found.map_err(fail)?;
         let beside = self.linked.as_ref().is_some_and(|linked| path.starts_with(linked));
         if !beside && !path.starts_with(folder.canonicalize().map_err(fail)?) {
             return Err(OnnxError::ExternalLink { tensor: name(), location: location.into(), target: path });

@@ -18,6 +18,9 @@ const GRAPH_DOC: &str = "slq.onnx.graph_doc";
 /// Functions, training information, quantization annotations and so on, as an encoded model of these alone.
 const REST: &str = "slq.onnx.rest";
 
+/// A sentence about functions that stay as they are; not written.
+pub const FUNCTIONS: &str = "slq.onnx.functions";
+
 /// The IR version that came with an operator set; at least 4, since weights are no inputs.
 pub fn ir_version(opset: i64) -> i64 {
     match opset {

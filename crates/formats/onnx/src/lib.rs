@@ -8,7 +8,7 @@
 //! ```no_run
 //! let mut graph = slq_onnx::read("lenet.onnx")?;
 //! // ... quantize the graph's weights ...
-//! let bytes = slq_onnx::write(&graph, "lenet-5bit.onnx", &slq_onnx::WriteOptions::default())?;
+//! let files = slq_onnx::write(&graph, "lenet-5bit.onnx", &slq_onnx::WriteOptions::default())?;
 //! # Ok::<(), slq_onnx::OnnxError>(())
 //! ```
 
@@ -20,10 +20,13 @@ mod element;
 mod error;
 mod external;
 mod extras;
+mod inline;
 mod lift;
 mod matrix;
 mod options;
 mod ort;
+#[cfg(feature = "file")]
+mod outside;
 mod palettize;
 mod proto;
 mod read;
@@ -36,9 +39,9 @@ mod verify;
 mod write;
 
 pub use error::OnnxError;
-pub use options::WriteOptions;
+pub use options::{Data, Files, WriteOptions};
 pub use ort::{OPSET as BLOCKED_OPSET, Prepared, SMALLEST_BLOCK, Unpacked, block_of, fits, for_onnxruntime};
-pub use read::{read, read_bytes};
+pub use read::{notes, read, read_bytes};
 #[cfg(feature = "file")]
 pub use write::write;
 pub use write::write_bytes;

@@ -13,35 +13,10 @@ use crate::attribute::decode;
 use crate::element;
 use crate::error::OnnxError;
 use crate::external::External;
-use crate::proto::{AttributeProto, NodeProto, TensorProto, ValueInfoProto, kind};
+use crate::proto::{AttributeProto, Body, Named, NodeProto, TensorProto, kind};
 
 /// Deepest nesting of bodies; the reader has refused deeper ones.
 const MAX_DEPTH: usize = 16;
-
-/// A `GraphProto` of which nodes and initializers are read, and nothing is lost.
-#[derive(Clone, PartialEq, Message)]
-struct Body {
-    #[prost(bytes = "bytes", repeated, tag = "1")]
-    node: Vec<Bytes>,
-    #[prost(string, optional, tag = "2")]
-    name: Option<String>,
-    #[prost(bytes = "bytes", repeated, tag = "5")]
-    initializer: Vec<Bytes>,
-    #[prost(string, optional, tag = "10")]
-    doc_string: Option<String>,
-    #[prost(bytes = "bytes", repeated, tag = "11")]
-    input: Vec<Bytes>,
-    #[prost(bytes = "bytes", repeated, tag = "12")]
-    output: Vec<Bytes>,
-    #[prost(bytes = "bytes", repeated, tag = "13")]
-    value_info: Vec<Bytes>,
-    #[prost(bytes = "bytes", repeated, tag = "14")]
-    quantization_annotation: Vec<Bytes>,
-    #[prost(bytes = "bytes", repeated, tag = "15")]
-    sparse_initializer: Vec<Bytes>,
-    #[prost(bytes = "bytes", repeated, tag = "16")]
-    metadata_props: Vec<Bytes>,
-}
 
 /// Moves the float constants of two and more axes from the bodies of all nodes to the weights of `graph`. A name that is
 /// defined once stays; others (the branches of an `If` often use the same) get the node's name in front.
@@ -245,7 +220,7 @@ impl Lift {
 
 fn names_of(infos: &[Bytes]) -> Result<Vec<String>, OnnxError> {
     let name = |bytes: &Bytes| {
-        let info: ValueInfoProto = decode(bytes.clone(), || "an input or output of a body".into())?;
+        let info: Named = decode(bytes.clone(), || "an input or output of a body".into())?;
         Ok(info.name.unwrap_or_default())
     };
     infos.iter().map(name).collect()

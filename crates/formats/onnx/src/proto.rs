@@ -78,6 +78,71 @@ pub struct GraphProto {
     pub metadata_props: Vec<Bytes>,
 }
 
+/// A [`GraphProto`] of which nodes, names and initializers are read, and nothing is lost: the body of a node.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Body {
+    /// [`NodeProto`]s.
+    #[prost(bytes = "bytes", repeated, tag = "1")]
+    pub node: Vec<Bytes>,
+    #[prost(string, optional, tag = "2")]
+    pub name: Option<String>,
+    /// [`TensorProto`]s.
+    #[prost(bytes = "bytes", repeated, tag = "5")]
+    pub initializer: Vec<Bytes>,
+    #[prost(string, optional, tag = "10")]
+    pub doc_string: Option<String>,
+    /// [`Named`] values.
+    #[prost(bytes = "bytes", repeated, tag = "11")]
+    pub input: Vec<Bytes>,
+    /// [`Named`] values.
+    #[prost(bytes = "bytes", repeated, tag = "12")]
+    pub output: Vec<Bytes>,
+    #[prost(bytes = "bytes", repeated, tag = "13")]
+    pub value_info: Vec<Bytes>,
+    #[prost(bytes = "bytes", repeated, tag = "14")]
+    pub quantization_annotation: Vec<Bytes>,
+    #[prost(bytes = "bytes", repeated, tag = "15")]
+    pub sparse_initializer: Vec<Bytes>,
+    #[prost(bytes = "bytes", repeated, tag = "16")]
+    pub metadata_props: Vec<Bytes>,
+}
+
+/// An input or output of which only the name is read, and nothing is lost.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Named {
+    #[prost(string, optional, tag = "1")]
+    pub name: Option<String>,
+    #[prost(bytes = "bytes", optional, tag = "2")]
+    pub ty: Option<Bytes>,
+    #[prost(bytes = "bytes", optional, tag = "3")]
+    pub doc_string: Option<Bytes>,
+    #[prost(bytes = "bytes", repeated, tag = "4")]
+    pub metadata_props: Vec<Bytes>,
+}
+
+/// A function of a model, of which only the parts are read that a call needs.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct FunctionProto {
+    #[prost(string, optional, tag = "1")]
+    pub name: Option<String>,
+    #[prost(string, repeated, tag = "4")]
+    pub input: Vec<String>,
+    #[prost(string, repeated, tag = "5")]
+    pub output: Vec<String>,
+    /// [`NodeProto`]s.
+    #[prost(bytes = "bytes", repeated, tag = "7")]
+    pub node: Vec<Bytes>,
+    #[prost(message, repeated, tag = "9")]
+    pub opset_import: Vec<OperatorSet>,
+    #[prost(string, optional, tag = "10")]
+    pub domain: Option<String>,
+    /// [`AttributeProto`]s: attributes with the values that they have where a call gives none.
+    #[prost(bytes = "bytes", repeated, tag = "11")]
+    pub attribute_proto: Vec<Bytes>,
+    #[prost(string, optional, tag = "13")]
+    pub overload: Option<String>,
+}
+
 /// An operator applied to values.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct NodeProto {
@@ -132,6 +197,17 @@ pub struct AttributeProto {
     pub ref_attr_name: Option<String>,
 }
 
+/// What an [`AttributeProto`] is, without its value.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct AttributeHead {
+    #[prost(string, optional, tag = "1")]
+    pub name: Option<String>,
+    #[prost(int32, optional, tag = "20")]
+    pub kind: Option<i32>,
+    #[prost(string, optional, tag = "21")]
+    pub ref_attr_name: Option<String>,
+}
+
 /// Kinds of attributes.
 pub mod kind {
     pub const FLOAT: i32 = 1;
@@ -142,6 +218,7 @@ pub mod kind {
     pub const FLOATS: i32 = 6;
     pub const INTS: i32 = 7;
     pub const STRINGS: i32 = 8;
+    pub const TENSORS: i32 = 9;
     pub const GRAPHS: i32 = 10;
     /// The last one there is.
     pub const TYPE_PROTOS: i32 = 14;

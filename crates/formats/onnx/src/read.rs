@@ -11,7 +11,7 @@ use crate::attribute::{decode, node_from_proto, opaque_constant};
 use crate::error::OnnxError;
 use crate::external::External;
 use crate::proto::{GraphProto, KeyValue, Model, NodeProto, OperatorSet, TensorProto};
-use crate::{IR_VERSIONS, MAX_FILE_BYTES, OPSETS, constants, element, extras, lift, restore, value};
+use crate::{IR_VERSIONS, MAX_FILE_BYTES, OPSETS, constants, element, extras, inline, lift, restore, value};
 
 /// Reads the model at `path`, with external data beside it.
 ///
@@ -19,7 +19,8 @@ use crate::{IR_VERSIONS, MAX_FILE_BYTES, OPSETS, constants, element, extras, lif
 /// external files. Palettes that [`write`](crate::write()) stored are restored. Nodes without a name get one, and nodes
 /// out of order are sorted. Nodes that read constants alone are folded
 /// ([`fold_constants`](slq_graph::fold::fold_constants)), so that a weight behind a `Transpose` or a `Cast` is a plain
-/// weight; integer exponents of `Pow` become floats. Float constants of two and more axes inside the bodies of `If`, `Loop` and
+/// weight; integer exponents of `Pow` become floats. Calls of functions of the model are replaced by the functions' nodes
+/// ([`notes`] says which are not). Float constants of two and more axes inside the bodies of `If`, `Loop` and
 /// `Scan` become weights of the graph. All other nodes, unknown operators and sub-graphs too, are kept as they are. `slq_graph::validate` checks
 /// whether the graph makes sense.
 ///
@@ -29,7 +30,7 @@ use crate::{IR_VERSIONS, MAX_FILE_BYTES, OPSETS, constants, element, extras, lif
 /// `slq.palettes` that does not describe the file. Lengths are checked before memory is taken.
 pub fn read(path: impl AsRef<Path>) -> Result<Graph, OnnxError> {
     let path = path.as_ref();
-    let mut graph = read_unfolded(path)?;
+    let mut graph = load(path, true)?;
     let named = |source| OnnxError::File { path: path.into(), source: Box::new(OnnxError::Graph(source)) };
     fold_constants(&mut graph).map_err(named)?;
     constants::settle(&mut graph);
@@ -37,7 +38,13 @@ pub fn read(path: impl AsRef<Path>) -> Result<Graph, OnnxError> {
 }
 
 /// As [`read`], with the nodes that the file has.
+#[cfg(feature = "file")]
 pub(crate) fn read_unfolded(path: &Path) -> Result<Graph, OnnxError> {
+    load(path, false)
+}
+
+/// The file's graph, its functions written out where they are called if `written_out`.
+fn load(path: &Path, written_out: bool) -> Result<Graph, OnnxError> {
     let load = || {
         // Opening a pipe could block for ever, so look first.
         if !std::fs::metadata(path)?.is_file() {
@@ -50,7 +57,7 @@ pub(crate) fn read_unfolded(path: &Path) -> Result<Graph, OnnxError> {
         }
         let mut content = Vec::with_capacity(usize::try_from(bytes).unwrap_or(0));
         file.take(MAX_FILE_BYTES).read_to_end(&mut content)?;
-        to_graph(content.into(), External::beside(path))
+        to_graph(content.into(), External::beside(path), written_out)
     };
     load().map_err(|source| OnnxError::File { path: path.into(), source: Box::new(source) })
 }
@@ -60,13 +67,15 @@ pub(crate) fn read_unfolded(path: &Path) -> Result<Graph, OnnxError> {
 /// # Errors
 /// As [`read`], without the path; [`OnnxError::ExternalWithoutFile`] where data lie in another file.
 pub fn read_bytes(bytes: &[u8]) -> Result<Graph, OnnxError> {
-    let mut graph = to_graph(Bytes::copy_from_slice(bytes), External::default())?;
+    let mut graph = to_graph(Bytes::copy_from_slice(bytes), External::default(), true)?;
     fold_constants(&mut graph)?;
     constants::settle(&mut graph);
     Ok(graph)
 }
 
-fn to_graph(bytes: Bytes, mut external: External) -> Result<Graph, OnnxError> {
+/// The graph of a file's bytes, its functions written out where they are called if `written_out`.
+fn to_graph(bytes: Bytes, mut external: External, written_out: bool) -> Result<Graph, OnnxError> {
+    let size = bytes.len();
     let mut model: Model = decode(bytes, || "the model".into())?;
     let mut proto = model.graph.take().ok_or(OnnxError::NoGraph)?;
     let ir = model.ir_version.unwrap_or(0);
@@ -76,6 +85,7 @@ fn to_graph(bytes: Bytes, mut external: External) -> Result<Graph, OnnxError> {
     if !proto.sparse_initializer.is_empty() {
         return Err(OnnxError::SparseInitializers { count: proto.sparse_initializer.len() });
     }
+    let kept = if written_out { inline::functions(&mut model, &mut proto, size)? } else { None };
     let (opset, domains) = operator_sets(&model.opset_import)?;
     let mut graph = Graph { name: proto.name.take().unwrap_or_default(), ..Graph::default() };
     graph.metadata = Metadata {
@@ -85,6 +95,9 @@ fn to_graph(bytes: Bytes, mut external: External) -> Result<Graph, OnnxError> {
         doc: model.doc_string.take().unwrap_or_default(),
         ..Metadata::default()
     };
+    if let Some(kept) = kept {
+        graph.metadata.properties.insert(extras::FUNCTIONS.into(), kept);
+    }
     initializers(&mut proto, &mut graph, &mut external)?;
     nodes(&mut proto, &mut graph, &mut external)?;
     // Before IR version 4 weights are listed as inputs too.
@@ -138,6 +151,11 @@ fn operator_sets(imports: &[OperatorSet]) -> Result<(i64, Vec<(String, i64)>), O
     let own = sets.iter().position(|(d, _)| d.is_empty()).ok_or(OnnxError::NoOpset)?;
     let (_, opset) = sets.remove(own);
     if OPSETS.contains(&opset) { Ok((opset, sets)) } else { Err(OnnxError::Opset(opset)) }
+}
+
+/// What [`read`] could not do with the model, in sentences.
+pub fn notes(graph: &Graph) -> Vec<String> {
+    graph.metadata.properties.get(extras::FUNCTIONS).into_iter().cloned().collect()
 }
 
 fn initializers(proto: &mut GraphProto, graph: &mut Graph, external: &mut External) -> Result<(), OnnxError> {

@@ -11,36 +11,75 @@ use slq_graph::{Attribute, Graph, Node, Tensor};
 use crate::attribute::node_to_proto;
 use crate::error::OnnxError;
 use crate::options::WriteOptions;
+#[cfg(feature = "file")]
+use crate::options::{Data, Files};
 use crate::ort::{self, Blocked};
+#[cfg(feature = "file")]
+use crate::outside::DataFile;
 use crate::palettize::{Entry, Index, Layout, free_prefix};
-use crate::proto::{GraphProto, KeyValue, OperatorSet};
+use crate::proto::{GraphProto, KeyValue, OperatorSet, TensorProto};
 use crate::{MAX_FILE_BYTES, OPSETS, element, extras, restore, value};
 
-/// Writes `graph` to `path` and returns the size of the file in bytes.
+/// Writes `graph` to `path` and, where the model would exceed 2 GiB or `options` say so, the data of its large tensors to a new
+/// file beside it.
 ///
 /// The model keeps its operator set. The file is written beside `path`, read back, compared weight by weight
-/// (values and codes, bit for bit) and only then renamed: an existing file is replaced whole or not at all.
-/// A palette that is not fully fixed is not stored; its weight is written as floats.
+/// (values and codes, bit for bit) and only then renamed: an existing file is replaced whole or not at all. A data file replaces
+/// none: it is complete, under a name that no file has, before the model that names it is; what the replaced model used stays, and
+/// is among [`Files::unused`]. A palette that is not fully fixed is not stored; its weight is written as floats.
 ///
 /// # Errors
 /// [`OnnxError::File`] with the path and what is wrong: a graph of an unsupported operator set, with cycles or
-/// values that nothing defines, of more than 2 GiB; a failing disk; [`OnnxError::ReadBack`] where the file
-/// does not give the graph's weights, such as a weight whose values are not those of its palette.
+/// values that nothing defines, of more than 2 GiB beside the data of its weights; a failing disk; [`OnnxError::ReadBack`] where the
+/// file does not give the graph's weights, such as a weight whose values are not those of its palette.
 #[cfg(feature = "file")]
-pub fn write(graph: &Graph, path: impl AsRef<Path>, options: &WriteOptions) -> Result<u64, OnnxError> {
+pub fn write(graph: &Graph, path: impl AsRef<Path>, options: &WriteOptions) -> Result<Files, OnnxError> {
     let path = path.as_ref();
     store(graph, path, options)
         .map_err(|source| OnnxError::File { path: path.into(), source: Box::new(source) })
 }
 
 #[cfg(feature = "file")]
-fn store(graph: &Graph, path: &Path, options: &WriteOptions) -> Result<u64, OnnxError> {
+fn store(graph: &Graph, path: &Path, options: &WriteOptions) -> Result<Files, OnnxError> {
+    let whole = bytes_of_floats(graph, options);
+    let too_large = whole > MAX_FILE_BYTES;
+    if options.data == Data::Inside && too_large {
+        return Err(OnnxError::TooLarge { bytes: whole });
+    }
+    if options.data != Data::Beside && !too_large {
+        match write_bytes(graph, options) {
+            Err(OnnxError::TooLarge { .. }) if options.data == Data::AsNeeded => {}
+            bytes => {
+                let bytes = put(graph, path, bytes?, options)?;
+                return Ok(Files { bytes, data: None, unused: Vec::new() });
+            }
+        }
+    }
+    let mut data = DataFile::beside(path)?;
+    let bytes = encode(graph, options, &mut |tensor| data.put(tensor))?;
+    let unused = std::mem::take(&mut data.others);
+    let data = data.finish()?;
+    let bytes = put(graph, path, bytes, options)?.saturating_add(data.bytes);
+    Ok(Files { bytes, data: data.keep(), unused })
+}
+
+/// Bytes of the weights that are stored as they are: where these alone fill a file, it need not be tried.
+#[cfg(feature = "file")]
+fn bytes_of_floats(graph: &Graph, options: &WriteOptions) -> u64 {
+    let whole =
+        graph.weights.iter().filter(|(name, weight)| options.dense || Entry::of(name, weight).is_none());
+    let bytes = whole.map(|(_, w)| w.tensor.len() as u64 * w.tensor.dtype().size() as u64);
+    bytes.fold(0, u64::saturating_add)
+}
+
+/// Writes the model's bytes to `path` once they read back as the graph; their number.
+#[cfg(feature = "file")]
+fn put(graph: &Graph, path: &Path, bytes: Vec<u8>, options: &WriteOptions) -> Result<u64, OnnxError> {
     use std::io::Write;
 
     use crate::read::read_unfolded;
     use crate::verify;
 
-    let bytes = write_bytes(graph, options)?;
     let mut file = slq_file::temporary_beside(path)?;
     file.write_all(&bytes)?;
     drop(bytes);
@@ -51,11 +90,19 @@ fn store(graph: &Graph, path: &Path, options: &WriteOptions) -> Result<u64, Onnx
     Ok(size)
 }
 
-/// The bytes of the file that [`write()`] makes, not read back.
+/// The bytes of the file that [`write()`] makes, not read back, with the data of all tensors.
 ///
 /// # Errors
-/// As [`write()`], without the path.
+/// As [`write()`], without the path; [`OnnxError::TooLarge`] for more than 2 GiB.
 pub fn write_bytes(graph: &Graph, options: &WriteOptions) -> Result<Vec<u8>, OnnxError> {
+    encode(graph, options, &mut Ok)
+}
+
+/// What becomes of an initializer before it is encoded.
+type Place<'a> = &'a mut dyn FnMut(TensorProto) -> Result<TensorProto, OnnxError>;
+
+/// The bytes of the model, its initializers as `place` gives them.
+fn encode(graph: &Graph, options: &WriteOptions, place: Place) -> Result<Vec<u8>, OnnxError> {
     let opset = graph.metadata.opset;
     if !OPSETS.contains(&opset) {
         return Err(OnnxError::Opset(opset));
@@ -72,7 +119,7 @@ pub fn write_bytes(graph: &Graph, options: &WriteOptions) -> Result<Vec<u8>, Onn
         .map(|(domain, version)| OperatorSet { domain: Some(domain.clone()), version: Some(*version) });
     model.opset_import = std::iter::once(own).chain(others).collect();
 
-    let mut parts = Parts::default();
+    let mut parts = Parts { tensors: Vec::new(), nodes: Vec::new(), layouts: HashMap::new(), place };
     let palettes = if options.dense { None } else { parts.palettes(graph, options.blocked)? };
     let properties = graph.metadata.properties.iter();
     let properties =
@@ -102,12 +149,12 @@ pub fn write_bytes(graph: &Graph, options: &WriteOptions) -> Result<Vec<u8>, Onn
 }
 
 /// Encoded initializers and nodes.
-#[derive(Default)]
-struct Parts {
+struct Parts<'a> {
     tensors: Vec<Bytes>,
     nodes: Vec<Bytes>,
     /// How each palettized weight is laid out.
     layouts: HashMap<String, (Entry, Planned)>,
+    place: Place<'a>,
 }
 
 /// The nodes and tensors that stand for a weight.
@@ -127,7 +174,7 @@ impl Planned {
     }
 }
 
-impl Parts {
+impl Parts<'_> {
     /// Plans the palettized weights and gives the property that lists them, if there are any.
     fn palettes(&mut self, graph: &Graph, blocked: bool) -> Result<Option<String>, OnnxError> {
         let prefix = free_prefix(graph);
@@ -154,7 +201,11 @@ impl Parts {
     }
 
     fn tensor(&mut self, name: &str, tensor: &Tensor) -> Result<(), OnnxError> {
-        self.tensors.push(element::from_tensor(name, tensor)?.encode_to_vec().into());
+        self.add(element::from_tensor(name, tensor)?)
+    }
+
+    fn add(&mut self, tensor: TensorProto) -> Result<(), OnnxError> {
+        self.tensors.push((self.place)(tensor)?.encode_to_vec().into());
         Ok(())
     }
 
@@ -169,7 +220,7 @@ impl Parts {
             let layout = match layout {
                 Planned::Codes(layout) => layout,
                 Planned::Blocks(layout) => {
-                    self.tensors.extend(ort::tensors(entry, palette, layout)?);
+                    ort::tensors(entry, palette, layout).into_iter().try_for_each(|t| self.add(t))?;
                     continue;
                 }
             };

@@ -2,10 +2,10 @@
 
 use slq_graph::{Attribute, DType, Dim, Graph, Node, Palette, Tensor, ValueInfo, infer_shapes};
 use slq_onnx::{
-    OnnxError, Unpacked, WriteOptions, block_of, for_onnxruntime, read, read_bytes, write, write_bytes,
+    Data, OnnxError, Unpacked, WriteOptions, block_of, for_onnxruntime, read, read_bytes, write, write_bytes,
 };
 
-const BLOCKED: WriteOptions = WriteOptions { dense: false, blocked: true };
+const BLOCKED: WriteOptions = WriteOptions { dense: false, blocked: true, data: Data::AsNeeded };
 
 fn value(name: &str, dims: &[Dim]) -> ValueInfo {
     ValueInfo { name: name.into(), dtype: DType::F32, shape: Some(dims.to_vec()) }

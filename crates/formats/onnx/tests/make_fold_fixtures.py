@@ -341,6 +341,7 @@ def left_alone():
         [],
         ["y0", "y1"],
         ["w"],
+        quantizable=["w"],
     )
     case(
         "not_finite",

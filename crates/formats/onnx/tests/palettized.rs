@@ -152,7 +152,7 @@ fn models_of_torch_and_real_networks_run() {
         slq_onnx::write(&graph, &dense, &WriteOptions { dense: true, ..Default::default() }).unwrap();
         let size = slq_onnx::write(&graph, &packed, &WriteOptions::default()).unwrap();
         assert_eq!(slq_onnx::read(&packed).unwrap(), graph, "{name}");
-        let (size, limit) = (usize::try_from(size).unwrap(), allowance(&graph));
+        let (size, limit) = (usize::try_from(size.bytes).unwrap(), allowance(&graph));
         let float = std::fs::metadata(&dense).unwrap().len() as usize;
         let saved: usize =
             quantized(&graph).map(|(n, p)| 4 * n - p.packed_bytes() - p.codebook_bytes()).sum();

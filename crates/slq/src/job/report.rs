@@ -19,6 +19,9 @@ pub struct Output {
     /// For a caffemodel: its description.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prototxt: Option<PathBuf>,
+    /// For an ONNX file of more than 2 GiB: the file beside it that holds its weights.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<PathBuf>,
     /// What the format changed or left out, in sentences.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
@@ -41,6 +44,7 @@ impl Output {
             path: saved.path,
             file_bytes: saved.file_bytes,
             prototxt: saved.prototxt,
+            data: saved.data,
             notes: saved.notes,
             ratio,
             verified: None,

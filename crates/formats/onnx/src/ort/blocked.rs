@@ -4,13 +4,11 @@
 //! of a product, inputs first: integers `i - m` of 4 or 8 bits `[k, n]` and steps float32 `[k/b, n]`. `DequantizeLinear` makes
 //! `[k, n]` floats of them, and a `Transpose` the weight; onnxruntime merges that with the transposition within `Gemm`.
 
-use prost::Message;
 use prost::bytes::Bytes;
 use slq_codebook::Palette;
 use slq_graph::{Attribute, Graph, Node, Tensor, TensorData};
 
 use crate::attribute::decode;
-use crate::error::OnnxError;
 use crate::palettize::Entry;
 use crate::proto::{AttributeProto, TensorProto};
 
@@ -58,9 +56,9 @@ pub fn is_even(palette: &Palette) -> bool {
     palette.evened().is_some_and(|even| even.is_identical(palette))
 }
 
-/// Encoded integers and steps.
-pub fn tensors(entry: &Entry, palette: &Palette, layout: &Blocked) -> Result<[Bytes; 2], OnnxError> {
-    let Some((n, k, across)) = extents(entry) else { return Ok([Bytes::new(), Bytes::new()]) };
+/// Integers and steps; none for an entry that is not possible.
+pub fn tensors(entry: &Entry, palette: &Palette, layout: &Blocked) -> Vec<TensorProto> {
+    let Some((n, k, across)) = extents(entry) else { return Vec::new() };
     let most = (entry.k - 1) / 2;
     let codes = palette.codes();
     let integer = |at: usize| (codes[at % n * k + at / n]).wrapping_sub(most as u8);
@@ -81,10 +79,7 @@ pub fn tensors(entry: &Entry, palette: &Palette, layout: &Blocked) -> Result<[By
         raw_data: Some(raw.into()),
         ..TensorProto::default()
     };
-    Ok([
-        tensor(&layout.integers, k, kind, raw).encode_to_vec().into(),
-        tensor(&layout.steps, across, 1, steps).encode_to_vec().into(),
-    ])
+    vec![tensor(&layout.integers, k, kind, raw), tensor(&layout.steps, across, 1, steps)]
 }
 
 /// The palette of an entry with blocks from the tensors that a graph holds.
