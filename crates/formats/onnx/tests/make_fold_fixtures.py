@@ -341,7 +341,6 @@ def left_alone():
         [],
         ["y0", "y1"],
         ["w"],
-        quantizable=["w"],
     )
     case(
         "not_finite",
