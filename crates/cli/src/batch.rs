@@ -9,7 +9,6 @@ use slq::methods::TrainingSettings;
 use slq::{Error, Inputs, JobFile};
 
 use crate::common::{Common, Outcome};
-use crate::training::TrainingArgs;
 
 /// Images at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,8 +82,13 @@ impl Serialize for BatchSize {
 /// # Errors
 /// [`Error::Argument`] for a job that trains nothing, and for one of several processes; those of
 /// [`fit_batches`](slq::jobs::fit_batches).
-pub(crate) fn fit_job(args: &TrainingArgs, job: &mut JobFile, inputs: &Inputs, common: &Common) -> Outcome {
-    if args.batch != Some(BatchSize::Auto) {
+pub(crate) fn fit_job(
+    asked: Option<BatchSize>,
+    job: &mut JobFile,
+    inputs: &Inputs,
+    common: &Common,
+) -> Outcome {
+    if asked != Some(BatchSize::Auto) {
         return Ok(());
     }
     alone(common)?;
@@ -107,12 +111,12 @@ pub(crate) fn fit_job(args: &TrainingArgs, job: &mut JobFile, inputs: &Inputs, c
 /// # Errors
 /// As [`fit_job`].
 pub(crate) fn fit_training(
-    args: &TrainingArgs,
+    asked: Option<BatchSize>,
     job: &slq::solver::SolverJob,
     settings: &mut TrainingSettings,
     common: &Common,
 ) -> Result<Option<FittedBatch>, Error> {
-    if args.batch != Some(BatchSize::Auto) {
+    if asked != Some(BatchSize::Auto) {
         return Ok(None);
     }
     let graph = &job.model.graph;

@@ -216,7 +216,7 @@ pub(crate) fn run(args: Args, common: &Common) -> crate::common::Outcome {
     inputs.notes.iter().for_each(|note| common.note(format_args!("note: {note}")));
     let settings = args.settings(4 * model.graph.parameter_count() as u64)?;
     job.stages = vec![Stage::Decompose(settings)];
-    fit_job(&args.training, &mut job, &inputs, common)?;
+    fit_job(args.training.batch, &mut job, &inputs, common)?;
     let batch = job.stages.first().map_or(1, |s| if let Stage::Decompose(d) = s { d.batch } else { 1 });
     let (done, written) = go(&job, &inputs, &args.run, &Place::New(Keep::UntilDone), &[], common)?;
     let left_whole = done.report.decompose.iter().flat_map(|r| &r.left_whole);

@@ -102,7 +102,7 @@ fn by_flags(args: &Args, common: &Common) -> crate::common::Outcome {
         args.data.options().require(&inputs.model, common.isa())?;
     }
     job.stages = vec![Stage::FineTune(FineTune { training: settings })];
-    fit_job(&args.training, &mut job, &inputs, common)?;
+    fit_job(args.training.batch, &mut job, &inputs, common)?;
     let (done, report) = go(&job, &inputs, &args.run, &Place::New(Keep::UntilDone), &[], common)?;
     if let Some(Stage::FineTune(stage)) = job.stages.first() {
         print(&stage.training, &done, &report, common);
@@ -128,7 +128,7 @@ fn by_solver(args: &Args, mut job: SolverJob, common: &Common) -> crate::common:
         return Err(slq::Error::Argument(format!("{}: {reason}", solver.display())));
     }
     let mut settings = settings(args, job.training.clone())?;
-    let batch = fit_training(&args.training, &job, &mut settings, common)?;
+    let batch = fit_training(args.training.batch, &job, &mut settings, common)?;
     check_teacher(args, &settings)?;
     let stage = FineTune { training: settings.clone() };
     let idle = Recipe::new(stage).idle_sync(&job.model.graph, 1);

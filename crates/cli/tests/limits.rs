@@ -170,18 +170,19 @@ fn batch_auto_takes_what_fits_and_gives_the_same_figures() {
     assert!((losses[0] - losses[1]).abs() < 1e-4 * losses[1].abs(), "{losses:?}");
 
     let tensor = |count: usize| {
-        let values = (0..count * 3 * 224 * 224).map(|i| (i % 251) as f32 / 251.0).collect();
-        slq::graph::Tensor::f32(vec![count, 3, 224, 224], values).unwrap()
+        let values = (0..count * 3 * 32 * 32).map(|i| (i % 251) as f32 / 251.0).collect();
+        slq::graph::Tensor::f32(vec![count, 3, 32, 32], values).unwrap()
     };
     let [x, y, z] = ["x.npy", "y.npy", "z.npy"].map(|n| path(&dir, n));
-    slq::arrays::write(std::path::Path::new(&x), &tensor(24)).unwrap();
-    let run = |out: &str| ["run", "zoo:resnet18", "--input", &x, "-o", out].map(String::from);
+    slq::arrays::write(std::path::Path::new(&x), &tensor(256)).unwrap();
+    let run = |out: &str| ["run", "zoo:resnet20", "--input", &x, "-o", out].map(String::from);
     let [auto, all] = [run(&y), run(&z)];
     let [auto, all] = [&auto, &all].map(|args| args.iter().map(String::as_str).collect::<Vec<_>>());
-    shrunk(420_000, &auto, 24);
+    let (status, printed, said) = within(900_000, &[&auto[..], &["--batch", "100", "--json"]].concat());
+    assert_eq!((status, parsed(&printed)["batch"].as_u64()), (Some(0), Some(100)), "{said}");
     common::run(&all);
     let [part, whole] = [&y, &z].map(|f| slq::arrays::read_f32(std::path::Path::new(f)).unwrap());
-    assert_eq!(part.len(), 24_000);
+    assert_eq!(part.len(), 2560);
     let largest = whole.iter().fold(0.0f32, |m, v| m.max(v.abs()));
     assert!(part.iter().zip(&whole).all(|(a, b)| (a - b).abs() < 1e-3 * largest));
 }
@@ -196,7 +197,7 @@ fn batch_auto_measures_speed_sensitivities_and_differences_of_what_fits() {
     // Where all fits, the default is used; a number is taken as it is.
     let (status, out, said) = within(
         900_000,
-        &[&args[..], &["--layers", "*=skip", "--layers", "*fc*=2", "--batch", "auto", "--json"]].concat(),
+        &[&args[..], &["--layers", "*=skip", "--layers", "linear*=2", "--batch", "auto", "--json"]].concat(),
     );
     assert_eq!((status, parsed(&out)["batch"].as_u64()), (Some(0), Some(64)), "{said}");
     let model = sample_model();

@@ -83,7 +83,7 @@ pub(crate) fn run(args: Args, common: &Common) -> crate::common::Outcome {
         found.iter().for_each(|f| common.note(format_args!("note: {}", f.note())));
     }
     check(&job, unlabelled)?;
-    fit_job(&flags.training, &mut job, &inputs, common)?;
+    fit_job(flags.training.batch, &mut job, &inputs, common)?;
     let recipe: Vec<PathBuf> = flags.input.recipe.iter().cloned().collect();
     if flags.output.dry_run {
         let run_dir = job.recipe().keeps_checkpoints().then(|| place_of(&job, &flags.output.run));
