@@ -1,11 +1,12 @@
 //! `slq bench`.
 
 use serde_json::{Value, json};
-use slq::PackedModel;
 use slq::inference::{measure_forward, measure_speed};
+use slq::{Model, PackedModel};
 
+use crate::batch::BatchSize;
 use crate::common::{Common, ModelArgs};
-use crate::packed::PackedArgs;
+use crate::packed::{PackedArgs, Tries};
 
 /// Images a second, forward and training step, on random data in memory.
 #[derive(clap::Args)]
@@ -20,9 +21,9 @@ pub(crate) struct Args {
     /// Of a .slq file: measure the packed network alone, without its float twin
     #[arg(long)]
     only_packed: bool,
-    /// Images in a batch
-    #[arg(long, default_value_t = 64)]
-    batch: usize,
+    /// Images in a batch, or auto: as many as fit into memory, up to 64 [default: 64]
+    #[arg(long, value_name = "N|auto")]
+    batch: Option<BatchSize>,
     /// Seconds for each measurement
     #[arg(long, default_value_t = 3.0)]
     seconds: f64,
@@ -34,17 +35,38 @@ pub(crate) fn run(args: Args, common: &Common) -> crate::common::Outcome {
         let reason = format!("--only-packed is for .slq files, '{}' is none", args.model.model);
         return Err(slq::Error::Argument(reason));
     }
-    let mut json =
-        json!({ "forward": null, "train": null, "peak_bytes": null, "packed": null, "batch": args.batch });
+    let model = match args.only_packed {
+        true => None,
+        false => Some(args.model.open(common.seed())?),
+    };
+    let mut tries = Tries::new(&args.packed, &args.model.model, packed);
+    let ((mut json, text), batch) = BatchSize::run(args.batch, BATCH, common, |batch| {
+        measure(tries.take()?, model.as_ref(), (batch, args.seconds), common)
+    })?;
+    json["batch"] = batch.into();
+    common.print(&json, text.join("\n"));
+    Ok(())
+}
+
+/// Images in a batch.
+const BATCH: usize = 64;
+
+/// Measures what there is; as JSON and as lines of text.
+fn measure(
+    packed: Option<PackedModel>,
+    model: Option<&Model>,
+    (batch, seconds): (usize, f64),
+    common: &Common,
+) -> Result<(Value, Vec<String>), slq::Error> {
+    let mut json = json!({ "forward": null, "train": null, "peak_bytes": null, "packed": null });
     let mut text = Vec::new();
     if let Some(packed) = packed {
-        let (value, line) = measure_packed(packed, &args, common)?;
+        let (value, line) = measure_packed(packed, (batch, seconds), common)?;
         json["packed"] = value;
         text.push(line);
     }
-    if !args.only_packed {
-        let model = args.model.open(common.seed())?;
-        let speed = measure_speed(&model.graph, args.batch, args.seconds, common.isa())?;
+    if let Some(model) = model {
+        let speed = measure_speed(&model.graph, batch, seconds, common.isa())?;
         json["forward"] = json!({ "images_per_second": speed.forward });
         json["train"] = json!({ "images_per_second": speed.train });
         json["peak_bytes"] = speed.peak_bytes.into();
@@ -55,8 +77,7 @@ pub(crate) fn run(args: Args, common: &Common) -> crate::common::Outcome {
             speed.peak_bytes as f64 / 1e6
         ));
     }
-    common.print(&json, text.join("\n"));
-    Ok(())
+    Ok((json, text))
 }
 
 /// Most memory that this process has had so far (`VmHWM`); `None` where the system does not say.
@@ -67,10 +88,14 @@ fn peak_resident() -> Option<u64> {
 }
 
 /// Speed and memory of a packed network.
-fn measure_packed(packed: PackedModel, args: &Args, common: &Common) -> Result<(Value, String), slq::Error> {
+fn measure_packed(
+    packed: PackedModel,
+    (batch, seconds): (usize, f64),
+    common: &Common,
+) -> Result<(Value, String), slq::Error> {
     let report = packed.network.report().clone();
-    let mut executor = packed.network.executor(args.batch, common.isa())?;
-    let speed = measure_forward(&mut executor, args.seconds)?;
+    let mut executor = packed.network.executor(batch, common.isa())?;
+    let speed = measure_forward(&mut executor, seconds)?;
     let planned = slq::engine::Executor::peak_bytes(&executor);
     let json = json!({
         "images_per_second": speed,

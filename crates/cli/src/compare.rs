@@ -3,9 +3,10 @@
 use std::path::Path;
 
 use serde_json::{Value, json};
-use slq::methods::{Damage, Origin, compare_outputs};
+use slq::methods::{CompressError, Damage, Origin, SmallBatches, compare_outputs};
 use slq::{CalibrationInputs, Error, Model};
 
+use crate::batch::BatchSize;
 use crate::common::{Common, ModelArgs};
 use crate::data::DataArgs;
 use crate::table::{table, thousands};
@@ -27,11 +28,21 @@ pub(crate) struct Args {
     /// Inputs without labels: a folder or zip of images, .npy, .npz or random:N [default: random:64]
     #[arg(long, value_name = "INPUTS", conflicts_with = "data")]
     calibrate: Option<String>,
+    /// Inputs at once, 1 to 16, or auto: as many as fit into memory [default: 16]
+    #[arg(long, value_name = "N|auto", hide_short_help = true)]
+    batch: Option<BatchSize>,
     #[command(flatten)]
     data: DataArgs,
 }
 
+/// Inputs at once.
+const BATCH: usize = 16;
+
 pub(crate) fn run(args: Args, common: &Common) -> crate::common::Outcome {
+    if let Some(BatchSize::Images(batch)) = args.batch.filter(|b| !matches!(b, BatchSize::Images(1..=BATCH)))
+    {
+        return Err(Error::Argument(format!("--batch {batch}: give 1 to {BATCH}, or auto")));
+    }
     let a = args.model.open(common.seed())?;
     let other = ModelArgs {
         model: args.other.clone(),
@@ -45,13 +56,16 @@ pub(crate) fn run(args: Args, common: &Common) -> crate::common::Outcome {
         return Err(Error::Argument(text.into()));
     }
     let inputs = inputs(&args, &a, common)?;
-    let damage = compare_outputs(&a.graph, &b.graph, &inputs, common.isa())?;
+    let (damage, batch) = BatchSize::run(args.batch, BATCH, common, |batch| {
+        let parts = SmallBatches::new(&inputs, batch).map_err(CompressError::from)?;
+        Ok(compare_outputs(&a.graph, &b.graph, &parts, common.isa())?)
+    })?;
     let bytes = [file_bytes(&args.model.model), file_bytes(&args.other)];
     let layers = layers(&a, &b);
     let json = json!({
         "max_abs": damage.max_abs, "relative": damage.relative, "snr_db": damage.snr_db,
         "agreement": damage.agreement, "kl": damage.kl, "images": damage.images, "inputs": damage.inputs,
-        "outputs": damage.outputs, "bytes": bytes, "layers": layers,
+        "outputs": damage.outputs, "bytes": bytes, "layers": layers, "batch": batch,
     });
     common.print(&json, text(&damage, bytes, &layers));
     Ok(())

@@ -3,12 +3,14 @@
 use std::path::PathBuf;
 
 use serde_json::json;
-use slq::SaveOptions;
 use slq::files::Planned;
+use slq::jobs::Output;
+use slq::methods::Size;
+use slq::{Error, SaveOptions, Saved};
 
 use crate::common::{Common, ModelArgs};
 use crate::data::DataArgs;
-use crate::job::FormatFlags;
+use crate::job::{FormatFlags, VerifyFlags, tell_unverified};
 use crate::table;
 
 /// Convert a model (.onnx, .slq, .tflite, .mlpackage, .caffemodel, .safetensors) or a dataset (.npz, .lmdb).
@@ -28,38 +30,57 @@ pub(crate) struct Args {
     /// Replace a Core ML package, or a prototxt beside a caffemodel, that slq did not write
     #[arg(long)]
     overwrite: bool,
+    #[command(flatten)]
+    verify: VerifyFlags,
 }
 
 pub(crate) fn run(args: Args, common: &Common) -> crate::common::Outcome {
     let inputs = args.input.job(&DataArgs::default(), common.seed()).input_files();
-    let saved = match args.output.extension().and_then(|e| e.to_str()) {
-        Some("npz") => {
-            slq::files::check_paths(&[&args.output], &inputs)?;
-            let dataset = slq::data::Dataset::find(&args.input.model, &Default::default())?;
-            slq::files::write_npz(&dataset, &args.output)?
-        }
-        Some("lmdb") => {
-            slq::files::check_folder(&args.output, &inputs)?;
-            let dataset = slq::data::Dataset::find(&args.input.model, &Default::default())?;
-            slq::files::write_lmdb(&dataset, &args.output, common.seed())?
+    let (saved, json) = match args.output.extension().and_then(|e| e.to_str()) {
+        Some("npz" | "lmdb") => {
+            let saved = dataset(&args, &inputs, common)?;
+            (saved.clone(), json!(saved))
         }
         _ => {
-            slq::files::plan_models(std::slice::from_ref(&args.output), &inputs, args.overwrite)?;
-            let model = args.input.open(common.seed())?;
-            let overwrite = args.overwrite;
-            let mut all = inputs;
-            all.extend(model.caffe_files());
-            let plan = slq::files::plan_models(std::slice::from_ref(&args.output), &all, overwrite)?;
-            plan.iter().filter_map(Planned::note).for_each(|n| common.note(format_args!("note: {n}")));
-            let options = args.format.over(SaveOptions { overwrite, ..SaveOptions::default() });
-            let saved =
-                plan.iter().map(|p| model.save_planned(p, &options)).collect::<Result<Vec<_>, _>>()?;
-            saved.into_iter().next().ok_or_else(|| slq::Error::UnknownOutput(args.output.clone()))?
+            let (saved, output) = model(&args, inputs, common)?;
+            (saved, json!(output))
         }
     };
-    saved.notes.iter().for_each(|n| common.note(format_args!("note: {n}")));
-    let json = json!({ "outputs": [saved] });
     let text = format!("{}, {} bytes", saved.path.display(), table::thousands(saved.file_bytes));
-    common.print(&json, text);
+    common.print(&json!({ "outputs": [json] }), text);
     Ok(())
+}
+
+/// Writes a dataset.
+fn dataset(args: &Args, inputs: &[PathBuf], common: &Common) -> Result<Saved, Error> {
+    let output = &args.output;
+    if args.verify.asked().is_some() {
+        let text = format!("--verify and --no-verify serve models, and '{}' is a dataset", output.display());
+        return Err(Error::Argument(text));
+    }
+    let find = || slq::data::Dataset::find(&args.input.model, &Default::default());
+    if output.extension().is_some_and(|e| e == "npz") {
+        slq::files::check_paths(&[output], inputs)?;
+        return slq::files::write_npz(&find()?, output);
+    }
+    slq::files::check_folder(output, inputs)?;
+    slq::files::write_lmdb(&find()?, output, common.seed())
+}
+
+/// Writes a model, reads it again and compares it.
+fn model(args: &Args, mut inputs: Vec<PathBuf>, common: &Common) -> Result<(Saved, Output), Error> {
+    let (output, overwrite) = (std::slice::from_ref(&args.output), args.overwrite);
+    slq::files::plan_models(output, &inputs, overwrite)?;
+    let model = args.input.open(common.seed())?;
+    inputs.extend(model.caffe_files());
+    let plan = slq::files::plan_models(output, &inputs, overwrite)?;
+    plan.iter().filter_map(Planned::note).for_each(|n| common.note(format_args!("note: {n}")));
+    let options = args.format.over(SaveOptions { overwrite, ..SaveOptions::default() });
+    let planned = plan.first().ok_or_else(|| Error::UnknownOutput(args.output.clone()))?;
+    let saved = model.save_planned(planned, &options)?;
+    saved.notes.iter().for_each(|n| common.note(format_args!("note: {n}")));
+    let dense = Size::of(&model.graph).dense_bytes;
+    let checked = Output::checked(&model, (saved.clone(), dense), args.verify.asked(), common.isa())?;
+    tell_unverified(std::slice::from_ref(&checked), common);
+    Ok((saved, checked))
 }

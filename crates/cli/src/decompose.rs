@@ -5,11 +5,13 @@ use std::path::PathBuf;
 use clap::ValueEnum;
 use serde_json::json;
 use slq::inference::measure_speed;
+use slq::jobs::Output;
 use slq::methods::{
     DecomposeReport, RankChoice, RankRule, RankRuleFor, Scheme, TrainingSettings, TrpSettings,
 };
-use slq::{Decompose, Done, JobReport, Length, SaveOptions, Saved, Stage};
+use slq::{Decompose, Done, JobReport, Length, SaveOptions, Stage};
 
+use crate::batch::fit_job;
 use crate::common::{Common, ModelArgs};
 use crate::compress::length;
 use crate::data::DataArgs;
@@ -213,8 +215,9 @@ pub(crate) fn run(args: Args, common: &Common) -> crate::common::Outcome {
     }
     inputs.notes.iter().for_each(|note| common.note(format_args!("note: {note}")));
     let settings = args.settings(4 * model.graph.parameter_count() as u64)?;
-    let batch = settings.batch;
     job.stages = vec![Stage::Decompose(settings)];
+    fit_job(args.training.batch, &mut job, &inputs, common)?;
+    let batch = job.stages.first().map_or(1, |s| if let Stage::Decompose(d) = s { d.batch } else { 1 });
     let (done, written) = go(&job, &inputs, &args.run, &Place::New(Keep::UntilDone), &[], common)?;
     let left_whole = done.report.decompose.iter().flat_map(|r| &r.left_whole);
     for layer in left_whole.filter(|l| l.warning) {
@@ -235,24 +238,16 @@ pub(crate) fn run(args: Args, common: &Common) -> crate::common::Outcome {
 /// The figures of a decomposition as JSON and as text.
 pub(crate) fn report(done: &Done, written: &JobReport) -> (serde_json::Value, String) {
     let Some(report) = &done.report.decompose else { return Default::default() };
-    let saved: Vec<Saved> = written
-        .outputs
-        .iter()
-        .map(|o| Saved {
-            path: o.path.clone(),
-            file_bytes: o.file_bytes,
-            prototxt: o.prototxt.clone(),
-            data: o.data.clone(),
-            notes: o.notes.clone(),
-        })
-        .collect();
     let mut json = serde_json::to_value(report).unwrap_or_default();
-    json["outputs"] = json!(saved);
-    (json, summary(report, &saved))
+    json["outputs"] = json!(written.outputs);
+    if let Some(batch) = written.batch {
+        json["batch"] = json!(batch);
+    }
+    (json, summary(report, &written.outputs))
 }
 
 /// The final table: layers, layers left whole with the reason, accuracy, MACs, parameters, files.
-fn summary(report: &DecomposeReport, saved: &[Saved]) -> String {
+fn summary(report: &DecomposeReport, outputs: &[Output]) -> String {
     let header =
         ["layer", "scheme", "rank", "of", "error", "MACs before", "after", "parameters before", "after"];
     let rows = report.layers.iter().map(|l| {
@@ -308,7 +303,7 @@ fn summary(report: &DecomposeReport, saved: &[Saved]) -> String {
         table::thousands(report.parameters.before),
         table::thousands(report.parameters.after)
     );
-    for s in saved {
+    for s in outputs {
         text += &format!("written   {}, {} bytes\n", s.path.display(), table::thousands(s.file_bytes));
     }
     text.trim_end().into()

@@ -1,13 +1,15 @@
 //! `slq demo`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde_json::{Value, json};
 use slq::files::Planned;
+use slq::jobs::Output;
 use slq::{Dataset, Done, JobReport, Length, Model, Quantize, Recipe};
 
 use crate::common::Common;
 use crate::compress::summary;
+use crate::job::{VerifyFlags, tell_unverified};
 use crate::progress::Progress;
 
 /// The main job on the built-in sample of MNIST: a pretrained LeNet in, a 4-bit network (SLQ) and a ternary one (MLQ) out.
@@ -20,6 +22,8 @@ pub(crate) struct Args {
     /// Where the ternary network goes
     #[arg(long, value_name = "OUT", default_value = "lenet-ternary.onnx")]
     ternary: PathBuf,
+    #[command(flatten)]
+    verify: VerifyFlags,
 }
 
 pub(crate) fn run(args: Args, common: &Common) -> crate::common::Outcome {
@@ -29,10 +33,10 @@ pub(crate) fn run(args: Args, common: &Common) -> crate::common::Outcome {
     plan.iter().filter_map(Planned::note).for_each(|n| common.note(format_args!("note: {n}")));
     let sample = slq::sample()?;
     common.note("LeNet, trained on 8000 images of MNIST; 4 bits (16 values), five rounds of 2 epochs");
-    let (four_bits, text) = compress(&sample, Quantize::slq(4), &args.output, common)?;
+    let (four_bits, text) = compress(&sample, Quantize::slq(4), (&args.output, args.verify), common)?;
 
     common.note("\nthe same LeNet to ternary weights, layer after layer, eight steps of 2 epochs");
-    let (ternary, ternary_text) = compress(&sample, Quantize::ternary(), ternary, common)?;
+    let (ternary, ternary_text) = compress(&sample, Quantize::ternary(), (ternary, args.verify), common)?;
     let mut json = json!(four_bits);
     json["ternary"] = ternary;
     common.print(&json, format!("{text}\n\n{ternary_text}"));
@@ -43,7 +47,7 @@ pub(crate) fn run(args: Args, common: &Common) -> crate::common::Outcome {
 fn compress(
     (model, data): &(Model, Dataset),
     stage: Quantize,
-    outputs: &[impl AsRef<Path>],
+    (outputs, verify): (&[PathBuf], VerifyFlags),
     common: &Common,
 ) -> Result<(Value, String), slq::Error> {
     let recipe = Recipe::new(stage.training(|t| t.length = Length::Epochs(2.0))).seed(common.seed());
@@ -51,13 +55,18 @@ fn compress(
     let job = slq::Job::new(recipe).data(data).isa(common.isa()).observe(&mut progress);
     let done: Done = job.run(model)?;
     let dense = done.report.size.dense_bytes;
-    let save = |o: &_| Ok(slq::jobs::Output::new(done.model.save(AsRef::<Path>::as_ref(o))?, dense));
+    let save = |path| {
+        let saved = done.model.save(path)?;
+        Output::checked(&done.model, (saved, dense), verify.asked(), common.isa())
+    };
     let outputs = outputs.iter().map(save).collect::<Result<Vec<_>, slq::Error>>()?;
+    tell_unverified(&outputs, common);
     let report = JobReport {
         report: done.report.clone(),
         outputs,
         preprocessing: None,
         folded_batch_norms: Vec::new(),
+        batch: None,
         run_dir: None,
     };
     Ok((json!(report), summary(&done, &report, true)))

@@ -7,9 +7,10 @@ use clap::ValueEnum;
 use serde_json::json;
 use slq::inference::{evaluate_model, evaluate_on, predict, predict_on};
 
+use crate::batch::BatchSize;
 use crate::common::Common;
 use crate::data::DataArgs;
-use crate::packed::PackedArgs;
+use crate::packed::{PackedArgs, Tries};
 use crate::solver::SolverModelArgs;
 use crate::table::percent;
 
@@ -29,13 +30,16 @@ pub(crate) struct Args {
     /// Which images
     #[arg(long, value_enum, default_value_t = Part::Test)]
     split: Part,
-    /// Images in a batch
-    #[arg(long, default_value_t = 100)]
-    batch: usize,
+    /// Images at once, or auto: as many as fit into memory, up to 100 [default: 100]
+    #[arg(long, value_name = "N|auto")]
+    batch: Option<BatchSize>,
     /// Write each image's largest output as a NumPy array of int64
     #[arg(long, value_name = "NPY")]
     predictions: Option<PathBuf>,
 }
+
+/// Images at once.
+const BATCH: usize = 100;
 
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq)]
 enum Part {
@@ -71,22 +75,28 @@ pub(crate) fn run(args: Args, common: &Common) -> crate::common::Outcome {
         Part::Train => &data.train,
     };
     let began = Instant::now();
-    let mut packed = packed.map(|p| p.network.executor(args.batch, common.isa())).transpose()?;
-    let accuracy = match &mut packed {
-        Some(executor) => evaluate_on(executor, split, &data.transform)?,
-        None => evaluate_model(&graph, split, &data.transform, args.batch, common.isa())?,
-    };
+    let (transform, isa) = (&data.transform, common.isa());
+    let name = args.model.name().unwrap_or_default();
+    let mut tries = Tries::new(&args.packed, name, packed);
+    let ((accuracy, mut packed), batch) = BatchSize::run(args.batch, BATCH, common, |batch| {
+        let mut packed = tries.take()?.map(|p| p.network.executor(batch, isa)).transpose()?;
+        let accuracy = match &mut packed {
+            Some(executor) => evaluate_on(executor, split, transform)?,
+            None => evaluate_model(&graph, split, transform, batch, isa)?,
+        };
+        Ok((accuracy, packed))
+    })?;
     let seconds = began.elapsed().as_secs_f64();
     if let Some(path) = &args.predictions {
         let predictions = match &mut packed {
-            Some(executor) => predict_on(executor, split, &data.transform)?,
-            None => predict(&graph, split, &data.transform, args.batch, common.isa())?,
+            Some(executor) => predict_on(executor, split, transform)?,
+            None => predict(&graph, split, transform, batch, isa)?,
         };
         slq::arrays::write_i64(path, &[predictions.len()], &predictions)?;
     }
     let json = json!({
         "top1": accuracy.top1, "top5": accuracy.top5, "loss": accuracy.loss,
-        "images": accuracy.images, "seconds": seconds,
+        "images": accuracy.images, "seconds": seconds, "batch": batch,
     });
     let top5 = accuracy.top5.map(|t| format!(", top-5 {:.2} %", 100.0 * t)).unwrap_or_default();
     let text = format!(

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
-use slq::jobs::{FileOptions, JobEstimate};
+use slq::jobs::{FileOptions, JobEstimate, Output};
 use slq::methods::Sensitivity;
 use slq::{Done, Error, Inputs, JobFile, JobReport, SaveOptions};
 
@@ -29,6 +29,13 @@ pub(crate) struct RunArgs {
     /// Replace a Core ML package, or a prototxt beside a caffemodel, that slq did not write
     #[arg(long, hide_short_help = true)]
     pub(crate) overwrite: bool,
+    #[command(flatten)]
+    pub(crate) verify: VerifyFlags,
+}
+
+/// Whether outputs are read again.
+#[derive(Args, Clone, Copy, Debug, Default)]
+pub(crate) struct VerifyFlags {
     /// Read every output again and compare what it computes with the network [default: up to 1 GiB]
     #[arg(long, hide_short_help = true)]
     verify: bool,
@@ -37,12 +44,14 @@ pub(crate) struct RunArgs {
     no_verify: bool,
 }
 
-impl RunArgs {
-    /// Whether outputs are read again, where a flag says so.
-    fn verify(&self) -> Option<bool> {
+impl VerifyFlags {
+    /// What a flag says; `None` where neither is given.
+    pub(crate) fn asked(self) -> Option<bool> {
         (self.verify || self.no_verify).then_some(self.verify)
     }
+}
 
+impl RunArgs {
     /// Time between two checkpoints, where it was given.
     fn every(&self) -> Result<Option<Duration>, Error> {
         let Some(seconds) = self.checkpoint_seconds else { return Ok(None) };
@@ -140,7 +149,7 @@ pub(crate) fn go(
         isa: common.isa(),
         sensitivity: table.as_ref(),
         checkpoint_every: every,
-        verify: args.verify(),
+        verify: args.verify.asked(),
         inputs: further,
         reducer: Some(common.processes.reducer),
     };
@@ -156,7 +165,7 @@ pub(crate) fn go(
     signals::busy(false);
     let (done, mut report) = done.inspect_err(|e| signals::end_if_stopped(e, how.as_deref()))?;
     report.outputs.iter().flat_map(|o| &o.notes).for_each(|n| common.note(format_args!("note: {n}")));
-    tell_unverified(&report, common);
+    tell_unverified(&report.outputs, common);
     if let Some(page) = args.report.as_ref().filter(|_| first) {
         crate::report::write_for(page, job, inputs, (&done, &report), common)?;
     }
@@ -233,15 +242,9 @@ pub(crate) fn estimate_text(found: &JobEstimate, common: &Common) -> String {
 }
 
 /// Says which outputs were not run, unless that was asked for.
-fn tell_unverified(report: &JobReport, common: &Common) {
-    for output in &report.outputs {
-        if let Some(reason) = &output.unverified {
-            let path = output.path.display();
-            common.note(format_args!(
-                "note: {path} was compared bit by bit with the network, but not run: {reason}"
-            ));
-        }
-    }
+pub(crate) fn tell_unverified(outputs: &[Output], common: &Common) {
+    let notes = outputs.iter().filter_map(Output::unverified_note);
+    notes.for_each(|note| common.note(format_args!("note: {note}")));
 }
 
 /// The table of sensitivities at `path`.

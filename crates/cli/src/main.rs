@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod about;
+mod batch;
 mod bench;
 mod cluster;
 mod common;

@@ -17,16 +17,46 @@ pub(crate) struct PackedArgs {
 }
 
 impl PackedArgs {
+    fn again(&self, model: &str) -> Result<PackedModel, Error> {
+        PackedModel::open(model, self.expand.unwrap_or_default())
+    }
+
     /// The model as a packed network if it is a .slq file; says which weights had to be expanded.
     pub(crate) fn open(&self, model: &str, common: &Common) -> Result<Option<PackedModel>, Error> {
         if PackedModel::names(model) {
-            let packed = PackedModel::open(model, self.expand.unwrap_or_default())?;
+            let packed = self.again(model)?;
             note(&packed.network, common);
             return Ok(Some(packed));
         }
         match self.expand {
             Some(_) => Err(Error::Argument(format!("--expand is for .slq files, '{model}' is none"))),
             None => Ok(None),
+        }
+    }
+}
+
+/// A packed network that several tries may use up, each of them one.
+pub(crate) struct Tries<'a> {
+    args: &'a PackedArgs,
+    model: &'a str,
+    packed: bool,
+    opened: Option<PackedModel>,
+}
+
+impl<'a> Tries<'a> {
+    /// `opened` from `model`, which is no .slq file where it is `None`.
+    pub(crate) fn new(args: &'a PackedArgs, model: &'a str, opened: Option<PackedModel>) -> Self {
+        Self { args, model, packed: opened.is_some(), opened }
+    }
+
+    /// The network, which is opened again where a try has used it up; `None` where it is none.
+    ///
+    /// # Errors
+    /// Those of [`PackedModel::open`].
+    pub(crate) fn take(&mut self) -> Result<Option<PackedModel>, Error> {
+        match self.opened.take() {
+            None if self.packed => self.args.again(self.model).map(Some),
+            opened => Ok(opened),
         }
     }
 }

@@ -3,10 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
+use slq::engine::Session;
 use slq::graph::{DType, Tensor};
-use slq::inference::{image_split, run_model, run_session, split_tensor};
+use slq::inference::{examples, image_split, run_in_batches, run_session, split_tensor};
 use slq::{Error, Model, PackedModel};
 
+use crate::batch::BatchSize;
 use crate::common::{Common, ModelArgs};
 use crate::data::DataArgs;
 use crate::packed::PackedArgs;
@@ -23,6 +25,9 @@ pub(crate) struct Args {
     /// Where the first output goes; further ones go beside it, as STEM.NAME.npy
     #[arg(short, long, value_name = "NPY")]
     output: PathBuf,
+    /// Examples at once, or auto: as many as fit into memory [default: all]
+    #[arg(long, value_name = "N|auto")]
+    batch: Option<BatchSize>,
     #[command(flatten)]
     data: DataArgs,
     #[command(flatten)]
@@ -36,10 +41,11 @@ pub(crate) fn run(args: Args, common: &Common) -> crate::common::Outcome {
     };
     let inputs = inputs(&args, &model, common)?;
     let paths = paths(&args, &model, common)?;
-    let outputs = match packed {
-        Some(network) => run_session(&mut network.session(common.isa()), &inputs)?,
-        None => run_model(&model.graph, &inputs, common.isa())?,
+    let mut session = match packed {
+        Some(network) => network.session(common.isa()),
+        None => Session::of(&model.graph, common.isa()),
     };
+    let (outputs, batch) = outputs(args.batch, &inputs, &mut session, common)?;
     let mut written = Vec::new();
     for (path, (name, tensor)) in paths.iter().zip(&outputs) {
         slq::arrays::write(path, tensor)?;
@@ -47,8 +53,31 @@ pub(crate) fn run(args: Args, common: &Common) -> crate::common::Outcome {
     }
     let text: Vec<String> =
         written.iter().map(|w| format!("{} {} -> {}", w["name"], w["shape"], w["path"])).collect();
-    common.print(&json!({ "outputs": written }), text.join("\n"));
+    let mut json = json!({ "outputs": written });
+    if let Some(batch) = batch {
+        json["batch"] = batch.into();
+    }
+    common.print(&json, text.join("\n"));
     Ok(())
+}
+
+/// The outputs by name, and the examples at once, where that was asked for.
+type Ran = (Vec<(String, Tensor)>, Option<usize>);
+
+/// Runs the network, in parts where that was asked for.
+fn outputs(
+    asked: Option<BatchSize>,
+    inputs: &[(String, Tensor)],
+    session: &mut Session,
+    common: &Common,
+) -> Result<Ran, Error> {
+    if asked.is_none() {
+        return Ok((run_session(session, inputs)?, None));
+    }
+    let (outputs, batch) = BatchSize::run(asked, examples(inputs)?, common, |batch| {
+        run_in_batches(inputs, batch, |part| run_session(session, part))
+    })?;
+    Ok((outputs, Some(batch)))
 }
 
 /// Where the outputs go; none replaces a file that is read.

@@ -6,6 +6,7 @@ use serde_json::json;
 use slq::methods::{Estimate, LayerRule, MethodName, Sensitivity, SensitivityOptions, sensitivity};
 use slq::{Granularity, Quantize};
 
+use crate::batch::BatchSize;
 use crate::common::{Common, ModelArgs};
 use crate::compress::named;
 use crate::data::DataArgs;
@@ -43,6 +44,9 @@ pub(crate) struct Args {
     /// A test ends when its standard error is below this share of the rise; 0 uses all images
     #[arg(long, value_name = "X", default_value_t = 0.1)]
     tolerance: f64,
+    /// Images at once, or auto: as many as fit into memory, up to the default; moves the standard errors [default: 64]
+    #[arg(long, value_name = "N|auto")]
+    batch: Option<BatchSize>,
     /// Whole layers only
     #[arg(long)]
     layers_only: bool,
@@ -50,6 +54,9 @@ pub(crate) struct Args {
     #[arg(short, long, value_name = "OUT.json")]
     output: Option<PathBuf>,
 }
+
+/// The largest batch, as in trainings.
+const MOST: usize = 1 << 16;
 
 pub(crate) fn run(args: Args, common: &Common) -> crate::common::Outcome {
     let base = Quantize::new(args.method.unwrap_or_default().with_defaults(), args.bits.unwrap_or(4));
@@ -70,15 +77,23 @@ pub(crate) fn run(args: Args, common: &Common) -> crate::common::Outcome {
     let data = common.prepared(args.data.options().require(&model, common.isa())?);
     let reducer = common.processes.reducer;
     let (clusters, tolerance, isa) = (!args.layers_only, args.tolerance, common.isa());
-    let options = SensitivityOptions { clusters, tolerance, isa, reducer };
-    let mut progress = Progress::new(common);
-    let found = sensitivity(&model.graph, &data, &settings, common.seed(), options, &mut progress)?;
+    let most = settings.method.batch();
+    let (found, batch) = BatchSize::run(args.batch, most, common, |batch| {
+        if !(1..=MOST).contains(&batch) {
+            return Err(slq::Error::Argument(format!("--batch {batch}: give 1 to {MOST}, or auto")));
+        }
+        let options = SensitivityOptions { clusters, tolerance, batch: Some(batch), isa, reducer };
+        let mut progress = Progress::new(common);
+        Ok(sensitivity(&model.graph, &data, &settings, common.seed(), options, &mut progress)?)
+    })?;
     if let Some(path) = args.output.iter().find(|_| reducer.rank() == 0) {
         let fail = |e: &dyn std::fmt::Display| slq::Error::File { path: path.clone(), reason: e.to_string() };
         let text = serde_json::to_vec_pretty(&found).map_err(|e| fail(&e))?;
         slq::files::write_atomically(path, &text).map_err(|e| fail(&e))?;
     }
-    common.print(&json!(found), text(&found));
+    let mut json = json!(found);
+    json["batch"] = batch.into();
+    common.print(&json, text(&found));
     Ok(())
 }
 

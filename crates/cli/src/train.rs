@@ -4,14 +4,16 @@ use std::path::PathBuf;
 
 use serde_json::json;
 use slq::files::Planned;
-use slq::methods::{FineTuneReport, StageReport, Standing, TrainOptions, TrainingSettings};
+use slq::jobs::{FittedBatch, Output};
+use slq::methods::{FineTuneReport, Size, StageReport, Standing, TrainOptions, TrainingSettings};
 use slq::solver::{Snapshots, SolverJob};
-use slq::{Done, FineTune, JobReport, Model, Recipe, SaveOptions, Saved, Stage};
+use slq::{Done, FineTune, JobReport, Model, Recipe, SaveOptions, Stage};
 
+use crate::batch::{fit_job, fit_training};
 use crate::common::Common;
 use crate::compress::length;
 use crate::data::DataArgs;
-use crate::job::{Keep, Place, RunArgs, go};
+use crate::job::{Keep, Place, RunArgs, go, tell_unverified};
 use crate::progress::Progress;
 use crate::signals;
 use crate::solver::SolverModelArgs;
@@ -99,27 +101,19 @@ fn by_flags(args: &Args, common: &Common) -> crate::common::Outcome {
         // Says how to name a dataset.
         args.data.options().require(&inputs.model, common.isa())?;
     }
-    job.stages = vec![Stage::FineTune(FineTune { training: settings.clone() })];
+    job.stages = vec![Stage::FineTune(FineTune { training: settings })];
+    fit_job(args.training.batch, &mut job, &inputs, common)?;
     let (done, report) = go(&job, &inputs, &args.run, &Place::New(Keep::UntilDone), &[], common)?;
-    print(&settings, &done, &report, common);
+    if let Some(Stage::FineTune(stage)) = job.stages.first() {
+        print(&stage.training, &done, &report, common);
+    }
     Ok(())
 }
 
 /// Prints the figures of a training that was a job.
 pub(crate) fn print(settings: &TrainingSettings, done: &Done, report: &JobReport, common: &Common) {
     let Some(StageReport::FineTune(figures)) = done.stages.first() else { return };
-    let outputs: Vec<_> = report
-        .outputs
-        .iter()
-        .map(|o| Saved {
-            path: o.path.clone(),
-            file_bytes: o.file_bytes,
-            prototxt: o.prototxt.clone(),
-            data: o.data.clone(),
-            notes: o.notes.clone(),
-        })
-        .collect();
-    tell(settings, figures, &outputs, &[], common);
+    tell((settings, report.batch), figures, &report.outputs, &[], common);
 }
 
 fn by_solver(args: &Args, mut job: SolverJob, common: &Common) -> crate::common::Outcome {
@@ -133,7 +127,8 @@ fn by_solver(args: &Args, mut job: SolverJob, common: &Common) -> crate::common:
         let reason = "nothing would be written at the end: name an output with -o, or set snapshot_prefix";
         return Err(slq::Error::Argument(format!("{}: {reason}", solver.display())));
     }
-    let settings = settings(args, job.training.clone())?;
+    let mut settings = settings(args, job.training.clone())?;
+    let batch = fit_training(args.training.batch, &job, &mut settings, common)?;
     check_teacher(args, &settings)?;
     let stage = FineTune { training: settings.clone() };
     let idle = Recipe::new(stage).idle_sync(&job.model.graph, 1);
@@ -179,9 +174,14 @@ fn by_solver(args: &Args, mut job: SolverJob, common: &Common) -> crate::common:
         overwrite: args.run.overwrite,
         ..SaveOptions::default()
     };
-    let save = |p: &Planned| model.save_planned(p, &options);
-    let outputs = plan.iter().map(save).collect::<Result<Vec<_>, _>>()?;
-    tell(&settings, &trained.report, &outputs, &written, common);
+    let dense = Size::of(&model.graph).dense_bytes;
+    let save = |p: &Planned| {
+        let saved = model.save_planned(p, &options)?;
+        Output::checked(&model, (saved, dense), args.run.verify.asked(), common.isa())
+    };
+    let outputs = plan.iter().map(save).collect::<Result<Vec<_>, slq::Error>>()?;
+    tell_unverified(&outputs, common);
+    tell((&settings, batch), &trained.report, &outputs, &written, common);
     Ok(())
 }
 
@@ -195,9 +195,9 @@ fn plan(args: &Args, job: &SolverJob) -> Result<Vec<Planned>, slq::Error> {
 
 /// Prints the figures.
 fn tell(
-    settings: &TrainingSettings,
+    (settings, batch): (&TrainingSettings, Option<FittedBatch>),
     report: &FineTuneReport,
-    outputs: &[Saved],
+    outputs: &[Output],
     snapshots: &[PathBuf],
     common: &Common,
 ) {
@@ -206,11 +206,14 @@ fn tell(
         .iter()
         .map(|(iteration, a)| json!({ "iteration": iteration, "top1": a.top1, "top5": a.top5, "loss": a.loss }))
         .collect();
-    let json = json!({
+    let mut json = json!({
         "baseline": report.baseline, "final": report.final_accuracy, "iterations": report.iterations,
         "seconds": report.seconds, "settings": settings, "tests": tests, "snapshots": snapshots,
         "outputs": outputs,
     });
+    if let Some(batch) = batch {
+        json["batch"] = json!(batch);
+    }
     let text = format!(
         "{} top-1 before, {} after {} steps of {} images in {:.1} s",
         percent(&report.baseline),

@@ -6,6 +6,8 @@ use serde_json::{Map, Value};
 use slq::engine::schedule::LearningRate;
 use slq::methods::TrainingSettings;
 
+use crate::batch::BatchSize;
+
 /// Settings of SGD, under the names of [`TrainingSettings`]. Anything not given keeps the default of the job at hand.
 #[derive(Args, Clone, Debug, Default, Serialize)]
 #[command(next_help_heading = "Training")]
@@ -18,9 +20,12 @@ pub(crate) struct TrainingArgs {
     /// sigmoid:GAMMA:STEP, or cosine[:MAX] [default: cosine]
     #[arg(long, value_name = "POLICY", value_parser = policy, hide_short_help = true)]
     lr_policy: Option<String>,
-    /// Images in a step [default: 64; 128 in compress with batch-norm, 16 for few images]
-    #[arg(long, value_name = "N", hide_short_help = true)]
-    batch: Option<usize>,
+    /// Images in a step, or auto [default: 64; 128 in compress with batch-norm, 16 for few images]
+    ///
+    /// auto: the default; where it does not fit into memory, a step adds up the gradients of the largest equal parts that do.
+    #[arg(long, value_name = "N|auto", hide_short_help = true)]
+    #[serde(skip_serializing_if = "BatchSize::is_open")]
+    pub(crate) batch: Option<BatchSize>,
     /// Momentum [default: 0.9]
     #[arg(long, value_name = "X", allow_negative_numbers = true, hide_short_help = true)]
     momentum: Option<f64>,

@@ -245,3 +245,41 @@ fn a_swapped_round_is_refused() {
     run(&["resume", &run_dir]);
     assert!(Path::new(&out).exists());
 }
+
+#[test]
+fn a_job_that_fails_before_its_first_checkpoint_leaves_no_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    let diverges = |rest: &[&str]| {
+        let args = [
+            "compress",
+            &sample_model(),
+            "--data",
+            "mnist-10k",
+            "--train-subset",
+            "::20",
+            "--test-subset",
+            "::20",
+        ]
+        .map(String::from);
+        let job = ["--bits", "2", "--iterations-per-round", "3", "-o", "o.onnx"];
+        let output = slq().args(args).args(job).args(rest).current_dir(dir.path()).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.code() == Some(1) && said.contains("diverged"), "{said}");
+    };
+    diverges(&["--lr", "1e30"]);
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    diverges(&["--lr", "1e30", "--run-dir", "mine/run"]);
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    // What was there before stays, and so does what holds a checkpoint: the network fine-tuned before the rounds.
+    std::fs::create_dir(dir.path().join("there")).unwrap();
+    diverges(&["--lr", "1e30", "--run-dir", "there"]);
+    assert!(dir.path().join("there/recipe.toml").exists());
+    let recipe = "[[stages]]\n[stages.fine-tune.training]\nlength = { iterations = 1 }\n[[stages]]\n[stages.quantize]\n\
+                  bits = 2\nslq.training.lr = 1e30\nslq.training.length = { iterations = 3 }\n";
+    std::fs::write(dir.path().join("r.toml"), recipe).unwrap();
+    let args =
+        ["compress", &sample_model(), "--data", "mnist-10k", "--train-subset", "::20", "--recipe", "r.toml"];
+    let output = slq().args(args).args(["-o", "o.onnx"]).current_dir(dir.path()).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(dir.path().join("slq-runs/lenet_mnist10k/1-fine-tune/network.safetensors").exists());
+}

@@ -105,3 +105,146 @@ fn what_does_not_fit_into_the_limit_names_a_batch_that_does() {
     let (status, said) = bench("2");
     assert_eq!(status, Some(0), "{said}");
 }
+
+/// Runs the program in an address space of so many kB (`ulimit -v`), on two threads.
+#[cfg(target_os = "linux")]
+fn within(kilobytes: u32, args: &[&str]) -> (Option<i32>, String, String) {
+    let script = format!("ulimit -v {kilobytes}; exec \"$0\" \"$@\" --threads 2");
+    let child = std::process::Command::new("sh")
+        .args(["-c", &script, env!("CARGO_BIN_EXE_slq")])
+        .args(args)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let ended = ends(child, args);
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (ended.status.code(), text(&ended.stdout), text(&ended.stderr))
+}
+
+/// A dataset in CIFAR's binary layout, of pixels that depend on the seed alone.
+#[cfg(target_os = "linux")]
+fn cifar(dir: &tempfile::TempDir) -> String {
+    let folder = path(dir, "cifar");
+    std::fs::create_dir(&folder).unwrap();
+    for (name, images) in [("data_batch_1.bin", 200u32), ("test_batch.bin", 12)] {
+        let pixel = |i: u32, p: u32| ((i * 3072 + p).wrapping_mul(2_654_435_761) >> 24) as u8;
+        let image = |i: u32| std::iter::once((i % 10) as u8).chain((0..3072).map(move |p| pixel(i, p)));
+        let bytes: Vec<u8> = (0..images).flat_map(image).collect();
+        std::fs::write(std::path::Path::new(&folder).join(name), bytes).unwrap();
+    }
+    folder
+}
+
+#[cfg(target_os = "linux")]
+fn parsed(stdout: &str) -> serde_json::Value {
+    serde_json::from_str(stdout).unwrap_or_else(|e| panic!("{e}: {stdout}"))
+}
+
+/// The batch that a command used, which must be smaller than `most`, and said.
+#[cfg(target_os = "linux")]
+fn shrunk(kilobytes: u32, args: &[&str], most: u64) -> (u64, serde_json::Value) {
+    let (status, out, said) = within(kilobytes, &[args, &["--batch", "auto", "--json"]].concat());
+    assert_eq!(status, Some(0), "{args:?}: {said}");
+    let json = parsed(&out);
+    let batch = json["batch"].as_u64().unwrap();
+    assert!((1..most).contains(&batch), "{args:?}: {json}");
+    assert_eq!(said.matches("(--batch auto)").count(), 1, "{args:?}: {said}");
+    assert!(said.contains(&format!("one of {batch} does")), "{args:?}: {said}");
+    (batch, json)
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn batch_auto_takes_what_fits_and_gives_the_same_figures() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = cifar(&dir);
+    // The plan is for the whole batch, however few images there are: three keep the test short.
+    let eval = ["eval", "zoo:resnet18", "--data", &data, "--resize", "224x224", "--test-subset", "::4"];
+    let (status, _, said) = within(600_000, &eval);
+    assert!(status == Some(1) && said.contains("should fit"), "{said}");
+    let (_, small) = shrunk(600_000, &eval, 100);
+    let whole = parsed(&String::from_utf8(common::run(&[&eval[..], &["--json"]].concat()).stdout).unwrap());
+    assert_eq!(whole["batch"], 100);
+    let losses = [&small, &whole].map(|j| j["loss"].as_f64().unwrap());
+    assert!((losses[0] - losses[1]).abs() < 1e-4 * losses[1].abs(), "{losses:?}");
+
+    let tensor = |count: usize| {
+        let values = (0..count * 3 * 32 * 32).map(|i| (i % 251) as f32 / 251.0).collect();
+        slq::graph::Tensor::f32(vec![count, 3, 32, 32], values).unwrap()
+    };
+    let [x, y, z] = ["x.npy", "y.npy", "z.npy"].map(|n| path(&dir, n));
+    slq::arrays::write(std::path::Path::new(&x), &tensor(256)).unwrap();
+    let run = |out: &str| ["run", "zoo:resnet20", "--input", &x, "-o", out].map(String::from);
+    let [auto, all] = [run(&y), run(&z)];
+    let [auto, all] = [&auto, &all].map(|args| args.iter().map(String::as_str).collect::<Vec<_>>());
+    let (status, printed, said) = within(900_000, &[&auto[..], &["--batch", "100", "--json"]].concat());
+    assert_eq!((status, parsed(&printed)["batch"].as_u64()), (Some(0), Some(100)), "{said}");
+    common::run(&all);
+    let [part, whole] = [&y, &z].map(|f| slq::arrays::read_f32(std::path::Path::new(f)).unwrap());
+    assert_eq!(part.len(), 2560);
+    let largest = whole.iter().fold(0.0f32, |m, v| m.max(v.abs()));
+    assert!(part.iter().zip(&whole).all(|(a, b)| (a - b).abs() < 1e-3 * largest));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn batch_auto_measures_speed_sensitivities_and_differences_of_what_fits() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = cifar(&dir);
+    shrunk(300_000, &["bench", "zoo:resnet20", "--seconds", "0.01"], 64);
+    let args = ["sensitivity", "zoo:resnet20", "--data", &data, "--layers-only", "--partition-images", "100"];
+    // Where all fits, the default is used; a number is taken as it is.
+    let (status, out, said) = within(
+        900_000,
+        &[&args[..], &["--layers", "*=skip", "--layers", "linear*=2", "--batch", "auto", "--json"]].concat(),
+    );
+    assert_eq!((status, parsed(&out)["batch"].as_u64()), (Some(0), Some(64)), "{said}");
+    let model = sample_model();
+    let compare = ["compare", &model, &model, "--json"];
+    assert_eq!(parsed(&within(900_000, &[&compare[..], &["--batch", "3"]].concat()).1)["batch"], 3);
+    assert_eq!(parsed(&within(900_000, &[&compare[..], &["--batch", "auto"]].concat()).1)["batch"], 16);
+    for (args, word) in [
+        (vec!["compare", &model, &model, "--batch", "17"], "1 to 16"),
+        (vec!["compress", &model, "--method", "kmeans", "--batch", "auto", "-o", "o.onnx"], "trains nothing"),
+    ] {
+        let said = common::fails(&args, 1);
+        assert!(said.contains(word), "{said}");
+    }
+    common::fails(&["eval", &model, "--data", "mnist-10k", "--batch", "many"], 2);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn batch_auto_trains_in_parts_that_fit_and_a_resumed_job_keeps_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, out, run_dir) = (cifar(&dir), path(&dir, "o.onnx"), path(&dir, "run"));
+    let args =
+        ["train", "zoo:resnet20", "--data", &data, "--iterations", "1", "-o", &out, "--run-dir", &run_dir];
+    let (status, printed, said) = within(350_000, &[&args[..], &["--batch", "auto", "--json"]].concat());
+    assert_eq!(status, Some(0), "{said}");
+    let json = parsed(&printed);
+    let (step, part) = (json["batch"]["step"].as_u64().unwrap(), json["batch"]["part"].as_u64().unwrap());
+    assert!(step == 64 && part < 64 && 64 % part == 0, "{json}");
+    assert!(
+        said.contains(&format!("{} parts of {part}", 64 / part)) && said.contains("batch-norm"),
+        "{said}"
+    );
+    assert_eq!(
+        (&json["settings"]["batch"], &json["settings"]["iter-size"]),
+        (&part.into(), &(64 / part).into())
+    );
+    let read = |name: &str| std::fs::read_to_string(std::path::Path::new(&run_dir).join(name)).unwrap();
+    let recipe = read("recipe.toml");
+    assert!(
+        recipe.contains(&format!("batch = {part}")) && recipe.contains(&format!("iter-size = {}", 64 / part))
+    );
+    let report: serde_json::Value = serde_json::from_str(&read("report.json")).unwrap();
+    assert_eq!(report["batch"], json["batch"]);
+    // With all memory there is, a resumed job goes on with the same parts.
+    let first = std::fs::read(&out).unwrap();
+    std::fs::remove_file(&out).unwrap();
+    let again = common::json(&["resume", &run_dir]);
+    assert_eq!(again["batch"], json["batch"]);
+    assert_eq!(std::fs::read(&out).unwrap(), first);
+}

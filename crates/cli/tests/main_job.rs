@@ -26,6 +26,9 @@ fn the_sample_loses_nothing_at_four_bits() {
     assert_eq!(report["rounds"].as_array().unwrap().len(), 5);
     assert_eq!(report["rounds"][4]["fixed_fraction"], 1.0);
     assert_eq!(report["codebook_size"], 16);
+    for output in report["outputs"].as_array().unwrap().iter().chain([&report["ternary"]["outputs"][0]]) {
+        assert!(output["verified"].as_f64().unwrap() < 1e-3, "{output}");
+    }
 
     let inspected = json(&["inspect", &small]);
     let layers = inspected["layers"].as_array().unwrap();

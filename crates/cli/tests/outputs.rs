@@ -152,3 +152,23 @@ fn links_and_pipes_are_written_through() {
     assert!(piped.status.success(), "{}", String::from_utf8_lossy(&piped.stderr));
     assert!(piped.stdout.starts_with(&expected), "{} bytes", piped.stdout.len());
 }
+
+#[test]
+fn what_convert_wrote_is_run_unless_told_not_to() {
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["a.onnx", "a.slq", "a.safetensors", "a.caffemodel"] {
+        let out = path(&dir, name);
+        let found = json(&["convert", &sample_model(), &out]);
+        assert!(found["outputs"][0]["verified"].as_f64().unwrap() < 1e-3, "{found}");
+        let found = json(&["convert", &sample_model(), &out, "--no-verify"]);
+        assert!(
+            found["outputs"][0]["verified"].is_null() && found["outputs"][0]["unverified"].is_null(),
+            "{found}"
+        );
+    }
+    let device = path(&dir, "a.tflite");
+    let said = String::from_utf8(run(&["convert", &sample_model(), &device]).stderr).unwrap();
+    assert!(said.contains("a.tflite was compared bit by bit") && said.contains("not run"), "{said}");
+    let said = fails(&["convert", "mnist-10k", &path(&dir, "d.npz"), "--verify"], 1);
+    assert!(said.contains("dataset"), "{said}");
+}

@@ -165,6 +165,84 @@ impl Inputs for SplitInputs {
     }
 }
 
+/// The batches of others, cut into smaller ones.
+#[derive(Debug)]
+pub struct SmallBatches<'a> {
+    all: &'a dyn Inputs,
+    /// Of each batch: the one that it is of, its first sample there, and its samples.
+    parts: Vec<(usize, usize, usize)>,
+}
+
+impl<'a> SmallBatches<'a> {
+    /// The batches of `all`, none with more than `most` (at least 1) samples.
+    ///
+    /// # Errors
+    /// [`InputError`] for inputs that cannot be read.
+    pub fn new(all: &'a dyn Inputs, most: usize) -> Result<Self, InputError> {
+        let (most, mut parts) = (most.max(1), Vec::new());
+        for index in 0..all.len() {
+            let samples = all.samples(index)?;
+            parts.extend((0..samples).step_by(most).map(|first| (index, first, most.min(samples - first))));
+        }
+        Ok(Self { all, parts })
+    }
+}
+
+impl Inputs for SmallBatches<'_> {
+    fn len(&self) -> usize {
+        self.parts.len()
+    }
+
+    fn batch(&self, index: usize) -> Result<Vec<(String, Tensor)>, InputError> {
+        let part = self.parts.get(index).copied();
+        let (of, first, count) =
+            part.ok_or_else(|| InputError { reason: format!("there is no batch {index}") })?;
+        let whole = self.all.batch(of)?;
+        whole.into_iter().map(|(name, t)| Ok((name, rows(&t, first, count)?))).collect()
+    }
+
+    fn samples(&self, index: usize) -> Result<usize, InputError> {
+        Ok(self.parts.get(index).map_or(0, |p| p.2))
+    }
+
+    fn origin(&self) -> Origin {
+        self.all.origin()
+    }
+
+    fn fingerprint(&self) -> Result<Vec<u8>, InputError> {
+        self.all.fingerprint()
+    }
+}
+
+/// `count` entries of a tensor's first axis, from number `first` on.
+///
+/// # Errors
+/// [`InputError`] for a tensor that has not as many.
+pub fn rows(tensor: &Tensor, first: usize, count: usize) -> Result<Tensor, InputError> {
+    let (extent, rest) = match tensor.shape().split_first() {
+        Some((extent, rest)) if first.saturating_add(count) <= *extent => (*extent, rest),
+        _ => {
+            let reason =
+                format!("an array of {:?} has no entries {first} to {}", tensor.shape(), first + count);
+            return Err(InputError { reason });
+        }
+    };
+    fn part<T: Clone>(values: &[T], extent: usize, first: usize, count: usize) -> Vec<T> {
+        let run = values.len() / extent.max(1);
+        values[first * run..(first + count) * run].to_vec()
+    }
+    let data = match tensor.data() {
+        TensorData::F32(v) => TensorData::F32(part(v, extent, first, count)),
+        TensorData::I64(v) => TensorData::I64(part(v, extent, first, count)),
+        TensorData::I32(v) => TensorData::I32(part(v, extent, first, count)),
+        TensorData::U8(v) => TensorData::U8(part(v, extent, first, count)),
+        TensorData::Bool(v) => TensorData::Bool(part(v, extent, first, count)),
+        TensorData::Raw(dtype, v) => TensorData::Raw(*dtype, part(v, extent, first, count)),
+        _ => return Err(InputError { reason: format!("an array of {:?} cannot be cut", tensor.dtype()) }),
+    };
+    Tensor::new([&[count], rest].concat(), data).map_err(said)
+}
+
 /// Some consecutive batches of others.
 #[derive(Debug)]
 pub(crate) struct Part<'a> {
@@ -201,4 +279,31 @@ impl Inputs for Part<'_> {
 /// Samples in a batch: the extent of its first tensor's first axis.
 pub(crate) fn samples(batch: &[(String, Tensor)]) -> usize {
     batch.first().and_then(|(_, t)| t.shape().first().copied()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_batches_hold_the_same_samples_in_the_same_order() {
+        let batch = |values: Vec<f32>| {
+            let count = values.len() / 2;
+            vec![
+                ("x".to_owned(), Tensor::f32(vec![count, 2], values).unwrap()),
+                ("n".to_owned(), Tensor::i64_vector((0..count as i64).collect())),
+            ]
+        };
+        let all = vec![batch((0..10).map(|v| v as f32).collect()), batch(vec![10.0, 11.0])];
+        let small = SmallBatches::new(&all, 2).unwrap();
+        let samples: Vec<usize> = (0..small.len()).map(|i| small.samples(i).unwrap()).collect();
+        assert_eq!(samples, [2, 2, 1, 1]);
+        let values: Vec<f32> =
+            (0..small.len()).flat_map(|i| small.batch(i).unwrap()[0].1.as_f32().unwrap().to_vec()).collect();
+        assert_eq!(values, (0..12).map(|v| v as f32).collect::<Vec<_>>());
+        assert_eq!(small.batch(2).unwrap()[1].1.to_i64().unwrap(), [4]);
+        assert!(small.batch(4).is_err());
+        assert!(rows(&Tensor::i64_vector(vec![1, 2]), 1, 2).is_err());
+        assert_eq!(small.fingerprint().unwrap(), all.fingerprint().unwrap());
+    }
 }

@@ -30,7 +30,7 @@ pub use budget::Budget;
 pub use context::CHECKPOINT_EVERY;
 pub use damage::{Damage, LEAST_SNR, MOST_KL, OutputDamage, compare_outputs};
 pub use error::CompressError;
-pub use inputs::{InputError, Inputs, Origin, SplitInputs};
+pub use inputs::{InputError, Inputs, Origin, SmallBatches, SplitInputs, rows};
 pub use low_rank::{
     Change, Cost, Decompose, DecomposeReport, FactorReport, Flops, LayerRank, RankChoice, RankOverride,
     RankRuleFor, Scheme, TrpReport, TrpSettings, WholeLayer, network_cost,
@@ -47,8 +47,8 @@ pub use quantize::{
     Weighting, check_schedule, default_schedule, select_layers, sensitivity, turned,
 };
 pub use run::{
-    Effort, FineTune, JobEstimate, Outcome, Recipe, Report, RunOptions, Situation, Stage, StageReport,
-    Warning, check, estimate, recommended, run,
+    Effort, FineTune, FittedBatch, JobEstimate, Outcome, Recipe, Report, RunOptions, Situation, Stage,
+    StageReport, Warning, check, estimate, fit_batches, fit_training, recommended, run, whole_batches,
 };
 pub use search::SearchReport;
 pub use size::Size;

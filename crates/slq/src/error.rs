@@ -65,7 +65,7 @@ pub enum Error {
     },
     /// A written file whose network computes something else than the one that was to be written.
     #[error(
-        "'{path}' was written, but its network is not the trained one: {what}; do not use the file, and report this"
+        "'{path}' was written, but its network is not the one that it was to hold: {what}; do not use the file, and report this"
     )]
     Verify {
         /// The file.
@@ -121,6 +121,17 @@ pub enum Error {
 }
 
 impl Error {
+    /// For a batch that does not fit into memory, one that should; 0 where none does.
+    pub fn smaller_batch(&self) -> Option<usize> {
+        use slq_engine::EngineError::Memory;
+        match self {
+            Self::Engine(Memory { fits, .. })
+            | Self::Runtime(slq_runtime::RuntimeError::Engine(Memory { fits, .. }))
+            | Self::Compress(CompressError::Engine(Memory { fits, .. })) => Some(*fits),
+            _ => None,
+        }
+    }
+
     /// The kind of the error, a word that stays the same from version to version.
     pub fn kind(&self) -> &'static str {
         match self {

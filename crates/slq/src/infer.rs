@@ -52,6 +52,7 @@ pub fn evaluate_on(
     transform: &Transform,
 ) -> Result<Accuracy, Error> {
     check_fit(executor, split, transform)?;
+    check_images(executor)?;
     let batch = executor.batch();
     Ok(evaluate(executor, split, transform, batch)?)
 }
@@ -81,6 +82,7 @@ pub fn predict_on(
 ) -> Result<Vec<i64>, Error> {
     let mut predictions = Vec::with_capacity(split.len());
     check_fit(executor, split, transform)?;
+    check_images(executor)?;
     let classes = executor.classes()?;
     for prepared in split.batches(executor.batch(), transform, Mode::Eval, false)? {
         let logits = executor.logits(&prepared?.images)?;
@@ -88,6 +90,15 @@ pub fn predict_on(
     }
     Ok(predictions)
 }
+
+/// Checks that the batches of images beside the executor fit into memory.
+fn check_images(executor: &CpuExecutor) -> Result<(), Error> {
+    let values: usize = executor.inputs().iter().map(slq_engine::InputInfo::values).sum();
+    Ok(executor.check_room(values.saturating_mul(4 * IMAGES * executor.batch()))?)
+}
+
+/// Batches of images in memory at once: the one that runs and the one being prepared, with what its preparation takes.
+const IMAGES: usize = 3;
 
 fn first_maximum(row: &[f32]) -> i64 {
     let best = row.iter().enumerate().fold(0, |best, (i, v)| if *v > row[best] { i } else { best });
@@ -178,6 +189,9 @@ pub struct Speed {
 /// [`Error::Engine`] for operators that cannot run.
 pub fn measure_speed(graph: &Graph, batch: usize, seconds: f64, isa: Isa) -> Result<Speed, Error> {
     let mut executor = executor(graph, batch, isa)?;
+    // Before time is spent on forward passes.
+    executor.plan_training()?;
+    check_images(&executor)?;
     let images = random_images(&executor);
     let classes = executor.classes()?;
     let labels: Vec<u32> = (0..batch).map(|i| (i % classes) as u32).collect();
@@ -195,6 +209,7 @@ pub fn measure_speed(graph: &Graph, batch: usize, seconds: f64, isa: Isa) -> Res
 /// # Errors
 /// As [`measure_speed`].
 pub fn measure_forward(executor: &mut CpuExecutor, seconds: f64) -> Result<f64, Error> {
+    check_images(executor)?;
     let (images, batch) = (random_images(executor), executor.batch());
     median_rate(batch, seconds, || executor.evaluate(&images, None).map(drop))
 }

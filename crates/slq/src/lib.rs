@@ -25,6 +25,7 @@
 #![allow(clippy::needless_doctest_main)]
 
 pub mod arrays;
+mod batches;
 pub mod caffe;
 mod calibration;
 mod capability;
@@ -82,7 +83,10 @@ pub mod jobs {
         Asked, FORMAT, FileOptions, Known, Lengths, Output, Preset, RECIPE, REPORT, setting_names, stages,
         suit_runtime,
     };
-    pub use slq_compress::{Effort, JobEstimate, Reference, Situation, estimate, recommended};
+    pub use slq_compress::{
+        Effort, FittedBatch, JobEstimate, Reference, Situation, estimate, fit_batches, fit_training,
+        recommended, whole_batches,
+    };
 }
 
 /// Several processes that do one job together.
@@ -92,6 +96,7 @@ pub mod processes {
 
 /// Inference: evaluating, predicting, running, timing.
 pub mod inference {
+    pub use crate::batches::{examples, fitting_batch, run_in_batches};
     pub use crate::capability::{Capability, Possible};
     pub use crate::infer::{
         Speed, evaluate_model, evaluate_on, image_split, image_tensor, measure_forward, measure_speed,

@@ -12,6 +12,7 @@ use slq::jobs::{Asked, Known};
 use slq::methods::MethodName;
 use slq::{Error, JobFile};
 
+use crate::batch::fit_job;
 use crate::common::Common;
 use crate::job::{Keep, Place, RunArgs, go, place_of};
 pub(crate) use asked::length;
@@ -59,7 +60,12 @@ pub(crate) fn run(args: Args, common: &Common) -> crate::common::Outcome {
     doubt.for_each(|text| common.note(format_args!("warning: {text}")));
     job.seed = common.given_seed.or(inputs.seed).unwrap_or(job.seed);
     let default = default_method(&job, &asked, common);
-    let recipe = std::mem::take(&mut job.stages);
+    let mut recipe = std::mem::take(&mut job.stages);
+    if job.batch.is_some() && flags.training.batch.is_some() {
+        // What an earlier job found fits gives way.
+        slq::jobs::whole_batches(&mut recipe);
+        job.batch = None;
+    }
     let (solver, graph) = (inputs.training.clone(), &inputs.model.graph);
     let images = inputs.data.as_ref().map(|d| d.train.len());
     let unlabelled = inputs.data.as_ref().is_some_and(|d| d.following.is_some());
@@ -77,6 +83,7 @@ pub(crate) fn run(args: Args, common: &Common) -> crate::common::Outcome {
         found.iter().for_each(|f| common.note(format_args!("note: {}", f.note())));
     }
     check(&job, unlabelled)?;
+    fit_job(flags.training.batch, &mut job, &inputs, common)?;
     let recipe: Vec<PathBuf> = flags.input.recipe.iter().cloned().collect();
     if flags.output.dry_run {
         let run_dir = job.recipe().keeps_checkpoints().then(|| place_of(&job, &flags.output.run));

@@ -126,7 +126,11 @@ fn stage(stage: &Stage) -> String {
             slq::Length::Epochs(n) => format!("{n} epochs"),
             slq::Length::Iterations(n) => format!("{n} steps"),
         };
-        format!("{length} of batches of {} at a rate of {}", t.batch, t.learning_rate)
+        let parts = match t.iter_size {
+            1 => String::new(),
+            n => format!(", in {n} parts of {},", t.batch),
+        };
+        format!("{length} of batches of {}{parts} at a rate of {}", t.images_per_step(), t.learning_rate)
     };
     match stage {
         Stage::Quantize(settings) => {

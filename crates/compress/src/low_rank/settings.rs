@@ -181,6 +181,11 @@ impl Decompose {
         self.trp.iter().map(|t| &t.training).chain(&self.fine_tune)
     }
 
+    /// The same, to change.
+    pub(crate) fn trainings_mut(&mut self) -> impl Iterator<Item = &mut TrainingSettings> {
+        self.trp.iter_mut().map(|t| &mut t.training).chain(&mut self.fine_tune)
+    }
+
     /// The names of the schemes, for messages.
     pub(crate) fn schemes(&self) -> String {
         let svd = self.fully_connected.then_some(Scheme::Svd);

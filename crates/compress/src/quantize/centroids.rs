@@ -32,6 +32,8 @@ pub(crate) struct Centroids {
     books: Vec<Book>,
     momentum: f64,
     rule: CentroidRule,
+    /// Batches of a step, whose gradients come summed.
+    batches: f64,
 }
 
 impl Centroids {
@@ -67,7 +69,8 @@ impl Centroids {
                 weight,
             });
         }
-        Ok(Self { books, momentum: settings.momentum, rule })
+        let batches = settings.iter_size.max(1) as f64;
+        Ok(Self { books, momentum: settings.momentum, rule, batches })
     }
 
     /// After an ordinary step: puts the weights back to their centroids, moved by the step's gradients.
@@ -78,7 +81,7 @@ impl Centroids {
         for book in &mut self.books {
             let groups = book.values.len() / book.size;
             let means = mean_gradients(&book.codes, executor.gradient(&book.weight)?, groups, book.size);
-            let learning_rate = f64::from(rate) * book.rate;
+            let learning_rate = f64::from(rate) * book.rate / self.batches;
             let step = CentroidStep { learning_rate, momentum: self.momentum, rule: self.rule };
             step.apply(&mut book.values, &mut book.velocity, &means);
             executor.set_parameter(&book.weight, &book.decode())?;

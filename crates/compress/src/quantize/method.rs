@@ -144,7 +144,7 @@ impl Method {
     }
 
     /// Images in a batch of an evaluation.
-    pub(crate) fn batch(&self) -> usize {
+    pub fn batch(&self) -> usize {
         match self {
             Self::Kmeans(s) => s.batch,
             _ => self.training().map_or(64, |t| t.batch),

@@ -124,7 +124,8 @@ pub fn recommended(
     let values = if quantize.budget.is_some() { usize::MAX } else { quantize.size() };
     let mut training = situation.training(values);
     // The float network learns for as long as the rounds will.
-    let epochs = situation.epochs(effort) * if matches!(quantize.method, Method::Mlq(_)) { LEVELS } else { 1.0 };
+    let epochs =
+        situation.epochs(effort) * if matches!(quantize.method, Method::Mlq(_)) { LEVELS } else { 1.0 };
     let layers = select_layers(graph, &quantize)?;
     if quantize.budget.is_some() || layers.iter().any(|l| l.size <= 2) {
         training.clip_gradients = Some(CLIP);

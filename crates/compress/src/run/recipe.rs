@@ -85,6 +85,16 @@ impl Stage {
         }
     }
 
+    /// The same, to change.
+    pub(super) fn trainings_mut(&mut self) -> Vec<&mut TrainingSettings> {
+        match self {
+            Self::FineTune(s) => vec![&mut s.training],
+            Self::Tune(s) => vec![&mut s.training],
+            Self::Decompose(s) => s.trainings_mut().collect(),
+            Self::Quantize(s) => s.method.training_mut().into_iter().collect(),
+        }
+    }
+
     fn check(&self) -> Result<(), CompressError> {
         match self {
             Self::FineTune(s) => s.training.check(),

@@ -57,11 +57,19 @@ pub(crate) fn executor(
     data: Option<&TrainingData>,
     (seed, isa): (u64, Isa),
 ) -> Result<CpuExecutor, CompressError> {
+    Ok(CpuExecutor::new(graph, settings.batch, &options(settings, data, (seed, isa)))?)
+}
+
+/// The options of such an executor.
+pub(crate) fn options(
+    settings: &TrainingSettings,
+    data: Option<&TrainingData>,
+    (seed, isa): (u64, Isa),
+) -> EngineOptions {
     let following = data.and_then(|d| d.following.as_ref());
     let heads = following.map_or(&settings.heads, |f| &f.heads).clone();
     let follow = following.map(|f| f.follow(settings));
-    let batch_norm = settings.batch_norm;
-    Ok(CpuExecutor::new(graph, settings.batch, &EngineOptions { isa, batch_norm, seed, heads, follow })?)
+    EngineOptions { isa, batch_norm: settings.batch_norm, seed, heads, follow }
 }
 
 /// An executor that only evaluates `graph`, in batches of `batch` examples.

@@ -13,7 +13,7 @@ mod settings;
 mod sizes;
 
 pub use data::{TrainingData, check_fit};
-pub(crate) use data::{check_trainable, evaluator, executor};
+pub(crate) use data::{check_trainable, evaluator, executor, options};
 pub(crate) use distill::teacher;
 pub use evaluate::evaluate;
 pub(crate) use evaluate::evaluate_shared;

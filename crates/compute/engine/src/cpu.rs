@@ -1,6 +1,7 @@
 //! The executor on the CPU.
 
 mod losses;
+mod room;
 
 use slq_graph::{Graph, Weight};
 
@@ -77,7 +78,7 @@ impl CpuExecutor {
         Ok(executor)
     }
 
-    fn planned(
+    fn unplanned(
         mut graph: Graph,
         packed: Vec<PackedWeight>,
         batch: usize,
@@ -90,7 +91,7 @@ impl CpuExecutor {
         let inputs = inputs(&mut graph)?;
         graph.inputs.extend(packed.iter().map(PackedWeight::as_input));
         let count = graph.weights.len();
-        let mut executor = Self {
+        let executor = Self {
             graph,
             packed,
             options: options.clone(),
@@ -110,7 +111,6 @@ impl CpuExecutor {
             copy: 0,
             peak: 0,
         };
-        executor.ready(Mode::Evaluate, batch)?;
         Ok(executor)
     }
 

@@ -24,7 +24,7 @@ pub fn run(
     inputs: &[(&str, &Tensor)],
     isa: Isa,
 ) -> Result<Vec<(String, Tensor)>, EngineError> {
-    Session::new(skeleton(graph), Vec::new(), isa).run(inputs)
+    Session::of(graph, isa).run(inputs)
 }
 
 /// Shape and values of an input.
@@ -47,6 +47,11 @@ impl Session {
         keep_given_inputs(&mut graph, &packed);
         graph.inputs.extend(packed.iter().map(PackedWeight::as_input));
         Self { graph, packed, isa, plan: None, buffers: Vec::new() }
+    }
+
+    /// A network as it is: its weights as floats, without palettes.
+    pub fn of(graph: &Graph, isa: Isa) -> Self {
+        Self::new(skeleton(graph), Vec::new(), isa)
     }
 
     /// The inputs that a caller gives.

@@ -4,14 +4,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use slq_compress::{Observer, Quantize, Recipe, Sensitivity, Stage, Warning};
+use slq_compress::{FittedBatch, Observer, Quantize, Recipe, Sensitivity, Stage, Warning};
 use slq_engine::Isa;
-use slq_file::Lock;
 use slq_graph::Palette;
 use slq_reduce::{Alone, Reducer};
 
 use super::devices;
 use super::inputs::Inputs;
+use super::place::{Place, RECIPE};
 use super::processes::Own;
 use super::report::{JobReport, Output};
 use super::{Done, Job, run_dir_error};
@@ -22,11 +22,8 @@ use crate::detect::{Preprocessing, PreprocessingSource};
 use crate::input_shape::InputShape;
 use crate::model::Model;
 use crate::outputs::{Planned, is_package, plan_models};
-use crate::save::{SaveOptions, Saved};
-use crate::verify::{VERIFIED_BYTES, Verified, not_readable, verify};
+use crate::save::SaveOptions;
 
-/// Name of the job file in a run directory.
-pub const RECIPE: &str = "recipe.toml";
 /// Name of the report in the run directory of a job that is finished.
 pub const REPORT: &str = "report.json";
 /// Share of a budget of bytes, and the most bytes, kept for constants that depend on the mix of widths.
@@ -68,6 +65,9 @@ pub struct JobFile {
     pub save: SaveOptions,
     /// The data.
     pub data: DataOptions,
+    /// What `--batch auto` found; the stages hold it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub batch: Option<FittedBatch>,
     /// Seed of every random choice.
     pub seed: u64,
     /// Whether the float network is trained for as long, too, to compare with.
@@ -92,6 +92,7 @@ impl Default for JobFile {
             outputs: Vec::new(),
             save: SaveOptions::default(),
             data: DataOptions::default(),
+            batch: None,
             seed: 0,
             reference: false,
             stages: Vec::new(),
@@ -225,8 +226,9 @@ impl JobFile {
             .checkpoint_every(options.checkpoint_every)
             .observe(observer);
         job.check(&model)?;
-        let lock = own.path().map(|dir| self.lock(dir, options.resume)).transpose()?;
-        let done = job.locked(lock).run(&model)?;
+        let place = own.path().map(|dir| self.place(dir, options.resume)).transpose()?;
+        let done = job.locked(place.as_ref().map(Place::lock)).run(&model);
+        let done = done.inspect_err(|error| place.iter().for_each(|p| p.remove_unused(error)))?;
         let dense = done.report.size.dense_bytes;
         let mut outputs = Vec::new();
         for planned in &plan {
@@ -234,7 +236,7 @@ impl JobFile {
             if saved.path.extension().is_some_and(|e| e == "onnx") {
                 saved.notes.splice(0..0, changes.iter().cloned());
             }
-            outputs.push(checked(&done.model, Output::new(saved.clone(), dense), &saved, options)?);
+            outputs.push(Output::checked(&done.model, (saved, dense), options.verify, options.isa)?);
         }
         // No process ends before the outputs are written.
         reducer.barrier().map_err(slq_compress::CompressError::from)?;
@@ -247,6 +249,7 @@ impl JobFile {
             outputs,
             preprocessing: inputs.preprocessing.as_ref().map(Into::into),
             folded_batch_norms,
+            batch: self.batch,
             run_dir: run_dir.map(Into::into),
         };
         if let Some(dir) = run_dir.filter(|_| reducer.rank() == 0) {
@@ -332,10 +335,10 @@ impl JobFile {
     }
 
     /// Locks the run directory, and writes the job into one that holds none yet.
-    fn lock(&self, dir: &Path, resume: bool) -> Result<Lock, Error> {
+    fn place(&self, dir: &Path, resume: bool) -> Result<Place, Error> {
         let path = dir.join(RECIPE);
         if resume {
-            return super::lock(dir);
+            return Place::there(dir);
         }
         let taken = || path.exists() || dir.join("command.json").exists();
         let refuse = || run_dir_error(dir, "it already holds a run: --resume it, or name another --run-dir");
@@ -343,13 +346,12 @@ impl JobFile {
         if taken() {
             return Err(refuse());
         }
-        std::fs::create_dir_all(dir).map_err(|e| run_dir_error(dir, e))?;
-        let lock = super::lock(dir)?;
+        let place = Place::made(dir)?;
         if taken() {
             return Err(refuse());
         }
-        self.absolute().write(&path)?;
-        Ok(lock)
+        self.absolute().write(&path).inspect_err(|error| place.remove_unused(error))?;
+        Ok(place)
     }
 }
 
@@ -357,23 +359,6 @@ impl JobFile {
 fn is_first_version(text: &str) -> bool {
     let table = |name: &str| text.lines().any(|l| l.trim_start().starts_with(name));
     table("[settings") || table("[decompose")
-}
-
-/// `output` with what a look into its file found.
-fn checked(model: &Model, output: Output, saved: &Saved, options: &FileOptions<'_>) -> Result<Output, Error> {
-    let not = |reason: String| Ok(Output { unverified: Some(reason), ..output.clone() });
-    match options.verify {
-        Some(false) => return Ok(output),
-        None if saved.file_bytes > VERIFIED_BYTES => return not("it has over 1 GB (--verify)".into()),
-        _ => {}
-    }
-    if !saved.path.is_file() && not_readable(&saved.path).is_none() {
-        return not("it is no regular file".into());
-    }
-    match verify(model, saved, options.isa)? {
-        Verified::Agrees(difference) => Ok(Output { verified: Some(difference), ..output }),
-        Verified::NotRun(reason) => not(reason),
-    }
 }
 
 #[cfg(test)]

@@ -8,10 +8,12 @@ mod inputs;
 mod open;
 mod package;
 mod paths;
+mod place;
 mod processes;
 mod report;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use slq_compress::{
@@ -29,8 +31,9 @@ use crate::model::Model;
 
 pub use asked::{Asked, Known, Lengths, Preset, setting_names, stages};
 pub use devices::suit_runtime;
-pub use file::{FORMAT, FileOptions, JobFile, RECIPE, REPORT};
+pub use file::{FORMAT, FileOptions, JobFile, REPORT};
 pub use inputs::Inputs;
+pub use place::RECIPE;
 pub use report::{JobReport, Output};
 
 /// A recipe with its data, teacher and options; [`Job::run`] takes the model.
@@ -55,7 +58,7 @@ pub struct Job<'a> {
     overhead: u64,
     sensitivity: Option<&'a Sensitivity>,
     checkpoint_every: Duration,
-    lock: Option<Lock>,
+    lock: Option<Arc<Lock>>,
     reducer: &'a dyn Reducer,
     observer: Option<&'a mut dyn Observer>,
 }
@@ -185,7 +188,7 @@ impl<'a> Job<'a> {
     }
 
     /// With a run directory that is locked already.
-    fn locked(mut self, lock: Option<Lock>) -> Self {
+    fn locked(mut self, lock: Option<Arc<Lock>>) -> Self {
         self.lock = lock;
         self
     }
@@ -200,7 +203,7 @@ impl<'a> Job<'a> {
         let _lock = match (&self.run_dir, self.lock.take()) {
             (Some(dir), None) => {
                 std::fs::create_dir_all(dir).map_err(|e| run_dir_error(dir, e))?;
-                Some(lock(dir)?)
+                Some(Arc::new(lock(dir)?))
             }
             (_, lock) => lock,
         };

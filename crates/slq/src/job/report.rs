@@ -3,11 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use slq_compress::{Report, Warning};
+use slq_compress::{FittedBatch, Report, Warning};
+use slq_engine::Isa;
 
 use crate::Error;
 use crate::detect::PreprocessingReport;
+use crate::model::Model;
 use crate::save::Saved;
+use crate::verify::{VERIFIED_BYTES, Verified, not_readable, verify};
 
 /// A file that a job wrote.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -54,6 +57,42 @@ impl Output {
 }
 
 impl Output {
+    /// A saved file of `model`, which takes so many bytes at full precision, read again and compared with it on `isa`: where
+    /// `asked` says so or, where it is `None`, up to [`VERIFIED_BYTES`].
+    ///
+    /// # Errors
+    /// Those of [`verify`].
+    pub fn checked(
+        model: &Model,
+        (saved, dense): (Saved, u64),
+        asked: Option<bool>,
+        isa: Isa,
+    ) -> Result<Self, Error> {
+        let output = Self::new(saved.clone(), dense);
+        let not = |reason: String| Ok(Self { unverified: Some(reason), ..output.clone() });
+        match asked {
+            Some(false) => return Ok(output),
+            None if saved.file_bytes > VERIFIED_BYTES => return not("it has over 1 GB (--verify)".into()),
+            _ => {}
+        }
+        if !saved.path.is_file() && not_readable(&saved.path).is_none() {
+            return not("it is no regular file".into());
+        }
+        match verify(model, &saved, isa)? {
+            Verified::Agrees(difference) => Ok(Self { verified: Some(difference), ..output }),
+            Verified::NotRun(reason) => not(reason),
+        }
+    }
+
+    /// A sentence where it was not run, unless that was asked for.
+    pub fn unverified_note(&self) -> Option<String> {
+        let reason = self.unverified.as_ref()?;
+        Some(format!(
+            "{} was compared bit by bit with the network, but not run: {reason}",
+            self.path.display()
+        ))
+    }
+
     /// A warning for a file that shrank nothing.
     pub fn warning(&self) -> Option<Warning> {
         let message = || {
@@ -80,6 +119,9 @@ pub struct JobReport {
     /// Batch-norms that were folded before compression, since an output asks for it, see [`crate::JobFile::folds`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub folded_batch_norms: Vec<String>,
+    /// How the images of a step went through memory, where `--batch auto` chose it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch: Option<FittedBatch>,
     /// Directory of the checkpoints, where there are any.
     pub run_dir: Option<PathBuf>,
 }

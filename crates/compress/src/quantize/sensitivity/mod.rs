@@ -80,6 +80,9 @@ pub struct SensitivityOptions<'a> {
     /// A test ends when its standard error is below this share of the rise, or of a thousandth of the loss where that is
     /// more; 0 uses all images.
     pub tolerance: f64,
+    /// Images at once; `None` for as many as in a step of the method's training. The standard errors come from the spread over
+    /// batches, so that another number moves them, and with them when a test ends.
+    pub batch: Option<usize>,
     /// Instruction set.
     pub isa: Isa,
     /// The processes that share the tests out.
@@ -88,7 +91,7 @@ pub struct SensitivityOptions<'a> {
 
 impl Default for SensitivityOptions<'_> {
     fn default() -> Self {
-        Self { clusters: true, tolerance: 0.1, isa: Isa::detect(), reducer: Alone::shared() }
+        Self { clusters: true, tolerance: 0.1, batch: None, isa: Isa::detect(), reducer: Alone::shared() }
     }
 }
 
@@ -113,7 +116,7 @@ pub fn sensitivity(
     }
     let graph = &turned(graph.clone(), settings)?;
     let layers = select_layers(graph, settings)?;
-    let batch = settings.method.batch();
+    let batch = options.batch.unwrap_or_else(|| settings.method.batch());
     let mut executor = evaluator(graph, batch, data, options.isa)?;
     check_fit(&mut executor, &data.train, &data.transform)?;
     let (_, images) = data.parts(Portion::Count(settings.partition_images), seed)?;

@@ -16,6 +16,9 @@ use crate::proto::{AttributeHead, AttributeProto, NodeProto};
 /// Names in a function and its bodies, from the outside to the inside, and what they become.
 type Scopes = Vec<HashMap<String, String>>;
 
+/// What the names of a function become; and values, each with the name that a copy of it gets.
+type Scope = (HashMap<String, String>, Vec<(String, String)>);
+
 /// The work of writing out calls.
 pub struct Expansion<'a> {
     library: &'a Library,
@@ -175,12 +178,7 @@ impl<'a> Expansion<'a> {
 
     /// What the names of a function become, and the values that an `Identity` has to hand out: inputs, constants, and what
     /// goes to several outputs.
-    fn scope(
-        &mut self,
-        index: usize,
-        node: &NodeProto,
-        call: &Call,
-    ) -> Result<(HashMap<String, String>, Vec<(String, String)>), Stop> {
+    fn scope(&mut self, index: usize, node: &NodeProto, call: &Call) -> Result<Scope, Stop> {
         let function = call.function;
         let mut scope = HashMap::new();
         for (i, formal) in function.inputs.iter().enumerate().filter(|(_, f)| !f.is_empty()) {

@@ -23,7 +23,7 @@ pub enum Part {
     /// One whose value is that of attribute `to` of the function.
     Reference { name: String, to: String, kind: i32 },
     /// One that holds bodies.
-    Bodies(AttributeProto),
+    Bodies(Box<AttributeProto>),
 }
 
 impl Parts {
@@ -38,7 +38,7 @@ impl Parts {
             }
             match kind {
                 kind::GRAPH | kind::GRAPHS => {
-                    Ok(Part::Bodies(decode(bytes, || "an attribute with bodies".into())?))
+                    Ok(Part::Bodies(Box::new(decode(bytes, || "an attribute with bodies".into())?)))
                 }
                 _ => Ok(Part::Plain(bytes)),
             }

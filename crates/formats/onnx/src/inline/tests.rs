@@ -329,7 +329,7 @@ fn a_constant_of_a_function_is_one_weight() {
 fn an_overloaded_function_is_written_out_and_one_that_stays_is_refused() {
     let overloaded = |name: &str| NodeProto { overload: Some(name.into()), ..call("F", &["x"], &["y"]) };
     let f = FunctionProto { overload: Some("two".into()), ..relu("F") };
-    let graph = read(&model(&[f.clone()], &[overloaded("two")]));
+    let graph = read(&model(std::slice::from_ref(&f), &[overloaded("two")]));
     assert_eq!(operators(&graph), ["Relu"]);
     let error = read_bytes(&model(&[f], &[overloaded("three")]).encode_to_vec()).unwrap_err();
     assert!(error.to_string().contains("overloaded"), "{error}");
