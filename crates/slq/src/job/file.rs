@@ -113,8 +113,8 @@ pub struct FileOptions<'a> {
     pub sensitivity: Option<&'a Sensitivity>,
     /// Time between two checkpoints within a training; `None` for the default.
     pub checkpoint_every: Option<Duration>,
-    /// Whether outputs are read again and compared with the network, see [`verify`]; `None` for those up to
-    /// [`VERIFIED_BYTES`].
+    /// Whether outputs are read again and compared with the network, see [`verify`](crate::files::verify); `None` for those up to
+    /// [`VERIFIED_BYTES`](crate::files::VERIFIED_BYTES).
     pub verify: Option<bool>,
     /// Files beside those that the job names which no output may replace.
     pub inputs: &'a [PathBuf],
