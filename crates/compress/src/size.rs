@@ -36,11 +36,12 @@ pub(crate) fn width_warning(graph: &Graph) -> Option<String> {
     let tensors = || graph.parameters().into_iter().filter_map(|name| Some(&graph.weights.get(name)?.tensor));
     let own: u64 = tensors().map(|t| (t.len() * t.dtype().size()) as u64).sum();
     let size = Size::of(graph);
-    let (word, times) = match own.cmp(&size.dense_bytes) {
+    let word = match own.cmp(&size.dense_bytes) {
         Ordering::Equal => return None,
-        Ordering::Less => ("less", own as f64 / size.stored_bytes.max(1) as f64),
-        Ordering::Greater => ("more", own as f64 / size.stored_bytes.max(1) as f64),
+        Ordering::Less => "less",
+        Ordering::Greater => "more",
     };
+    let times = own as f64 / size.stored_bytes.max(1) as f64;
     Some(format!(
         "sizes before and ratios count 4 bytes a parameter; this network's parameters came as {own} bytes, {word} than that: \
          beside those it is {times:.1}x smaller"

@@ -67,7 +67,7 @@ pub use groups::{cluster_groups, cluster_groups_weighted, even_groups};
 pub use init::published_ladder;
 pub use lloyd::LloydResult;
 pub use pack::{pack, pack_rows, packed_len, rows_len, unpack, unpack_rows};
-pub use palette::{HALF, Palette, SINGLE, bits_for, code_bytes, halve, stored_bytes};
+pub use palette::{HALF, Palette, SINGLE, bits_for, code_bytes, halve, is_half, stored_bytes};
 pub use params::{Algorithm, ClusterParams, ClusterParamsBuilder, Init};
 pub use sorted::SortedValues;
 pub use structured::{inq_assign, inq_levels, pow2_codebook, uniform_codebook};

@@ -155,7 +155,6 @@ impl Palette {
 
     /// Whether there are several codebooks whose centroids are 16-bit floats, all of them: files keep them as such.
     pub fn has_half_codebooks(&self) -> bool {
-        let is_half = |v: &f32| f16::from_f32(*v).to_f32().to_bits() == v.to_bits();
         self.groups > 1 && self.codebook.iter().all(is_half)
     }
 
@@ -205,6 +204,11 @@ pub fn code_bytes(count: usize, size: usize) -> usize {
 /// Bytes of `count` packed codes and their `groups` codebooks of `size` centroids of `centroid` bytes ([`SINGLE`], [`HALF`]) each.
 pub fn stored_bytes(count: usize, groups: usize, size: usize, centroid: usize) -> usize {
     code_bytes(count, size).saturating_add(groups.saturating_mul(size).saturating_mul(centroid))
+}
+
+/// Whether a 16-bit float holds the value, bit for bit.
+pub fn is_half(value: &f32) -> bool {
+    f16::from_f32(*value).to_f32().to_bits() == value.to_bits()
 }
 
 /// Rounds codebooks of `size` centroids to 16-bit floats, to nearest; whether it did. Nothing is rounded where a centroid would

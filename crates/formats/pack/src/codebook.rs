@@ -5,6 +5,7 @@
 //! bit, and the bits below as they are.
 
 use half::f16;
+use slq_codebook::is_half;
 
 use crate::bytes::{BitReader, BitWriter, Input};
 use crate::entropy::codes::Geometry;
@@ -40,10 +41,6 @@ fn half_place(value: f32) -> u32 {
 fn at_half_place(place: u32) -> Option<f32> {
     let place = u16::try_from(place).ok()?;
     Some(f16::from_bits(if place >> 15 == 1 { place & !(1 << 15) } else { !place }).to_f32())
-}
-
-fn is_half(value: &f32) -> bool {
-    f16::from_f32(*value).to_f32().to_bits() == value.to_bits()
 }
 
 /// A gap's class, and how many bits follow.
