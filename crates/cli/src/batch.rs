@@ -1,5 +1,6 @@
 //! `--batch`: a number of images, or as many as fit into memory.
 
+use std::path::Path;
 use std::str::FromStr;
 
 use serde::{Serialize, Serializer};
@@ -106,7 +107,38 @@ pub(crate) fn fit_job(
     Ok(())
 }
 
-/// The same for a training that is no job.
+/// What `run` makes of the job. Where a training whose batches [`fit_job`] chose finds too little memory after all, and nothing
+/// of the job was kept yet in `run_dir`, the job begins again in smaller parts, which is said.
+///
+/// # Errors
+/// Those of `run`.
+pub(crate) fn run_fitted<T>(
+    job: &mut JobFile,
+    run_dir: &Path,
+    common: &Common,
+    mut run: impl FnMut(&JobFile) -> Result<T, Error>,
+) -> Result<T, Error> {
+    loop {
+        let error = match run(job) {
+            Err(error) => error,
+            done => return done,
+        };
+        let (Some(fits), Some(before)) = (error.smaller_batch(), job.batch) else { return Err(error) };
+        if before.part < 2 || run_dir.join(slq::jobs::RECIPE).exists() {
+            return Err(error);
+        }
+        let most = if fits == 0 { before.part / 2 } else { fits.min(before.part - 1) };
+        job.batch = slq::jobs::narrow_batches(&mut job.stages, most);
+        let Some(now) = job.batch else { return Err(error) };
+        common.note(format_args!(
+            "note: less memory is free than before; the job begins again with {} parts of {} (--batch auto)",
+            now.parts(),
+            now.part
+        ));
+    }
+}
+
+/// The same as [`fit_job`] for a training that is no job.
 ///
 /// # Errors
 /// As [`fit_job`].

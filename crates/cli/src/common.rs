@@ -57,14 +57,27 @@ impl Common {
                 Isa::detect()
             ));
         }
-        let threads = self.threads.unwrap_or(0);
-        if self.threads == Some(0) || threads > 1024 {
+        if let Some(threads @ (0 | 1025..)) = self.threads {
             return Err(format!("--threads {threads}: give a number from 1 to 1024"));
         }
         rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
+            .num_threads(self.threads.or_else(|| self.fewer_threads()).unwrap_or(0))
             .build_global()
             .map_err(|e| format!("--threads: {e}"))
+    }
+
+    /// Fewer threads than there are cores, where the address space has no room for more.
+    fn fewer_threads(&self) -> Option<usize> {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let room = slq::engine::thread_room().filter(|&room| room < cores)?;
+        if std::env::var_os("RAYON_NUM_THREADS").is_some() {
+            return None;
+        }
+        self.note(format_args!(
+            "note: {room} of {cores} cores are used: the limit on the address space (ulimit -v) has no room for more threads; \
+             --threads sets their number"
+        ));
+        Some(room)
     }
 
     /// Takes part in the group of processes that `mpirun` started, if it did; the first one speaks for all.

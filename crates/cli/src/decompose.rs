@@ -218,7 +218,7 @@ pub(crate) fn run(args: Args, common: &Common) -> crate::common::Outcome {
     job.stages = vec![Stage::Decompose(settings)];
     fit_job(args.training.batch, &mut job, &inputs, common)?;
     let batch = job.stages.first().map_or(1, |s| if let Stage::Decompose(d) = s { d.batch } else { 1 });
-    let (done, written) = go(&job, &inputs, &args.run, &Place::New(Keep::UntilDone), &[], common)?;
+    let (done, written) = go(&mut job, &inputs, &args.run, &Place::New(Keep::UntilDone), &[], common)?;
     let left_whole = done.report.decompose.iter().flat_map(|r| &r.left_whole);
     for layer in left_whole.filter(|l| l.warning) {
         common.note(format!("warning: layer '{}' is left whole: {}", layer.name, layer.reason));

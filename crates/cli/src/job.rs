@@ -8,6 +8,7 @@ use slq::jobs::{FileOptions, JobEstimate, Output};
 use slq::methods::Sensitivity;
 use slq::{Done, Error, Inputs, JobFile, JobReport, SaveOptions};
 
+use crate::batch::run_fitted;
 use crate::common::{Common, free_path, quoted};
 use crate::progress::{Progress, time};
 use crate::signals;
@@ -120,7 +121,7 @@ pub(crate) enum Keep {
 
 /// Runs a job: plans its outputs and says so, listens to signals, shows progress.
 pub(crate) fn go(
-    job: &JobFile,
+    job: &mut JobFile,
     inputs: &Inputs,
     args: &RunArgs,
     place: &Place<'_>,
@@ -157,11 +158,13 @@ pub(crate) fn go(
     if keeps {
         signals::listen(how.clone())?;
     }
-    let steps = tell_time(job, inputs, common)?;
     if let Some(idle) = job.recipe().idle_sync(&inputs.model.graph, common.processes.reducer.size()) {
         common.note(format_args!("note: {idle}"));
     }
-    let done = job.run(inputs, &options, &mut Progress::new(common).of(steps));
+    let done = run_fitted(job, &run_dir, common, |job| {
+        let steps = tell_time(job, inputs, common)?;
+        job.run(inputs, &options, &mut Progress::new(common).of(steps))
+    });
     signals::busy(false);
     let (done, mut report) = done.inspect_err(|e| signals::end_if_stopped(e, how.as_deref()))?;
     report.outputs.iter().flat_map(|o| &o.notes).for_each(|n| common.note(format_args!("note: {n}")));

@@ -28,10 +28,10 @@ pub(crate) fn run(args: Args, common: &Common) -> crate::common::Outcome {
 
 /// Goes on with the job in `dir`, and prints what its command would have printed.
 pub(crate) fn resume(dir: &Path, run: &RunArgs, common: &Common) -> crate::common::Outcome {
-    let job = JobFile::resume(dir)?;
+    let mut job = JobFile::resume(dir)?;
     let inputs = job.open(common.isa())?;
     inputs.notes.iter().for_each(|note| common.note(format_args!("note: {note}")));
-    let (done, report) = go(&job, &inputs, run, &Place::Resumed(dir), &[], common)?;
+    let (done, report) = go(&mut job, &inputs, run, &Place::Resumed(dir), &[], common)?;
     print(&job, &done, &report, common);
     Ok(())
 }

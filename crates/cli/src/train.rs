@@ -103,7 +103,7 @@ fn by_flags(args: &Args, common: &Common) -> crate::common::Outcome {
     }
     job.stages = vec![Stage::FineTune(FineTune { training: settings })];
     fit_job(args.training.batch, &mut job, &inputs, common)?;
-    let (done, report) = go(&job, &inputs, &args.run, &Place::New(Keep::UntilDone), &[], common)?;
+    let (done, report) = go(&mut job, &inputs, &args.run, &Place::New(Keep::UntilDone), &[], common)?;
     if let Some(Stage::FineTune(stage)) = job.stages.first() {
         print(&stage.training, &done, &report, common);
     }

@@ -48,7 +48,8 @@ pub use quantize::{
 };
 pub use run::{
     Effort, FineTune, FittedBatch, JobEstimate, Outcome, Recipe, Report, RunOptions, Situation, Stage,
-    StageReport, Warning, check, estimate, fit_batches, fit_training, recommended, run, whole_batches,
+    StageReport, Warning, check, estimate, fit_batches, fit_training, narrow_batches, recommended, run,
+    whole_batches,
 };
 pub use search::SearchReport;
 pub use size::Size;

@@ -85,7 +85,7 @@ pub mod jobs {
     };
     pub use slq_compress::{
         Effort, FittedBatch, JobEstimate, Reference, Situation, estimate, fit_batches, fit_training,
-        recommended, whole_batches,
+        narrow_batches, recommended, whole_batches,
     };
 }
 

@@ -92,7 +92,7 @@ pub(crate) fn run(args: Args, common: &Common) -> crate::common::Outcome {
         return Ok(());
     }
     let place = Place::New(Keep::Always);
-    let (done, report) = go(&job, &inputs, &flags.output.run, &place, &recipe, common)?;
+    let (done, report) = go(&mut job, &inputs, &flags.output.run, &place, &recipe, common)?;
     common.print(&json!(report), summary(&done, &report, common.all));
     Ok(())
 }

@@ -61,7 +61,7 @@ pub fn fit_batches(
             settings.batch = settings.batch.min(part.unwrap_or(usize::MAX));
         }
     }
-    Ok(found.into_iter().max_by_key(|f| (f.parts(), f.step)))
+    Ok(widest(found))
 }
 
 /// The same for one training of `graph` as it is.
@@ -84,6 +84,36 @@ pub fn whole_batches(stages: &mut [Stage]) {
     }
 }
 
+/// Makes batches smaller that were found to fit, to `most` images at once: what was free then need not be free now, as memory
+/// that was given back is not always found again.
+///
+/// Returns what [`fit_batches`] does.
+pub fn narrow_batches(stages: &mut [Stage], most: usize) -> Option<FittedBatch> {
+    let mut found = Vec::new();
+    for stage in stages {
+        found.extend(stage.trainings_mut().into_iter().map(|training| narrow(training, most)));
+        if let Stage::Decompose(settings) = stage {
+            settings.batch = settings.batch.min(most.max(1));
+        }
+    }
+    widest(found)
+}
+
+/// The one with the most parts, of these the one with the largest step.
+fn widest(found: Vec<FittedBatch>) -> Option<FittedBatch> {
+    found.into_iter().max_by_key(|f| (f.parts(), f.step))
+}
+
+/// Takes a step in parts of at most `most` images.
+fn narrow(training: &mut TrainingSettings, most: usize) -> FittedBatch {
+    let step = training.images_per_step();
+    if training.batch > most {
+        training.batch = part_of(step, most);
+        training.iter_size = step / training.batch;
+    }
+    FittedBatch { step, part: training.batch }
+}
+
 fn fit(
     graph: &Graph,
     data: &TrainingData,
@@ -91,13 +121,11 @@ fn fit(
     how: (bool, Isa),
 ) -> Result<FittedBatch, CompressError> {
     training.check()?;
-    let (whole, batches) = (training.batch, training.iter_size);
     loop {
         let part = training.batch;
         match check_room(graph, data, training, how) {
             Err(CompressError::Engine(EngineError::Memory { fits, .. })) if part > 1 => {
-                training.batch = part_of(whole, if fits == 0 { part / 2 } else { fits.min(part - 1) });
-                training.iter_size = batches * (whole / training.batch);
+                narrow(training, if fits == 0 { part / 2 } else { fits.min(part - 1) });
             }
             planned => {
                 return planned.map(|()| FittedBatch { step: training.images_per_step(), part });
@@ -166,9 +194,10 @@ mod tests {
         let found = fit_batches(&graph, &data, &mut stages, Isa::detect()).unwrap();
         assert_eq!((found, &stages), (Some(FittedBatch { step: 64, part: 64 }), &before));
         assert_eq!(fit_batches(&graph, &data, &mut stages[2..], Isa::detect()).unwrap(), None);
-        for training in stages.iter_mut().flat_map(Stage::trainings_mut) {
-            (training.batch, training.iter_size) = (16, 4);
-        }
+        assert_eq!(narrow_batches(&mut stages, 20), Some(FittedBatch { step: 64, part: 16 }));
+        let parts = |t: &TrainingSettings| (t.batch, t.iter_size);
+        assert!(stages.iter_mut().flat_map(Stage::trainings_mut).all(|t| parts(t) == (16, 4)));
+        assert_eq!(narrow_batches(&mut stages, 16), Some(FittedBatch { step: 64, part: 16 }));
         whole_batches(&mut stages);
         assert_eq!(stages, before);
     }

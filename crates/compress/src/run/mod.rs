@@ -10,6 +10,6 @@ mod report;
 pub use defaults::{Effort, Situation, recommended};
 pub use driver::{Outcome, RunOptions, check, run};
 pub use estimate::{JobEstimate, estimate};
-pub use fit::{FittedBatch, fit_batches, fit_training, whole_batches};
+pub use fit::{FittedBatch, fit_batches, fit_training, narrow_batches, whole_batches};
 pub use recipe::{FineTune, Recipe, Stage};
 pub use report::{Report, StageReport, Warning};

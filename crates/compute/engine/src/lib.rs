@@ -62,6 +62,7 @@ pub use cpu::CpuExecutor;
 pub use error::EngineError;
 pub use executor::Executor;
 pub use inputs::{InputInfo, examples};
+pub use limits::thread_room;
 pub use options::{
     BatchNormMode, EngineOptions, Follow, Head, Loss, Penalty, Statistics, StepSettings, Target, UpdateRule,
 };

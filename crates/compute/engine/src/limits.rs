@@ -32,6 +32,19 @@ fn limits() -> impl Iterator<Item = Limit> {
     machine().into_iter().chain(address_space()).chain(control)
 }
 
+/// Address space that a thread takes: its allocations come from a heap of its own, which the system's C library reserves in one
+/// piece of 64 MiB, and its stack.
+const THREAD: usize = 72 << 20;
+
+/// How many threads a limit on the address space (`ulimit -v`) has room for, half of it left to the work; `None` without one.
+pub fn thread_room() -> Option<usize> {
+    address_space().filter(|l| l.bytes < usize::MAX / 2).map(threads_within)
+}
+
+fn threads_within(limit: Limit) -> usize {
+    (limit.bytes / 2 / THREAD).max(1)
+}
+
 /// The value in bytes of the line `KEY: N kB` of a file such as `/proc/meminfo`.
 fn kilobytes(file: &str, key: &str) -> Option<usize> {
     let text = std::fs::read_to_string(file).ok()?;
@@ -121,6 +134,12 @@ mod tests {
         // The group's own folder is outside the container.
         let found = control_groups(root, "5:cpu:/x\n4:cpuset,memory:/docker/1234\n");
         assert_eq!(found, [Limit { bytes: 5000, used: 3500 }]);
+    }
+
+    #[test]
+    fn half_of_the_address_space_is_for_threads() {
+        let within = |megabytes: usize| threads_within(Limit { bytes: megabytes << 20, used: 0 });
+        assert_eq!([1, 100, 288, 350, 1024].map(within), [1, 1, 2, 2, 7]);
     }
 
     #[cfg(target_os = "linux")]
