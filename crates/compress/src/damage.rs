@@ -88,6 +88,9 @@ impl Damage {
     }
 }
 
+/// Tensors by name.
+type Named = Vec<(String, Tensor)>;
+
 /// Sums over batches.
 #[derive(Default)]
 struct Sums {
@@ -138,22 +141,58 @@ pub(crate) fn compare_shared(
     if sums.images == 0 {
         return Err(InputError { reason: "there are none".into() }.into());
     }
-    let all = sums.outputs.iter().map(|(_, s)| s);
-    let [noise, signal] = [all.clone().map(|s| s.noise).sum::<f64>(), all.clone().map(|s| s.signal).sum()];
-    let outputs: Vec<OutputDamage> = sums.outputs.iter().map(|(name, s)| s.figures(name)).collect();
-    let name = float.outputs.first().map(|o| o.name.as_str());
-    let first = outputs.first().filter(|o| Some(o.name.as_str()) == name);
-    Ok(Damage {
-        images: sums.images,
-        inputs: inputs.origin(),
-        seen: false,
-        agreement: first.and_then(|o| o.agreement),
-        kl: first.and_then(|o| o.kl),
-        max_abs: finite(all.map(|s| s.largest).fold(0.0, f64::max)),
-        relative: relative(noise, signal),
-        snr_db: (noise > 0.0).then(|| 10.0 * (finite(signal) / finite(noise)).log10().max(-99.0)),
-        outputs,
-    })
+    Ok(sums.damage(float, inputs.origin()))
+}
+
+/// The outputs of a network on a few inputs, to compare many others with.
+pub(crate) struct Reference<'a> {
+    network: &'a Graph,
+    origin: Origin,
+    runs: Vec<(Named, Named)>,
+}
+
+impl<'a> Reference<'a> {
+    /// On the first batches of `inputs`, of at least `images` together where there are as many.
+    ///
+    /// # Errors
+    /// As [`compare_outputs`].
+    pub(crate) fn new(
+        network: &'a Graph,
+        inputs: &dyn Inputs,
+        images: usize,
+        isa: Isa,
+    ) -> Result<Self, CompressError> {
+        let (mut runs, mut seen) = (Vec::new(), 0);
+        for index in 0..inputs.len() {
+            let batch = inputs.batch(index)?;
+            seen += samples(&batch);
+            let outputs = slq_engine::run(network, &named(&batch), isa)?;
+            runs.push((batch, outputs));
+            if seen >= images {
+                break;
+            }
+        }
+        Ok(Self { network, origin: inputs.origin(), runs })
+    }
+
+    /// How far the outputs of `other` are: the mean KL divergence or, for outputs that are no classes, the squared relative
+    /// difference.
+    ///
+    /// # Errors
+    /// As [`compare_outputs`].
+    pub(crate) fn divergence(&self, other: &Graph, isa: Isa) -> Result<f64, CompressError> {
+        let mut sums = Sums::default();
+        for (batch, outputs) in &self.runs {
+            sums.add(self.network, outputs, &slq_engine::run(other, &named(batch), isa)?)?;
+            sums.images += samples(batch);
+        }
+        let damage = sums.damage(self.network, self.origin);
+        Ok(damage.kl.unwrap_or(damage.relative * damage.relative))
+    }
+}
+
+fn named(batch: &Named) -> Vec<(&str, &Tensor)> {
+    batch.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect()
 }
 
 fn finite(v: f64) -> f64 {
@@ -192,12 +231,33 @@ impl Sums {
         let mut sums = Self::default();
         for index in (reducer.rank()..inputs.len()).step_by(reducer.size()) {
             let batch = inputs.batch(index)?;
-            let named: Vec<(&str, &Tensor)> = batch.iter().map(|(n, t)| (n.as_str(), t)).collect();
-            let (a, b) = (slq_engine::run(float, &named, isa)?, slq_engine::run(other, &named, isa)?);
+            let given = named(&batch);
+            let (a, b) = (slq_engine::run(float, &given, isa)?, slq_engine::run(other, &given, isa)?);
             sums.add(float, &a, &b)?;
             sums.images += samples(&batch);
         }
         Ok(sums)
+    }
+
+    /// The figures, beside the network `float`.
+    fn damage(&self, float: &Graph, inputs: Origin) -> Damage {
+        let all = self.outputs.iter().map(|(_, s)| s);
+        let [noise, signal] =
+            [all.clone().map(|s| s.noise).sum::<f64>(), all.clone().map(|s| s.signal).sum()];
+        let outputs: Vec<OutputDamage> = self.outputs.iter().map(|(name, s)| s.figures(name)).collect();
+        let name = float.outputs.first().map(|o| o.name.as_str());
+        let first = outputs.first().filter(|o| Some(o.name.as_str()) == name);
+        Damage {
+            images: self.images,
+            inputs,
+            seen: false,
+            agreement: first.and_then(|o| o.agreement),
+            kl: first.and_then(|o| o.kl),
+            max_abs: finite(all.map(|s| s.largest).fold(0.0, f64::max)),
+            relative: relative(noise, signal),
+            snr_db: (noise > 0.0).then(|| 10.0 * (finite(signal) / finite(noise)).log10().max(-99.0)),
+            outputs,
+        }
     }
 
     /// Those of all processes, added in the order of their ranks.
@@ -351,6 +411,9 @@ mod tests {
         assert!(same.kl.unwrap().abs() < 1e-12 && same.warning().is_none());
         let other = compare_outputs(&a, &b, &inputs(), Isa::detect()).unwrap();
         assert!(other.kl.unwrap() > 0.0 && other.relative > 0.1 && other.max_abs > 0.0);
+        let few = |images| Reference::new(&a, &inputs(), images, Isa::detect()).unwrap();
+        assert_eq!([few(4).runs.len(), few(5).runs.len(), few(99).runs.len()], [1, 2, 2]);
+        assert_eq!(few(99).divergence(&b, Isa::detect()).unwrap(), other.kl.unwrap());
         let wrong = Damage { agreement: Some(0.5), kl: Some(1.0), ..other };
         assert!(wrong.warning().unwrap().contains("50.0 %"));
     }

@@ -211,7 +211,7 @@ pub(crate) struct CalibrateFlags {
     /// Damping, as a share of the mean second moment of a layer's inputs [default: 0.01]
     #[arg(long, value_name = "X", hide_short_help = true)]
     damping: Option<f64>,
-    /// Price of a bit of code, for files whose codes are entropy-coded (.slq): 0.001 to 0.1 [default: 0]
+    /// Price of a bit, for .slq files: the KL divergence (nats) to save a bit of every weight, 0.02 to 0.2 [default: 0]
     #[arg(long, value_name = "X", hide_short_help = true)]
     rate: Option<f64>,
     /// Megabytes of activations kept between layers; beyond them they are computed again [default: 1024]

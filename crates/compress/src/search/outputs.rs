@@ -4,9 +4,9 @@ use slq_graph::Graph;
 
 use super::widths::LayerWidths;
 use crate::context::Context;
-use crate::damage::compare_outputs;
+use crate::damage::Reference;
 use crate::error::CompressError;
-use crate::inputs::{InputError, Inputs, Origin};
+use crate::inputs::Inputs;
 use crate::progress::{Accuracy, Event, Observer};
 use crate::quantize::outcome::Quantized;
 use crate::quantize::{Layer, Quantize, kmeans, select_layers};
@@ -15,30 +15,8 @@ use crate::train::share_out;
 /// Values of a codebook that sensitivities are measured with: errors large enough to measure, small enough for the
 /// divergence to be proportional to them.
 const VALUES: usize = 9;
-/// Batches that they are measured on.
-const BATCHES: usize = 2;
-
-/// The first batches of other inputs.
-#[derive(Debug)]
-struct Few<'a>(&'a dyn Inputs);
-
-impl Inputs for Few<'_> {
-    fn len(&self) -> usize {
-        self.0.len().min(BATCHES)
-    }
-
-    fn batch(&self, index: usize) -> Result<Vec<(String, slq_graph::Tensor)>, InputError> {
-        self.0.batch(index)
-    }
-
-    fn origin(&self) -> Origin {
-        self.0.origin()
-    }
-
-    fn fingerprint(&self) -> Result<Vec<u8>, InputError> {
-        self.0.fingerprint()
-    }
-}
+/// Inputs that they are measured on, about.
+const IMAGES: usize = 32;
 
 /// Divergence of the outputs for each unit of a layer's squared error: each layer alone is moved onto its optimal codebook of
 /// [`VALUES`] values, and the outputs are compared with the float network's (mean KL divergence; for outputs that are no
@@ -56,6 +34,7 @@ pub(super) fn slopes(
 ) -> Result<Vec<f64>, CompressError> {
     let settings = Quantize { bits: 4, codebook_size: Some(VALUES), budget: None, ..settings.clone() };
     let selected = select_layers(graph, &settings)?;
+    let reference = Reference::new(graph, inputs, IMAGES, context.isa)?;
     let (of, size, mut done) = (layers.len(), context.reducer.size(), 0);
     let slopes = share_out(context.reducer, of, |i| {
         let layer = &layers[i];
@@ -65,8 +44,7 @@ pub(super) fn slopes(
         let before = graph.weights[&layer.weight].tensor.to_f32().unwrap_or_default();
         let after = moved.weights[&layer.weight].tensor.to_f32().unwrap_or_default();
         let error: f64 = before.iter().zip(after.iter()).map(|(a, b)| f64::from(a - b).powi(2)).sum();
-        let found = compare_outputs(graph, &moved, &Few(inputs), context.isa)?;
-        let rise = found.kl.unwrap_or(found.relative * found.relative).max(1e-12);
+        let rise = reference.divergence(&moved, context.isa)?.max(1e-12);
         done = (done + size).min(of);
         observer.on(&Event::Measuring { done, of });
         Ok([rise / error.max(f64::MIN_POSITIVE)])

@@ -2,6 +2,7 @@
 
 pub mod matrix;
 mod network;
+mod probe;
 mod random;
 mod settings;
 pub(crate) mod stage;

@@ -47,7 +47,8 @@ pub struct CalibrateSettings {
     pub codebook: CodebookKind,
     /// Share of the mean diagonal of the second moments that is added to the diagonal.
     pub damping: f64,
-    /// Price of a bit of code, as a share of a layer's output energy for each of its weights; 0 for codes of fixed width.
+    /// Price of a bit: how far the outputs may move (mean KL divergence, in nats) to save one bit of every weight; 0 for codes of
+    /// fixed width.
     pub rate: f64,
     /// Megabytes of activations that may be kept between layers; beyond them they are computed again.
     pub memory: usize,

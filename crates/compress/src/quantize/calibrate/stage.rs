@@ -7,6 +7,7 @@ use slq_graph::Graph;
 
 use super::matrix::Books;
 use super::network::{Job, LayerReport, LayerSpec, Outcome, State, calibrate};
+use super::probe::rises;
 use super::settings::CalibrateSettings;
 use super::tuning::{Tuned, tune};
 use crate::checkpoint::{Fingerprint, StageDir, TrainingDir};
@@ -36,6 +37,9 @@ pub struct CalibrationReport {
     /// Why there is none although it was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_tuned: Option<String>,
+    /// Why bits were priced by the noise in each layer's output and not by the divergence of the network's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unpriced: Option<String>,
     /// Seconds, earlier sittings of a resumed job included.
     pub seconds: f64,
 }
@@ -88,7 +92,11 @@ pub(crate) fn calibrate_layers(
     let specs = layers.iter().map(|l| spec(&float, l)).collect::<Vec<_>>();
     let options = settings.options(context.seed, context.isa);
     let reducer = context.reducer;
-    let job = Job { float: &float, layers: &specs, inputs: &seen, options: &options, reducer };
+    let (rises, unpriced) = match settings.rate > 0.0 {
+        true => rises(&float, &specs, &seen, context, observer)?,
+        false => (Vec::new(), None),
+    };
+    let job = Job { float: &float, layers: &specs, inputs: &seen, options: &options, rises: &rises, reducer };
     let mut kept = Kept::open(context, fingerprint)?;
     let mut state = kept.state(&float)?;
     if !state.reports.is_empty() {
@@ -131,6 +139,7 @@ pub(crate) fn calibrate_layers(
         damage,
         tuned: None,
         not_tuned: None,
+        unpriced,
         seconds: 0.0,
     };
     let mut graph = state.graph;
@@ -338,6 +347,13 @@ pub(crate) fn warnings(report: &CalibrationReport) -> Vec<(&'static str, String)
             report.images
         );
         warnings.push(("few-samples", text));
+    }
+    if let Some(reason) = &report.unpriced {
+        let text = format!(
+            "bits (--rate) are priced by the noise in each layer's output, as the engine cannot run the whole network: \
+             {reason}"
+        );
+        warnings.push(("unpriced", text));
     }
     if let Some(reason) = &report.not_tuned {
         warnings.push((

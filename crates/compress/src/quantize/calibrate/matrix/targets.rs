@@ -1,8 +1,11 @@
 //! From gathered samples to what a layer's weights should be: curvature and output-aware targets.
 
+use slq_engine::Isa;
+
 use super::curvature::Curvature;
 use super::damping::Damping;
 use super::gram::{Gram, LayerShape, check_len};
+use super::layout::transposed;
 use super::regression::Directions;
 use super::shrinkage::estimated_shrinkage;
 use crate::error::CalibrateError;
@@ -107,6 +110,15 @@ pub struct Prepared {
     pub float: Moments,
     /// Mean of each input of each group, as the network is now.
     pub input_mean: Vec<f64>,
+}
+
+impl Prepared {
+    /// v H v^T for each row v of `values` (rows x columns).
+    pub fn squares(&self, isa: Isa, values: &[f32]) -> Vec<f64> {
+        let (n, rows) = (self.shape.columns, self.shape.group_rows());
+        let groups = self.curvatures.iter().zip(values.chunks_exact(rows * n));
+        groups.flat_map(|(curvature, own)| curvature.energy(isa, &transposed(own, rows, n), rows)).collect()
+    }
 }
 
 /// Blocks from which on one half is checked against the other.

@@ -24,8 +24,8 @@ pub struct NetworkOptions {
     pub targets: TargetOptions,
     /// Take moments about the mean where what follows a layer takes up a constant error.
     pub centred: bool,
-    /// From targets to codes. Its `rate` is taken as the price of one bit of every weight, as a share of the layer's
-    /// output energy.
+    /// From targets to codes. Its `rate` is taken as how far the outputs may move (mean KL divergence in nats) to save a bit of
+    /// every weight of the network.
     pub solve: SolveOptions,
     /// Positions of a layer's output sampled in each image.
     pub positions: usize,
@@ -94,6 +94,9 @@ pub struct Job<'a> {
     pub inputs: &'a dyn Inputs,
     /// How.
     pub options: &'a NetworkOptions,
+    /// How far the outputs move when a layer's weights get [`jitter`](super::jitter), layer by layer: what bits are priced by.
+    /// Empty where it is not known; then the share of noise in a layer's output stands for it.
+    pub rises: &'a [f64],
     /// The processes that share the batches out: process r of N takes number r, r + N, ...
     pub reducer: &'a dyn Reducer,
 }

@@ -3,6 +3,7 @@
 
 mod follow;
 mod job;
+mod price;
 mod report;
 mod sampler;
 mod samples;
@@ -21,6 +22,7 @@ use super::matrix::{Books, Curvature, LayerShape, Moments, Prepared, Problem, So
 use crate::error::CalibrateError;
 use crate::inputs::InputError;
 pub use job::{Job, NetworkOptions};
+pub(crate) use price::jitter;
 pub use report::{Calibrated, LayerReport, Outcome};
 pub use site::LayerSpec;
 
@@ -148,8 +150,7 @@ fn calibrate_layer(
         books: site.books(spec.books),
         size: spec.size,
     };
-    let rate =
-        if options.solve.rate > 0.0 { options.solve.rate * energy / (rows * columns) as f64 } else { 0.0 };
+    let rate = price::price(job, (layer, site), (&prepared, &problem), energy);
     let scale_rows = options.solve.scale_rows && options.correct && follow.takes_scales();
     let mut found = quantize(options.isa, &problem, &SolveOptions { rate, scale_rows, ..options.solve })?;
     round(spec, &mut found.codebooks);
@@ -195,16 +196,12 @@ fn energy(float: &Moments, row_weights: &[f32], centred: bool) -> f64 {
 /// Mean and variance of the outputs of quantized weights (rows x columns) on the inputs now.
 fn output_moments(isa: Isa, prepared: &Prepared, values: &[f32], centred: bool) -> Moments {
     let (n, rows) = (prepared.shape.columns, prepared.shape.group_rows());
+    let mut squares = prepared.squares(isa, values).into_iter();
     let mut moments = Moments::default();
     for (g, curvature) in prepared.curvatures.iter().enumerate() {
         let own = &values[g * rows * n..][..rows * n];
         let input = &prepared.input_mean[g * n..][..n];
-        let mut columns = vec![0.0; n * rows];
-        for (r, row) in own.chunks_exact(n).enumerate() {
-            row.iter().enumerate().for_each(|(j, &v)| columns[j * rows + r] = v);
-        }
-        let squares = curvature.energy(isa, &columns, rows);
-        for (row, square) in own.chunks_exact(n).zip(squares) {
+        for (row, square) in own.chunks_exact(n).zip(squares.by_ref()) {
             let mean: f64 = row.iter().zip(input).map(|(&v, m)| f64::from(v) * m).sum();
             let damping = row.iter().zip(curvature.damping());
             let damped: f64 = damping.map(|(&v, &d)| f64::from(v).powi(2) * f64::from(d)).sum();

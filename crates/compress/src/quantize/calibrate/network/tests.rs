@@ -4,6 +4,7 @@ use slq_engine::Isa;
 use slq_graph::{Attribute, DType, Dim, Graph, Node, Tensor, ValueInfo, infer_shapes};
 use slq_reduce::Alone;
 
+mod priced;
 mod shared;
 mod turned;
 
@@ -115,7 +116,7 @@ fn options() -> NetworkOptions {
 
 fn run(graph: &Graph, layers: &[LayerSpec], inputs: &dyn Inputs, options: &NetworkOptions) -> State {
     let mut state = State::new(graph);
-    let job = Job { float: graph, layers, inputs, options, reducer: Alone::shared() };
+    let job = Job { float: graph, layers, inputs, options, rises: &[], reducer: Alone::shared() };
     calibrate(&job, &mut state, &mut |_| Ok(())).unwrap();
     state
 }
@@ -210,6 +211,7 @@ fn a_job_resumed_after_any_layer_ends_with_the_same_bits() {
             layers: &layers,
             inputs: &inputs,
             options: &options,
+            rises: &[],
             reducer: Alone::shared(),
         };
         let mut stored = vec![State::new(&graph)];
@@ -249,8 +251,14 @@ fn memory_and_threads_change_nothing_that_matters() {
 fn an_observer_stops_the_job_with_the_layers_done() {
     let (graph, inputs) = (network(), images(&[4]));
     let (layers, options) = (layers(&graph, 4, Books::Tensor), options());
-    let job =
-        Job { float: &graph, layers: &layers, inputs: &inputs, options: &options, reducer: Alone::shared() };
+    let job = Job {
+        float: &graph,
+        layers: &layers,
+        inputs: &inputs,
+        options: &options,
+        rises: &[],
+        reducer: Alone::shared(),
+    };
     let mut state = State::new(&graph);
     let stopped = calibrate(&job, &mut state, &mut |done| match done.state.reports.len() {
         2 => Err(CalibrateError::Stopped { reason: "enough".into() }),
@@ -395,6 +403,7 @@ fn inputs_that_do_not_fit_are_refused() {
             layers: &layers,
             inputs: &inputs,
             options: &options,
+            rises: &[],
             reducer: Alone::shared(),
         };
         calibrate(&job, &mut State::new(&graph), &mut |_| Ok(())).unwrap_err().to_string()
@@ -419,8 +428,14 @@ fn activations_that_are_not_finite_name_their_layer() {
     graph.weights["n1.gamma"].tensor.as_f32_mut().unwrap()[2] = f32::MAX;
     graph.weights["n1.var"].tensor.as_f32_mut().unwrap()[2] = 0.0;
     let (layers, options, inputs) = (layers(&graph, 4, Books::Tensor), options(), images(&[3]));
-    let job =
-        Job { float: &graph, layers: &layers, inputs: &inputs, options: &options, reducer: Alone::shared() };
+    let job = Job {
+        float: &graph,
+        layers: &layers,
+        inputs: &inputs,
+        options: &options,
+        rises: &[],
+        reducer: Alone::shared(),
+    };
     let error = calibrate(&job, &mut State::new(&graph), &mut |_| Ok(())).unwrap_err();
     assert!(matches!(&error, CalibrateError::Layer { layer, .. } if layer == "w2"), "{error}");
 }
@@ -442,8 +457,14 @@ fn layers_behind_token_ids_are_calibrated() {
         [8, 4].map(|n| vec![("x".into(), Tensor::new(vec![n as usize, 6], ids(n)).unwrap())]).to_vec();
     let layers = layers(&graph, 8, Books::Tensor);
     let options = options();
-    let job =
-        Job { float: &graph, layers: &layers, inputs: &batches, options: &options, reducer: Alone::shared() };
+    let job = Job {
+        float: &graph,
+        layers: &layers,
+        inputs: &batches,
+        options: &options,
+        rises: &[],
+        reducer: Alone::shared(),
+    };
     let mut state = State::new(&graph);
     calibrate(&job, &mut state, &mut |_| Ok(())).unwrap();
     let calibrated: Vec<&str> = state

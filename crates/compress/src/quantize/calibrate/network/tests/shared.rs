@@ -16,7 +16,7 @@ fn shared(
         let ranks = slq_reduce::threads(size).into_iter().map(|reducer| {
             scope.spawn(move || {
                 let mut state = State::new(graph);
-                let job = Job { float: graph, layers, inputs, options, reducer: &reducer };
+                let job = Job { float: graph, layers, inputs, options, rises: &[], reducer: &reducer };
                 calibrate(&job, &mut state, &mut |_| Ok(())).map(|()| state)
             })
         });
@@ -117,7 +117,7 @@ fn what_one_process_cannot_compute_none_does() {
         let ranks = slq_reduce::threads(3).into_iter().map(|reducer| {
             let (graph, layers, inputs, options) = (&graph, &layers, &inputs, &options);
             scope.spawn(move || {
-                let job = Job { float: graph, layers, inputs, options, reducer: &reducer };
+                let job = Job { float: graph, layers, inputs, options, rises: &[], reducer: &reducer };
                 let own = match reducer.rank() {
                     1 => Err(CalibrateError::Engine(EngineError::EmptyBatch)),
                     _ => Ok(()),
