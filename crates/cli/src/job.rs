@@ -71,6 +71,7 @@ pub(crate) enum RuntimeName {
 }
 
 /// Choices that one format or another has.
+#[allow(clippy::struct_excessive_bools)] // flags
 #[derive(Args, Clone, Copy, Default)]
 pub(crate) struct FormatFlags {
     /// Make ONNX outputs for a runtime: ort (onnxruntime), which then keeps the weights of dense layers packed in memory
@@ -87,6 +88,11 @@ pub(crate) struct FormatFlags {
     /// Describe the shapes of a caffemodel's blobs by four extents, as files before 2015 did
     #[arg(long, hide_short_help = true)]
     legacy_blobs: bool,
+    /// Keep one scale and one shift of each batch-norm's channel, as 16-bit floats: smaller .slq files, no more training
+    ///
+    /// See docs/slq-format.md.
+    #[arg(long, hide_short_help = true)]
+    collapse_batch_norm: bool,
 }
 
 impl FormatFlags {
@@ -96,6 +102,9 @@ impl FormatFlags {
         options.legacy_blobs |= self.legacy_blobs;
         if let Some(RuntimeName::Ort) = self.runtime {
             options.runtime = Some(slq::files::Runtime::Ort);
+        }
+        if self.collapse_batch_norm {
+            options.batch_norms = slq::files::BatchNorms::Collapse;
         }
         if self.round_up_widths {
             options.widths = slq::files::Widths::RoundUp;

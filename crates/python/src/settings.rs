@@ -90,6 +90,7 @@ impl Settings {
             overwrite: self.switch("overwrite")?,
             widths: widths(self.switch("round_up_widths")?),
             runtime: runtime(self.take::<String>("runtime")?.as_deref())?,
+            batch_norms: batch_norms(self.switch("collapse_batch_norm")?),
         })
     }
 
@@ -127,6 +128,11 @@ pub(crate) fn bad(name: &str, reason: impl std::fmt::Display) -> pyo3::PyErr {
 /// How codes of widths that a file has not are stored.
 pub(crate) fn widths(round_up: bool) -> slq::files::Widths {
     if round_up { slq::files::Widths::RoundUp } else { slq::files::Widths::Exact }
+}
+
+/// What becomes of batch-norms.
+pub(crate) fn batch_norms(collapse: bool) -> slq::files::BatchNorms {
+    if collapse { slq::files::BatchNorms::Collapse } else { slq::files::BatchNorms::Keep }
 }
 
 /// The runtime that an ONNX file is made for.

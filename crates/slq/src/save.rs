@@ -38,6 +38,36 @@ pub enum Runtime {
     Ort,
 }
 
+/// What becomes of batch-norms.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum BatchNorms {
+    /// They keep their parameters and statistics.
+    #[default]
+    Keep,
+    /// They keep one scale and one shift for each channel, as 16-bit floats.
+    Collapse,
+}
+
+impl BatchNorms {
+    /// `model` as it is to be written, and a sentence on what was changed.
+    pub fn applied(self, model: &Model) -> (std::borrow::Cow<'_, Model>, Option<String>) {
+        use std::borrow::Cow;
+        let mut graph = match self {
+            Self::Keep => return (Cow::Borrowed(model), None),
+            Self::Collapse => model.graph.clone(),
+        };
+        let norms = graph.nodes.iter().filter(|n| n.op == "BatchNormalization").count();
+        let done = slq_graph::fold::collapse_batch_norms(&mut graph);
+        let text = format!(
+            "{done} of {norms} batch-norms hold one scale and one shift for each channel as 16-bit floats, without statistics \
+             (--collapse-batch-norm)"
+        );
+        (Cow::Owned(model.with_graph(graph, false)), Some(text))
+    }
+}
+
 /// How a model is written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default, deny_unknown_fields)]
@@ -53,6 +83,9 @@ pub struct SaveOptions {
     /// For an ONNX file: the runtime that it is made for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub runtime: Option<Runtime>,
+    /// Whether batch-norms are written with all that they have. [`Model::save`] and its like write the model as it is: apply
+    /// this to it before.
+    pub batch_norms: BatchNorms,
 }
 
 impl SaveOptions {

@@ -94,6 +94,7 @@ pub fn check(
     if data.is_none() && recipe.needs_data() {
         return Err(CompressError::NoData);
     }
+    recipe.stages.iter().flat_map(Stage::trainings).try_for_each(|t| t.check_norms(graph))?;
     match recipe.stages.first() {
         // The layers of later stages are known once the earlier ones have run.
         Some(Stage::Quantize(settings)) if settings.budget.is_none() => quantization::check(graph, settings),

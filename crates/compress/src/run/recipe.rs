@@ -76,7 +76,7 @@ impl Stage {
     }
 
     /// The settings of its trainings.
-    fn trainings(&self) -> Vec<&TrainingSettings> {
+    pub(super) fn trainings(&self) -> Vec<&TrainingSettings> {
         match self {
             Self::FineTune(s) => vec![&s.training],
             Self::Tune(s) => vec![&s.training],

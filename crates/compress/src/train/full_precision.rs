@@ -99,6 +99,7 @@ pub(crate) fn train_kept(
     observer: &mut dyn Observer,
 ) -> Result<Trained, CompressError> {
     settings.check()?;
+    settings.check_norms(&graph)?;
     for weight in graph.weights.values_mut() {
         weight.palette = None;
     }

@@ -3,6 +3,8 @@
 use serde::{Deserialize, Deserializer, Serialize};
 use slq_engine::schedule::LearningRate;
 use slq_engine::{BatchNormMode, Head, Penalty, UpdateRule};
+use slq_graph::Graph;
+use slq_graph::fold::has_collapsed_batch_norms;
 
 use crate::error::CompressError;
 
@@ -127,6 +129,20 @@ impl TrainingSettings {
     /// Steps of the training on `images` images.
     pub fn steps(&self, images: usize) -> u64 {
         self.length.steps(images, self.images_per_step())
+    }
+
+    /// Checks that `graph` can be trained with these settings: batch-norms that have lost their statistics
+    /// ([`collapse_batch_norms`](slq_graph::fold::collapse_batch_norms)) compute something else on those of a batch.
+    ///
+    /// # Errors
+    /// [`CompressError::Setting`].
+    pub fn check_norms(&self, graph: &Graph) -> Result<(), CompressError> {
+        if self.batch_norm == BatchNormMode::Frozen || !has_collapsed_batch_norms(graph) {
+            return Ok(());
+        }
+        let reason = "the network's batch-norms have lost their statistics (--collapse-batch-norm): train the network from \
+                      before that, or keep them as they are (--freeze-batch-norm)";
+        Err(CompressError::Setting { name: "batch-norm", reason: reason.into() })
     }
 
     /// Checks every value.

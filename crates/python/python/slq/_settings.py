@@ -11,6 +11,7 @@ from ._slq import DATA_SETTINGS, METHOD_SETTINGS, SettingError
 
 _JOB = [
     "checkpoint_seconds",
+    "collapse_batch_norm",
     "dense",
     "isa",
     "legacy_blobs",

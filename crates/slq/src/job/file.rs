@@ -228,13 +228,18 @@ impl JobFile {
         job.check(&model)?;
         let place = own.path().map(|dir| self.place(dir, options.resume)).transpose()?;
         let done = job.locked(place.as_ref().map(Place::lock)).run(&model);
-        let done = done.inspect_err(|error| place.iter().for_each(|p| p.remove_unused(error)))?;
+        let mut done = done.inspect_err(|error| place.iter().for_each(|p| p.remove_unused(error)))?;
+        let (collapsed, changed) = self.save.batch_norms.applied(&done.model);
+        done.model = collapsed.into_owned();
         let dense = done.report.size.dense_bytes;
         let mut outputs = Vec::new();
         for planned in &plan {
             let mut saved = done.model.save_planned(planned, &self.save)?;
             if saved.path.extension().is_some_and(|e| e == "onnx") {
                 saved.notes.splice(0..0, changes.iter().cloned());
+            }
+            if outputs.is_empty() {
+                saved.notes.extend(changed.clone());
             }
             outputs.push(Output::checked(&done.model, (saved, dense), options.verify, options.isa)?);
         }

@@ -56,13 +56,13 @@ fn remove(graph: &mut Graph, gone: &[bool]) -> usize {
 }
 
 /// y = scale * x + shift for each channel.
-struct Affine {
-    scale: Vec<f64>,
-    shift: Vec<f64>,
+pub(super) struct Affine {
+    pub(super) scale: Vec<f64>,
+    pub(super) shift: Vec<f64>,
 }
 
 impl Affine {
-    fn of(graph: &Graph, node: &Node) -> Option<Self> {
+    pub(super) fn of(graph: &Graph, node: &Node) -> Option<Self> {
         let vector = |i: usize| {
             let weight = graph.weights.get(node.input(i)?)?;
             (weight.tensor.shape().len() == 1).then(|| weight.tensor.as_f32())?
