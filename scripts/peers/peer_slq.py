@@ -1,9 +1,4 @@
-"""slq: calibration without labels, written as .slq with entropy-coded codes.
-
-Settings with `fraction` go one step further than the program does by itself: every batch-norm of the calibrated network is
-collapsed into one scale and one shift for each channel, whose fractions are rounded to so many bits, and `slq convert` packs the
-result again. Means of 0 and variances of 1 take no bytes to speak of, nor do the low bytes that rounding empties.
-"""
+"""slq: calibration without labels, written as .slq with entropy-coded codes, and the same with batch-norms collapsed."""
 
 import hashlib
 import json
@@ -15,24 +10,26 @@ import subprocess
 TITLE, ENVIRONMENT, PACKAGES, USES_INPUTS = "slq", "common", [], True
 
 
-def setting(name, flags, images=128, fraction=None):
-    name += f", batch-norm collapsed, {fraction} bits" if fraction else ""
-    return {"name": name, "flags": flags, "images": images, "fraction": fraction}
+COLLAPSE = "--collapse-batch-norm"
 
 
-def both(name, flags, fraction=8):
-    return [setting(name, flags), setting(name, flags, fraction=fraction)]
+def setting(name, flags, images=128, collapse=False):
+    name += ", batch-norm collapsed" if collapse else ""
+    return {"name": name, "flags": flags, "images": images, "collapse": collapse}
+
+
+def both(name, flags):
+    return [setting(name, flags), setting(name, flags, collapse=True)]
 
 
 SETTINGS = [
     *both("4 bits, tensor", "--bits 4"),
-    *both("5 bits, tensor, rate 0.03", "--bits 5 --rate 0.03"),
     *both("5 bits, tensor, rate 0.1", "--bits 5 --rate 0.1"),
-    *both("4 bits, tensor, rate 0.03", "--bits 4 --rate 0.03"),
-    *both("5 bits, tensor, rate 0.01", "--bits 5 --rate 0.01"),
+    *both("5 bits, tensor, rate 0.05", "--bits 5 --rate 0.05"),
+    *both("5 bits, tensor, rate 0.02", "--bits 5 --rate 0.02"),
+    *both("5 bits, tensor, rate 0.2", "--bits 5 --rate 0.2"),
     *both("5 bits, tensor", "--bits 5"),
     *both("6 bits, tensor", "--bits 6"),
-    *both("4 bits, channel, rate 0.03", "--bits 4 --granularity channel --rate 0.03"),
     *both("3 bits, tensor", "--bits 3"),
 ]
 
@@ -68,43 +65,15 @@ def calibrated(setting, job):
     return folder
 
 
-def rounded(x, bits):
-    """float32 values with the fraction rounded to so many bits."""
-    import numpy as np
-
-    fraction, exponent = np.frexp(np.asarray(x, np.float64))
-    return np.ldexp(np.round(np.ldexp(fraction, bits + 1)), exponent - bits - 1).astype(np.float32)
-
-
-def collapsed(source, target, bits):
-    """Writes an ONNX file whose batch-norms have mean 0 and variance 1, and scales and shifts with short fractions."""
-    import numpy as np
-    import onnx
-    from onnx import numpy_helper
-
-    model = onnx.load(source)
-    values = {i.name: i for i in model.graph.initializer}
-    if not any(node.op_type == "BatchNormalization" for node in model.graph.node):
-        raise ValueError("the network has no batch-norm to collapse")
-    for node in model.graph.node:
-        if node.op_type != "BatchNormalization":
-            continue
-        epsilon = next((a.f for a in node.attribute if a.name == "epsilon"), 1e-5)
-        gamma, beta, mean, variance = [numpy_helper.to_array(values[n]).astype(np.float64) for n in node.input[1:5]]
-        scale = rounded(gamma / np.sqrt(variance + epsilon), bits)
-        parts = (scale, rounded(beta - mean * scale, bits), np.zeros_like(mean), np.full_like(variance, 1 - epsilon))
-        for name, value in zip(node.input[1:5], parts):
-            values[name].CopyFrom(numpy_helper.from_array(value.astype(np.float32), name))
-    onnx.save(model, target)
-
-
 def run(setting, job):
     packed, dense = calibrated(setting, job) / "small.slq", job.folder / "dense.onnx"
     quiet = ["--threads", job.threads, "--quiet"]
-    if setting["fraction"]:
-        short = job.folder / "short.onnx"
-        collapsed(packed.with_suffix(".onnx"), short, setting["fraction"])
-        packed = job.folder / "small.slq"
-        measured([job.slq, "convert", short, packed, *quiet])
+    if setting["collapse"]:
+        import onnx
+
+        if not any(node.op_type == "BatchNormalization" for node in onnx.load(job.network).graph.node):
+            raise ValueError("the network has no batch-norm to collapse")
+        whole, packed = packed, job.folder / "small.slq"
+        measured([job.slq, "convert", whole, packed, COLLAPSE, *quiet])
     measured([job.slq, "convert", packed, dense, "--dense", *quiet])
     return {"artefact": [packed], "network": dense}

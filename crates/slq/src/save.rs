@@ -59,6 +59,10 @@ impl BatchNorms {
             Self::Collapse => model.graph.clone(),
         };
         let norms = graph.nodes.iter().filter(|n| n.op == "BatchNormalization").count();
+        if norms == 0 {
+            let text = "the network has no batch-norms: --collapse-batch-norm changes nothing";
+            return (Cow::Borrowed(model), Some(text.into()));
+        }
         let done = slq_graph::fold::collapse_batch_norms(&mut graph);
         let text = format!(
             "{done} of {norms} batch-norms hold one scale and one shift for each channel as 16-bit floats, without statistics \

@@ -17,6 +17,10 @@ use crate::train::{TrainingData, TrainingSettings, executor, sized};
 
 /// Time spent on measuring each kind of step.
 const MEASURED: Duration = Duration::from_millis(400);
+/// Calls that are timed at least, unless they take longer than [`LONGEST`].
+const CALLS: u32 = 3;
+/// Time after which no further call is timed.
+const LONGEST: Duration = Duration::from_secs(2);
 
 /// How long a job will take.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
@@ -147,17 +151,39 @@ fn first(data: &TrainingData, batch: usize) -> Result<Batch, CompressError> {
     }
 }
 
-/// Seconds of one call, the first left out unless it is long.
+/// Seconds of one call: the shortest of several, since the first warms caches up and other programs can only slow one down.
 fn time(mut call: impl FnMut() -> Result<(), CompressError>) -> Result<f64, CompressError> {
-    let began = Instant::now();
-    call()?;
-    if began.elapsed() > MEASURED {
-        return Ok(began.elapsed().as_secs_f64());
-    }
-    let (began, mut calls) = (Instant::now(), 0);
-    while calls == 0 || began.elapsed() < MEASURED {
+    let (began, mut calls, mut least) = (Instant::now(), 0, f64::INFINITY);
+    while began.elapsed() < if calls < CALLS { LONGEST } else { MEASURED } {
+        let at = Instant::now();
         call()?;
         calls += 1;
+        least = least.min(at.elapsed().as_secs_f64());
     }
-    Ok(began.elapsed().as_secs_f64() / f64::from(calls))
+    Ok(least)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slow_calls_among_others_do_not_count() {
+        let mut calls = 0;
+        let slow = |ms| std::thread::sleep(Duration::from_millis(ms));
+        let found = time(|| {
+            calls += 1;
+            slow(if calls < 3 { 300 } else { 5 });
+            Ok(())
+        });
+        assert!((0.005..0.1).contains(&found.unwrap()));
+        let mut calls = 0;
+        time(|| {
+            calls += 1;
+            slow(1100);
+            Ok(())
+        })
+        .unwrap();
+        assert!(calls < 4, "{calls}");
+    }
 }
