@@ -4,6 +4,7 @@
 //! layer alone gets a known noise, and the outputs say what that costs.
 
 use slq_engine::Isa;
+use slq_graph::Tensor;
 
 use super::super::matrix::{Prepared, Problem};
 use super::super::random::Random;
@@ -31,10 +32,11 @@ pub(super) fn price(
     if job.options.solve.rate <= 0.0 {
         return 0.0;
     }
-    let weights: usize = job.layers.iter().map(|l| super::floats(job.float, &l.weight).len()).sum();
+    let tensor = |name: &str| job.float.weights.get(name).map(|w| &w.tensor);
+    let weights: usize = job.layers.iter().filter_map(|l| tensor(&l.weight)).map(Tensor::len).sum();
     let price = job.options.solve.rate / weights.max(1) as f64;
     let Some(rise) = job.rises.get(layer) else { return price * energy };
-    let values = super::floats(job.float, &site.weight);
+    let values = tensor(&site.weight).and_then(Tensor::as_f32).unwrap_or_default();
     let noise: Vec<f32> = jitter(values, layer).iter().zip(values).map(|(n, v)| n - v).collect();
     let error = error(job.options.isa, &site.matrix(&noise), prepared, problem.row_weights);
     price * error / rise
