@@ -76,8 +76,8 @@ fn model(args: &Args, mut inputs: Vec<PathBuf>, common: &Common) -> Result<(Save
     let plan = slq::files::plan_models(output, &inputs, overwrite)?;
     plan.iter().filter_map(Planned::note).for_each(|n| common.note(format_args!("note: {n}")));
     let options = args.format.over(SaveOptions { overwrite, ..SaveOptions::default() });
-    let (model, changed) = options.batch_norms.applied(&model);
-    changed.iter().for_each(|n| common.note(format_args!("note: {n}")));
+    let (model, rounding) = options.rounded(&model);
+    rounding.iter().for_each(|n| common.note(format_args!("note: {n}")));
     let planned = plan.first().ok_or_else(|| Error::UnknownOutput(args.output.clone()))?;
     let saved = model.save_planned(planned, &options)?;
     saved.notes.iter().for_each(|n| common.note(format_args!("note: {n}")));

@@ -93,6 +93,9 @@ pub(crate) struct FormatFlags {
     /// See docs/slq-format.md.
     #[arg(long, hide_short_help = true)]
     collapse_batch_norm: bool,
+    /// Round float parameters (biases, batch-norms, layers left as floats) to 16-bit floats: smaller .slq files
+    #[arg(long, hide_short_help = true)]
+    half_floats: bool,
 }
 
 impl FormatFlags {
@@ -105,6 +108,9 @@ impl FormatFlags {
         }
         if self.collapse_batch_norm {
             options.batch_norms = slq::files::BatchNorms::Collapse;
+        }
+        if self.half_floats {
+            options.floats = slq::files::Floats::Half;
         }
         if self.round_up_widths {
             options.widths = slq::files::Widths::RoundUp;

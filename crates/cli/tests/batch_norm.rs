@@ -1,4 +1,4 @@
-//! Batch-norms as one scale and one shift for each channel.
+//! Float parameters in fewer bytes: batch-norms as one scale and one shift for each channel, and 16-bit floats.
 
 mod common;
 
@@ -43,6 +43,13 @@ fn collapsed_batch_norms_make_smaller_files_that_compute_the_same_and_are_not_tr
         let compared = common::json(&["compare", &small, &again]);
         assert!(compared["relative"].as_f64().unwrap() < 1e-5, "{compared}");
     }
+    // With all float parameters in 16 bits nothing is left to collapse that would take fewer.
+    let json = common::json(&[&kmeans[..], &["--half-floats", "-o", &again]].concat());
+    assert!(json["outputs"][0]["notes"].to_string().contains(" of 77 float parameters"), "{json}");
+    assert!(common::json(&["compare", &plain, &again])["relative"].as_f64().unwrap() < 5e-3);
+    let halved = bytes(&common::json(&["convert", &again, &path(&dir, "half.slq")]));
+    assert!(halved + 1000 < whole && bytes(&common::json(&args)) < halved, "{halved} {whole}");
+    common::run(&["convert", &small, &again]);
     let train = ["train", &again, "--data", &data, "--iterations", "1", "--batch", "8", "-o", &trained];
     let said = common::fails(&train, 1);
     assert!(said.contains("--collapse-batch-norm") && said.contains("--freeze-batch-norm"), "{said}");

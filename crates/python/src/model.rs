@@ -126,10 +126,10 @@ impl Model {
     /// appears whole or not at all. Returns its bytes. dense keeps weights as float32, for runtimes that do not open packed codes;
     /// round_up_widths stores codes of 5 bits in 6 and of 7 in 8 in .mlpackage, which has no such widths. runtime='ort' makes an
     /// .onnx for onnxruntime, which keeps the weights of dense layers packed. collapse_batch_norm keeps one scale and one shift of
-    /// each batch-norm's channel as 16-bit floats, for files that are not trained on. Warns of what the format changed or left out.
+    /// each batch-norm's channel as 16-bit floats, for files that are not trained on; half_floats rounds all float parameters so. Warns of what the format changed or left out.
     #[pyo3(signature = (
         path, dense=false, legacy_blobs=false, overwrite=false, round_up_widths=false, runtime=None,
-        collapse_batch_norm=false
+        collapse_batch_norm=false, half_floats=false
     ))]
     #[allow(clippy::too_many_arguments)] // keyword arguments of Python
     #[allow(clippy::fn_params_excessive_bools)] // keyword arguments of Python
@@ -143,6 +143,7 @@ impl Model {
         round_up_widths: bool,
         runtime: Option<&str>,
         collapse_batch_norm: bool,
+        half_floats: bool,
     ) -> PyResult<u64> {
         let runtime = settings::runtime(runtime)?;
         if runtime.is_some() && dense {
@@ -155,8 +156,9 @@ impl Model {
             return Err(bad("runtime", "it is for ONNX files: name a path that ends in .onnx"));
         }
         let (widths, batch_norms) = (widths(round_up_widths), settings::batch_norms(collapse_batch_norm));
-        let options = SaveOptions { dense, legacy_blobs, overwrite, widths, runtime, batch_norms };
-        let saved = unlocked(py, || batch_norms.applied(&self.inner).0.save_with(path, &options))?;
+        let floats = settings::floats(half_floats);
+        let options = SaveOptions { dense, legacy_blobs, overwrite, widths, runtime, batch_norms, floats };
+        let saved = unlocked(py, || options.rounded(&self.inner).0.save_with(path, &options))?;
         warn(py, &saved.notes)?;
         Ok(saved.file_bytes)
     }

@@ -91,6 +91,7 @@ impl Settings {
             widths: widths(self.switch("round_up_widths")?),
             runtime: runtime(self.take::<String>("runtime")?.as_deref())?,
             batch_norms: batch_norms(self.switch("collapse_batch_norm")?),
+            floats: floats(self.switch("half_floats")?),
         })
     }
 
@@ -133,6 +134,11 @@ pub(crate) fn widths(round_up: bool) -> slq::files::Widths {
 /// What becomes of batch-norms.
 pub(crate) fn batch_norms(collapse: bool) -> slq::files::BatchNorms {
     if collapse { slq::files::BatchNorms::Collapse } else { slq::files::BatchNorms::Keep }
+}
+
+/// How many bits float parameters keep.
+pub(crate) fn floats(half: bool) -> slq::files::Floats {
+    if half { slq::files::Floats::Half } else { slq::files::Floats::Single }
 }
 
 /// The runtime that an ONNX file is made for.

@@ -107,7 +107,7 @@ pub mod inference {
 /// Files: outputs, planned before the work, and datasets.
 pub mod files {
     pub use crate::outputs::{Planned, check_folder, check_output, check_paths, plan_models};
-    pub use crate::save::{BatchNorms, Runtime, write_lmdb, write_npz};
+    pub use crate::save::{BatchNorms, Floats, Runtime, write_lmdb, write_npz};
     pub use crate::verify::{TOLERANCE, VERIFIED_BYTES, Verified, not_readable, verify};
     pub use slq_coreml::Widths;
     pub use slq_file::write_atomically;

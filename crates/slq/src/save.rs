@@ -1,5 +1,6 @@
 //! Writing models and datasets.
 
+use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
@@ -50,26 +51,16 @@ pub enum BatchNorms {
     Collapse,
 }
 
-impl BatchNorms {
-    /// `model` as it is to be written, and a sentence on what was changed.
-    pub fn applied(self, model: &Model) -> (std::borrow::Cow<'_, Model>, Option<String>) {
-        use std::borrow::Cow;
-        let mut graph = match self {
-            Self::Keep => return (Cow::Borrowed(model), None),
-            Self::Collapse => model.graph.clone(),
-        };
-        let norms = graph.nodes.iter().filter(|n| n.op == "BatchNormalization").count();
-        if norms == 0 {
-            let text = "the network has no batch-norms: --collapse-batch-norm changes nothing";
-            return (Cow::Borrowed(model), Some(text.into()));
-        }
-        let done = slq_graph::fold::collapse_batch_norms(&mut graph);
-        let text = format!(
-            "{done} of {norms} batch-norms hold one scale and one shift for each channel as 16-bit floats, without statistics \
-             (--collapse-batch-norm)"
-        );
-        (Cow::Owned(model.with_graph(graph, false)), Some(text))
-    }
+/// How many bits float parameters keep.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Floats {
+    /// 32.
+    #[default]
+    Single,
+    /// 16, those of a weight with values that a 16-bit float does not hold to a thousandth of its largest aside.
+    Half,
 }
 
 /// How a model is written.
@@ -87,12 +78,52 @@ pub struct SaveOptions {
     /// For an ONNX file: the runtime that it is made for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub runtime: Option<Runtime>,
-    /// Whether batch-norms are written with all that they have. [`Model::save`] and its like write the model as it is: apply
-    /// this to it before.
+    /// Whether batch-norms are written with all that they have. [`Model::save`] and its like write the model as it is:
+    /// [`rounded`](Self::rounded) makes it so before.
     pub batch_norms: BatchNorms,
+    /// The same for parameters that have no palette: biases, batch-norms, layers that stay floats.
+    pub floats: Floats,
 }
 
 impl SaveOptions {
+    /// `model` with [`batch_norms`](Self::batch_norms) and [`floats`](Self::floats) as they are to be written, and sentences on
+    /// what was changed.
+    pub fn rounded<'m>(&self, model: &'m Model) -> (Cow<'m, Model>, Vec<String>) {
+        let (mut model, mut notes) = (Cow::Borrowed(model), Vec::new());
+        if self.batch_norms == BatchNorms::Collapse {
+            let mut graph = model.graph.clone();
+            let norms = graph.nodes.iter().filter(|n| n.op == "BatchNormalization").count();
+            let done = slq_graph::fold::collapse_batch_norms(&mut graph);
+            notes.push(match norms {
+                0 => "the network has no batch-norms: --collapse-batch-norm changes nothing".into(),
+                _ => format!(
+                    "{done} of {norms} batch-norms hold one scale and one shift for each channel as 16-bit floats, without \
+                     statistics (--collapse-batch-norm)"
+                ),
+            });
+            model = Cow::Owned(model.with_graph(graph, false));
+        }
+        if self.floats == Floats::Half {
+            let mut graph = model.graph.clone();
+            let names: Vec<String> = graph.parameters().into_iter().map(Into::into).collect();
+            let (mut done, mut of) = (0, 0);
+            for name in names {
+                let Some(weight) = graph.weights.get_mut(&name).filter(|w| w.palette.is_none()) else {
+                    continue;
+                };
+                let Some(values) = weight.tensor.as_f32_mut() else { continue };
+                of += 1;
+                let size = values.len();
+                done += usize::from(slq_codebook::halve(values, size));
+            }
+            notes.push(format!(
+                "{done} of {of} float parameters are rounded to 16-bit floats (--half-floats)"
+            ));
+            model = Cow::Owned(model.with_graph(graph, false));
+        }
+        (model, notes)
+    }
+
     /// The options of a Core ML package.
     pub(crate) fn coreml(&self) -> slq_coreml::WriteOptions {
         let Self { dense, widths, overwrite, .. } = *self;

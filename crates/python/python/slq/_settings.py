@@ -13,6 +13,7 @@ _JOB = [
     "checkpoint_seconds",
     "collapse_batch_norm",
     "dense",
+    "half_floats",
     "isa",
     "legacy_blobs",
     "method",

@@ -117,6 +117,7 @@ class Model:
         round_up_widths: bool = False,
         runtime: Literal["ort"] | None = None,
         collapse_batch_norm: bool = False,
+        half_floats: bool = False,
     ) -> int:
         """Writes ``.onnx``, ``.slq``, ``.tflite``, ``.mlpackage``, ``.safetensors`` or ``.caffemodel``, as the ending says, with
         the preprocessing; the file appears whole or not at all. Returns its bytes.
@@ -125,7 +126,8 @@ class Model:
         in 6 and of 7 in 8 in ``.mlpackage``, which has no such widths. ``runtime="ort"`` makes an ``.onnx`` for onnxruntime, which
         then keeps the weights of dense layers packed in memory; the network has to be compressed for it, by
         ``compress(..., runtime="ort")`` or with ``codebook="uniform", granularity="dense:32"``. ``collapse_batch_norm`` keeps one
-        scale and one shift of each batch-norm's channel as 16-bit floats, for files that are not trained on.
+        scale and one shift of each batch-norm's channel as 16-bit floats, for files that are not trained on; ``half_floats``
+        rounds all float parameters to 16-bit floats.
 
         Warns (``SlqWarning``) of what the format changed or left out. Raises ``SettingError`` for a ``runtime`` that is unknown,
         beside ``dense`` or for another format than ONNX; ``ModelError`` or ``FileError`` where nothing was written.

@@ -229,8 +229,8 @@ impl JobFile {
         let place = own.path().map(|dir| self.place(dir, options.resume)).transpose()?;
         let done = job.locked(place.as_ref().map(Place::lock)).run(&model);
         let mut done = done.inspect_err(|error| place.iter().for_each(|p| p.remove_unused(error)))?;
-        let (collapsed, changed) = self.save.batch_norms.applied(&done.model);
-        done.model = collapsed.into_owned();
+        let (rounded, rounding) = self.save.rounded(&done.model);
+        done.model = rounded.into_owned();
         let dense = done.report.size.dense_bytes;
         let mut outputs = Vec::new();
         for planned in &plan {
@@ -239,7 +239,7 @@ impl JobFile {
                 saved.notes.splice(0..0, changes.iter().cloned());
             }
             if outputs.is_empty() {
-                saved.notes.extend(changed.clone());
+                saved.notes.extend(rounding.iter().cloned());
             }
             outputs.push(Output::checked(&done.model, (saved, dense), options.verify, options.isa)?);
         }
