@@ -106,6 +106,7 @@ impl SaveOptions {
         if self.floats == Floats::Half {
             let mut graph = model.graph.clone();
             let names: Vec<String> = graph.parameters().into_iter().map(Into::into).collect();
+            let variances: Vec<String> = variances(&graph);
             let (mut done, mut of) = (0, 0);
             for name in names {
                 let Some(weight) = graph.weights.get_mut(&name).filter(|w| w.palette.is_none()) else {
@@ -113,7 +114,8 @@ impl SaveOptions {
                 };
                 let Some(values) = weight.tensor.as_f32_mut() else { continue };
                 of += 1;
-                let size = values.len();
+                // What is divided by has to keep its digits, however small it is.
+                let size = if variances.contains(&name) { 1 } else { values.len() };
                 done += usize::from(slq_codebook::halve(values, size));
             }
             notes.push(format!(
@@ -129,6 +131,12 @@ impl SaveOptions {
         let Self { dense, widths, overwrite, .. } = *self;
         slq_coreml::WriteOptions { dense, widths, overwrite }
     }
+}
+
+/// Names of the variances of batch-norms.
+fn variances(graph: &slq_graph::Graph) -> Vec<String> {
+    let norms = graph.nodes.iter().filter(|n| n.op == "BatchNormalization");
+    norms.filter_map(|n| n.input(4)).map(Into::into).collect()
 }
 
 impl Model {
@@ -300,5 +308,25 @@ mod tests {
         let spec = std::fs::read(path.join("Data/com.apple.CoreML/model.mlmodel")).unwrap();
         let text = String::from_utf8_lossy(&spec);
         assert!(text.contains("slq.preprocessing") && text.contains("\"mean\":[0.5]"));
+    }
+
+    #[test]
+    fn small_variances_keep_their_digits() {
+        let mut model = Model::open("zoo:resnet20").unwrap();
+        let graph = &mut model.graph;
+        let names = variances(graph);
+        assert_eq!(names.len(), 19);
+        graph.weights[&names[0]].tensor.as_f32_mut().unwrap()[0] = 1e-9;
+        let bias = graph.nodes.iter().find(|n| n.op == "BatchNormalization").unwrap().inputs[2].clone();
+        graph.weights[&bias].tensor.as_f32_mut().unwrap().copy_from_slice(&[0.1; 16]);
+        graph.weights[&bias].tensor.as_f32_mut().unwrap()[0] = 1e-9;
+        let options = SaveOptions { floats: Floats::Half, ..SaveOptions::default() };
+        let (rounded, notes) = options.rounded(&model);
+        let values = |name: &str| rounded.graph.weights[name].tensor.as_f32().unwrap().to_vec();
+        assert_eq!(values(&names[0])[0], 1e-9);
+        assert_eq!(values(&bias)[..2], [0.0, 0.099_975_586]);
+        assert_eq!(notes.len(), 1);
+        let (same, notes) = SaveOptions::default().rounded(&model);
+        assert!(matches!(same, Cow::Borrowed(_)) && notes.is_empty());
     }
 }
