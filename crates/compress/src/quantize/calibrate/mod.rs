@@ -10,7 +10,7 @@ mod tuning;
 
 pub use crate::error::CalibrateError;
 pub use network::{
-    Calibrated, Job, LayerDone, LayerReport, LayerSpec, NetworkOptions, Outcome, State, calibrate,
+    Calibrated, Job, LayerDone, LayerReport, LayerSpec, NetworkOptions, Outcome, State, calibrate, jitter,
 };
 pub use settings::{CalibrateSettings, CalibrationPart};
 pub use stage::CalibrationReport;

@@ -22,7 +22,7 @@ use super::matrix::{Books, Curvature, LayerShape, Moments, Prepared, Problem, So
 use crate::error::CalibrateError;
 use crate::inputs::InputError;
 pub use job::{Job, NetworkOptions};
-pub(crate) use price::jitter;
+pub use price::jitter;
 pub use report::{Calibrated, LayerReport, Outcome};
 pub use site::LayerSpec;
 

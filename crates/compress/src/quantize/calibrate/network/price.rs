@@ -15,7 +15,7 @@ use super::site::Site;
 const NOISE: f64 = 0.1;
 
 /// `values`, the weights of layer number `layer`, with independent noise: uniform, a tenth of their root mean square.
-pub(crate) fn jitter(values: &[f32], layer: usize) -> Vec<f32> {
+pub fn jitter(values: &[f32], layer: usize) -> Vec<f32> {
     let square: f64 = values.iter().map(|&v| f64::from(v).powi(2)).sum();
     let most = NOISE * (3.0 * square / values.len().max(1) as f64).sqrt();
     let mut random = Random::of(0, &[layer as u64]);
