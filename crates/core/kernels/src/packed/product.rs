@@ -141,7 +141,7 @@ impl PackedMatrix {
                 for p in 0..panels {
                     let (r0, r1) = (cut(rows.len(), panels, p), cut(rows.len(), panels, p + 1));
                     for (i, to) in weights.chunks_exact_mut(depth.max(1)).take(r1 - r0).enumerate() {
-                        self.expand_lines(isa, rows.start + r0 + i, lines, 1.0, to);
+                        self.expand_lines(isa, rows.start + r0 + i, lines, 1.0, &mut to[..depth]);
                     }
                     for t in 0..tiles {
                         let mut tile = [0.0f32; MAX_ROWS * MAX_COLS];

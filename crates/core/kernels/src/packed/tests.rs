@@ -68,6 +68,16 @@ proptest! {
 }
 
 #[test]
+fn products_of_no_terms_are_zero() {
+    for m in [1, 3, 17, 40] {
+        for n in [1, 6, 39] {
+            check(m, [n, 0], 3, 1, [1.0, 0.0]);
+            check(m, [n, 0], 3, 1, [-2.0, 0.25]);
+        }
+    }
+}
+
+#[test]
 fn every_width_with_whole_lines_and_tails() {
     for bits in 1..=8 {
         for depth in [1, 31, 512, 640, 1537] {
