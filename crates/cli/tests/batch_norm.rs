@@ -6,14 +6,7 @@ use common::{path, slq};
 
 /// A CIFAR-sized ResNet-20 whose batch-norms have seen some images, and these.
 fn trained(dir: &tempfile::TempDir) -> (String, String) {
-    let (data, net) = (path(dir, "cifar"), path(dir, "net.onnx"));
-    std::fs::create_dir(&data).unwrap();
-    for (name, images) in [("data_batch_1.bin", 64u32), ("test_batch.bin", 8)] {
-        let pixel = |i: u32, p: u32| ((i * 3072 + p).wrapping_mul(2_654_435_761) >> 24) as u8;
-        let image = |i: u32| std::iter::once((i % 10) as u8).chain((0..3072).map(move |p| pixel(i, p)));
-        let bytes: Vec<u8> = (0..images).flat_map(image).collect();
-        std::fs::write(std::path::Path::new(&data).join(name), bytes).unwrap();
-    }
+    let (data, net) = (common::cifar(dir, [64, 8]), path(dir, "net.onnx"));
     let args = ["train", "zoo:resnet20", "--data", &data, "--iterations", "3", "--batch", "32", "-o", &net];
     common::run(&args);
     (net, data)

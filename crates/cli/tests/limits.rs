@@ -122,20 +122,6 @@ fn within(kilobytes: u32, args: &[&str]) -> (Option<i32>, String, String) {
     (ended.status.code(), text(&ended.stdout), text(&ended.stderr))
 }
 
-/// A dataset in CIFAR's binary layout, of pixels that depend on the seed alone.
-#[cfg(target_os = "linux")]
-fn cifar(dir: &tempfile::TempDir) -> String {
-    let folder = path(dir, "cifar");
-    std::fs::create_dir(&folder).unwrap();
-    for (name, images) in [("data_batch_1.bin", 200u32), ("test_batch.bin", 12)] {
-        let pixel = |i: u32, p: u32| ((i * 3072 + p).wrapping_mul(2_654_435_761) >> 24) as u8;
-        let image = |i: u32| std::iter::once((i % 10) as u8).chain((0..3072).map(move |p| pixel(i, p)));
-        let bytes: Vec<u8> = (0..images).flat_map(image).collect();
-        std::fs::write(std::path::Path::new(&folder).join(name), bytes).unwrap();
-    }
-    folder
-}
-
 #[cfg(target_os = "linux")]
 fn parsed(stdout: &str) -> serde_json::Value {
     serde_json::from_str(stdout).unwrap_or_else(|e| panic!("{e}: {stdout}"))
@@ -158,7 +144,7 @@ fn shrunk(kilobytes: u32, args: &[&str], most: u64) -> (u64, serde_json::Value) 
 #[test]
 fn batch_auto_takes_what_fits_and_gives_the_same_figures() {
     let dir = tempfile::tempdir().unwrap();
-    let data = cifar(&dir);
+    let data = common::cifar(&dir, [200, 12]);
     // The plan is for the whole batch, however few images there are: three keep the test short.
     let eval = ["eval", "zoo:resnet18", "--data", &data, "--resize", "224x224", "--test-subset", "::4"];
     let (status, _, said) = within(600_000, &eval);
@@ -191,7 +177,7 @@ fn batch_auto_takes_what_fits_and_gives_the_same_figures() {
 #[test]
 fn batch_auto_measures_speed_sensitivities_and_differences_of_what_fits() {
     let dir = tempfile::tempdir().unwrap();
-    let data = cifar(&dir);
+    let data = common::cifar(&dir, [200, 12]);
     shrunk(300_000, &["bench", "zoo:resnet20", "--seconds", "0.01"], 64);
     let args = ["sensitivity", "zoo:resnet20", "--data", &data, "--layers-only", "--partition-images", "100"];
     // Where all fits, the default is used; a number is taken as it is.
@@ -218,7 +204,7 @@ fn batch_auto_measures_speed_sensitivities_and_differences_of_what_fits() {
 #[test]
 fn batch_auto_trains_in_parts_that_fit_and_a_resumed_job_keeps_them() {
     let dir = tempfile::tempdir().unwrap();
-    let (data, out, run_dir) = (cifar(&dir), path(&dir, "o.onnx"), path(&dir, "run"));
+    let (data, out, run_dir) = (common::cifar(&dir, [200, 12]), path(&dir, "o.onnx"), path(&dir, "run"));
     let args =
         ["train", "zoo:resnet20", "--data", &data, "--iterations", "1", "-o", &out, "--run-dir", &run_dir];
     // What is free when the job is planned is not always free when it runs; no limit may stop it.

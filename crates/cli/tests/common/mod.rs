@@ -87,3 +87,16 @@ pub fn python(script: &str, args: &[&str]) -> bool {
 pub fn path(dir: &tempfile::TempDir, name: &str) -> String {
     dir.path().join(name).display().to_string()
 }
+
+/// A dataset in CIFAR's binary layout with so many images to train and to test on, of pixels that depend on their place alone.
+pub fn cifar(dir: &tempfile::TempDir, images: [u32; 2]) -> String {
+    let folder = path(dir, "cifar");
+    std::fs::create_dir(&folder).unwrap();
+    for (name, images) in ["data_batch_1.bin", "test_batch.bin"].into_iter().zip(images) {
+        let pixel = |i: u32, p: u32| ((i * 3072 + p).wrapping_mul(2_654_435_761) >> 24) as u8;
+        let image = |i: u32| std::iter::once((i % 10) as u8).chain((0..3072).map(move |p| pixel(i, p)));
+        let bytes: Vec<u8> = (0..images).flat_map(image).collect();
+        std::fs::write(Path::new(&folder).join(name), bytes).unwrap();
+    }
+    folder
+}

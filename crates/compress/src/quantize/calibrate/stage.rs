@@ -350,8 +350,8 @@ pub(crate) fn warnings(report: &CalibrationReport) -> Vec<(&'static str, String)
     }
     if let Some(reason) = &report.unpriced {
         let text = format!(
-            "bits (--rate) are priced by the noise in each layer's output, as the engine cannot run the whole network: \
-             {reason}"
+            "bits (--rate) are priced by the noise in each layer's own output, as what it does to the network's could not be \
+             measured: {reason}"
         );
         warnings.push(("unpriced", text));
     }

@@ -13,11 +13,9 @@ use crate::node::Node;
 /// For inference only: the statistics are gone, so that training by those of a batch would change what the network computes
 /// ([`has_collapsed_batch_norms`]). Batch-norms with a value that a 16-bit float does not hold to 3 digits stay.
 pub fn collapse_batch_norms(graph: &mut Graph) -> usize {
-    let reads: Vec<String> =
-        graph.reads().into_iter().filter(|(_, n)| *n == 1).map(|(v, _)| v.to_string()).collect();
-    let own: std::collections::HashSet<&str> = reads.iter().map(String::as_str).collect();
+    let reads = graph.reads();
     let nodes = graph.nodes.iter().filter(|n| is_norm(n));
-    let alone = nodes.filter(|n| n.inputs.iter().skip(1).all(|i| own.contains(i.as_str())));
+    let alone = nodes.filter(|n| n.inputs.iter().skip(1).all(|i| reads.get(i.as_str()) == Some(&1)));
     let changes: Vec<(Vec<String>, [Vec<f32>; 4])> =
         alone.filter_map(|n| Some((n.inputs.iter().skip(1).cloned().collect(), values(graph, n)?))).collect();
     for (names, values) in &changes {

@@ -114,9 +114,19 @@ fn options() -> NetworkOptions {
     NetworkOptions { positions: 20, ..NetworkOptions::default() }
 }
 
+/// A job of one process, without a price on bits.
+fn job<'a>(
+    float: &'a Graph,
+    layers: &'a [LayerSpec],
+    inputs: &'a dyn Inputs,
+    options: &'a NetworkOptions,
+) -> Job<'a> {
+    Job { float, layers, inputs, options, rises: &[], reducer: Alone::shared() }
+}
+
 fn run(graph: &Graph, layers: &[LayerSpec], inputs: &dyn Inputs, options: &NetworkOptions) -> State {
     let mut state = State::new(graph);
-    let job = Job { float: graph, layers, inputs, options, rises: &[], reducer: Alone::shared() };
+    let job = job(graph, layers, inputs, options);
     calibrate(&job, &mut state, &mut |_| Ok(())).unwrap();
     state
 }
@@ -206,14 +216,7 @@ fn a_job_resumed_after_any_layer_ends_with_the_same_bits() {
     let layers = layers(&graph, 4, Books::Tensor);
     for memory in [0, 20_000, 1 << 30] {
         let options = NetworkOptions { memory, ..options() };
-        let job = Job {
-            float: &graph,
-            layers: &layers,
-            inputs: &inputs,
-            options: &options,
-            rises: &[],
-            reducer: Alone::shared(),
-        };
+        let job = job(&graph, &layers, &inputs, &options);
         let mut stored = vec![State::new(&graph)];
         let mut whole = State::new(&graph);
         calibrate(&job, &mut whole, &mut |done| {
@@ -251,14 +254,7 @@ fn memory_and_threads_change_nothing_that_matters() {
 fn an_observer_stops_the_job_with_the_layers_done() {
     let (graph, inputs) = (network(), images(&[4]));
     let (layers, options) = (layers(&graph, 4, Books::Tensor), options());
-    let job = Job {
-        float: &graph,
-        layers: &layers,
-        inputs: &inputs,
-        options: &options,
-        rises: &[],
-        reducer: Alone::shared(),
-    };
+    let job = job(&graph, &layers, &inputs, &options);
     let mut state = State::new(&graph);
     let stopped = calibrate(&job, &mut state, &mut |done| match done.state.reports.len() {
         2 => Err(CalibrateError::Stopped { reason: "enough".into() }),
@@ -398,14 +394,7 @@ fn inputs_that_do_not_fit_are_refused() {
     let graph = network();
     let (layers, options) = (layers(&graph, 4, Books::Tensor), options());
     let refuse = |inputs: Vec<Vec<(String, Tensor)>>| {
-        let job = Job {
-            float: &graph,
-            layers: &layers,
-            inputs: &inputs,
-            options: &options,
-            rises: &[],
-            reducer: Alone::shared(),
-        };
+        let job = job(&graph, &layers, &inputs, &options);
         calibrate(&job, &mut State::new(&graph), &mut |_| Ok(())).unwrap_err().to_string()
     };
     assert!(refuse(vec![]).contains("none"));
@@ -428,14 +417,7 @@ fn activations_that_are_not_finite_name_their_layer() {
     graph.weights["n1.gamma"].tensor.as_f32_mut().unwrap()[2] = f32::MAX;
     graph.weights["n1.var"].tensor.as_f32_mut().unwrap()[2] = 0.0;
     let (layers, options, inputs) = (layers(&graph, 4, Books::Tensor), options(), images(&[3]));
-    let job = Job {
-        float: &graph,
-        layers: &layers,
-        inputs: &inputs,
-        options: &options,
-        rises: &[],
-        reducer: Alone::shared(),
-    };
+    let job = job(&graph, &layers, &inputs, &options);
     let error = calibrate(&job, &mut State::new(&graph), &mut |_| Ok(())).unwrap_err();
     assert!(matches!(&error, CalibrateError::Layer { layer, .. } if layer == "w2"), "{error}");
 }
@@ -457,14 +439,7 @@ fn layers_behind_token_ids_are_calibrated() {
         [8, 4].map(|n| vec![("x".into(), Tensor::new(vec![n as usize, 6], ids(n)).unwrap())]).to_vec();
     let layers = layers(&graph, 8, Books::Tensor);
     let options = options();
-    let job = Job {
-        float: &graph,
-        layers: &layers,
-        inputs: &batches,
-        options: &options,
-        rises: &[],
-        reducer: Alone::shared(),
-    };
+    let job = job(&graph, &layers, &batches, &options);
     let mut state = State::new(&graph);
     calibrate(&job, &mut state, &mut |_| Ok(())).unwrap();
     let calibrated: Vec<&str> = state

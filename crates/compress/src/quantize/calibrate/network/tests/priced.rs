@@ -8,14 +8,7 @@ fn entropies(rate: f64, rises: &[f64]) -> Vec<f64> {
     let layers = layers(&graph, 8, Books::Tensor);
     let options = NetworkOptions { solve: SolveOptions { rate, ..options().solve }, ..options() };
     let mut state = State::new(&graph);
-    let job = Job {
-        float: &graph,
-        layers: &layers,
-        inputs: &inputs,
-        options: &options,
-        rises,
-        reducer: Alone::shared(),
-    };
+    let job = Job { rises, ..job(&graph, &layers, &inputs, &options) };
     calibrate(&job, &mut state, &mut |_| Ok(())).unwrap();
     let bits = |layer: &LayerSpec| {
         let codes = state.graph.weights[&layer.weight].palette.as_ref().unwrap().codes();
