@@ -234,13 +234,20 @@ fn reference(r: &Reference) -> String {
 }
 
 fn tried(trial: &Trial) -> String {
-    let accuracy = trial.validation.as_ref().map(percent).unwrap_or_else(|| "-".into());
+    let widths = match trial.widths.is_empty() {
+        true => String::new(),
+        false => format!(" (bits {})", widths(&trial.widths)),
+    };
+    let accuracy = trial.validation.as_ref().map(|a| match a.unlabelled {
+        true => format!(", the same class for {}, KL divergence {:.4}", percent(a), a.loss),
+        false => format!(", {} on validation", percent(a)),
+    });
     format!(
-        "tried {} (bits {}): {} bytes, {accuracy} on validation{}",
+        "tried {}{widths}: {} bytes{}{}",
         trial.label,
-        widths(&trial.widths),
         thousands(trial.stored_bytes),
-        if trial.fits { "" } else { ", too far below float" }
+        accuracy.unwrap_or_default(),
+        if trial.fits { "" } else { ": outside the budget" }
     )
 }
 

@@ -177,7 +177,7 @@ pub(crate) fn rounds(rounds: &[RoundReport]) -> Table {
 pub(crate) fn trials(search: &SearchReport) -> Table {
     let header = ["tried", "bits by layer", "stored", "validation", "taken"];
     let rows = search.trials.iter().enumerate().map(|(i, t)| {
-        let fits = if t.fits { "" } else { "too low" };
+        let fits = if t.fits { "" } else { outside(search.budget) };
         vec![
             t.label.clone(),
             widths(&t.widths),
@@ -187,6 +187,14 @@ pub(crate) fn trials(search: &SearchReport) -> Table {
         ]
     });
     table(&header, 2, rows)
+}
+
+/// How a network misses a budget.
+fn outside(budget: Budget) -> &'static str {
+    match budget {
+        Budget::Drop(_) => "too low",
+        _ => "too large",
+    }
 }
 
 /// A budget in words.

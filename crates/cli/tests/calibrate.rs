@@ -38,6 +38,47 @@ fn unlabelled_digits_keep_the_sample_at_two_bits() {
 }
 
 #[test]
+fn a_budget_for_a_container_chooses_the_price_of_a_bit_by_the_size_of_the_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let (out, run_dir) = (path(&dir, "small.slq"), path(&dir, "run"));
+    let args =
+        ["compress", &sample_model(), "--calibrate", "mnist-10k", "--calibration-images", "64", "-o", &out];
+    let report = json(&[&args[..], &["--target-size", "40KB", "--run-dir", &run_dir]].concat());
+    let file = std::fs::metadata(&out).unwrap().len();
+    assert!((36_000..=40_000).contains(&file), "{file}");
+    let search = &report["search"];
+    let trials = search["trials"].as_array().unwrap();
+    let chosen = &trials[search["chosen"].as_u64().unwrap() as usize];
+    assert_eq!((chosen["stored_bytes"].as_u64(), chosen["fits"].as_bool()), (Some(file), Some(true)));
+    assert!(chosen["rate"].as_f64().unwrap() > 0.0);
+    for trial in trials {
+        assert_eq!(trial["fits"], trial["stored_bytes"].as_u64().unwrap() <= 40_000, "{trial}");
+        let better = trial["validation"]["loss"].as_f64() < chosen["validation"]["loss"].as_f64();
+        assert!(!(better && trial["fits"] == true), "{trial} {chosen}");
+    }
+    // Widths for layers, which count codes of fixed width, leave more of the same budget unused.
+    let kept = |out: &str| {
+        let budget = ["--target-size", "100KB", "-o", out, "--overwrite"];
+        json(&[&args[..6], &budget].concat())
+    };
+    let (prices, widths) = (kept(&out), kept(&path(&dir, "small.onnx")));
+    let kl = |report: &serde_json::Value| report["damage"]["kl"].as_f64().unwrap();
+    assert!(kl(&prices) < kl(&widths), "{} {}", kl(&prices), kl(&widths));
+    assert!(widths["search"]["trials"][0]["rate"].is_null());
+
+    let report = json(&[&args[..], &["--max-drop", "3", "--overwrite"]].concat());
+    let file = std::fs::metadata(&out).unwrap().len();
+    assert!(report["agreement"].as_f64().unwrap() >= 0.97 && file < 40_000, "{file} {}", report["agreement"]);
+    let search = &report["search"];
+    let chosen = &search["trials"][search["chosen"].as_u64().unwrap() as usize];
+    assert_eq!(chosen["stored_bytes"].as_u64(), Some(file));
+    // What no price reaches ends with a sentence and leaves the old file.
+    let said = fails(&[&args[..], &["--target-size", "1000", "--overwrite"]].concat(), 1);
+    assert!(said.contains("1000 bytes cannot be reached") && said.contains("decompose"), "{said}");
+    assert_eq!(std::fs::metadata(&out).unwrap().len(), file);
+}
+
+#[test]
 fn without_data_damage_is_estimated_on_random_inputs() {
     let dir = tempfile::tempdir().unwrap();
     let out = path(&dir, "o.onnx");

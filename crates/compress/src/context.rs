@@ -1,8 +1,10 @@
 //! What all stages of a job share beside the network and their settings.
 
 use std::path::Path;
+use std::sync::OnceLock;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use slq_engine::Isa;
 use slq_graph::Graph;
 use slq_reduce::{Alone, Reducer};
@@ -34,6 +36,19 @@ pub(crate) struct Context<'a> {
     pub(crate) every: Duration,
     /// The other processes of the job.
     pub(crate) reducer: &'a dyn Reducer,
+    /// Where calibrations of the same network keep what all of them measure.
+    pub(crate) rises: Option<&'a OnceLock<Rises>>,
+}
+
+/// How far the outputs of a network move with noise in each layer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Rises {
+    /// The layers' weights.
+    pub(crate) weights: Vec<String>,
+    /// Layer by layer; empty where it could not be measured.
+    pub(crate) rises: Vec<f64>,
+    /// Why it could not.
+    pub(crate) unmeasured: Option<String>,
 }
 
 impl<'a> Context<'a> {
@@ -49,6 +64,7 @@ impl<'a> Context<'a> {
             dir: None,
             every,
             reducer: Alone::shared(),
+            rises: None,
         }
     }
 

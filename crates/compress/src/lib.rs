@@ -52,7 +52,7 @@ pub use run::{
     whole_batches,
 };
 pub use search::SearchReport;
-pub use size::Size;
+pub use size::{FileBytes, FileSize, Size};
 pub use slq_lowrank::RankRule;
 pub use train::{
     FineTuneReport, Following, Length, OutputWeight, SnapshotWriter, Standing, TrainOptions, Trained,

@@ -93,7 +93,10 @@ pub struct Trial {
     pub label: String,
     /// Bits of each layer that had a choice, by the weight's name.
     pub widths: Vec<(String, u8)>,
-    /// Its stored size in bytes.
+    /// Price of a bit, where that was chosen in place of widths.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<f64>,
+    /// Its stored size in bytes; where a price was chosen, that of its file.
     pub stored_bytes: u64,
     /// Its accuracy on the validation images; `None` without data. Not re-trained where a size was asked for.
     pub validation: Option<Accuracy>,

@@ -5,6 +5,8 @@ use std::cmp::Ordering;
 use serde::{Deserialize, Serialize};
 use slq_graph::Graph;
 
+use crate::error::CompressError;
+
 /// Sizes of a network, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Size {
@@ -27,6 +29,35 @@ impl Size {
             stored_bytes: total.stored_bytes,
             entropy_bytes: total.entropy_bytes,
             ratio: total.ratio(),
+        }
+    }
+}
+
+/// How many bytes a network takes as a file whose codes are entropy-coded, which is known once it is written.
+pub trait FileSize: std::fmt::Debug + Sync {
+    /// Bytes of the file of `graph`.
+    ///
+    /// # Errors
+    /// [`CompressError::FileSize`] for a network that the format cannot hold.
+    fn bytes(&self, graph: &Graph) -> Result<u64, CompressError>;
+}
+
+/// What a budget of bytes holds for.
+#[derive(Debug, Clone, Copy)]
+pub enum FileBytes<'a> {
+    /// Codes, codebooks and float parameters, and so many bytes around them.
+    Stored(u64),
+    /// A file whose codes are entropy-coded. Calibration chooses a price on bits for it; other methods count as with
+    /// [`FileBytes::Stored`].
+    Coded(&'a dyn FileSize),
+}
+
+impl FileBytes<'_> {
+    /// Bytes around codes, codebooks and float parameters.
+    pub(crate) fn overhead(self) -> u64 {
+        match self {
+            FileBytes::Stored(overhead) => overhead,
+            FileBytes::Coded(_) => 0,
         }
     }
 }

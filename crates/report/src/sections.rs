@@ -200,7 +200,7 @@ pub(crate) fn search(search: &Search) -> Markup {
                                 td.break { (t.widths) }
                                 td.number { (bytes(t.bytes)) }
                                 td.number { (t.validation.map(|s| percent(s.top1)).unwrap_or_default()) }
-                                td { @if search.chosen == Some(i) { b { "taken" } } @else if !t.fits { "too far below float" } }
+                                td { @if search.chosen == Some(i) { b { "taken" } } @else if !t.fits { "outside the budget" } }
                             }
                         }
                     }

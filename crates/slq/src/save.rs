@@ -164,14 +164,9 @@ impl Model {
             .unwrap_or_else(|| measure(path.as_ref()))
     }
 
-    /// Writes the files of a plan, see [`plan_models`].
-    ///
-    /// # Errors
-    /// As [`Model::save`].
-    pub fn save_planned(&self, planned: &Planned, options: &SaveOptions) -> Result<Saved, Error> {
-        let path = planned.path.as_path();
-        let mut graph = std::borrow::Cow::Borrowed(&self.graph);
-        let mut source = None;
+    /// The network as files hold it, with its preprocessing; and the Caffe net that it was read from.
+    fn written(&self) -> (Cow<'_, slq_graph::Graph>, Option<slq_caffe::Source>) {
+        let (mut graph, mut source) = (Cow::Borrowed(&self.graph), None);
         if let Source::Caffe(files) = &self.source {
             let (finished, from) = files.finished(&self.graph);
             (graph, source) = (finished, Some(from));
@@ -179,6 +174,26 @@ impl Model {
         if let Some(transform) = &self.transform {
             preprocessing::store(graph.to_mut(), transform);
         }
+        (graph, source)
+    }
+
+    /// Bytes of the model's `.slq` file.
+    ///
+    /// # Errors
+    /// Those of its writer.
+    pub(crate) fn container_bytes(&self, options: &SaveOptions) -> Result<u64, Error> {
+        let (model, _) = options.rounded(self);
+        let packed = slq_pack::write_bytes(&model.written().0, &slq_pack::WriteOptions::default())?;
+        Ok(packed.bytes.len() as u64)
+    }
+
+    /// Writes the files of a plan, see [`plan_models`].
+    ///
+    /// # Errors
+    /// As [`Model::save`].
+    pub fn save_planned(&self, planned: &Planned, options: &SaveOptions) -> Result<Saved, Error> {
+        let path = planned.path.as_path();
+        let (graph, source) = self.written();
         let mut notes = self.notes();
         match path.extension().and_then(OsStr::to_str) {
             Some("onnx") => {

@@ -116,6 +116,12 @@ pub enum CompressError {
         /// What is possible instead.
         reason: String,
     },
+    /// A file whose size a budget counts cannot be made.
+    #[error("the size of the file cannot be told: {reason}")]
+    FileSize {
+        /// Why.
+        reason: String,
+    },
     /// The method's state in a checkpoint does not fit.
     #[error("the method's state in the checkpoint does not fit this run: {reason}")]
     MethodState {

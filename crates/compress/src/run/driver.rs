@@ -22,6 +22,7 @@ use crate::quantize::stage as quantization;
 use crate::quantize::tune::tune;
 use crate::quantize::{Quantize, Sensitivity, turned};
 use crate::search::{quantize_within, training_part};
+use crate::size::FileBytes;
 use crate::train::{Keep, TrainOptions, TrainingData, TrainingSettings, sized, train_kept};
 
 /// Where and how a job runs, beside its recipe.
@@ -36,8 +37,8 @@ pub struct RunOptions<'a> {
     pub teacher: Option<&'a Graph>,
     /// Inputs without labels: what calibration runs on, and what other methods are compared with the float network on.
     pub inputs: Option<&'a dyn Inputs>,
-    /// Bytes that a file takes beside codes, codebooks and float parameters, which a budget of bytes has to hold, too.
-    pub overhead: u64,
+    /// What a budget of bytes holds for.
+    pub file: FileBytes<'a>,
     /// Sensitivities measured before, for a budget.
     pub sensitivity: Option<&'a Sensitivity>,
     /// Time between two checkpoints within a training, see [`CHECKPOINT_EVERY`].
@@ -54,7 +55,7 @@ impl Default for RunOptions<'_> {
             isa: Isa::detect(),
             teacher: None,
             inputs: None,
-            overhead: 0,
+            file: FileBytes::Stored(0),
             sensitivity: None,
             checkpoint_every: CHECKPOINT_EVERY,
             reducer: Alone::shared(),
@@ -201,7 +202,8 @@ impl<'a> Job<'a> {
         'a: 'c,
     {
         let RunOptions { inputs, isa, checkpoint_every: every, reducer, .. } = self.options;
-        Context { data: self.data, inputs, teacher: None, seed: self.recipe.seed, isa, dir, every, reducer }
+        let seed = self.recipe.seed;
+        Context { data: self.data, inputs, teacher: None, seed, isa, dir, every, reducer, rises: None }
     }
 
     fn stage(
@@ -262,14 +264,8 @@ impl<'a> Job<'a> {
             None => (quantization::quantize(graph, settings, context, observer)?, None),
             Some(budget) => {
                 let table = self.options.sensitivity;
-                let (done, search) = quantize_within(
-                    graph,
-                    settings,
-                    budget,
-                    (table, self.options.overhead),
-                    context,
-                    observer,
-                )?;
+                let (done, search) =
+                    quantize_within(graph, settings, budget, (table, self.options.file), context, observer)?;
                 (done, Some(search))
             }
         };

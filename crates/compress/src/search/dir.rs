@@ -92,6 +92,7 @@ mod tests {
         let trial = Trial {
             label: "one".into(),
             widths: vec![("w".into(), 3)],
+            rate: None,
             stored_bytes: 7,
             validation: None,
             fits: true,

@@ -4,11 +4,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use slq_compress::{FittedBatch, Observer, Quantize, Recipe, Sensitivity, Stage, Warning};
+use slq_compress::{FileBytes, FittedBatch, Observer, Quantize, Recipe, Sensitivity, Stage, Warning};
 use slq_engine::Isa;
 use slq_graph::Palette;
 use slq_reduce::{Alone, Reducer};
 
+use super::container::Container;
 use super::devices;
 use super::inputs::Inputs;
 use super::place::{Place, RECIPE};
@@ -213,7 +214,11 @@ impl JobFile {
             None => self.unnamed_inputs(inputs, &recipe)?,
             Some(_) => None,
         };
-        let overhead = self.overhead(inputs, &recipe)?;
+        let container = Container::of(self.wanted(), inputs, &model);
+        let file = match &container {
+            Some(container) => FileBytes::Coded(container),
+            None => FileBytes::Stored(self.overhead(inputs, &recipe)?),
+        };
         let job = Job::new(recipe)
             .prepared(inputs.data.as_ref())
             .calibrate(inputs.calibration.as_ref().or(fallback.as_ref()))
@@ -221,7 +226,7 @@ impl JobFile {
             .run_dir(own.path())
             .reducer(reducer)
             .isa(options.isa)
-            .overhead(overhead)
+            .file(file)
             .sensitivity(options.sensitivity)
             .checkpoint_every(options.checkpoint_every)
             .observe(observer);
@@ -268,7 +273,7 @@ impl JobFile {
     }
 
     /// What the first output takes beside the stored bytes, where a budget of bytes is to hold for its file: the network is
-    /// written with codebooks of zeros. Files whose codes are entropy-coded, or whose weights stay floats, are left aside.
+    /// written with codebooks of zeros. Files whose weights stay floats are left aside.
     fn overhead(&self, inputs: &Inputs, recipe: &Recipe) -> Result<u64, Error> {
         let Some(ending) = self.outputs.first().and_then(|o| o.extension()?.to_str()) else { return Ok(0) };
         let sized =

@@ -2,6 +2,7 @@
 
 mod asked;
 mod augment;
+mod container;
 mod devices;
 mod file;
 mod inputs;
@@ -17,8 +18,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use slq_compress::{
-    CHECKPOINT_EVERY, CompressError, Observer, Recipe, Report, RunOptions, Sensitivity, Stage, StageReport,
-    TrainingData,
+    CHECKPOINT_EVERY, CompressError, FileBytes, Observer, Recipe, Report, RunOptions, Sensitivity, Stage,
+    StageReport, TrainingData,
 };
 use slq_engine::Isa;
 use slq_file::Lock;
@@ -55,7 +56,7 @@ pub struct Job<'a> {
     calibration: Option<&'a CalibrationInputs>,
     run_dir: Option<PathBuf>,
     isa: Isa,
-    overhead: u64,
+    file: FileBytes<'a>,
     sensitivity: Option<&'a Sensitivity>,
     checkpoint_every: Duration,
     lock: Option<Arc<Lock>>,
@@ -89,7 +90,7 @@ impl<'a> Job<'a> {
             calibration: None,
             run_dir: None,
             isa: Isa::detect(),
-            overhead: 0,
+            file: FileBytes::Stored(0),
             sensitivity: None,
             checkpoint_every: CHECKPOINT_EVERY,
             lock: None,
@@ -141,11 +142,10 @@ impl<'a> Job<'a> {
         self
     }
 
-    /// Bytes that the file takes beside codes, codebooks and float parameters: a budget of bytes holds for both together.
-    /// Default: 0.
+    /// The file that a budget of bytes holds for. Default: codes, codebooks and float parameters alone.
     #[must_use]
-    pub fn overhead(mut self, bytes: u64) -> Self {
-        self.overhead = bytes;
+    pub fn file(mut self, file: FileBytes<'a>) -> Self {
+        self.file = file;
         self
     }
 
@@ -212,7 +212,7 @@ impl<'a> Job<'a> {
             isa: self.isa,
             teacher: self.teacher.map(|t| &t.graph),
             inputs: self.inputs(),
-            overhead: self.overhead,
+            file: self.file,
             sensitivity: self.sensitivity,
             checkpoint_every: self.checkpoint_every,
             reducer: self.reducer,

@@ -1,9 +1,11 @@
 //! What noise in each layer does to the outputs of the network: by that, bits are priced.
 
+use std::sync::OnceLock;
+
 use slq_graph::{Graph, Tensor};
 
 use super::network::{LayerSpec, jitter};
-use crate::context::Context;
+use crate::context::{Context, Rises};
 use crate::damage::Reference;
 use crate::error::CompressError;
 use crate::inputs::Inputs;
@@ -17,9 +19,30 @@ const NOTHING: f64 = 1e-12;
 /// The least divergence that a layer's noise counts for, beside the geometric mean over the layers.
 const LEAST_RISE: f64 = 0.01;
 
+/// [`rises`], or those that an earlier calibration of the same layers in the same search has found.
+pub(super) fn rises_once(
+    float: &Graph,
+    layers: &[LayerSpec],
+    inputs: &dyn Inputs,
+    context: Context<'_>,
+    observer: &mut dyn Observer,
+) -> Result<Rises, CompressError> {
+    let same = |found: &&Rises| found.weights.iter().eq(layers.iter().map(|l| &l.weight));
+    if let Some(found) = context.rises.and_then(OnceLock::get).filter(same) {
+        return Ok(found.clone());
+    }
+    let (rises, unmeasured) = rises(float, layers, inputs, context, observer)?;
+    let found = Rises { weights: layers.iter().map(|l| l.weight.clone()).collect(), rises, unmeasured };
+    if let Some(shared) = context.rises {
+        // Those of the first layers stay; a width that leaves some out measures its own.
+        let _ = shared.set(found.clone());
+    }
+    Ok(found)
+}
+
 /// How far the outputs move with noise in each layer ([`jitter`]); nothing, and why, where the engine cannot run the network.
 /// The layers are shared out over the processes.
-pub(super) fn rises(
+fn rises(
     float: &Graph,
     layers: &[LayerSpec],
     inputs: &dyn Inputs,

@@ -7,11 +7,11 @@ use slq_graph::Graph;
 
 use super::matrix::Books;
 use super::network::{Job, LayerReport, LayerSpec, Outcome, State, calibrate};
-use super::probe::rises;
+use super::probe::rises_once;
 use super::settings::CalibrateSettings;
 use super::tuning::{Tuned, tune};
 use crate::checkpoint::{Fingerprint, StageDir, TrainingDir};
-use crate::context::Context;
+use crate::context::{Context, Rises};
 use crate::damage::{Damage, compare_shared};
 use crate::error::CalibrateError;
 use crate::error::CompressError;
@@ -56,6 +56,9 @@ struct Saved {
     layers: Vec<LayerReport>,
     /// Hash of the weights' file.
     weights: String,
+    /// What bits are priced by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    rises: Option<Rises>,
     seconds: f64,
 }
 
@@ -92,16 +95,16 @@ pub(crate) fn calibrate_layers(
     let specs = layers.iter().map(|l| spec(&float, l)).collect::<Vec<_>>();
     let options = settings.options(context.seed, context.isa);
     let reducer = context.reducer;
-    let (rises, unpriced) = match settings.rate > 0.0 {
-        true => rises(&float, &specs, &seen, context, observer)?,
-        false => (Vec::new(), None),
-    };
-    let job = Job { float: &float, layers: &specs, inputs: &seen, options: &options, rises: &rises, reducer };
     let mut kept = Kept::open(context, fingerprint)?;
     let mut state = kept.state(&float)?;
     if !state.reports.is_empty() {
         observer.on(&Event::LayersResumed(state.reports.len()));
     }
+    if settings.rate > 0.0 && kept.rises.is_none() {
+        kept.rises = Some(rises_once(&float, &specs, &seen, context, observer)?);
+    }
+    let (rises, unpriced) = kept.rises.clone().map_or_else(Default::default, |r| (r.rises, r.unmeasured));
+    let job = Job { float: &float, layers: &specs, inputs: &seen, options: &options, rises: &rises, reducer };
     let mut stopped = false;
     let done = calibrate(&job, &mut state, &mut |done| {
         let layer = done.state.reports.len();
@@ -259,13 +262,15 @@ struct Kept {
     last: (Instant, Duration),
     /// What went wrong while storing.
     failed: Option<CompressError>,
+    /// What bits are priced by.
+    rises: Option<Rises>,
 }
 
 impl Kept {
     fn open(context: Context<'_>, fingerprint: Fingerprint) -> Result<Self, CompressError> {
         let dir = context.dir.map(StageDir::create).transpose()?;
         let last = (Instant::now(), Duration::ZERO);
-        Ok(Self { dir, fingerprint, before: 0.0, stored: None, last, failed: None })
+        Ok(Self { dir, fingerprint, before: 0.0, stored: None, last, failed: None, rises: None })
     }
 
     /// Where the job goes on.
@@ -279,6 +284,7 @@ impl Kept {
         }
         (self.before, self.stored) = (saved.seconds, Some(saved.layers.len()));
         state.reports = saved.layers;
+        self.rises = saved.rises;
         Ok(state)
     }
 
@@ -307,6 +313,7 @@ impl Kept {
             fingerprint: self.fingerprint.clone(),
             layers: state.reports.clone(),
             weights,
+            rises: self.rises.clone(),
             seconds: self.before + elapsed.as_secs_f64(),
         })?;
         if let Some(old) = self.stored.replace(layers).filter(|&old| old != layers) {

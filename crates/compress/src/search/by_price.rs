@@ -1,0 +1,273 @@
+//! Budgets by a price on bits, for files whose codes are entropy-coded (docs/budgets.md).
+//!
+//! Every layer gets codebooks of the same width, and the price decides how many bits of it a layer uses
+//! (docs/calibration.md, "Bits at a price"). Sizes are those of the file. At a given size the width matters little as long
+//! as it leaves some bits to be saved: the narrowest that does, and the next one, are tried.
+
+use std::time::Instant;
+
+use super::approach::{AIM, Approach, near};
+use super::choices::Choices;
+use super::report::SearchReport;
+use super::smallest::Smallest;
+use super::tries::Tries;
+use super::widths::allocate;
+use crate::budget::Budget;
+use crate::error::CompressError;
+use crate::progress::Trial;
+use crate::quantize::outcome::Quantized;
+use crate::quantize::{Method, Quantize, Sensitivity, kmeans, select_layers};
+use crate::size::{FileSize, Size};
+
+/// Widest codes.
+const WIDEST: u8 = 8;
+/// The width that a search for a drop begins with.
+const FIRST: u8 = 5;
+/// Prices of a search for a drop: this one, and each half of the one before.
+const HIGH: f64 = 1.0;
+/// Their number.
+const PRICES: usize = 20;
+/// Networks tried with a width for each layer.
+const WIDTHS: usize = 3;
+/// Bytes of the next one, beside those of the smallest network that keeps a drop.
+const SMALLER: f64 = 0.9;
+
+/// A search by prices.
+pub(super) struct ByPrice<'a> {
+    pub(super) tries: Tries<'a>,
+    pub(super) file: &'a dyn FileSize,
+}
+
+impl ByPrice<'_> {
+    fn settings_for(&self, bits: u8, rate: f64) -> Quantize {
+        let mut settings = Quantize { bits, codebook_size: None, ..self.tries.settings.clone() };
+        if let Method::Calibrate(own) = &mut settings.method {
+            own.rate = rate;
+        }
+        settings
+    }
+
+    fn trial(bits: u8, rate: f64) -> Trial {
+        Trial {
+            label: format!("{bits} bits, rate {rate:.4}"),
+            widths: Vec::new(),
+            rate: Some(rate),
+            stored_bytes: 0,
+            validation: None,
+            fits: true,
+            seconds: 0.0,
+        }
+    }
+
+    /// The network whose outputs are nearest to the float network's among those whose file takes at most `target` bytes.
+    ///
+    /// # Errors
+    /// [`CompressError::Budget`] where no price makes it so small.
+    pub(super) fn for_size(
+        mut self,
+        target: u64,
+        budget: Budget,
+        table: Option<&Sensitivity>,
+    ) -> Result<(Quantized, SearchReport), CompressError> {
+        let mut found = Found::new(target);
+        let mut begin = None;
+        for (bits, bytes) in self.widths(target)? {
+            let root = self.approach(bits, Approach::new(target, bytes, begin), &mut found)?;
+            // Wider codes need a higher price, of about this size.
+            begin = root.filter(|&r| r > 0.0).map(|r| r * std::f64::consts::SQRT_2);
+        }
+        self.beside(&mut found, table)?;
+        let Some((chosen, mut done)) = found.best else {
+            let reason = format!(
+                "a file of {target} bytes cannot be reached: the smallest that prices on bits make takes {} bytes; pruning \
+                 (--method deep-compression) or fewer weights (slq decompose first) may reach it",
+                found.smallest
+            );
+            return Err(CompressError::Budget { reason });
+        };
+        self.tries.finish(&mut done)?;
+        let trials = self.tries.dir.trials().to_vec();
+        Ok((done, SearchReport { budget, validation_baseline: None, trials, chosen }))
+    }
+
+    /// The narrowest width whose file would be larger than `target` without a price, and the next one, each with that file's
+    /// size as plain clustering tells it.
+    fn widths(&self, target: u64) -> Result<Vec<(u8, u64)>, CompressError> {
+        let mut widths = Vec::new();
+        for bits in self.tries.settings.lowest_bits().max(2)..=WIDEST {
+            let settings = self.settings_for(bits, 0.0);
+            let mut graph = self.tries.graph.clone();
+            let layers = select_layers(&graph, &settings)?;
+            kmeans::share(&mut graph, &layers, None, (false, settings.method.data_free_codebook()))?;
+            let bytes = Size::of(&graph).entropy_bytes;
+            if bytes >= target || bits == WIDEST {
+                widths.push((bits, bytes));
+            }
+            if widths.len() == 2 {
+                break;
+            }
+        }
+        Ok(widths)
+    }
+
+    /// Tries prices of one width until the file is just within `target` bytes; the root of the last one that fits.
+    fn approach(
+        &mut self,
+        bits: u8,
+        mut approach: Approach,
+        found: &mut Found,
+    ) -> Result<Option<f64>, CompressError> {
+        loop {
+            let rate = approach.price();
+            let bytes = self.measure(&self.settings_for(bits, rate), Self::trial(bits, rate), found)?;
+            if !approach.made(bytes) {
+                return Ok(approach.found());
+            }
+        }
+    }
+
+    /// Widths for each layer, of bytes as if codes were not entropy-coded: where noise says little of what few bits cost, they
+    /// can be better than prices. Those that come out ahead get the bytes that coding saves, too.
+    fn beside(&mut self, found: &mut Found, table: Option<&Sensitivity>) -> Result<(), CompressError> {
+        let choices = Choices::new(&self.tries.graph, &self.tries.settings)?;
+        let slopes = choices.slopes(&mut self.tries, table)?;
+        let (target, mut wanted) = (found.target, found.target);
+        for _ in 0..WIDTHS {
+            let room = wanted.saturating_sub(choices.floats);
+            let Some(allocation) = allocate(&choices.layers, &slopes, room) else { return Ok(()) };
+            let settings = choices.settings_for(&self.tries.settings, &allocation);
+            let before = found.tried;
+            let trial = choices.trial("widths by sensitivity", &allocation);
+            let bytes = self.measure(&settings, trial, found)?;
+            let ahead = found.best.as_ref().is_some_and(|(at, _)| *at == before);
+            if !ahead || near(bytes, target) {
+                return Ok(());
+            }
+            wanted = (wanted as f64 * AIM * target as f64 / bytes as f64) as u64;
+        }
+        Ok(())
+    }
+
+    /// Bytes of the file of the network that `settings` make, which is held where it is the best that fits.
+    fn measure(
+        &mut self,
+        settings: &Quantize,
+        mut trial: Trial,
+        found: &mut Found,
+    ) -> Result<u64, CompressError> {
+        let began = Instant::now();
+        let part = self.tries.training_part();
+        let done = self.tries.in_full(settings, part.as_ref(), found.tried)?;
+        trial.stored_bytes = self.file.bytes(&done.graph)?;
+        // Outputs that are no classes have a distance all the same.
+        let distance = done.report.damage.as_ref().map(|d| d.kl.unwrap_or(d.relative * d.relative));
+        trial.validation = self.tries.judged(&done).ok().flatten();
+        trial.fits = trial.stored_bytes <= found.target;
+        trial.seconds = began.elapsed().as_secs_f64();
+        let (bytes, fits) = (trial.stored_bytes, trial.fits);
+        let loss = distance.or(trial.validation.map(|a| a.loss)).unwrap_or(f64::INFINITY);
+        self.tries.record(found.tried, trial)?;
+        found.smallest = found.smallest.min(bytes);
+        // Of networks that cannot be told apart the later one, of wider codes and a file nearer to the size.
+        if fits && loss <= found.loss {
+            found.loss = loss;
+            found.best = Some((found.tried, done));
+        }
+        found.tried += 1;
+        Ok(bytes)
+    }
+
+    /// The smallest file whose network keeps the drop: prices of one width by bisection, then narrower codes at the price found.
+    ///
+    /// # Errors
+    /// [`CompressError::Budget`] where none keeps it.
+    pub(super) fn for_drop(
+        mut self,
+        budget: Budget,
+        table: Option<&Sensitivity>,
+    ) -> Result<(Quantized, SearchReport), CompressError> {
+        let mut smallest = Smallest::new(&self.tries, budget);
+        let price = |i: usize| HIGH / 2f64.powi(i as i32);
+        let mut found = None;
+        for width in [FIRST, WIDEST] {
+            // Prices below `low` are not known to fit; `high` is the highest not yet known to fail.
+            let (mut low, mut high) = (0, PRICES);
+            while low < high {
+                let middle = (low + high) / 2;
+                match self.takes(&mut smallest, (width, price(middle)))? {
+                    true => (high, found) = (middle, Some((width, price(middle)))),
+                    false => low = middle + 1,
+                }
+            }
+            if found.is_some() || self.takes(&mut smallest, (width, 0.0))? {
+                break;
+            }
+        }
+        if let Some((width, rate)) = found {
+            self.refine(&mut smallest, (width, rate))?;
+        }
+        self.narrower(&mut smallest, table)?;
+        smallest.finish(self.tries)
+    }
+
+    /// A price between the one found and the next one, and narrower codes at the better of both.
+    fn refine(&mut self, smallest: &mut Smallest, (width, rate): (u8, f64)) -> Result<(), CompressError> {
+        let between = rate * std::f64::consts::SQRT_2;
+        let rate = if self.takes(smallest, (width, between))? { between } else { rate };
+        for bits in (self.tries.settings.lowest_bits().max(2)..width).rev() {
+            let before = smallest.bytes();
+            self.takes(smallest, (bits, rate))?;
+            if smallest.bytes() == before {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Widths for each layer whose file is smaller than the smallest so far, as long as they keep the drop.
+    fn narrower(
+        &mut self,
+        smallest: &mut Smallest,
+        table: Option<&Sensitivity>,
+    ) -> Result<(), CompressError> {
+        let Some(mut bytes) = smallest.bytes() else { return Ok(()) };
+        let choices = Choices::new(&self.tries.graph, &self.tries.settings)?;
+        let slopes = choices.slopes(&mut self.tries, table)?;
+        for _ in 0..WIDTHS {
+            let room = ((bytes as f64 * SMALLER) as u64).saturating_sub(choices.floats);
+            let Some(allocation) = allocate(&choices.layers, &slopes, room) else { return Ok(()) };
+            let settings = choices.settings_for(&self.tries.settings, &allocation);
+            let trial = choices.trial("widths by sensitivity", &allocation);
+            smallest.takes(&mut self.tries, &settings, trial, Some(self.file))?;
+            match smallest.bytes().filter(|&b| b < bytes) {
+                Some(found) => bytes = found,
+                None => return Ok(()),
+            }
+        }
+        Ok(())
+    }
+
+    fn takes(&mut self, smallest: &mut Smallest, (bits, rate): (u8, f64)) -> Result<bool, CompressError> {
+        let (settings, trial) = (self.settings_for(bits, rate), Self::trial(bits, rate));
+        smallest.takes(&mut self.tries, &settings, trial, Some(self.file))
+    }
+}
+
+/// What a search for a size has found.
+struct Found {
+    /// Bytes that a file may take.
+    target: u64,
+    /// Networks tried.
+    tried: usize,
+    /// The smallest file of all.
+    smallest: u64,
+    /// The distance of the best network from the float one.
+    loss: f64,
+    best: Option<(usize, Quantized)>,
+}
+
+impl Found {
+    fn new(target: u64) -> Self {
+        Self { target, tried: 0, smallest: u64::MAX, loss: f64::INFINITY, best: None }
+    }
+}
