@@ -87,7 +87,7 @@ def main():
         if name not in NETWORKS:
             sys.exit(f"{name}: no such network; there are {', '.join(NETWORKS)}")
         comparison = runs.Comparison(name, given)
-        rows = [comparison.row(p, s) for p in peers for s in p.SETTINGS[: 1 if given.quick else None]]
+        rows = [comparison.row(p, s) for p in peers for s in comparison.settings(p)[: 1 if given.quick else None]]
         rows = [r for r in rows if r is not None]
         base = np.concatenate(comparison.float_right)
         text = table.table(rows, base) + "\n\n" + table.beside(rows)

@@ -18,20 +18,21 @@ def setting(name, flags, images=128, collapse=False):
     return {"name": name, "flags": flags, "images": images, "collapse": collapse}
 
 
-def both(name, flags):
-    return [setting(name, flags), setting(name, flags, collapse=True)]
-
-
 SETTINGS = [
-    *both("4 bits, tensor", "--bits 4"),
-    *both("5 bits, tensor, rate 0.1", "--bits 5 --rate 0.1"),
-    *both("5 bits, tensor, rate 0.05", "--bits 5 --rate 0.05"),
-    *both("5 bits, tensor, rate 0.02", "--bits 5 --rate 0.02"),
-    *both("5 bits, tensor, rate 0.2", "--bits 5 --rate 0.2"),
-    *both("5 bits, tensor", "--bits 5"),
-    *both("6 bits, tensor", "--bits 6"),
-    *both("3 bits, tensor", "--bits 3"),
+    *[setting(f"{b} bits, tensor", f"--bits {b}") for b in (4, 5, 6, 3, 8)],
+    *[setting(f"5 bits, tensor, rate {r}", f"--bits 5 --rate {r}") for r in (0.1, 0.05, 0.02, 0.2)],
 ]
+# Sizes that the program finds width and price for; a LeNet has more to spare.
+SIZES, SIZES_OF_LENET = (5, 7, 9, 12), (7, 10, 20, 40)
+
+
+def settings(network):
+    """The settings that suit a network: the LeNets have no batch-norm."""
+    if network.startswith("lenet"):
+        return [*SETTINGS, *[setting(f"target {n}x", f"--target-size {n}x") for n in SIZES_OF_LENET]]
+    sizes = [setting(f"target {n}x, batch-norm collapsed", f"--target-size {n}x {COLLAPSE}") for n in SIZES]
+    both = [setting(s["name"], s["flags"], collapse=c) for s in SETTINGS for c in (False, True)]
+    return [*both, *sizes]
 
 
 def measured(command):

@@ -105,6 +105,10 @@ class Comparison:
         """Test inputs, or those calibration inputs that files are chosen by."""
         return np.load(self.shared / f"{part}-{way}.npy", mmap_mode="r")[: CHOSEN_BY if part == "calibration" else None]
 
+    def settings(self, peer):
+        """The peer's settings, or those of them that suit the network."""
+        return peer.settings(self.name) if hasattr(peer, "settings") else peer.SETTINGS
+
     def row(self, peer, setting):
         """Runs one setting in all ways; a failure becomes the row's message. None where `--kept` finds nothing."""
         row = Row(peer.TITLE, setting["name"])

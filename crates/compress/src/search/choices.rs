@@ -9,7 +9,7 @@ use crate::context::Context;
 use crate::error::CompressError;
 use crate::inputs::Origin;
 use crate::progress::Trial;
-use crate::quantize::{LayerRule, Quantize, Sensitivity, SensitivityOptions, select_layers, sensitivity};
+use crate::quantize::{LayerRule, Quantize, Sensitivity, SensitivityOptions, sensitivity};
 use crate::size::Size;
 
 /// The layers of a network, and what lies around them.
@@ -23,8 +23,8 @@ impl Choices {
     /// Those of the layers that `settings` select.
     pub(super) fn new(graph: &Graph, settings: &Quantize) -> Result<Self, CompressError> {
         let layers = widths(graph, settings)?;
-        let selected = select_layers(graph, settings)?;
-        let floats = Size::of(graph).dense_bytes - selected.iter().map(|l| 4 * l.count as u64).sum::<u64>();
+        let quantized = layers.iter().map(|l| 4 * graph.weights[&l.weight].tensor.len() as u64);
+        let floats = Size::of(graph).dense_bytes - quantized.sum::<u64>();
         Ok(Self { layers, floats })
     }
 
@@ -82,7 +82,7 @@ impl Choices {
         for (layer, &i) in self.layers.iter().zip(allocation) {
             let bits = layer.widths[i].bits;
             settings.bits = settings.bits.max(bits);
-            if layer.widths.len() > 1 {
+            if !layer.ruled {
                 settings
                     .layers
                     .push(LayerRule { pattern: glob::Pattern::escape(&layer.weight), bits: Some(bits) });
@@ -93,7 +93,7 @@ impl Choices {
 
     /// A trial of an allocation, not made yet.
     pub(super) fn trial(&self, label: &str, allocation: &[usize]) -> Trial {
-        let chosen = self.layers.iter().zip(allocation).filter(|(l, _)| l.widths.len() > 1);
+        let chosen = self.layers.iter().zip(allocation).filter(|(l, _)| !l.ruled);
         Trial {
             label: label.into(),
             widths: chosen.map(|(l, &i)| (l.weight.clone(), l.widths[i].bits)).collect(),

@@ -29,6 +29,8 @@ pub(crate) struct LayerWidths {
     /// Sum of squares of the weights.
     pub(crate) energy: f64,
     pub(crate) widths: Vec<Width>,
+    /// Whether a rule gives the layer its one width.
+    pub(crate) ruled: bool,
 }
 
 /// What every selected layer may take, from the narrowest width of the method to 8 bits; a layer with a rule of its own
@@ -44,12 +46,23 @@ pub(crate) fn widths(graph: &Graph, settings: &Quantize) -> Result<Vec<LayerWidt
             Ok((bits, select_layers(graph, &settings)?))
         })
         .collect::<Result<Vec<_>, CompressError>>()?;
-    let layers = by_bits[0].1.len();
-    (0..layers)
+    // A layer that a wide codebook would make larger has the narrower ones alone.
+    let mut weights: Vec<&str> = Vec::new();
+    for layer in by_bits.iter().flat_map(|(_, layers)| layers) {
+        if !weights.contains(&layer.weight.as_str()) {
+            weights.push(&layer.weight);
+        }
+    }
+    weights
         .into_par_iter()
-        .map(|l| {
-            let mut sizes: Vec<(u8, &Layer)> = by_bits.iter().map(|(bits, all)| (*bits, &all[l])).collect();
+        .map(|weight| {
+            let own = |(bits, all): &'_ (u8, Vec<Layer>)| {
+                all.iter().find(|l| l.weight == weight).map(|layer| (*bits, layer.clone()))
+            };
+            let mut sizes: Vec<(u8, Layer)> = by_bits.iter().filter_map(own).collect();
+            let everywhere = sizes.len() == by_bits.len();
             sizes.dedup_by_key(|(_, layer)| (layer.size, layer.groups));
+            let ruled = everywhere && sizes.len() == 1;
             let values = graph.weights[&sizes[0].1.weight].tensor.as_f32().unwrap_or_default();
             let errors = errors(values, &sizes)?;
             let all = sizes.iter().zip(errors).map(|((bits, layer), error)| Width {
@@ -65,7 +78,7 @@ pub(crate) fn widths(graph: &Graph, settings: &Quantize) -> Result<Vec<LayerWidt
                 }
             }
             let energy = values.iter().map(|v| f64::from(*v).powi(2)).sum();
-            Ok(LayerWidths { weight: sizes[0].1.weight.clone(), energy, widths })
+            Ok(LayerWidths { weight: weight.into(), energy, widths, ruled })
         })
         .collect()
 }
@@ -75,7 +88,7 @@ pub(crate) fn bytes(layer: &Layer) -> u64 {
     layer.stored_bytes() as u64
 }
 
-fn errors(values: &[f32], sizes: &[(u8, &Layer)]) -> Result<Vec<f64>, CompressError> {
+fn errors(values: &[f32], sizes: &[(u8, Layer)]) -> Result<Vec<f64>, CompressError> {
     let named = |source| CompressError::Cluster { layer: sizes[0].1.weight.clone(), source };
     let largest = sizes.iter().map(|(_, l)| l.size).max().unwrap_or(1);
     if sizes.iter().all(|(_, l)| l.groups == 1) && values.len() <= EXACT_LIMIT {
@@ -124,6 +137,7 @@ pub(crate) fn uniform(layers: &[LayerWidths], target: u64) -> Option<Allocation>
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::choices::Choices;
     use super::*;
     use crate::context::Context;
     use crate::quantize::Granularity;
@@ -132,7 +146,7 @@ mod tests {
     fn layer(points: &[(u64, f64)]) -> LayerWidths {
         let width = |(i, &(bytes, error)): (usize, &(u64, f64))| Width { bits: i as u8 + 1, bytes, error };
         let widths = points.iter().enumerate().map(width).collect();
-        LayerWidths { weight: "w".into(), energy: 1.0, widths }
+        LayerWidths { weight: "w".into(), energy: 1.0, widths, ruled: false }
     }
 
     #[test]
@@ -161,6 +175,34 @@ mod tests {
             assert_eq!(shared.report.size.stored_bytes, floats + total_bytes(&layers, &[0; 4]));
             assert!(layers.iter().all(|l| l.widths.windows(2).all(|p| p[1].error < p[0].error)));
         }
+    }
+
+    #[test]
+    fn a_layer_that_wide_codebooks_would_make_larger_has_narrow_ones_and_a_rule_stays() {
+        let mut graph = slq_graph::Graph::default();
+        let shapes =
+            [("large", vec![64, 16, 3, 3]), ("small", vec![20, 1, 3, 3]), ("ruled", vec![64, 16, 3, 3])];
+        for (place, (name, shape)) in shapes.iter().enumerate() {
+            let count = shape.iter().product::<usize>();
+            let values = (0..count).map(|i| ((i * 37 + place) % 1009) as f32 / 500.0 - 1.0).collect();
+            graph
+                .weights
+                .insert((*name).into(), slq_graph::Tensor::f32(shape.clone(), values).unwrap().into());
+            graph.nodes.push(slq_graph::Node::new(*name, "Conv", &["x", name], &[name]));
+        }
+        let settings = Quantize::calibrate(8).layer("ruled", 3);
+        let choices = Choices::new(&graph, &settings).unwrap();
+        let of = |name: &str| choices.layers.iter().find(|l| l.weight == name).unwrap();
+        assert_eq!(of("large").widths.last().unwrap().bits, 8);
+        // 180 weights: floats take 720 bytes, 128 values and codes of 7 bits 670, 180 values and 8 bits 900.
+        assert_eq!((of("small").widths.last().unwrap().bits, of("small").ruled), (7, false));
+        assert_eq!((of("ruled").widths.len(), of("ruled").ruled), (1, true));
+        let widest: Vec<usize> = choices.layers.iter().map(|l| l.widths.len() - 1).collect();
+        let settings = choices.settings_for(&settings, &widest);
+        let layers = select_layers(&graph, &settings).unwrap();
+        assert_eq!(layers.iter().map(|l| l.size).collect::<Vec<_>>(), [256, 128, 8]);
+        assert_eq!(layers.iter().map(bytes).sum::<u64>(), total_bytes(&choices.layers, &widest));
+        assert_eq!(choices.floats, 0);
     }
 
     proptest! {
