@@ -89,9 +89,12 @@ impl SaveOptions {
     /// `model` with [`batch_norms`](Self::batch_norms) and [`floats`](Self::floats) as they are to be written, and sentences on
     /// what was changed.
     pub fn rounded<'m>(&self, model: &'m Model) -> (Cow<'m, Model>, Vec<String>) {
-        let (mut model, mut notes) = (Cow::Borrowed(model), Vec::new());
+        let mut notes = Vec::new();
+        if self.batch_norms == BatchNorms::Keep && self.floats == Floats::Single {
+            return (Cow::Borrowed(model), notes);
+        }
+        let mut graph = model.graph.clone();
         if self.batch_norms == BatchNorms::Collapse {
-            let mut graph = model.graph.clone();
             let norms = graph.nodes.iter().filter(|n| n.op == "BatchNormalization").count();
             let done = slq_graph::fold::collapse_batch_norms(&mut graph);
             notes.push(match norms {
@@ -101,10 +104,8 @@ impl SaveOptions {
                      statistics (--collapse-batch-norm)"
                 ),
             });
-            model = Cow::Owned(model.with_graph(graph, false));
         }
         if self.floats == Floats::Half {
-            let mut graph = model.graph.clone();
             let names: Vec<String> = graph.parameters().into_iter().map(Into::into).collect();
             let variances: Vec<String> = variances(&graph);
             let (mut done, mut of) = (0, 0);
@@ -121,9 +122,8 @@ impl SaveOptions {
             notes.push(format!(
                 "{done} of {of} float parameters are rounded to 16-bit floats (--half-floats)"
             ));
-            model = Cow::Owned(model.with_graph(graph, false));
         }
-        (model, notes)
+        (Cow::Owned(model.with_graph(graph, false)), notes)
     }
 
     /// The options of a Core ML package.
