@@ -168,6 +168,8 @@ impl Report {
                 self.add_damage(r);
                 self.seconds += r.seconds;
                 self.search = search.clone();
+                let few = search.as_ref().and_then(SearchReport::warning);
+                self.warnings.extend(few.map(|message| Warning { kind: "few-inputs".into(), message }));
             }
             StageReport::Tune(r) => {
                 self.baseline = self.baseline.or(r.before);
