@@ -24,9 +24,12 @@ def right(found, labels):
 
 
 def divergence(wanted, found):
-    """Mean Kullback-Leibler divergence, in nats, of the second outputs from the first, both as logits."""
+    """Mean Kullback-Leibler divergence, in nats, of the second outputs from the first: logits or, as after a softmax, probabilities."""
+    wanted, found = wanted.astype(np.float64), found.astype(np.float64)
+
     def logarithms(x):
-        x = x.astype(np.float64)
+        if wanted.min() >= 0 and np.abs(wanted.sum(axis=1) - 1).max() < 1e-3:
+            return np.log(np.maximum(x, 1e-12))
         x = x - x.max(axis=1, keepdims=True)
         return x - np.log(np.exp(x).sum(axis=1, keepdims=True))
 

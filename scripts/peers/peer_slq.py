@@ -23,7 +23,7 @@ SETTINGS = [
     *[setting(f"5 bits, tensor, rate {r}", f"--bits 5 --rate {r}") for r in (0.1, 0.05, 0.02, 0.2)],
 ]
 # Sizes that the program finds width and price for; a LeNet has more to spare.
-SIZES, SIZES_OF_LENET = (5, 7, 9, 12), (7, 10, 20, 40)
+SIZES, SIZES_OF_LENET = (5, 7, 9, 12), (7, 10, 12, 20, 40)
 
 
 def settings(network):

@@ -77,7 +77,7 @@ impl ByPrice<'_> {
             begin = root.filter(|&r| r > 0.0).map(|r| r * std::f64::consts::SQRT_2);
         }
         self.beside(&mut found, table)?;
-        let Some((chosen, mut done)) = found.best else {
+        let Some(Candidate { place: chosen, mut done, .. }) = found.best else {
             let reason = format!(
                 "a file of {target} bytes cannot be reached: the smallest that prices on bits make takes {} bytes; pruning \
                  (--method deep-compression) or fewer weights (slq decompose first) may reach it",
@@ -110,17 +110,26 @@ impl ByPrice<'_> {
         Ok(widths)
     }
 
-    /// Tries prices of one width until the file is just within `target` bytes; the root of the last one that fits.
+    /// Tries prices of one width until the file is just within the size; the root of the last one that fits. The largest file
+    /// that fits stands for the width: the others have a higher price, whatever a few inputs say.
     fn approach(
         &mut self,
         bits: u8,
         mut approach: Approach,
         found: &mut Found,
     ) -> Result<Option<f64>, CompressError> {
+        let mut largest: Option<Candidate> = None;
         loop {
             let rate = approach.price();
-            let bytes = self.measure(&self.settings_for(bits, rate), Self::trial(bits, rate), found)?;
-            if !approach.made(bytes) {
+            let made = self.measure(&self.settings_for(bits, rate), Self::trial(bits, rate), found)?;
+            let go_on = approach.made(made.bytes);
+            if made.bytes <= found.target && largest.as_ref().is_none_or(|l| made.bytes > l.bytes) {
+                largest = Some(made);
+            }
+            if !go_on {
+                if let Some(largest) = largest {
+                    found.offer(largest);
+                }
                 return Ok(approach.found());
             }
         }
@@ -136,11 +145,10 @@ impl ByPrice<'_> {
             let room = wanted.saturating_sub(choices.floats);
             let Some(allocation) = allocate(&choices.layers, &slopes, room) else { return Ok(()) };
             let settings = choices.settings_for(&self.tries.settings, &allocation);
-            let before = found.tried;
             let trial = choices.trial("widths by sensitivity", &allocation);
-            let bytes = self.measure(&settings, trial, found)?;
-            let ahead = found.best.as_ref().is_some_and(|(at, _)| *at == before);
-            if !ahead || near(bytes, target) {
+            let made = self.measure(&settings, trial, found)?;
+            let (bytes, fits) = (made.bytes, made.bytes <= target);
+            if !fits || !found.offer(made) || near(bytes, target) {
                 return Ok(());
             }
             wanted = (wanted as f64 * AIM * target as f64 / bytes as f64) as u64;
@@ -148,13 +156,13 @@ impl ByPrice<'_> {
         Ok(())
     }
 
-    /// Bytes of the file of the network that `settings` make, which is held where it is the best that fits.
+    /// The network that `settings` make, and its file.
     fn measure(
         &mut self,
         settings: &Quantize,
         mut trial: Trial,
         found: &mut Found,
-    ) -> Result<u64, CompressError> {
+    ) -> Result<Candidate, CompressError> {
         let began = Instant::now();
         let part = self.tries.training_part();
         let done = self.tries.in_full(settings, part.as_ref(), found.tried)?;
@@ -164,17 +172,12 @@ impl ByPrice<'_> {
         trial.validation = self.tries.judged(&done).ok().flatten();
         trial.fits = trial.stored_bytes <= found.target;
         trial.seconds = began.elapsed().as_secs_f64();
-        let (bytes, fits) = (trial.stored_bytes, trial.fits);
+        let (place, bytes) = (found.tried, trial.stored_bytes);
         let loss = distance.or(trial.validation.map(|a| a.loss)).unwrap_or(f64::INFINITY);
-        self.tries.record(found.tried, trial)?;
+        self.tries.record(place, trial)?;
         found.smallest = found.smallest.min(bytes);
-        // Of networks that cannot be told apart the later one, of wider codes and a file nearer to the size.
-        if fits && loss <= found.loss {
-            found.loss = loss;
-            found.best = Some((found.tried, done));
-        }
         found.tried += 1;
-        Ok(bytes)
+        Ok(Candidate { place, bytes, loss, done })
     }
 
     /// The smallest file whose network keeps the drop: prices of one width by bisection, then narrower codes at the price found.
@@ -253,6 +256,16 @@ impl ByPrice<'_> {
     }
 }
 
+/// A network that a search for a size has tried.
+struct Candidate {
+    place: usize,
+    /// Bytes of its file.
+    bytes: u64,
+    /// Its distance from the float network.
+    loss: f64,
+    done: Quantized,
+}
+
 /// What a search for a size has found.
 struct Found {
     /// Bytes that a file may take.
@@ -261,13 +274,21 @@ struct Found {
     tried: usize,
     /// The smallest file of all.
     smallest: u64,
-    /// The distance of the best network from the float one.
-    loss: f64,
-    best: Option<(usize, Quantized)>,
+    best: Option<Candidate>,
 }
 
 impl Found {
     fn new(target: u64) -> Self {
-        Self { target, tried: 0, smallest: u64::MAX, loss: f64::INFINITY, best: None }
+        Self { target, tried: 0, smallest: u64::MAX, best: None }
+    }
+
+    /// Holds a network that fits, if it is the best so far; whether it is. Of networks that cannot be told apart the later one
+    /// is, of wider codes.
+    fn offer(&mut self, candidate: Candidate) -> bool {
+        let better = self.best.as_ref().is_none_or(|best| candidate.loss <= best.loss);
+        if better {
+            self.best = Some(candidate);
+        }
+        better
     }
 }

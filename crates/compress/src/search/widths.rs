@@ -188,7 +188,7 @@ mod tests {
             graph
                 .weights
                 .insert((*name).into(), slq_graph::Tensor::f32(shape.clone(), values).unwrap().into());
-            graph.nodes.push(slq_graph::Node::new(*name, "Conv", &["x", name], &[name]));
+            graph.nodes.push(slq_graph::Node::new(name, "Conv", &["x", name], &[name]));
         }
         let settings = Quantize::calibrate(8).layer("ruled", 3);
         let choices = Choices::new(&graph, &settings).unwrap();
