@@ -59,9 +59,9 @@ pub fn onnx(bytes: &[u8]) {
     round_trip(&file("in.onnx", bytes), "out.onnx");
 }
 
-/// `.slq` containers.
+/// `.slq` containers, as files or in parts.
 pub fn container(bytes: &[u8]) {
-    round_trip(&file("in.slq", bytes), "out.slq");
+    round_trip(&file("in.slq", &super::parts::container(bytes)), "out.slq");
 }
 
 /// safetensors files.

@@ -7,6 +7,7 @@ mod bytes;
 mod clusters;
 mod files;
 mod graphs;
+mod parts;
 
 pub use clusters::clustering;
 pub use files::{
