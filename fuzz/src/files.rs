@@ -11,7 +11,7 @@ use slq::{DataOptions, Dataset, JobFile, Model, ModelName, SaveOptions, Transfor
 const IMAGES: usize = 64;
 
 /// A folder of this thread, in memory where the system has such a place.
-fn scratch() -> PathBuf {
+pub(super) fn scratch() -> PathBuf {
     thread_local!(static FOLDER: RefCell<Option<PathBuf>> = const { RefCell::new(None) });
     FOLDER.with_borrow_mut(|folder| {
         let make = || {
@@ -26,7 +26,7 @@ fn scratch() -> PathBuf {
     })
 }
 
-fn file(name: &str, bytes: &[u8]) -> PathBuf {
+pub(super) fn file(name: &str, bytes: &[u8]) -> PathBuf {
     let path = scratch().join(name);
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder).expect("a folder for the inputs");

@@ -7,6 +7,7 @@ mod bytes;
 mod clusters;
 mod files;
 mod graphs;
+mod networks;
 mod parts;
 
 pub use clusters::clustering;
@@ -15,6 +16,7 @@ pub use files::{
     solver, solverstate, zip,
 };
 pub use graphs::graph;
+pub use networks::network;
 
 /// A target: its name, which is that of its folder of seeds, and what it does.
 pub type Target = (&'static str, fn(&[u8]));
@@ -39,4 +41,5 @@ pub const TARGETS: &[Target] = &[
     ("recipe", recipe),
     ("clustering", clustering),
     ("graph", graph),
+    ("network", network),
 ];

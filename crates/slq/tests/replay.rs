@@ -125,5 +125,6 @@ targets!(
     image,
     recipe,
     clustering,
-    graph
+    graph,
+    network
 );
