@@ -61,6 +61,14 @@ def parts(data):
     return bytes([len(rest)]) + table + b"".join(section for _, section in rest) + content
 
 
+def members(path, names):
+    """Entries of a zip archive as the targets `pytorch` and `npz` take them (src/parts.rs); missing ones are empty."""
+    with zipfile.ZipFile(path) as archive:
+        there = {re.sub("^[^/]*/", "", name): archive.read(name) for name in archive.namelist()}
+    found = [there.get(name, b"") for name in names]
+    return b"parts" + b"".join(struct.pack("<H", len(f)) + f for f in found[:-1]) + found[-1]
+
+
 def main():
     floats = struct.pack("<6f", 0.5, -1.0, 2.0, 3.0, 4.0, 5.0)
     put("npy/floats.npy", npy("<f4", "(2, 3)", floats))
@@ -102,6 +110,11 @@ def main():
     )
     for path in sorted((SEEDS / "container").glob("*.slq")):
         put(f"container/{path.stem}.parts", parts(path.read_bytes()))
+    for name in ("training", "parameters", "module"):
+        names = [f"data/{i}" for i in range(10)] + ["data.pkl"]
+        put(f"pytorch/{name}.parts", members(SEEDS / f"pytorch/{name}.pth", names))
+    arrays = [f"{what}.npy" for what in ("y_test", "x_test", "y_train", "x_train")]
+    put("npz/keras.parts", members(SEEDS / "npz/keras.npz", arrays))
     put("clustering/nine", bytes([2, 8, 0]) + bytes(range(10, 250, 27)))
     put("clustering/ties", bytes([3, 6, 1, 128, 128, 128, 5, 5, 200]))
     put("graph/small", bytes((i * 73 + 11) % 256 for i in range(600)))

@@ -7,6 +7,8 @@ use slq::data::Mode;
 use slq::solver::{SolverJob, SolverOptions};
 use slq::{DataOptions, Dataset, JobFile, Model, ModelName, SaveOptions, Transform};
 
+use super::parts;
+
 /// Images that are looked at.
 const IMAGES: usize = 64;
 
@@ -61,7 +63,7 @@ pub fn onnx(bytes: &[u8]) {
 
 /// `.slq` containers, as files or in parts.
 pub fn container(bytes: &[u8]) {
-    round_trip(&file("in.slq", &super::parts::container(bytes)), "out.slq");
+    round_trip(&file("in.slq", &parts::container(bytes)), "out.slq");
 }
 
 /// safetensors files.
@@ -69,9 +71,9 @@ pub fn safetensors(bytes: &[u8]) {
     round_trip(&file("in.safetensors", bytes), "out.safetensors");
 }
 
-/// PyTorch checkpoints.
+/// PyTorch checkpoints, as files or in parts.
 pub fn pytorch(bytes: &[u8]) {
-    round_trip(&file("in.pth", bytes), "out-of-pth.safetensors");
+    round_trip(&file("in.pth", &parts::archive(bytes, parts::PYTORCH)), "out-of-pth.safetensors");
 }
 
 /// Nets of Caffe, without weights.
@@ -127,9 +129,9 @@ fn dataset(path: &Path) {
     }
 }
 
-/// NumPy archives of images.
+/// NumPy archives of images, as files or in parts.
 pub fn npz(bytes: &[u8]) {
-    dataset(&file("in.npz", bytes));
+    dataset(&file("in.npz", &parts::archive(bytes, parts::NPZ)));
 }
 
 /// Zip archives of images.

@@ -8,7 +8,7 @@ mod clusters;
 mod files;
 mod graphs;
 mod networks;
-mod parts;
+pub mod parts;
 
 pub use clusters::clustering;
 pub use files::{

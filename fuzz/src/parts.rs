@@ -1,4 +1,4 @@
-//! `.slq` containers from their parts, so that a changed byte is not refused for its checksum.
+//! `.slq` containers and zip archives from their parts, so that a changed byte is not refused for its checksum.
 
 /// First bytes of every `.slq` file, the version of the format and that of the program.
 const BEGIN: [u8; 8] = [0x89, b'S', b'L', b'Q', 1, 0, 1, 0];
@@ -75,5 +75,51 @@ pub fn container(parts: &[u8]) -> Vec<u8> {
     file.extend(table);
     file.extend(checksum(&file));
     sections.iter().for_each(|(_, bytes)| file.extend_from_slice(bytes));
+    file
+}
+
+/// Names of a PyTorch checkpoint's entries.
+pub const PYTORCH: &[&str] = &[
+    "a/data/0",
+    "a/data/1",
+    "a/data/2",
+    "a/data/3",
+    "a/data/4",
+    "a/data/5",
+    "a/data/6",
+    "a/data/7",
+    "a/data/8",
+    "a/data/9",
+    "a/data.pkl",
+];
+/// Names of the arrays of a dataset.
+pub const NPZ: &[&str] = &["y_test.npy", "x_test.npy", "y_train.npy", "x_train.npy"];
+/// First bytes of the parts of an archive.
+const PARTS: &[u8] = b"parts";
+
+/// A zip archive of entries with these names that are not compressed. Behind `parts` there are a length in two bytes and so
+/// many bytes for each entry; the last one is the rest. Other bytes are the file itself.
+pub fn archive(bytes: &[u8], names: &[&str]) -> Vec<u8> {
+    let Some(mut rest) = bytes.strip_prefix(PARTS) else { return bytes.to_vec() };
+    let (mut file, mut directory) = (Vec::new(), Vec::new());
+    for (i, name) in names.iter().enumerate() {
+        let mut content = rest;
+        if let (Some((length, behind)), true) = (rest.split_first_chunk(), i + 1 < names.len()) {
+            (content, rest) = behind.split_at(behind.len().min(u16::from_le_bytes(*length).into()));
+        }
+        let size = (content.len() as u32).to_le_bytes();
+        // Version 2.0, no flags, stored, midnight of the first day there is.
+        let common = [&[20, 0, 0, 0, 0, 0, 0, 0, 0x21, 0][..], &checksum(content), &size, &size].concat();
+        let name_length = (name.len() as u16).to_le_bytes();
+        let at = (file.len() as u32).to_le_bytes();
+        directory.extend(
+            [&b"PK\x01\x02\x14\0"[..], &common, &name_length, &[0; 12], &at, name.as_bytes()].concat(),
+        );
+        file.extend([&b"PK\x03\x04"[..], &common, &name_length, &[0; 2], name.as_bytes(), content].concat());
+    }
+    let (at, count) = ((file.len() as u32).to_le_bytes(), (names.len() as u16).to_le_bytes());
+    let size = (directory.len() as u32).to_le_bytes();
+    file.extend(directory);
+    file.extend([&b"PK\x05\x06"[..], &[0; 4], &count, &count, &size, &at, &[0; 2]].concat());
     file
 }

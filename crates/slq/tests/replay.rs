@@ -85,6 +85,40 @@ fn replay(target: &str) {
     println!("{target}: {count} inputs");
 }
 
+#[test]
+fn parts_make_the_files_that_they_are_of() {
+    let dir = tempfile::tempdir().unwrap();
+    let read = |target: &str, name: &str| std::fs::read(folder("seeds", target).join(name)).unwrap();
+    let opened = |path: &Path| {
+        let graph = slq::Model::open(path).unwrap().graph;
+        (graph.weights, graph.nodes)
+    };
+    for (target, name, ending) in [
+        ("container", "clusters", "slq"),
+        ("container", "typed", "slq"),
+        ("pytorch", "training", "pth"),
+        ("pytorch", "parameters", "pth"),
+    ] {
+        let parts = read(target, &format!("{name}.parts"));
+        let made = dir.path().join(format!("{name}.{ending}"));
+        let bytes = match target {
+            "container" => targets::parts::container(&parts),
+            _ => targets::parts::archive(&parts, targets::parts::PYTORCH),
+        };
+        std::fs::write(&made, bytes).unwrap();
+        let file = folder("seeds", target).join(format!("{name}.{ending}"));
+        let (made, file) = (opened(&made), opened(&file));
+        assert!(!file.0.is_empty() && made == file, "{target} {name}");
+    }
+    let made = dir.path().join("keras.npz");
+    let bytes = targets::parts::archive(&read("npz", "keras.parts"), targets::parts::NPZ);
+    std::fs::write(&made, bytes).unwrap();
+    let summary = |path: &Path| {
+        slq::data::Dataset::open(path, &slq::data::OpenOptions::default()).unwrap().summary().to_string()
+    };
+    assert_eq!(summary(&made), summary(&folder("seeds", "npz").join("keras.npz")));
+}
+
 macro_rules! targets {
     ($($name:ident),*) => {
         $(#[test]
