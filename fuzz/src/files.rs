@@ -12,9 +12,18 @@ use super::parts;
 /// Images that are looked at.
 const IMAGES: usize = 64;
 
+/// Removes itself with its thread.
+struct Scratch(PathBuf);
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
 /// A folder of this thread, in memory where the system has such a place.
 pub(super) fn scratch() -> PathBuf {
-    thread_local!(static FOLDER: RefCell<Option<PathBuf>> = const { RefCell::new(None) });
+    thread_local!(static FOLDER: RefCell<Option<Scratch>> = const { RefCell::new(None) });
     FOLDER.with_borrow_mut(|folder| {
         let make = || {
             let memory = Path::new("/dev/shm");
@@ -22,9 +31,9 @@ pub(super) fn scratch() -> PathBuf {
             let thread = format!("{:?}", std::thread::current().id()).replace(['(', ')'], "");
             let folder = base.join(format!("slq-fuzz-{}-{thread}", std::process::id()));
             std::fs::create_dir_all(&folder).expect("a folder for the inputs");
-            folder
+            Scratch(folder)
         };
-        folder.get_or_insert_with(make).clone()
+        folder.get_or_insert_with(make).0.clone()
     })
 }
 
