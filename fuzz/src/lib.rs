@@ -9,6 +9,7 @@ mod files;
 mod graphs;
 mod networks;
 pub mod parts;
+pub mod protobuf;
 
 pub use clusters::clustering;
 pub use files::{

@@ -74,7 +74,12 @@ fn replay(target: &str) {
     for (path, bytes) in inputs.iter().chain(&noise) {
         let mutations = if path.is_absolute() { MUTATIONS } else { 1 };
         for mutation in 0..=mutations {
-            let input = if mutation == 0 { bytes.clone() } else { mutated(bytes, &mut random) };
+            let well_formed =
+                || targets::protobuf::mutated(bytes, mutation as u64).filter(|_| mutation % 2 == 0);
+            let input = match mutation {
+                0 => bytes.clone(),
+                _ => well_formed().unwrap_or_else(|| mutated(bytes, &mut random)),
+            };
             let began = Instant::now();
             run(&input);
             let (name, took) = (path.display(), began.elapsed());
