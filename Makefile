@@ -51,7 +51,7 @@ golden:
 	$(CARGO) build --release --bin slq
 	python3 scripts/golden.py target/release/slq target/golden --check
 
-# Every fuzz target for so many seconds; needs cargo-fuzz and a nightly compiler.
+# Every fuzz target for so many seconds; needs cargo-fuzz.
 SECONDS ?= 60
 fuzz:
 	scripts/fuzz $(SECONDS)

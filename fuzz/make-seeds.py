@@ -3,8 +3,10 @@
 import io
 import json
 import pathlib
+import re
 import struct
 import zipfile
+import zlib
 
 HERE = pathlib.Path(__file__).parent
 SEEDS = HERE / "seeds"
@@ -29,6 +31,42 @@ def safetensors(tensors):
         data += values
     text = json.dumps(header).encode()
     return struct.pack("<Q", len(text)) + text + data
+
+
+def number(data, at):
+    value = shift = 0
+    while True:
+        value |= (data[at] & 127) << shift
+        shift, at = shift + 7, at + 1
+        if data[at - 1] < 128:
+            return value, at
+
+
+def parts(data):
+    """The parts of a .slq file as the target `container` takes them (src/parts.rs)."""
+    page = (HERE.parent / "docs/slq-format.md").read_text()
+    words = re.search(r"<!-- dictionary -->\n```text\n(.*?)\n```", page, re.S).group(1).replace("\n", "").encode()
+    at, (_, behind) = struct.unpack_from("<I", data, 8)[0], number(data, 12)
+    count, behind = number(data, behind)
+    sections = []
+    for _ in range(count):
+        kind, (length, behind) = data[behind], number(data, behind + 1)
+        sections.append((kind, data[at : at + length]))
+        at, behind = at + length, behind + 4
+    (_, network), rest = sections[0], sections[1:]
+    content = network[number(network, 1)[1] :]
+    if network[0] == 1:
+        content = zlib.decompressobj(-15, zdict=words).decompress(content)
+    table = b"".join(struct.pack("<BH", kind, len(section)) for kind, section in rest)
+    return bytes([len(rest)]) + table + b"".join(section for _, section in rest) + content
+
+
+def members(path, names):
+    """Entries of a zip archive as the targets `pytorch` and `npz` take them (src/parts.rs); missing ones are empty."""
+    with zipfile.ZipFile(path) as archive:
+        there = {re.sub("^[^/]*/", "", name): archive.read(name) for name in archive.namelist()}
+    found = [there.get(name, b"") for name in names]
+    return b"parts" + b"".join(struct.pack("<H", len(f)) + f for f in found[:-1]) + found[-1]
 
 
 def main():
@@ -70,6 +108,13 @@ def main():
         "[[stages]]\n[stages.quantize]\nmethod = 'mlq'\nbits = 2\ngranularity = 'group:4'\nmlq.schedule = [2, 4]\n"
         "budget = { ratio = 20.0 }\n[[stages]]\n[stages.tune]\n",
     )
+    for path in sorted((SEEDS / "container").glob("*.slq")):
+        put(f"container/{path.stem}.parts", parts(path.read_bytes()))
+    for name in ("training", "parameters", "module"):
+        names = [f"data/{i}" for i in range(10)] + ["data.pkl"]
+        put(f"pytorch/{name}.parts", members(SEEDS / f"pytorch/{name}.pth", names))
+    arrays = [f"{what}.npy" for what in ("y_test", "x_test", "y_train", "x_train")]
+    put("npz/keras.parts", members(SEEDS / "npz/keras.npz", arrays))
     put("clustering/nine", bytes([2, 8, 0]) + bytes(range(10, 250, 27)))
     put("clustering/ties", bytes([3, 6, 1, 128, 128, 128, 5, 5, 200]))
     put("graph/small", bytes((i * 73 + 11) % 256 for i in range(600)))

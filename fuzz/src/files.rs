@@ -7,12 +7,23 @@ use slq::data::Mode;
 use slq::solver::{SolverJob, SolverOptions};
 use slq::{DataOptions, Dataset, JobFile, Model, ModelName, SaveOptions, Transform};
 
+use super::parts;
+
 /// Images that are looked at.
 const IMAGES: usize = 64;
 
+/// Removes itself with its thread.
+struct Scratch(PathBuf);
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
 /// A folder of this thread, in memory where the system has such a place.
-fn scratch() -> PathBuf {
-    thread_local!(static FOLDER: RefCell<Option<PathBuf>> = const { RefCell::new(None) });
+pub(super) fn scratch() -> PathBuf {
+    thread_local!(static FOLDER: RefCell<Option<Scratch>> = const { RefCell::new(None) });
     FOLDER.with_borrow_mut(|folder| {
         let make = || {
             let memory = Path::new("/dev/shm");
@@ -20,13 +31,13 @@ fn scratch() -> PathBuf {
             let thread = format!("{:?}", std::thread::current().id()).replace(['(', ')'], "");
             let folder = base.join(format!("slq-fuzz-{}-{thread}", std::process::id()));
             std::fs::create_dir_all(&folder).expect("a folder for the inputs");
-            folder
+            Scratch(folder)
         };
-        folder.get_or_insert_with(make).clone()
+        folder.get_or_insert_with(make).0.clone()
     })
 }
 
-fn file(name: &str, bytes: &[u8]) -> PathBuf {
+pub(super) fn file(name: &str, bytes: &[u8]) -> PathBuf {
     let path = scratch().join(name);
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder).expect("a folder for the inputs");
@@ -59,9 +70,9 @@ pub fn onnx(bytes: &[u8]) {
     round_trip(&file("in.onnx", bytes), "out.onnx");
 }
 
-/// `.slq` containers.
+/// `.slq` containers, as files or in parts.
 pub fn container(bytes: &[u8]) {
-    round_trip(&file("in.slq", bytes), "out.slq");
+    round_trip(&file("in.slq", &parts::container(bytes)), "out.slq");
 }
 
 /// safetensors files.
@@ -69,9 +80,9 @@ pub fn safetensors(bytes: &[u8]) {
     round_trip(&file("in.safetensors", bytes), "out.safetensors");
 }
 
-/// PyTorch checkpoints.
+/// PyTorch checkpoints, as files or in parts.
 pub fn pytorch(bytes: &[u8]) {
-    round_trip(&file("in.pth", bytes), "out-of-pth.safetensors");
+    round_trip(&file("in.pth", &parts::archive(bytes, parts::PYTORCH)), "out-of-pth.safetensors");
 }
 
 /// Nets of Caffe, without weights.
@@ -127,9 +138,9 @@ fn dataset(path: &Path) {
     }
 }
 
-/// NumPy archives of images.
+/// NumPy archives of images, as files or in parts.
 pub fn npz(bytes: &[u8]) {
-    dataset(&file("in.npz", bytes));
+    dataset(&file("in.npz", &parts::archive(bytes, parts::NPZ)));
 }
 
 /// Zip archives of images.

@@ -7,6 +7,9 @@ mod bytes;
 mod clusters;
 mod files;
 mod graphs;
+mod networks;
+pub mod parts;
+pub mod protobuf;
 
 pub use clusters::clustering;
 pub use files::{
@@ -14,6 +17,7 @@ pub use files::{
     solver, solverstate, zip,
 };
 pub use graphs::graph;
+pub use networks::network;
 
 /// A target: its name, which is that of its folder of seeds, and what it does.
 pub type Target = (&'static str, fn(&[u8]));
@@ -38,4 +42,5 @@ pub const TARGETS: &[Target] = &[
     ("recipe", recipe),
     ("clustering", clustering),
     ("graph", graph),
+    ("network", network),
 ];

@@ -74,7 +74,12 @@ fn replay(target: &str) {
     for (path, bytes) in inputs.iter().chain(&noise) {
         let mutations = if path.is_absolute() { MUTATIONS } else { 1 };
         for mutation in 0..=mutations {
-            let input = if mutation == 0 { bytes.clone() } else { mutated(bytes, &mut random) };
+            let well_formed =
+                || targets::protobuf::mutated(bytes, mutation as u64).filter(|_| mutation % 2 == 0);
+            let input = match mutation {
+                0 => bytes.clone(),
+                _ => well_formed().unwrap_or_else(|| mutated(bytes, &mut random)),
+            };
             let began = Instant::now();
             run(&input);
             let (name, took) = (path.display(), began.elapsed());
@@ -83,6 +88,40 @@ fn replay(target: &str) {
         }
     }
     println!("{target}: {count} inputs");
+}
+
+#[test]
+fn parts_make_the_files_that_they_are_of() {
+    let dir = tempfile::tempdir().unwrap();
+    let read = |target: &str, name: &str| std::fs::read(folder("seeds", target).join(name)).unwrap();
+    let opened = |path: &Path| {
+        let graph = slq::Model::open(path).unwrap().graph;
+        (graph.weights, graph.nodes)
+    };
+    for (target, name, ending) in [
+        ("container", "clusters", "slq"),
+        ("container", "typed", "slq"),
+        ("pytorch", "training", "pth"),
+        ("pytorch", "parameters", "pth"),
+    ] {
+        let parts = read(target, &format!("{name}.parts"));
+        let made = dir.path().join(format!("{name}.{ending}"));
+        let bytes = match target {
+            "container" => targets::parts::container(&parts),
+            _ => targets::parts::archive(&parts, targets::parts::PYTORCH),
+        };
+        std::fs::write(&made, bytes).unwrap();
+        let file = folder("seeds", target).join(format!("{name}.{ending}"));
+        let (made, file) = (opened(&made), opened(&file));
+        assert!(!file.0.is_empty() && made == file, "{target} {name}");
+    }
+    let made = dir.path().join("keras.npz");
+    let bytes = targets::parts::archive(&read("npz", "keras.parts"), targets::parts::NPZ);
+    std::fs::write(&made, bytes).unwrap();
+    let summary = |path: &Path| {
+        slq::data::Dataset::open(path, &slq::data::OpenOptions::default()).unwrap().summary().to_string()
+    };
+    assert_eq!(summary(&made), summary(&folder("seeds", "npz").join("keras.npz")));
 }
 
 macro_rules! targets {
@@ -125,5 +164,6 @@ targets!(
     image,
     recipe,
     clustering,
-    graph
+    graph,
+    network
 );

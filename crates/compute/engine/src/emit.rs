@@ -62,6 +62,20 @@ impl<'p> Emit<'p> {
         memory::check_free(1, elements.saturating_mul(8))
     }
 
+    /// Refuses an output of another size than shape inference found.
+    pub fn has_size_of(&self, output: &Operand, shape: &[usize]) -> Result<(), EngineError> {
+        let computed = match output.source {
+            Source::Value(value) => self.program.lens[value],
+            _ => output.len(),
+        };
+        if computed == shape.iter().product::<usize>() && computed == output.len() {
+            return Ok(());
+        }
+        let reason =
+            format!("its inputs give {computed} values where its output {shape:?} has another number");
+        Err(self.unsupported(reason))
+    }
+
     /// A step whose output has `shape`.
     pub fn step(&mut self, op: Op, inputs: Vec<Option<Operand>>, shape: &[usize]) -> Operand {
         push(self.program, self.index, op, inputs, shape)

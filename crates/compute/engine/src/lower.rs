@@ -127,9 +127,18 @@ fn prune(program: &mut Program, keep: &[Operand]) {
     program.steps.retain(|s| wanted[s.output]);
 }
 
-/// How often each value is read; those in `keep` count as read twice, so that they are not fused away.
-fn readers(program: &Program, keep: &[Operand]) -> Vec<usize> {
+/// Who computes and who reads each value.
+struct Uses {
+    /// How often it is read; the values to keep count as read twice, so that they are not fused away.
+    readers: Vec<usize>,
+    /// The step that computes it.
+    makers: Vec<Option<usize>>,
+}
+
+fn uses(program: &Program, keep: &[Operand]) -> Uses {
     let mut count = vec![0; program.lens.len()];
+    let mut makers = vec![None; program.lens.len()];
+    program.steps.iter().enumerate().for_each(|(i, step)| makers[step.output] = Some(i));
     for operand in program.steps.iter().flat_map(|s| s.inputs.iter().flatten()) {
         if let Source::Value(v) = operand.source {
             count[v] += 1;
@@ -140,14 +149,14 @@ fn readers(program: &Program, keep: &[Operand]) -> Vec<usize> {
             count[v] += 2;
         }
     }
-    count
+    Uses { readers: count, makers }
 }
 
 /// The step, before step `at`, that writes its first input and whose output no other step reads.
-fn sole_producer(program: &Program, readers: &[usize], at: usize) -> Option<usize> {
+fn sole_producer(program: &Program, uses: &Uses, at: usize) -> Option<usize> {
     let Source::Value(value) = program.steps[at].operand(0)?.source else { return None };
-    let producer = program.steps[..at].iter().rposition(|s| s.output == value)?;
-    (readers[value] == 1).then_some(producer)
+    let producer = uses.makers[value].filter(|&p| p < at)?;
+    (uses.readers[value] == 1).then_some(producer)
 }
 
 /// Removes the steps in `gone`, which have been fused into others.
@@ -161,7 +170,7 @@ fn splice(program: &mut Program, gone: &[bool]) {
 
 /// Folds a batch-norm whose parameters are weights into the convolution before it.
 fn fold_batch_norm(program: &mut Program, keep: &[Operand]) {
-    let readers = readers(program, keep);
+    let uses = uses(program, keep);
     let mut gone = vec![false; program.steps.len()];
     for (at, gone) in gone.iter_mut().enumerate() {
         let Op::BatchNorm { epsilon, .. } = program.steps[at].op else { continue };
@@ -172,7 +181,7 @@ fn fold_batch_norm(program: &mut Program, keep: &[Operand]) {
             })
             .collect();
         let (Ok(parameters), Some(p)) =
-            (<[usize; 4]>::try_from(parameters), sole_producer(program, &readers, at))
+            (<[usize; 4]>::try_from(parameters), sole_producer(program, &uses, at))
         else {
             continue;
         };
@@ -200,7 +209,7 @@ pub(crate) fn residual_input(op: &Op) -> Option<usize> {
 
 /// Fuses a residual addition into the batch-norm before it; in evaluation, into the convolution before it.
 fn fuse_residuals(program: &mut Program, keep: &[Operand], mode: Mode) {
-    let readers = readers(program, keep);
+    let uses = uses(program, keep);
     let mut gone = vec![false; program.steps.len()];
     for at in 0..program.steps.len() {
         let add = &program.steps[at];
@@ -214,11 +223,11 @@ fn fuse_residuals(program: &mut Program, keep: &[Operand], mode: Mode) {
         }
         // Of two branches the later one: its output is the one still in the cache.
         let able = |value: usize| {
-            let p = program.steps[..at].iter().rposition(|s| s.output == value)?;
+            let p = uses.makers[value].filter(|&p| p < at)?;
             let step = &program.steps[p];
             let kind = mode == Mode::Evaluate || matches!(step.op, Op::BatchNorm { .. });
             let free = step.inputs.len() <= residual_input(&step.op)? && !gone[p];
-            (kind && free && readers[value] == 1).then_some(p)
+            (kind && free && uses.readers[value] == 1).then_some(p)
         };
         let (Some(p), other) = (match (able(va), able(vb)) {
             (pa, pb) if pa > pb => (pa, b.clone()),
@@ -239,7 +248,7 @@ fn fuse_residuals(program: &mut Program, keep: &[Operand], mode: Mode) {
 
 /// Fuses a ReLU or Clip into the step before it.
 fn fuse_activations(program: &mut Program, keep: &[Operand]) {
-    let readers = readers(program, keep);
+    let uses = uses(program, keep);
     let mut gone = vec![false; program.steps.len()];
     for (at, gone) in gone.iter_mut().enumerate() {
         let post = match program.steps[at].op {
@@ -247,7 +256,7 @@ fn fuse_activations(program: &mut Program, keep: &[Operand]) {
             Op::Clip { min, max } if min < max => Post::Clip(min, max),
             _ => continue,
         };
-        let Some(p) = sole_producer(program, &readers, at) else { continue };
+        let Some(p) = sole_producer(program, &uses, at) else { continue };
         let step = &program.steps[p];
         let able = match step.op {
             Op::Conv { .. } | Op::Gemm { .. } | Op::BatchNorm { .. } => true,

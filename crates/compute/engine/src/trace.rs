@@ -107,7 +107,12 @@ impl<'a> Tracer<'a> {
         } else {
             let types: Vec<Option<DType>> = node.inputs.iter().map(|name| self.shapes.dtype(name)).collect();
             let mut emit = Emit::new(&mut self.program, index, node, types);
-            compose(&mut emit, op, &inputs, &shapes)?
+            let outputs = compose(&mut emit, op, &inputs, &shapes)?;
+            for (output, shape) in outputs.iter().zip(&shapes).filter(|(_, shape)| !shape.is_empty()) {
+                // What is repeated along another input's axes must not outgrow what shape inference promised.
+                emit.has_size_of(output, shape)?;
+            }
+            outputs
         };
         for (name, output) in node.outputs.iter().zip(outputs).filter(|(name, _)| !name.is_empty()) {
             self.check(op, name, &output);

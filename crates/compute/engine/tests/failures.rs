@@ -249,6 +249,33 @@ fn a_pooling_that_shape_inference_accepts_never_panics() {
 
 /// Many values alive at once, and many one after the other: planning takes seconds, not minutes.
 #[test]
+fn tables_of_rotary_positions_that_do_not_fit_the_data_are_refused() {
+    let with = |rows: usize, heads: bool| {
+        let mut graph = Graph::default();
+        graph.metadata.opset = 23;
+        // One position of two heads with six elements each.
+        graph.inputs.push(value_info("x", if heads { &[1, 12] } else { &[2, 1, 6] }));
+        let mut node = Node::new("turn", "RotaryEmbedding", &["x", "cos", "sin"], &["t"]);
+        if heads {
+            node = node.with("num_heads", Attribute::Int(2));
+        }
+        graph.nodes.push(node);
+        graph.nodes.push(Node::new("flat", "Flatten", &["t"], &["y"]));
+        graph.outputs.push(output("y"));
+        insert(&mut graph, "cos", vec![1, rows, 3], common::noise(3 * rows, 1));
+        insert(&mut graph, "sin", vec![1, rows, 3], common::noise(3 * rows, 2));
+        graph
+    };
+    for heads in [true, false] {
+        let mut executor = CpuExecutor::new(&with(1, heads), 2, &EngineOptions::default()).unwrap();
+        let images = common::noise(24, 3);
+        executor.train_step(&images, Target::Labels(&[0, 11]), &StepSettings::default()).unwrap();
+        let message = refused(&with(4, heads));
+        assert!(message.contains("turn") && message.contains("1 x 4 positions"), "{message}");
+    }
+}
+
+#[test]
 fn planning_is_not_quadratic_in_the_nodes() {
     const NODES: usize = 40_000;
     let node = |i: usize, op: &str, inputs: Vec<String>, output: String| Node {

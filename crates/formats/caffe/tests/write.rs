@@ -7,7 +7,7 @@ use std::process::Command;
 
 use common::{fixture, shared};
 use slq_caffe::{CaffeError, Phase, ReadOptions, Source, WriteOptions, read, write};
-use slq_graph::{Dim, Graph, Palette, infer_shapes, validate};
+use slq_graph::{DType, Dim, Graph, Node, Palette, ValueInfo, infer_shapes, validate};
 
 fn options(prototxt: &Path) -> WriteOptions {
     WriteOptions { prototxt: Some(prototxt.into()), ..WriteOptions::default() }
@@ -124,6 +124,29 @@ fn what_caffe_lacks_is_named_and_nothing_is_replaced() {
 }
 
 /// Runs `tests/compare.py` on pairs of nets; OpenCV must give the same outputs for both.
+#[test]
+fn a_product_of_two_vectors_has_no_counterpart() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = folder.path().join("w.caffemodel");
+    let input = |name: &str, shape: &[usize]| ValueInfo {
+        name: name.into(),
+        dtype: DType::F32,
+        shape: Some(shape.iter().map(|&d| Dim::Known(d)).collect()),
+    };
+    for (shape, fits) in [(&[3][..], false), (&[2, 3], true)] {
+        let mut graph = Graph { inputs: vec![input("a", shape), input("b", shape)], ..Graph::default() };
+        graph.metadata.opset = 17;
+        graph.nodes.push(Node::new("product", "Mul", &["a", "b"], &["y"]));
+        graph.outputs.push(ValueInfo { name: "y".into(), dtype: DType::F32, shape: None });
+        let written = write(&graph, &model, &WriteOptions::default());
+        assert_eq!(written.is_ok(), fits, "{shape:?}: {written:?}");
+        if let Err(error) = written {
+            let error = error.to_string();
+            assert!(error.contains("product") && error.contains("[3]"), "{error}");
+        }
+    }
+}
+
 fn opencv(test: &str, pairs: &[[&Path; 4]]) {
     let Some(python) = std::env::var_os("SLQ_PYTHON") else {
         eprintln!("skipped {test}: SLQ_PYTHON names no Python with OpenCV");

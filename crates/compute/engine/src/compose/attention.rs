@@ -118,7 +118,7 @@ fn hidden(
 ) -> Result<Option<(Operand, Option<Operand>)>, EngineError> {
     emit.room(batch.saturating_mul(length).saturating_mul(total))?;
     let fixed = fixed_mask(op, [batch, length, total, past]);
-    let blind = |values: &[f32]| values.chunks(total).any(|row| row.iter().all(|v| *v < 0.0));
+    let blind = |values: &[f32]| values.chunks(total.max(1)).any(|row| row.iter().all(|v| *v < 0.0));
     let may_be_blind = mask.is_some() || fixed.as_ref().is_some_and(|(_, values)| blind(values));
     let mut bias = fixed.map(|(shape, values)| emit.constant(values, &shape));
     if let Some(mask) = mask {
@@ -223,6 +223,12 @@ pub(super) fn rotary(
         };
         if width != half {
             return Err(emit.unsupported(format!("its tables have {width} columns where {half} are needed")));
+        }
+        let rows = [x.shape[0], x.shape[3 - heads_axis]];
+        if ![batch, length].iter().zip(rows).all(|(&d, row)| d == 1 || d == row) {
+            let reason =
+                format!("its tables are for {batch} x {length} positions and the data have {rows:?}");
+            return Err(emit.unsupported(reason));
         }
         let mut shape = vec![batch, length, width];
         shape.insert(heads_axis, 1);

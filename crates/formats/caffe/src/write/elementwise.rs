@@ -190,7 +190,13 @@ fn gate(w: &mut Writer, node: &Node) -> Result<(), CaffeError> {
     let image = (0..2).find(|&i| w.shape(node, i).ok() == Some(out));
     let Some(image) = image else { return Err(w.no(node, "both inputs are broadcast")) };
     let factor = w.shape(node, 1 - image)?;
-    if factor.len() != out.len() || factor[..2] != out[..2] || factor[2..].iter().any(|&d| d != 1) {
+    let one_a_channel = |factor: &[usize]| {
+        factor.len() == out.len()
+            && factor.len() >= 2
+            && factor[..2] == out[..2]
+            && factor[2..].iter().all(|&d| d == 1)
+    };
+    if !one_a_channel(factor) {
         return Err(w.no(node, format!("{factor:?} is not one factor for each channel of {out:?}")));
     }
     let (data, factor) = (w.bottom(node, image)?, w.bottom(node, 1 - image)?);
