@@ -125,7 +125,7 @@ fn what_caffe_lacks_is_named_and_nothing_is_replaced() {
 
 /// Runs `tests/compare.py` on pairs of nets; OpenCV must give the same outputs for both.
 #[test]
-fn a_product_of_two_vectors_has_no_counterpart() {
+fn a_product_with_a_vector_has_no_counterpart() {
     let folder = tempfile::tempdir().unwrap();
     let model = folder.path().join("w.caffemodel");
     let input = |name: &str, shape: &[usize]| ValueInfo {
@@ -133,8 +133,9 @@ fn a_product_of_two_vectors_has_no_counterpart() {
         dtype: DType::F32,
         shape: Some(shape.iter().map(|&d| Dim::Known(d)).collect()),
     };
-    for (shape, fits) in [(&[3][..], false), (&[2, 3], true)] {
-        let mut graph = Graph { inputs: vec![input("a", shape), input("b", shape)], ..Graph::default() };
+    let cases = [(&[3][..], &[1][..], false), (&[2, 3, 2, 2], &[2, 3, 1, 1], true)];
+    for (shape, factor, fits) in cases {
+        let mut graph = Graph { inputs: vec![input("a", shape), input("b", factor)], ..Graph::default() };
         graph.metadata.opset = 17;
         graph.nodes.push(Node::new("product", "Mul", &["a", "b"], &["y"]));
         graph.outputs.push(ValueInfo { name: "y".into(), dtype: DType::F32, shape: None });
@@ -142,7 +143,7 @@ fn a_product_of_two_vectors_has_no_counterpart() {
         assert_eq!(written.is_ok(), fits, "{shape:?}: {written:?}");
         if let Err(error) = written {
             let error = error.to_string();
-            assert!(error.contains("product") && error.contains("[3]"), "{error}");
+            assert!(error.contains("product") && error.contains("[1] is not one factor"), "{error}");
         }
     }
 }
