@@ -89,7 +89,13 @@ pub(super) fn average(
     let pads = window.resolve_pads(input);
     let mut pad = [pads[0], pads[1]];
     if let Some([top, left, bottom, right]) = padded {
-        input = [input[0] - top - bottom, input[1] - left - right];
+        let inside = |i: usize, pads: usize| input[i].checked_sub(pads);
+        let (Some(rows), Some(columns)) =
+            (inside(0, top.saturating_add(bottom)), inside(1, left.saturating_add(right)))
+        else {
+            return Err(w.no(node, "more padding than the average pool's input has"));
+        };
+        input = [rows, columns];
         if pad != [0, 0] || include_pad && (pads[2], pads[3]) != (0, 0) {
             return Err(w.no(node, "padding in front of a padded average pool has no counterpart"));
         }
