@@ -272,6 +272,8 @@ def test_what_progress_raises_ends_the_job(lenet, mnist):
 
 
 def test_ctrl_c_ends_a_job_with_keyboard_interrupt(lenet, mnist):
+    # A shell lets what it starts in the background ignore the signal.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     timer = threading.Timer(0.5, lambda: os.kill(os.getpid(), signal.SIGINT))
     timer.start()
     try:
@@ -279,6 +281,7 @@ def test_ctrl_c_ends_a_job_with_keyboard_interrupt(lenet, mnist):
             slq.compress(lenet, mnist, epochs_per_round=10_000)
     finally:
         timer.cancel()
+        signal.signal(signal.SIGINT, before)
     assert slq.compress(lenet, bits=8).ratio > 3
 
 
