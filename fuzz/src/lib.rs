@@ -19,6 +19,24 @@ pub use files::{
 pub use graphs::graph;
 pub use networks::network;
 
+/// Lets libFuzzer change a target's bytes field by field, for three seeds of four, where they are a message.
+#[macro_export]
+macro_rules! changes_fields {
+    () => {
+        libfuzzer_sys::fuzz_mutator!(|data: &mut [u8], size: usize, most: usize, seed: u32| {
+            let changed =
+                (seed % 4 > 0).then(|| $crate::protobuf::mutated(&data[..size], seed.into())).flatten();
+            match changed.filter(|c| c.len() <= most) {
+                Some(changed) => {
+                    data[..changed.len()].copy_from_slice(&changed);
+                    changed.len()
+                }
+                None => libfuzzer_sys::fuzzer_mutate(data, size, most),
+            }
+        });
+    };
+}
+
 /// A target: its name, which is that of its folder of seeds, and what it does.
 pub type Target = (&'static str, fn(&[u8]));
 

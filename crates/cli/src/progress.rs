@@ -239,7 +239,7 @@ fn tried(trial: &Trial) -> String {
         false => format!(" (bits {})", widths(&trial.widths)),
     };
     let accuracy = trial.validation.as_ref().map(|a| match a.unlabelled {
-        true => format!(", the same class for {}, KL divergence {:.4}", percent(a), a.loss),
+        true => format!(", {} agreement, distance {:.4}", percent(a), a.loss),
         false => format!(", {} on validation", percent(a)),
     });
     format!(

@@ -247,7 +247,6 @@ fn a_pooling_that_shape_inference_accepts_never_panics() {
     }
 }
 
-/// Many values alive at once, and many one after the other: planning takes seconds, not minutes.
 #[test]
 fn tables_of_rotary_positions_that_do_not_fit_the_data_are_refused() {
     let with = |rows: usize, heads: bool| {
@@ -275,6 +274,7 @@ fn tables_of_rotary_positions_that_do_not_fit_the_data_are_refused() {
     }
 }
 
+/// Many values alive at once, and many one after the other: planning takes seconds, not minutes.
 #[test]
 fn planning_is_not_quadratic_in_the_nodes() {
     const NODES: usize = 40_000;

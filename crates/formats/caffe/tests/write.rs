@@ -123,7 +123,6 @@ fn what_caffe_lacks_is_named_and_nothing_is_replaced() {
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file is left");
 }
 
-/// Runs `tests/compare.py` on pairs of nets; OpenCV must give the same outputs for both.
 #[test]
 fn a_product_with_a_vector_has_no_counterpart() {
     let folder = tempfile::tempdir().unwrap();
@@ -148,6 +147,7 @@ fn a_product_with_a_vector_has_no_counterpart() {
     }
 }
 
+/// Runs `tests/compare.py` on pairs of nets; OpenCV must give the same outputs for both.
 fn opencv(test: &str, pairs: &[[&Path; 4]]) {
     let Some(python) = std::env::var_os("SLQ_PYTHON") else {
         eprintln!("skipped {test}: SLQ_PYTHON names no Python with OpenCV");

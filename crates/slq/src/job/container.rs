@@ -8,9 +8,10 @@ use super::inputs::Inputs;
 use crate::model::Model;
 use crate::save::SaveOptions;
 
-/// The model that a job's first output is made of, and how it is written.
+/// What a job's first output is made of beside its network, and how it is written.
 #[derive(Debug)]
 pub(super) struct Container<'a> {
+    /// The model as it began, of whose network the inputs alone are kept.
     model: Model,
     save: &'a SaveOptions,
 }
@@ -20,7 +21,8 @@ impl<'a> Container<'a> {
     pub(super) fn of(wanted: Wanted<'a>, inputs: &Inputs, model: &Model) -> Option<Self> {
         let ending = wanted.outputs.first().and_then(|o| o.extension());
         ending.filter(|e| *e == "slq")?;
-        let mut model = model.clone();
+        let inputs_alone = Graph { inputs: model.graph.inputs.clone(), ..Graph::default() };
+        let mut model = model.with_graph(inputs_alone, false);
         model.transform = inputs.preprocessing.as_ref().map(|p| p.transform.clone()).or(model.transform);
         Some(Self { model, save: wanted.save })
     }
