@@ -126,6 +126,32 @@ fn a_killed_calibration_resumes_to_the_same_bits_on_any_number_of_threads() {
 }
 
 #[test]
+fn clustering_without_training_takes_its_weights_from_unlabelled_inputs() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = sample_model();
+    let kl = |more: &[&str]| {
+        let out = path(&dir, "k.onnx");
+        let args = ["compress", &model, "--method", "kmeans", "--bits", "2", "-o", &out, "--overwrite"];
+        run(&[&args[..], &["--calibrate", "mnist-10k"], more].concat());
+        json(&["compare", &model, &out, "--data", "mnist-10k"])["kl"].as_f64().unwrap()
+    };
+    let (weighted, plain) = (kl(&["--cluster-weights", "inputs"]), kl(&[]));
+    assert!(weighted < 0.8 * plain, "{weighted} {plain}");
+    let run_dir = path(&dir, "run");
+    let refused = |more: &[&str]| {
+        let args = ["compress", &model, "--bits", "2", "-o", &path(&dir, "o.onnx"), "--run-dir", &run_dir];
+        fails(&[&args[..], &["--cluster-weights", "inputs"], more].concat(), 1)
+    };
+    for inputs in [&[][..], &["--calibrate", "random:8"]] {
+        let said = refused(&[&["--method", "kmeans"], inputs].concat());
+        assert!(said.contains("cluster-weights") && said.contains("not random ones"), "{said}");
+    }
+    let said = refused(&["--calibrate", "mnist-10k"]);
+    assert!(said.contains("cluster-weights") && said.contains("calibrate"), "{said}");
+    assert!(!Path::new(&run_dir).exists());
+}
+
+#[test]
 fn inputs_that_do_not_fit_are_named_before_the_work() {
     let dir = tempfile::tempdir().unwrap();
     let (out, array) = (path(&dir, "o.onnx"), path(&dir, "x.npy"));

@@ -57,6 +57,14 @@ fn every_method_ends_with_all_weights_on_their_values() {
         ),
         ("pruned", &["--method", "deep-compression", "--bits", "3", "--prune-steps", "2"], 8, 3),
         ("tuned", &["--bits", "1", "--tune-iterations", "2", "--cluster-weights", "fisher"], 2, 3),
+        ("calibrated", &["--bits", "2", "--init", "calibrate"], 4, 3),
+        (
+            "calibrated-pow2",
+            &["--bits", "3", "--codebook", "pow2", "--init", "calibrate", "--schedule", "5,7"],
+            7,
+            2,
+        ),
+        ("weighted", &["--bits", "2", "--cluster-weights", "inputs"], 4, 3),
     ];
     for (name, more, values, rounds) in table {
         let [run_dir, out] = [name.to_string(), format!("{name}.onnx")].map(|n| path(&dir, &n));
@@ -91,7 +99,8 @@ fn pruning_reaches_its_share_and_entropy_pays_for_it() {
 fn a_killed_mlq_run_resumes_to_the_same_bits() {
     let dir = tempfile::tempdir().unwrap();
     let model = sample_model();
-    let more = ["--method", "mlq", "--codebook-size", "3", "--tune-iterations", "3"];
+    // Layers whose turn comes after the kill take their first codebook from a calibration, too.
+    let more = ["--method", "mlq", "--codebook-size", "3", "--tune-iterations", "3", "--init", "calibrate"];
     let [whole_dir, whole] = ["whole", "whole.onnx"].map(|n| path(&dir, n));
     run(&short(&model, &whole_dir, &whole, &more));
     let [run_dir, out] = ["killed", "killed.onnx"].map(|n| path(&dir, n));

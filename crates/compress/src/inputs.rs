@@ -61,6 +61,11 @@ pub trait Inputs: std::fmt::Debug {
     fn fingerprint(&self) -> Result<Vec<u8>, InputError>;
 }
 
+/// `inputs`, where there are any that were not drawn at random.
+pub(crate) fn given(inputs: Option<&dyn Inputs>) -> Option<&dyn Inputs> {
+    inputs.filter(|i| !i.is_empty() && i.origin() == Origin::Given)
+}
+
 /// Batches in memory.
 impl Inputs for Vec<Vec<(String, Tensor)>> {
     fn len(&self) -> usize {

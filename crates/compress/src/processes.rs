@@ -44,6 +44,17 @@ pub(crate) fn gather_rows(
     Ok((0..count).map(row).collect())
 }
 
+/// Whether any process asks for what all of them then do.
+///
+/// # Errors
+/// Any [`ReduceError`].
+pub(crate) fn any_asks(reducer: &dyn Reducer, own: bool) -> Result<bool, ReduceError> {
+    match reducer.size() {
+        1 => Ok(own),
+        _ => Ok(reducer.gather(&[u8::from(own)])?.iter().any(|asked| asked[0] == 1)),
+    }
+}
+
 /// The reason of the first process that has one: what one of them cannot do, none does.
 ///
 /// # Errors

@@ -121,8 +121,10 @@ pub(crate) struct QuantizeFlags {
     /// The pattern is compared with the names of weights and nodes; the last rule that matches counts.
     #[arg(long, value_name = "GLOB=BITS")]
     pub(crate) layers: Vec<LayerRule>,
-    /// Weights of the values in clustering: none or fisher (diagonal of the empirical Fisher information; needs data)
-    /// [default: none]
+    /// Weights of the values in clustering: none, fisher or inputs [default: none]
+    ///
+    /// fisher: the diagonal of the empirical Fisher information (needs labelled data). inputs: the second moment of the input that
+    /// each weight meets, on training images or on those of --calibrate, without labels.
     #[arg(long, value_name = "WHAT", value_parser = named::<Weighting>, hide_short_help = true)]
     pub(crate) cluster_weights: Option<Weighting>,
     /// No correction of batch-norm statistics and biases (kmeans, or with --freeze-batch-norm)
@@ -142,7 +144,10 @@ pub(crate) struct ClusterFlags {
     /// Which values a codebook may hold: free, pow2 or uniform [default: free]
     #[arg(long, value_name = "KIND", value_parser = named::<CodebookKind>, hide_short_help = true)]
     codebook: Option<CodebookKind>,
-    /// Start of the first centroids: published, kmeans-plus-plus or exact [default: exact; published with --published and for mlq]
+    /// Start of the first centroids: published, kmeans-plus-plus, exact or calibrate [default: exact; published with --published
+    /// and for mlq]
+    ///
+    /// calibrate: the codebooks of a calibration on 512 training images, whose labels are not used.
     #[arg(long, value_parser = named::<Initialisation>, hide_short_help = true)]
     init: Option<Initialisation>,
     /// Lloyd iterations at the start of a round [default: 10]

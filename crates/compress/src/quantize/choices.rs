@@ -26,6 +26,9 @@ pub enum Weighting {
     None,
     /// Weighted by the diagonal of the empirical Fisher information, measured on held-out training images.
     Fisher,
+    /// Weighted by the second moment of the input that each weight meets, times the squared scale that the batch-norm behind
+    /// the layer applies (the diagonal of calibration's H); labels are not used.
+    Inputs,
 }
 
 /// Start of the centroids in the first round.
@@ -38,6 +41,8 @@ pub enum Initialisation {
     KmeansPlusPlus,
     /// The optimal codebook with zero pinned.
     Exact,
+    /// The codebook of a calibration on training images, whose labels are not used; its value nearest to zero put there.
+    Calibrate,
 }
 
 /// How many weights share a codebook. In text: `tensor`, `channel`, `group:N`, `block:N` or `dense:N`.

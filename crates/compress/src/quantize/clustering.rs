@@ -6,8 +6,10 @@ use slq_codebook::{
     Algorithm, ClusterParams, Clustering as Found, Init, SortedValues, cluster as cluster_values,
     cluster_weighted, lloyd_from, pow2_codebook, published_ladder, uniform_codebook,
 };
+use slq_graph::Palette;
 
 use super::choices::{CodebookKind, Initialisation};
+use super::guides::Guide;
 use super::state::LayerState;
 use crate::error::CompressError;
 
@@ -40,12 +42,12 @@ pub(crate) fn check_clustering(clustering: &Clustering) -> Result<(), CompressEr
 ///
 /// With [`Clustering::join`], a free weight nearest to a fixed centroid is fixed to it; otherwise free weights
 /// choose among free centroids only. With `pin_zero` the first centroid stays at zero, fixed or not, except of two
-/// ([`holds_zero`]). With `importance`, centroids are means weighted by it.
+/// ([`holds_zero`]). With a guide's importance, centroids are means weighted by it.
 pub(crate) fn cluster(
     state: &mut LayerState,
     round: usize,
     pin_zero: bool,
-    importance: Option<&[f32]>,
+    guide: Guide<'_>,
     how: &Clustering,
 ) -> Result<(), CompressError> {
     let (run, size) = (state.group_len(), state.layer.size);
@@ -65,9 +67,12 @@ pub(crate) fn cluster(
         .zip(state.fixed.par_chunks_exact_mut(run))
         .enumerate();
     groups.try_for_each(|(group, (((values, centroids), codes), fixed))| {
-        let importance = importance.map(|all| &all[group * run..][..run]);
+        let importance = guide.importance.map(|all| &all[group * run..][..run]);
         let result = if round == 0 {
-            first(values, size, importance, how)
+            match guide.start {
+                Some(start) => given(values, size, (start, group), how),
+                None => first(values, size, importance, how),
+            }
         } else if how.join {
             lloyd(values, importance, centroids, &still, how.lloyd_iterations)
         } else {
@@ -129,8 +134,25 @@ fn first(
             lloyd(values, importance, &ladder, &zero_pinned, how.lloyd_iterations)
         }
         Initialisation::KmeansPlusPlus => pinned(Algorithm::Lloyd, Init::PlusPlus),
-        Initialisation::Exact => pinned(Algorithm::Exact, Init::PlusPlus),
+        Initialisation::Exact | Initialisation::Calibrate => pinned(Algorithm::Exact, Init::PlusPlus),
     }
+}
+
+/// Round one, one group of weights, with the codebook that a calibration has found.
+fn given(
+    values: &[f32],
+    size: usize,
+    (start, group): (&Palette, usize),
+    how: &Clustering,
+) -> Result<Found<u8>, slq_codebook::ClusterError> {
+    let own = start.codebook_size();
+    // A layer that does not lie channel by channel has one codebook for all its groups.
+    let mut book = start.codebook()[group % start.groups() * own..][..own].to_vec();
+    if how.codebook == CodebookKind::Free && holds_zero(size, how) {
+        let nearest = book.iter_mut().min_by(|a, b| a.abs().total_cmp(&b.abs()));
+        nearest.into_iter().for_each(|value| *value = 0.0);
+    }
+    lloyd_from(values, &book, &vec![true; book.len()], 1).map(in_ladder_order)
 }
 
 /// Lloyd's iteration from given centroids, weighted where there is a weight for each value.
@@ -205,7 +227,7 @@ mod tests {
     fn round_one_pins_zero_and_keeps_the_ladders_order() {
         for init in [Initialisation::Published, Initialisation::KmeansPlusPlus, Initialisation::Exact] {
             let mut state = small();
-            cluster(&mut state, 0, false, None, &Clustering { init, ..published() }).unwrap();
+            cluster(&mut state, 0, false, Guide::default(), &Clustering { init, ..published() }).unwrap();
             assert_eq!(state.centroids[0], 0.0, "{init:?}");
             assert_eq!(state.codes, [0, 1, 2, 0, 1, 2], "{init:?}");
             assert!((state.centroids[1] - 1.05).abs() < 1e-6 && (state.centroids[2] + 0.95).abs() < 1e-6);
@@ -222,7 +244,7 @@ mod tests {
             state.cluster_fixed.truncate(2);
             let how = Clustering { init, ..published() };
             for round in 0..2 {
-                cluster(&mut state, round, true, None, &how).unwrap();
+                cluster(&mut state, round, true, Guide::default(), &how).unwrap();
                 assert!(state.centroids.iter().any(|&c| c > 0.5), "{init:?}: {:?}", state.centroids);
                 assert!(state.centroids.iter().any(|&c| c < -0.5), "{init:?}: {:?}", state.centroids);
             }
@@ -234,8 +256,8 @@ mod tests {
         for init in [Initialisation::Published, Initialisation::Exact] {
             let settings = Clustering { init, ..published() };
             let mut state = small();
-            let importance = [1.0, 1.0, 9.0, 1.0, 3.0, 1.0];
-            cluster(&mut state, 0, false, Some(&importance), &settings).unwrap();
+            let guide = Guide { importance: Some(&[1.0, 1.0, 9.0, 1.0, 3.0, 1.0]), start: None };
+            cluster(&mut state, 0, false, guide, &settings).unwrap();
             assert!((state.centroids[1] - (0.9 + 3.0 * 1.2) / 4.0).abs() < 1e-6, "{init:?}");
             assert!((state.centroids[2] + (9.0 * 1.1 + 0.8) / 10.0).abs() < 1e-6, "{init:?}");
             assert_eq!((state.centroids[0], &state.codes[..]), (0.0, &[0, 1, 2, 0, 1, 2][..]));
@@ -243,16 +265,34 @@ mod tests {
     }
 
     #[test]
+    fn a_calibrated_start_keeps_its_values_but_for_zero() {
+        let init = Initialisation::Calibrate;
+        let start = Palette::fully_fixed(vec![-0.8, 0.05, 1.3], 1, vec![0; 6]).unwrap();
+        let guide = Guide { importance: None, start: Some(&start) };
+        let mut state = small();
+        cluster(&mut state, 0, false, guide, &Clustering { init, ..published() }).unwrap();
+        assert_eq!(state.centroids, [0.0, 1.3, -0.8], "in the order of the ladder");
+        assert_eq!(state.codes, [0, 1, 2, 0, 1, 2], "each weight at its nearest value");
+        // Later rounds start from what the round before has left, as with any other start.
+        let mut others = state.clone();
+        for (state, guide) in [(&mut state, guide), (&mut others, Guide::default())] {
+            state.fix_clusters(&[1]);
+            cluster(state, 1, false, guide, &Clustering { init, ..published() }).unwrap();
+        }
+        assert_eq!((state.centroids, state.codes), (others.centroids, others.codes));
+    }
+
+    #[test]
     fn codebooks_of_a_given_shape_keep_it() {
         for (codebook, outer) in [(CodebookKind::Pow2, 1.0), (CodebookKind::Uniform, 1.0)] {
             let settings = Clustering { codebook, ..published() };
             let mut state = small();
-            cluster(&mut state, 0, false, None, &settings).unwrap();
+            cluster(&mut state, 0, false, Guide::default(), &settings).unwrap();
             assert_eq!(state.centroids[0], 0.0, "{codebook:?}");
             assert!((state.centroids[1] - outer).abs() < 1e-6 && state.centroids[2] == -state.centroids[1]);
             let before = state.centroids.clone();
             state.values = vec![0.3, 0.7, -0.7, 0.6, 0.7, -0.2];
-            cluster(&mut state, 1, false, None, &settings).unwrap();
+            cluster(&mut state, 1, false, Guide::default(), &settings).unwrap();
             assert_eq!(
                 (&state.centroids, &state.codes[..]),
                 (&before, &[0, 1, 2, 1, 1, 0][..]),
@@ -266,7 +306,7 @@ mod tests {
         let mut state = small();
         state.fix_clusters(&[1]);
         state.values = vec![0.6, 1.0, -1.1, 0.0, 1.0, -0.7];
-        cluster(&mut state, 1, false, None, &published()).unwrap();
+        cluster(&mut state, 1, false, Guide::default(), &published()).unwrap();
         assert_eq!(state.centroids[1], 1.0);
         assert!((state.centroids[2] + 0.9).abs() < 1e-6);
         assert_eq!((state.codes[0], state.fixed[0]), (1, true), "0.6 lies nearest to the fixed 1.0");
@@ -278,7 +318,7 @@ mod tests {
         let mut state = small();
         state.fix_clusters(&[1]);
         state.values = vec![0.6, 1.0, -1.1, 0.0, 1.0, -0.7];
-        cluster(&mut state, 1, false, None, &Clustering { join: false, ..published() }).unwrap();
+        cluster(&mut state, 1, false, Guide::default(), &Clustering { join: false, ..published() }).unwrap();
         assert_eq!((state.codes[0], state.fixed[0]), (0, false));
         assert_eq!(state.codes[1..], [1, 2, 0, 1, 2]);
         assert_eq!(state.centroids[1], 1.0);
@@ -290,7 +330,7 @@ mod tests {
             let mut state = small();
             state.fix_clusters(&[1, 2]);
             state.values = vec![0.2, 1.0, -1.0, 0.1, 1.0, -1.0];
-            cluster(&mut state, 1, true, None, &Clustering { join, ..published() }).unwrap();
+            cluster(&mut state, 1, true, Guide::default(), &Clustering { join, ..published() }).unwrap();
             assert_eq!(state.centroids, [0.0, 1.0, -1.0], "join {join}");
             assert_eq!(state.codes, [0, 1, 2, 0, 1, 2], "join {join}");
         }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::calibrate::CalibrateSettings;
-use super::choices::CodebookKind;
+use super::choices::{CodebookKind, Initialisation};
 use super::deep_compression::DeepCompressionSettings;
 use super::inq::InqSettings;
 use super::kmeans::KmeansSettings;
@@ -112,6 +112,15 @@ impl Method {
             Self::Inq(s) => Some(&mut s.training),
             Self::DeepCompression(s) => Some(&mut s.training),
             Self::Kmeans(_) | Self::Calibrate(_) => None,
+        }
+    }
+
+    /// Where its first centroids come from, if it may choose.
+    pub(super) fn init(&self) -> Option<Initialisation> {
+        match self {
+            Self::Slq(s) => Some(s.init),
+            Self::Mlq(s) => Some(s.init),
+            _ => None,
         }
     }
 

@@ -1,8 +1,8 @@
 //! Quantization: which weights move onto codebooks, of how many values, and when. One folder a method.
 //!
 //! [`settings`] says what is quantized and by which method, [`select`] turns that into layers, [`stage`] runs a
-//! method's rounds. `choices`, `layer`, `state`, `clustering`, `schedule`, `importance` and `correction` serve all
-//! methods.
+//! method's rounds. `choices`, `layer`, `state`, `clustering`, `guides`, `schedule`, `importance` and `correction` serve
+//! all methods.
 
 pub mod calibrate;
 mod centroids;
@@ -11,6 +11,7 @@ mod clustering;
 mod correction;
 mod coverage;
 mod deep_compression;
+mod guides;
 mod importance;
 mod inq;
 pub(crate) mod kmeans;

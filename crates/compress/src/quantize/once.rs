@@ -6,6 +6,7 @@ use slq_graph::Graph;
 
 use super::calibrate::{CalibrateSettings, stage as calibration};
 use super::choices::Weighting;
+use super::guides::{Guides, IMAGES, some_of};
 use super::importance::importance;
 use super::kmeans;
 use super::layer::Layer;
@@ -15,6 +16,7 @@ use crate::checkpoint::Fingerprint;
 use crate::context::Context;
 use crate::damage::compare_shared;
 use crate::error::CompressError;
+use crate::inputs::{Inputs, Part, given};
 use crate::progress::{Event, Observer};
 use crate::train::{HeldOut, TrainingSettings, executor};
 
@@ -35,21 +37,12 @@ pub(super) fn quantize_once(
     if let Some(accuracy) = baseline {
         observer.on(&Event::Baseline(accuracy));
     }
-    let importance = match (settings.cluster_weights, context.data) {
-        (Weighting::Fisher, Some(data)) => {
-            let (_, images) = held_out(data, settings, context.seed)?;
-            let held_out = HeldOut::new(&images, &data.transform, batch)?;
-            let training = TrainingSettings { batch, ..TrainingSettings::default() };
-            let mut executor = executor(&graph, &training, Some(data), (context.seed, context.isa))?;
-            Some(importance(&mut executor, (&held_out, context.reducer), &names(layers))?)
-        }
-        _ => None,
-    };
+    let guides = guides(&graph, settings, layers, context)?;
     let float = context.inputs.map(|_| graph.clone());
     kmeans::share(
         &mut graph,
         layers,
-        importance.as_ref(),
+        guides.importance.as_ref(),
         (settings.corrects(), settings.method.codebook()),
     )?;
     let last = context.accuracy(&graph, batch)?;
@@ -66,7 +59,48 @@ pub(super) fn quantize_once(
     let seconds = began.elapsed().as_secs_f64();
     let mut done = finished(graph, settings, layers, [baseline, last], Vec::new(), seconds);
     done.report.damage = damage;
+    done.report.unguided = guides.warning();
     Ok(done)
+}
+
+/// What the settings ask clustering to go by.
+fn guides(
+    graph: &Graph,
+    settings: &Quantize,
+    layers: &[Layer],
+    context: Context<'_>,
+) -> Result<Guides, CompressError> {
+    let (mut guides, seed) = (Guides::default(), context.seed);
+    match settings.cluster_weights {
+        Weighting::None => {}
+        Weighting::Fisher => {
+            let data = context.require_data()?;
+            let batch = settings.method.batch();
+            let (_, images) = held_out(data, settings, seed)?;
+            let held_out = HeldOut::new(&images, &data.transform, batch)?;
+            let training = TrainingSettings { batch, ..TrainingSettings::default() };
+            let mut executor = executor(graph, &training, Some(data), (seed, context.isa))?;
+            let found = importance(&mut executor, (&held_out, context.reducer), &names(layers))?;
+            guides.importance = Some(found);
+        }
+        Weighting::Inputs => match given(context.inputs) {
+            Some(inputs) => {
+                let count = batches_of(inputs, IMAGES)?;
+                guides.weigh_by_inputs(graph, layers, &Part { all: inputs, first: 0, count }, context)?;
+            }
+            None => {
+                let data = context.data.ok_or(CompressError::NoInputs)?;
+                let images = some_of(graph, data, &data.train, seed)?;
+                guides.weigh_by_inputs(graph, layers, &images, context)?;
+            }
+        },
+    }
+    Ok(guides)
+}
+
+/// Batches that hold `most` inputs.
+fn batches_of(inputs: &dyn Inputs, most: usize) -> Result<usize, CompressError> {
+    Ok(most.div_ceil(inputs.samples(0)?.max(1)).min(inputs.len()))
 }
 
 /// Calibration: layer by layer, on inputs without labels.

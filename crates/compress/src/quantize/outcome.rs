@@ -49,6 +49,9 @@ pub struct QuantizeReport {
     /// The figures of a calibration.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub calibration: Option<CalibrationReport>,
+    /// Which layers were clustered by their weights alone although more was asked for, and why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unguided: Option<String>,
     /// Time of the whole stage, earlier sittings of a resumed job included.
     pub seconds: f64,
 }
@@ -83,6 +86,7 @@ pub(super) fn finished(
         size: Size::of(&graph),
         damage: None,
         calibration: None,
+        unguided: None,
         seconds,
     };
     let shared = |w: &&str| graph.weights.get(*w).is_some_and(|w| w.palette.is_some());

@@ -4,7 +4,7 @@ use slq_engine::Executor;
 use slq_graph::Graph;
 use slq_reduce::Reducer;
 
-use super::importance::Importance;
+use super::guides::Guides;
 use crate::error::CompressError;
 use crate::progress::Observer;
 use crate::train::HeldOut;
@@ -17,9 +17,8 @@ pub(crate) struct RoundContext<'a> {
     pub(crate) executor: &'a mut dyn Executor,
     /// Training images held out for measurements, if the settings ask for any.
     pub(crate) held_out: Option<&'a HeldOut>,
-    /// Weights of the values in clustering, if the settings ask for them: the Fisher diagonal of the network before the
-    /// first round.
-    pub(crate) importance: Option<&'a Importance>,
+    /// What clustering goes by beside the weights, found on the network before the first round.
+    pub(crate) guides: &'a Guides,
     /// Progress callback.
     pub(crate) observer: &'a mut dyn Observer,
     /// The processes that share out measurements.

@@ -174,8 +174,12 @@ impl Quantize {
             return bad("partition-images", reason);
         }
         if self.cluster_weights != Weighting::None {
-            if self.method.name() == MethodName::Inq {
-                return bad("cluster-weights", "inq does not cluster".into());
+            match self.method.name() {
+                MethodName::Inq => return bad("cluster-weights", "inq does not cluster".into()),
+                MethodName::Calibrate => {
+                    return bad("cluster-weights", "calibrate weighs its values by what it measures".into());
+                }
+                _ => {}
             }
             if self.method.has_shaped_codebook() {
                 return bad("cluster-weights", "a codebook of given shape is not weighted".into());
@@ -210,6 +214,11 @@ impl Quantize {
     /// Whether the stage needs data.
     pub fn needs_data(&self) -> bool {
         self.retrains() || self.cluster_weights == Weighting::Fisher
+    }
+
+    /// Whether values are weighted by inputs, which must then be real ones.
+    pub fn weighs_by_inputs(&self) -> bool {
+        self.cluster_weights == Weighting::Inputs
     }
 
     /// Whether the stage runs on inputs without labels.

@@ -8,10 +8,11 @@ use slq_engine::{CpuExecutor, Executor};
 use slq_graph::Graph;
 
 use super::centroids::Centroids;
-use super::choices::Weighting;
+use super::choices::{Initialisation, Weighting};
 use super::correction::{apply, corrections};
 use super::deep_compression::DeepCompression;
-use super::importance::{Importance, importance};
+use super::guides::{Guides, some_of};
+use super::importance::importance;
 use super::inq::Inq;
 use super::layer::Layer;
 use super::method::Method;
@@ -85,7 +86,7 @@ pub(crate) fn quantize(
         None => quantize_once(graph, settings, &layers, context, observer),
         Some(mut rounds) => {
             let data = context.require_data()?;
-            Run::prepare(graph, data, settings, layers, context)?.finish(&mut *rounds, observer)
+            Run::prepare(graph, data, (settings, layers), context, observer)?.finish(&mut *rounds, observer)
         }
     }
 }
@@ -138,16 +139,16 @@ struct Run<'a> {
     teacher: Option<CpuExecutor>,
     train: Split,
     held_out: Option<HeldOut>,
-    importance: Option<Importance>,
+    guides: Guides,
 }
 
 impl<'a> Run<'a> {
     fn prepare(
         mut graph: Graph,
         data: &'a TrainingData,
-        settings: &'a Quantize,
-        layers: Vec<Layer>,
+        (settings, layers): (&'a Quantize, Vec<Layer>),
         context: Context<'a>,
+        observer: &mut dyn Observer,
     ) -> Result<Self, CompressError> {
         let Context { seed, isa, .. } = context;
         let training = settings.method.training().ok_or(CompressError::NoData)?;
@@ -164,19 +165,35 @@ impl<'a> Run<'a> {
         } else {
             (data.train.clone(), None)
         };
-        let importance = match (settings.cluster_weights, &held_out) {
-            (Weighting::Fisher, Some(images)) => {
-                check_fit(&mut executor, &data.train, &data.transform)?;
-                Some(importance(&mut executor, (images, context.reducer), &names(&layers))?)
-            }
-            _ => None,
-        };
         let fingerprint = Fingerprint::new(&graph, &context, settings)?;
         let dir = context.dir.map(StageDir::create).transpose()?;
         let found = dir.as_ref().map_or(Ok(None), |d| d.state::<State>())?;
+        if let (Some(found), Some(dir)) = (&found, &dir) {
+            found.fingerprint.check(&fingerprint, dir.path())?;
+        }
+        // On the network as the stage begins with it, also where rounds are done.
+        let mut guides = Guides::default();
+        match (settings.cluster_weights, &held_out) {
+            (Weighting::Fisher, Some(images)) => {
+                check_fit(&mut executor, &data.train, &data.transform)?;
+                guides.importance =
+                    Some(importance(&mut executor, (images, context.reducer), &names(&layers))?);
+            }
+            (Weighting::Inputs, _) => {
+                guides.weigh_by_inputs(&graph, &layers, &some_of(&graph, data, &train, seed)?, context)?;
+            }
+            _ => {}
+        }
+        // SLQ starts in its first round, MLQ in the one in which a layer's turn comes.
+        let begun = found.as_ref().is_some_and(|f| !f.rounds.is_empty());
+        if settings.method.init() == Some(Initialisation::Calibrate)
+            && !(begun && matches!(settings.method, Method::Slq(_)))
+        {
+            let (inputs, kind) = (some_of(&graph, data, &train, seed)?, settings.method.codebook());
+            guides.start_calibrated(&graph, (&layers, kind), &inputs, context, observer)?;
+        }
         let state = match (found, &dir) {
             (Some(found), Some(dir)) => {
-                found.fingerprint.check(&fingerprint, dir.path())?;
                 for (done, hash) in found.weights.iter().enumerate() {
                     let last = done + 1 == found.rounds.len();
                     match last {
@@ -213,7 +230,7 @@ impl<'a> Run<'a> {
             teacher,
             train,
             held_out,
-            importance,
+            guides,
         })
     }
 
@@ -251,8 +268,11 @@ impl<'a> Run<'a> {
         if let Some(accuracy) = last {
             observer.on(&Event::Final(accuracy));
         }
-        let Self { graph, settings, layers, state, .. } = self;
-        Ok(finished(graph, settings, &layers, [state.baseline, last], state.rounds, state.seconds))
+        let Self { graph, settings, layers, state, guides, .. } = self;
+        let accuracies = [state.baseline, last];
+        let mut done = finished(graph, settings, &layers, accuracies, state.rounds, state.seconds);
+        done.report.unguided = guides.warning();
+        Ok(done)
     }
 
     fn round(
@@ -325,7 +345,7 @@ impl<'a> Run<'a> {
             graph: &mut self.graph,
             executor: &mut self.executor,
             held_out: self.held_out.as_ref(),
-            importance: self.importance.as_ref(),
+            guides: &self.guides,
             observer,
             reducer: self.context.reducer,
         };

@@ -15,7 +15,7 @@ use crate::context::{CHECKPOINT_EVERY, Context};
 use crate::control::control;
 use crate::damage::compare_shared;
 use crate::error::CompressError;
-use crate::inputs::{Inputs, SplitInputs};
+use crate::inputs::{Inputs, SplitInputs, given};
 use crate::low_rank::{Keepers, decompose};
 use crate::progress::{Event, Observer, Reference};
 use crate::quantize::stage as quantization;
@@ -94,6 +94,11 @@ pub fn check(
     }
     if data.is_none() && recipe.needs_data() {
         return Err(CompressError::NoData);
+    }
+    if data.is_none() && given(inputs).is_none() && recipe.weighs_by_inputs() {
+        let reason =
+            "inputs: give images or arrays (--calibrate), not random ones, or a dataset (--data)".into();
+        return Err(CompressError::Setting { name: "cluster-weights", reason });
     }
     recipe.stages.iter().flat_map(Stage::trainings).try_for_each(|t| t.check_norms(graph))?;
     match recipe.stages.first() {

@@ -221,6 +221,11 @@ impl Recipe {
         self.stages.iter().any(|s| matches!(s, Stage::Quantize(q) if q.calibrates()))
     }
 
+    /// Whether a stage weighs values by inputs.
+    pub fn weighs_by_inputs(&self) -> bool {
+        self.stages.iter().any(|s| matches!(s, Stage::Quantize(q) if q.weighs_by_inputs()))
+    }
+
     /// Checks the settings of all stages, and their order.
     ///
     /// # Errors

@@ -145,6 +145,8 @@ impl Report {
             None => r.damage.iter().filter_map(Damage::warning).map(|text| ("damage", text)).collect(),
         };
         self.warnings.extend(found.into_iter().map(|(kind, message)| Warning { kind: kind.into(), message }));
+        let unguided = r.unguided.clone();
+        self.warnings.extend(unguided.map(|message| Warning { kind: "unguided".into(), message }));
     }
 
     fn add(&mut self, stage: &StageReport) {

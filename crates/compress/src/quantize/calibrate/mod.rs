@@ -10,7 +10,8 @@ mod tuning;
 
 pub use crate::error::CalibrateError;
 pub use network::{
-    Calibrated, Job, LayerDone, LayerReport, LayerSpec, NetworkOptions, Outcome, State, calibrate, jitter,
+    Calibrated, Job, LayerDone, LayerReport, LayerSpec, NetworkOptions, Outcome, State, calibrate,
+    input_importance, jitter,
 };
 pub use settings::{CalibrateSettings, CalibrationPart};
 pub use stage::CalibrationReport;

@@ -16,6 +16,7 @@ use crate::damage::{Damage, compare_shared};
 use crate::error::CalibrateError;
 use crate::error::CompressError;
 use crate::inputs::{Inputs, Origin, Part};
+use crate::processes::any_asks;
 use crate::progress::{Event, Observer};
 use crate::quantize::layer::Layer;
 use crate::train::{Home, Keep};
@@ -117,10 +118,7 @@ pub(crate) fn calibrate_layers(
         kept.layer(done.state, layer == done.layers, began.elapsed())?;
         // Who is told to stop, tells the others.
         let asked = layer < done.layers && observer.stop();
-        stopped = match reducer.size() {
-            1 => asked,
-            _ => reducer.gather(&[u8::from(asked)])?.iter().any(|a| a[0] == 1),
-        };
+        stopped = any_asks(reducer, asked)?;
         match stopped {
             true => Err(CalibrateError::Stopped { reason: "the observer asked for it".into() }),
             false => Ok(()),
@@ -234,7 +232,7 @@ fn damage(
 }
 
 /// The layer as the calibration takes it.
-fn spec(graph: &Graph, layer: &Layer) -> LayerSpec {
+pub(crate) fn spec(graph: &Graph, layer: &Layer) -> LayerSpec {
     let channels = graph.weights[&layer.weight].tensor.shape().first().copied().unwrap_or(1);
     let books = match layer.groups {
         1 => Books::Tensor,

@@ -14,7 +14,6 @@ use slq_graph::{Graph, Palette};
 
 pub use settings::{DeepCompressionSettings, PruneRule};
 
-use super::importance::importance_of;
 use super::layer::Layer;
 use super::rounds::{RoundContext, Rounds, Trains};
 use super::state::store_palette;
@@ -55,14 +54,11 @@ impl Rounds for DeepCompression {
         if round < self.settings.prune_steps {
             self.prune(round, context.graph)?;
         } else {
-            let (graph, importance, continued) = (&*context.graph, context.importance, round > 0);
+            let (graph, guides, continued) = (&*context.graph, context.guides, round > 0);
             let palettes = self
                 .layers
                 .par_iter()
-                .map(|layer| {
-                    let importance = importance_of(importance, &layer.weight);
-                    shared(graph, layer, continued, importance)
-                })
+                .map(|layer| shared(graph, layer, continued, guides.of(&layer.weight).importance))
                 .collect::<Result<Vec<_>, CompressError>>()?;
             for (layer, palette) in self.layers.iter().zip(palettes) {
                 store_palette(context.graph, &layer.weight, palette);

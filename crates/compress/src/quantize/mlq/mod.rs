@@ -15,7 +15,7 @@ use slq_graph::Graph;
 pub use settings::{Advance, LayerOrder, MlqSettings};
 
 use super::clustering::cluster;
-use super::importance::{Importance, importance_of};
+use super::guides::Guides;
 use super::layer::Layer;
 use super::rounds::{RoundContext, Rounds};
 use super::schedule::{check_schedule, count_for_layer, default_schedule};
@@ -48,20 +48,15 @@ impl Mlq {
     }
 
     /// The layer clustered for its next level, before any further cluster is fixed.
-    fn clustered(
-        &self,
-        graph: &Graph,
-        importance: Option<&Importance>,
-        layer: usize,
-    ) -> Result<LayerState, CompressError> {
+    fn clustered(&self, graph: &Graph, guides: &Guides, layer: usize) -> Result<LayerState, CompressError> {
         let level = self.levels.of(layer);
         let mut state = LayerState::from_graph(graph, &self.layers[layer], level)?;
         // Which clusters are fixed follows from the level, also where a cluster has no weights.
         for &c in &self.clusters_at(layer, level) {
             state.cluster_fixed[c] = true;
         }
-        let importance = importance_of(importance, &state.layer.weight);
-        cluster(&mut state, level, true, importance, &self.settings.clustering(self.seed))?;
+        let guide = guides.of(&self.layers[layer].weight);
+        cluster(&mut state, level, true, guide, &self.settings.clustering(self.seed))?;
         Ok(state)
     }
 
@@ -93,10 +88,10 @@ impl Rounds for Mlq {
 
     fn share(&mut self, _round: usize, context: &mut RoundContext<'_>) -> Result<Vec<String>, CompressError> {
         let candidates = self.levels.candidates();
-        let (graph, importance) = (&*context.graph, context.importance);
+        let (graph, guides) = (&*context.graph, context.guides);
         let states = candidates
             .par_iter()
-            .map(|&layer| self.clustered(graph, importance, layer))
+            .map(|&layer| self.clustered(graph, guides, layer))
             .collect::<Result<Vec<_>, CompressError>>()?;
         let chosen = match self.levels.must_go() {
             // Layers that have begun, or as many as may go: nothing to choose.

@@ -203,7 +203,7 @@ mod tests {
             &mut state,
             0,
             true,
-            None,
+            crate::quantize::guides::Guide::default(),
             &crate::SlqSettings::default().clustering(0),
         )
         .unwrap();

@@ -15,6 +15,7 @@ use slq_graph::Graph;
 use slq_reduce::{Alone, Reducer};
 
 use super::clustering::cluster;
+use super::guides::Guide;
 use super::select::{select_layers, turned};
 use super::settings::Quantize;
 use super::state::LayerState;
@@ -127,7 +128,7 @@ pub fn sensitivity(
         .par_iter()
         .map(|layer| {
             let mut state = LayerState::from_graph(graph, layer, 0)?;
-            cluster(&mut state, 0, true, None, &how)?;
+            cluster(&mut state, 0, true, Guide::default(), &how)?;
             Ok(state)
         })
         .collect::<Result<Vec<_>, CompressError>>()?;

@@ -11,7 +11,6 @@ use rayon::prelude::*;
 pub use settings::{PartitionRule, PartitionScope, SlqSettings};
 
 use super::clustering::cluster;
-use super::importance::importance_of;
 use super::layer::Layer;
 use super::rounds::{RoundContext, Rounds};
 use super::schedule::{check_schedule, count_for_layer, default_schedule};
@@ -47,15 +46,14 @@ impl Rounds for Slq {
     }
 
     fn share(&mut self, round: usize, context: &mut RoundContext<'_>) -> Result<Vec<String>, CompressError> {
-        let (graph, importance) = (&*context.graph, context.importance);
+        let (graph, guides) = (&*context.graph, context.guides);
         let how = self.settings.clustering(self.seed);
         let mut states = self
             .layers
             .par_iter()
             .map(|layer| {
                 let mut state = LayerState::from_graph(graph, layer, round)?;
-                let importance = importance_of(importance, &layer.weight);
-                cluster(&mut state, round, false, importance, &how)?;
+                cluster(&mut state, round, false, guides.of(&layer.weight), &how)?;
                 Ok(state)
             })
             .collect::<Result<Vec<_>, CompressError>>()?;

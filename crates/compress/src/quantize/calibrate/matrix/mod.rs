@@ -32,4 +32,5 @@ pub use gram::{Block, Gathering, Gram, LayerShape};
 pub use layout::Books;
 pub use shared::Start;
 pub use solve::{Problem, Progress, Solution, SolveOptions, quantize};
+pub(crate) use start::importance;
 pub use targets::{Moments, Prepared, Shrinkage, Strength, TargetOptions};

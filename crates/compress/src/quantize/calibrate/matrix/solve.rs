@@ -143,7 +143,7 @@ pub fn quantize(isa: Isa, problem: &Problem<'_>, options: &SolveOptions) -> Resu
     let scales = (options.scale_rows && layout.book_rows > 1)
         .then(|| starting_scales(&layout, problem.curvatures, problem.targets));
     let (targets, weights) = scaled(&layout, problem, scales.as_deref());
-    let importance = options.weighted_start.then(|| importance(&layout, problem.curvatures, &weights));
+    let importance = options.weighted_start.then(|| importance(problem.curvatures, &weights));
     let (values, codes) = start(&layout, &targets, importance.as_deref(), (problem.size, options.values))?;
     drop(importance);
     let group_rows = layout.rows / problem.curvatures.len();

@@ -84,9 +84,9 @@ fn start_one(
 }
 
 /// s_r H_jj of every weight, row-major.
-pub(crate) fn importance(layout: &Layout, curvatures: &[Curvature], weights: &[f32]) -> Vec<f32> {
-    let group_rows = layout.rows / curvatures.len();
-    let mut out = Vec::with_capacity(layout.rows * layout.columns);
+pub(crate) fn importance(curvatures: &[Curvature], weights: &[f32]) -> Vec<f32> {
+    let group_rows = weights.len() / curvatures.len();
+    let mut out = Vec::new();
     for (curvature, rows) in curvatures.iter().zip(weights.chunks_exact(group_rows)) {
         let diagonal = curvature.diagonal();
         rows.iter().for_each(|&s| out.extend(diagonal.iter().map(|&h| s * h)));

@@ -2,6 +2,7 @@
 //! inputs it gets from the network as compressed so far.
 
 mod follow;
+mod importance;
 mod job;
 mod price;
 mod report;
@@ -21,6 +22,7 @@ use slq_graph::{Graph, Palette, Tensor};
 use super::matrix::{Books, Curvature, LayerShape, Moments, Prepared, Problem, SolveOptions, quantize};
 use crate::error::CalibrateError;
 use crate::inputs::InputError;
+pub use importance::input_importance;
 pub use job::{Job, NetworkOptions};
 pub use price::jitter;
 pub use report::{Calibrated, LayerReport, Outcome};

@@ -4,6 +4,7 @@ use slq_engine::Isa;
 use slq_graph::{Attribute, DType, Dim, Graph, Node, Tensor, ValueInfo, infer_shapes};
 use slq_reduce::Alone;
 
+mod importance;
 mod priced;
 mod shared;
 mod turned;
