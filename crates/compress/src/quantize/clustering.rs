@@ -13,6 +13,9 @@ use super::guides::Guide;
 use super::state::LayerState;
 use crate::error::CompressError;
 
+/// So few values that a zero among an even number of them costs accuracy.
+const FEW: usize = 8;
+
 /// How a layer is clustered.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Clustering {
@@ -53,7 +56,8 @@ pub(crate) fn cluster(
     let (run, size) = (state.group_len(), state.layer.size);
     let cluster_fixed = state.cluster_fixed.clone();
     let mut still = cluster_fixed.clone();
-    still[0] |= pin_zero && holds_zero(size, how);
+    let zero = holds_zero(size, pin_zero, how);
+    still[0] |= pin_zero && zero;
     if how.codebook != CodebookKind::Free {
         // Centroids follow from the shape and do not move: weights are only assigned again.
         still.fill(true);
@@ -70,8 +74,8 @@ pub(crate) fn cluster(
         let importance = guide.importance.map(|all| &all[group * run..][..run]);
         let result = if round == 0 {
             match guide.start {
-                Some(start) => given(values, size, (start, group), how),
-                None => first(values, size, importance, how),
+                Some(start) => given(values, (start, group), zero && how.codebook == CodebookKind::Free),
+                None => first(values, size, zero, importance, how),
             }
         } else if how.join {
             lloyd(values, importance, centroids, &still, how.lloyd_iterations)
@@ -94,16 +98,19 @@ pub(crate) fn cluster(
     })
 }
 
-/// Whether zero is one of `size` values. Of two it would leave one sign without a value: weights on both sides of zero need both,
-/// unless the publication's start is asked for.
-fn holds_zero(size: usize, how: &Clustering) -> bool {
-    size > 2 || how.init == Initialisation::Published || how.codebook != CodebookKind::Free
+/// Whether zero is one of `size` values: of an odd number, of more than [`FEW`], and wherever the publication's start, a given
+/// shape or a method that fixes zero last (`pin_zero`) asks for it. A small even number serves both signs alike without it
+/// (docs/results/defaults.md); of two, zero would leave one sign without a value whatever the method.
+fn holds_zero(size: usize, pin_zero: bool, how: &Clustering) -> bool {
+    let asked = how.init == Initialisation::Published || how.codebook != CodebookKind::Free;
+    asked || size % 2 == 1 || size > FEW || (pin_zero && size > 2)
 }
 
 /// Round one, one group of weights.
 fn first(
     values: &[f32],
     size: usize,
+    zero: bool,
     importance: Option<&[f32]>,
     how: &Clustering,
 ) -> Result<Found<u8>, slq_codebook::ClusterError> {
@@ -111,7 +118,7 @@ fn first(
         ClusterParams::builder(size)
             .algorithm(algorithm)
             .init(init)
-            .pin_zero(holds_zero(size, how))
+            .pin_zero(zero)
             .seed(how.seed)
             .max_iterations(how.lloyd_iterations)
             .build()
@@ -138,17 +145,17 @@ fn first(
     }
 }
 
-/// Round one, one group of weights, with the codebook that a calibration has found.
+/// Round one, one group of weights, with the codebook that a calibration has found; with `zero`, its value nearest to zero is put
+/// there.
 fn given(
     values: &[f32],
-    size: usize,
     (start, group): (&Palette, usize),
-    how: &Clustering,
+    zero: bool,
 ) -> Result<Found<u8>, slq_codebook::ClusterError> {
     let own = start.codebook_size();
     // A layer that does not lie channel by channel has one codebook for all its groups.
     let mut book = start.codebook()[group % start.groups() * own..][..own].to_vec();
-    if how.codebook == CodebookKind::Free && holds_zero(size, how) {
+    if zero {
         let nearest = book.iter_mut().min_by(|a, b| a.abs().total_cmp(&b.abs()));
         nearest.into_iter().for_each(|value| *value = 0.0);
     }
@@ -247,6 +254,39 @@ mod tests {
                 cluster(&mut state, round, true, Guide::default(), &how).unwrap();
                 assert!(state.centroids.iter().any(|&c| c > 0.5), "{init:?}: {:?}", state.centroids);
                 assert!(state.centroids.iter().any(|&c| c < -0.5), "{init:?}: {:?}", state.centroids);
+            }
+        }
+    }
+
+    #[test]
+    fn an_even_number_of_values_holds_zero_where_it_is_fixed_last_or_published() {
+        let layer = crate::quantize::Layer { size: 4, count: 8, ..small().layer };
+        let state = LayerState {
+            values: vec![-2.0, -1.9, -0.5, -0.4, 0.4, 0.5, 1.9, 2.0],
+            codes: vec![0; 8],
+            fixed: vec![false; 8],
+            centroids: vec![0.0; 4],
+            cluster_fixed: vec![false; 4],
+            layer,
+        };
+        for init in [Initialisation::Published, Initialisation::KmeansPlusPlus, Initialisation::Exact] {
+            for pin_zero in [false, true] {
+                let mut state = state.clone();
+                cluster(&mut state, 0, pin_zero, Guide::default(), &Clustering { init, ..published() })
+                    .unwrap();
+                let holds = state.centroids.contains(&0.0);
+                assert_eq!(
+                    holds,
+                    pin_zero || init == Initialisation::Published,
+                    "{init:?}: {:?}",
+                    state.centroids
+                );
+                if !holds {
+                    let (below, above): (Vec<f32>, Vec<f32>) =
+                        state.centroids.iter().partition(|&&c| c < 0.0);
+                    assert_eq!((below.len(), above.len()), (2, 2), "{init:?}");
+                    assert!(state.centroids[0].abs() > 1.5, "the outermost first: {:?}", state.centroids);
+                }
             }
         }
     }

@@ -22,6 +22,8 @@ const FEW: usize = 5000;
 const FULL: f64 = 50_000.0;
 /// Steps of MLQ through the layers of a deep network.
 const GROUPS: usize = 5;
+/// So many values of a codebook are few: where they start matters.
+const FEW_VALUES: usize = 8;
 /// Bound on the gradient's norm where a layer may have two values, its weights jump far, and training would diverge.
 const CLIP: f32 = 5.0;
 /// Temperature of distillation.
@@ -133,7 +135,8 @@ pub fn recommended(
     let rounds = |quantize: &Quantize| Ok::<_, CompressError>(round_count(quantize, &layers)?.max(1) as f64);
     match &mut quantize.method {
         Method::Slq(s) => {
-            s.init = Initialisation::Exact;
+            // With many values the start makes no difference.
+            s.init = if values <= FEW_VALUES { Initialisation::Calibrate } else { Initialisation::Exact };
             training.length = Length::Epochs(epochs / rounds(&quantize)?);
         }
         Method::Mlq(s) => {
