@@ -144,8 +144,8 @@ pub(crate) struct ClusterFlags {
     /// Which values a codebook may hold: free, pow2 or uniform [default: free]
     #[arg(long, value_name = "KIND", value_parser = named::<CodebookKind>, hide_short_help = true)]
     codebook: Option<CodebookKind>,
-    /// Start of the first centroids: published, kmeans-plus-plus, exact or calibrate [default: calibrate up to 8
-    /// values, exact above; published with --published and for mlq]
+    /// Start of the first centroids: published, kmeans-plus-plus, exact or calibrate [default: exact; published for mlq
+    /// and with --published; calibrate for up to 4 values of a network without batch-norm]
     ///
     /// calibrate: the codebooks of a calibration on 512 training images, whose labels are not used.
     #[arg(long, value_parser = named::<Initialisation>, hide_short_help = true)]

@@ -13,9 +13,6 @@ use super::guides::Guide;
 use super::state::LayerState;
 use crate::error::CompressError;
 
-/// So few values that a zero among an even number of them costs accuracy.
-const FEW: usize = 8;
-
 /// How a layer is clustered.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Clustering {
@@ -98,12 +95,13 @@ pub(crate) fn cluster(
     })
 }
 
-/// Whether zero is one of `size` values: of an odd number, of more than [`FEW`], and wherever the publication's start, a given
-/// shape or a method that fixes zero last (`pin_zero`) asks for it. A small even number serves both signs alike without it
-/// (docs/results/defaults.md); of two, zero would leave one sign without a value whatever the method.
+/// Whether zero is one of `size` values: of an even number that a calibration has found only where the method fixes zero last
+/// (`pin_zero`). Of two, zero would leave one sign without a value: weights on both sides of zero need both, unless the
+/// publication's start or a given shape is asked for.
 fn holds_zero(size: usize, pin_zero: bool, how: &Clustering) -> bool {
     let asked = how.init == Initialisation::Published || how.codebook != CodebookKind::Free;
-    asked || size % 2 == 1 || size > FEW || (pin_zero && size > 2)
+    let found = how.init == Initialisation::Calibrate && size % 2 == 0 && !pin_zero;
+    asked || (size > 2 && !found)
 }
 
 /// Round one, one group of weights.
@@ -259,36 +257,21 @@ mod tests {
     }
 
     #[test]
-    fn an_even_number_of_values_holds_zero_where_it_is_fixed_last_or_published() {
-        let layer = crate::quantize::Layer { size: 4, count: 8, ..small().layer };
-        let state = LayerState {
-            values: vec![-2.0, -1.9, -0.5, -0.4, 0.4, 0.5, 1.9, 2.0],
-            codes: vec![0; 8],
-            fixed: vec![false; 8],
-            centroids: vec![0.0; 4],
-            cluster_fixed: vec![false; 4],
-            layer,
-        };
-        for init in [Initialisation::Published, Initialisation::KmeansPlusPlus, Initialisation::Exact] {
-            for pin_zero in [false, true] {
-                let mut state = state.clone();
-                cluster(&mut state, 0, pin_zero, Guide::default(), &Clustering { init, ..published() })
-                    .unwrap();
-                let holds = state.centroids.contains(&0.0);
-                assert_eq!(
-                    holds,
-                    pin_zero || init == Initialisation::Published,
-                    "{init:?}: {:?}",
-                    state.centroids
-                );
-                if !holds {
-                    let (below, above): (Vec<f32>, Vec<f32>) =
-                        state.centroids.iter().partition(|&&c| c < 0.0);
-                    assert_eq!((below.len(), above.len()), (2, 2), "{init:?}");
-                    assert!(state.centroids[0].abs() > 1.5, "the outermost first: {:?}", state.centroids);
-                }
-            }
+    fn a_calibrated_start_of_an_even_number_holds_zero_only_where_it_is_fixed_last() {
+        let start = Palette::fully_fixed(vec![-0.8, -0.2, 0.1, 1.3], 1, vec![0; 6]).unwrap();
+        let layer = crate::quantize::Layer { size: 4, ..small().layer };
+        let state = LayerState { layer, centroids: vec![0.0; 4], cluster_fixed: vec![false; 4], ..small() };
+        let how = Clustering { init: Initialisation::Calibrate, ..published() };
+        for (pin_zero, expected) in [(false, [1.3, -0.8, -0.2, 0.1]), (true, [0.0, 1.3, -0.8, -0.2])] {
+            let mut state = state.clone();
+            let guide = Guide { importance: None, start: Some(&start) };
+            cluster(&mut state, 0, pin_zero, guide, &how).unwrap();
+            assert_eq!(state.centroids, expected);
         }
+        let mut exact = state.clone();
+        let how = Clustering { init: Initialisation::Exact, ..published() };
+        cluster(&mut exact, 0, false, Guide::default(), &how).unwrap();
+        assert_eq!(exact.centroids[0], 0.0);
     }
 
     #[test]

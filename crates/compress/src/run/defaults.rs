@@ -23,7 +23,7 @@ const FULL: f64 = 50_000.0;
 /// Steps of MLQ through the layers of a deep network.
 const GROUPS: usize = 5;
 /// So many values of a codebook are few: where they start matters.
-const FEW_VALUES: usize = 8;
+const FEW_VALUES: usize = 4;
 /// Bound on the gradient's norm where a layer may have two values, its weights jump far, and training would diverge.
 const CLIP: f32 = 5.0;
 /// Temperature of distillation.
@@ -106,6 +106,12 @@ impl Situation {
         }
     }
 
+    /// Where `values` values start from, if not as usual: few of a network without batch-norm from a calibration. With batch-norm, or
+    /// more values, that measures no better.
+    fn start(&self, values: usize) -> Option<Initialisation> {
+        (!self.batch_norm && values <= FEW_VALUES).then_some(Initialisation::Calibrate)
+    }
+
     /// Passes over the data in all rounds of SLQ.
     fn epochs(&self, effort: Effort) -> f64 {
         effort.factor() * (SEEN / self.images.max(1) as f64).clamp(EPOCHS[0], EPOCHS[1])
@@ -135,12 +141,12 @@ pub fn recommended(
     let rounds = |quantize: &Quantize| Ok::<_, CompressError>(round_count(quantize, &layers)?.max(1) as f64);
     match &mut quantize.method {
         Method::Slq(s) => {
-            // With many values the start makes no difference.
-            s.init = if values <= FEW_VALUES { Initialisation::Calibrate } else { Initialisation::Exact };
+            s.init = situation.start(values).unwrap_or(Initialisation::Exact);
             training.length = Length::Epochs(epochs / rounds(&quantize)?);
         }
         Method::Mlq(s) => {
             s.rank_by = LayerOrder::Size;
+            s.init = situation.start(values).unwrap_or(s.init);
             s.layers_per_step = layers.len().div_ceil(GROUPS).max(1);
             training.length = Length::Epochs(epochs / rounds(&quantize)?);
         }
