@@ -100,7 +100,7 @@ pub(crate) fn cluster(
 /// publication's start or a given shape is asked for.
 fn holds_zero(size: usize, pin_zero: bool, how: &Clustering) -> bool {
     let asked = how.init == Initialisation::Published || how.codebook != CodebookKind::Free;
-    let found = how.init == Initialisation::Calibrate && size % 2 == 0 && !pin_zero;
+    let found = how.init == Initialisation::Calibrate && size.is_multiple_of(2) && !pin_zero;
     asked || (size > 2 && !found)
 }
 
