@@ -5,18 +5,17 @@ use std::collections::HashMap;
 use slq_data::Split;
 use slq_graph::{Graph, Palette};
 
-use super::calibrate::stage::spec;
+use super::calibrate::stage::{announce, go_on, spec};
 use super::calibrate::{
     CalibrateSettings, CalibrationPart, Job, LayerSpec, Outcome, State, calibrate, input_importance,
 };
 use super::choices::CodebookKind;
-use super::importance::Importance;
+use super::importance::{Importance, importance_of};
 use super::layer::Layer;
 use crate::context::Context;
-use crate::error::{CalibrateError, CompressError};
+use crate::error::CompressError;
 use crate::inputs::{Inputs, SplitInputs};
-use crate::processes::any_asks;
-use crate::progress::{Event, Observer};
+use crate::progress::Observer;
 use crate::train::TrainingData;
 
 /// Inputs that are looked at, without their labels, at most.
@@ -45,10 +44,7 @@ pub(crate) struct Guide<'a> {
 impl Guides {
     /// The guide of a layer.
     pub(crate) fn of(&self, weight: &str) -> Guide<'_> {
-        Guide {
-            importance: super::importance::importance_of(self.importance.as_ref(), weight),
-            start: self.start.get(weight),
-        }
+        Guide { importance: importance_of(self.importance.as_ref(), weight), start: self.start.get(weight) }
     }
 
     /// Weighs errors by the second moments of the inputs that weights meet in `graph`.
@@ -97,18 +93,8 @@ impl Guides {
         let job = Job { float: graph, layers: &specs, inputs, options: &options, rises: &[], reducer };
         let (mut state, mut stopped) = (State::new(graph), false);
         let done = calibrate(&job, &mut state, &mut |done| {
-            let layer = done.state.reports.len();
-            observer.on(&Event::LayerCalibrated {
-                weight: &specs[layer - 1].weight,
-                done: layer,
-                layers: done.layers,
-                seconds: done.elapsed.as_secs_f64(),
-            });
-            stopped = any_asks(reducer, layer < done.layers && observer.stop())?;
-            match stopped {
-                true => Err(CalibrateError::Stopped { reason: "the observer asked for it".into() }),
-                false => Ok(()),
-            }
+            announce(&done, observer);
+            go_on(&done, observer, reducer, &mut stopped)
         });
         if stopped {
             return Err(CompressError::Interrupted);
@@ -153,7 +139,7 @@ mod tests {
     use slq_graph::Tensor;
 
     use super::*;
-    use crate::progress::Silent;
+    use crate::progress::{Event, Silent};
     use crate::quantize::Quantize;
     use crate::quantize::select::select_layers;
 

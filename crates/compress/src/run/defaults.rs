@@ -217,6 +217,25 @@ mod tests {
     }
 
     #[test]
+    fn few_values_start_from_a_calibration_where_there_is_no_batch_norm() {
+        let start = |quantize, batch_norm| {
+            let situation = Situation { images: 60_000, batch_norm, unlabelled: false };
+            let stages = recommended(&graph(), quantize, &situation, Effort::Normal).unwrap();
+            let Some(Stage::Quantize(found)) = stages.last() else { panic!("{stages:?}") };
+            match &found.method {
+                Method::Slq(s) => s.init,
+                Method::Mlq(s) => s.init,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(start(Quantize::slq(2), false), Initialisation::Calibrate);
+        assert_eq!(start(Quantize::ternary(), false), Initialisation::Calibrate);
+        assert_eq!(start(Quantize::slq(3), false), Initialisation::Exact);
+        assert_eq!(start(Quantize::slq(2), true), Initialisation::Exact);
+        assert_eq!(start(Quantize::ternary(), true), Initialisation::Published);
+    }
+
+    #[test]
     fn what_the_user_set_beside_the_training_stays() {
         let situation = Situation { images: 60_000, batch_norm: true, unlabelled: false };
         let asked = Quantize::ternary().granularity(Granularity::Channel).skip("conv1*");

@@ -35,7 +35,7 @@ pub enum StageReport {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Warning {
     /// Its kind: `damage`, `clustered`, `few-samples`, `random-inputs`, `preprocessing`, `sync-batch-norm`, `granularity`,
-    /// `size`.
+    /// `size`, `unguided`.
     pub kind: String,
     /// What there is to know.
     pub message: String,

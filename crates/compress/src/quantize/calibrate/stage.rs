@@ -4,9 +4,10 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use slq_graph::Graph;
+use slq_reduce::Reducer;
 
 use super::matrix::Books;
-use super::network::{Job, LayerReport, LayerSpec, Outcome, State, calibrate};
+use super::network::{Job, LayerDone, LayerReport, LayerSpec, Outcome, State, calibrate};
 use super::probe::rises_once;
 use super::settings::CalibrateSettings;
 use super::tuning::{Tuned, tune};
@@ -109,20 +110,9 @@ pub(crate) fn calibrate_layers(
     let mut stopped = false;
     let done = calibrate(&job, &mut state, &mut |done| {
         let layer = done.state.reports.len();
-        observer.on(&Event::LayerCalibrated {
-            weight: &specs[layer - 1].weight,
-            done: layer,
-            layers: done.layers,
-            seconds: done.elapsed.as_secs_f64(),
-        });
+        announce(&done, observer);
         kept.layer(done.state, layer == done.layers, began.elapsed())?;
-        // Who is told to stop, tells the others.
-        let asked = layer < done.layers && observer.stop();
-        stopped = any_asks(reducer, asked)?;
-        match stopped {
-            true => Err(CalibrateError::Stopped { reason: "the observer asked for it".into() }),
-            false => Ok(()),
-        }
+        go_on(&done, observer, reducer, &mut stopped)
     });
     match done {
         Err(CalibrateError::Stopped { .. }) if stopped => return Err(CompressError::Interrupted),
@@ -151,6 +141,33 @@ pub(crate) fn calibrate_layers(
     }
     report.seconds = kept.before + began.elapsed().as_secs_f64();
     Ok((graph, report))
+}
+
+/// Tells the observer of the layer that is done.
+pub(crate) fn announce(done: &LayerDone<'_>, observer: &mut dyn Observer) {
+    let Some(layer) = done.state.reports.last() else { return };
+    observer.on(&Event::LayerCalibrated {
+        weight: &layer.weight,
+        done: done.state.reports.len(),
+        layers: done.layers,
+        seconds: done.elapsed.as_secs_f64(),
+    });
+}
+
+/// Ends the calibration behind a layer, but for the last, where the observer asks for it; `stopped` then says so. Who is told to
+/// stop, tells the other processes.
+pub(crate) fn go_on(
+    done: &LayerDone<'_>,
+    observer: &mut dyn Observer,
+    reducer: &dyn Reducer,
+    stopped: &mut bool,
+) -> Result<(), CalibrateError> {
+    let asked = done.state.reports.len() < done.layers && observer.stop();
+    *stopped = any_asks(reducer, asked)?;
+    match *stopped {
+        true => Err(CalibrateError::Stopped { reason: "the observer asked for it".into() }),
+        false => Ok(()),
+    }
 }
 
 /// The distillation behind the layers.

@@ -89,6 +89,7 @@ pub(crate) fn importance(curvatures: &[Curvature], weights: &[f32]) -> Vec<f32> 
     let mut out = Vec::new();
     for (curvature, rows) in curvatures.iter().zip(weights.chunks_exact(group_rows)) {
         let diagonal = curvature.diagonal();
+        out.reserve(rows.len() * diagonal.len());
         rows.iter().for_each(|&s| out.extend(diagonal.iter().map(|&h| s * h)));
     }
     out
