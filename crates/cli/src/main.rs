@@ -16,6 +16,7 @@ mod demo;
 mod eval;
 mod inspect;
 mod job;
+mod names;
 mod packed;
 mod processes;
 mod progress;

@@ -167,16 +167,17 @@ impl Progress {
 }
 
 impl Progress {
-    /// A calibrated layer: the bar moves, or once a minute a line is written.
+    /// A layer that shares its values: the bar moves, or once a minute a line is written, and behind the last of a calibration.
     fn layer(&mut self, event: &Event<'_>) {
-        let &Event::LayerCalibrated { weight, done, layers, seconds } = event else { return };
-        self.title = "calibrating".into();
+        let &Event::LayerShared { calibrated, weight, done, layers, seconds } = event else { return };
+        let how = if calibrated { "calibrat" } else { "cluster" };
+        self.title = format!("{how}ing");
         let (steps, of) = (done as u64, layers as u64);
         if let Some(bar) = self.bar(of, "{prefix} {bar:30} {pos}/{len} {msg} {eta} left") {
             bar.set_position(steps);
             bar.set_message(weight.to_owned());
-        } else if self.told.elapsed() >= PAUSE || done == layers {
-            self.line(&format!("calibrated {done} of {layers} layers in {seconds:.0} s"));
+        } else if self.told.elapsed() >= PAUSE || calibrated && done == layers {
+            self.line(&format!("{how}ed {done} of {layers} layers in {seconds:.0} s"));
         }
         if done == layers {
             self.finish_bar();
@@ -308,7 +309,7 @@ impl Observer for Progress {
             }
             Event::RoundEnded(round) => self.round_ended(round),
             Event::LayersResumed(done) => self.line(&format!("going on after layer {done}")),
-            Event::LayerCalibrated { .. } => self.layer(event),
+            Event::LayerShared { .. } => self.layer(event),
             Event::Decomposed { split, whole, accuracy } => {
                 let accuracy = accuracy.as_ref().map(|a| format!(", {}", measured(a))).unwrap_or_default();
                 self.line(&format!("{split} layers split, {whole} left whole{accuracy}"));

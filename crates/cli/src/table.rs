@@ -7,13 +7,15 @@ use slq::graph::stats::WeightStats;
 use slq::methods::{RoundReport, SearchReport};
 use slq::{Accuracy, Budget};
 
+use crate::names::shortened;
+
 /// Columns of a terminal that is not asked, or of a file.
 const COLUMNS: usize = 80;
 /// Characters that a shortened cell keeps.
 const SHORTEST: usize = 12;
 
 /// A plain table whose columns after the first `left` are right-aligned. Where it is wider than the terminal, names in the left
-/// columns (but for the last of several) are shortened.
+/// columns (but for the last of several) are shortened, as far as they stay different.
 pub(crate) fn table(header: &[&str], left: usize, rows: impl IntoIterator<Item = Vec<String>>) -> Table {
     let mut rows: Vec<Vec<String>> = rows.into_iter().collect();
     let mut excess = width(header, &rows).saturating_sub(columns());
@@ -21,7 +23,10 @@ pub(crate) fn table(header: &[&str], left: usize, rows: impl IntoIterator<Item =
         let longest = rows.iter().map(|r| r[column].chars().count()).max().unwrap_or(0);
         let keep = longest.saturating_sub(excess).max(SHORTEST).max(header[column].len());
         excess -= excess.min(longest.saturating_sub(keep));
-        rows.iter_mut().for_each(|r| r[column] = shortened(&r[column], keep));
+        if longest > keep {
+            let names: Vec<String> = rows.iter().map(|r| r[column].clone()).collect();
+            rows.iter_mut().zip(shortened(&names, keep)).for_each(|(r, name)| r[column] = name);
+        }
     }
     plain(header, left, rows)
 }
@@ -50,17 +55,6 @@ fn width(header: &[&str], rows: &[Vec<String>]) -> usize {
     let cell =
         |i: usize| rows.iter().map(|r| r[i].chars().count()).chain([header[i].len()]).max().unwrap_or(0);
     (0..header.len()).map(|i| cell(i) + 3).sum::<usize>() + 1
-}
-
-/// The text with its middle left out, where it has more than `keep` characters.
-fn shortened(text: &str, keep: usize) -> String {
-    let characters: Vec<char> = text.chars().collect();
-    if characters.len() <= keep {
-        return text.into();
-    }
-    let head = (keep - 1) / 2;
-    let tail = characters.len() - (keep - 1 - head);
-    characters[..head].iter().chain(&['\u{2026}']).chain(&characters[tail..]).collect()
 }
 
 /// Top-1 accuracy in percent.

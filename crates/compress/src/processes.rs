@@ -2,6 +2,9 @@
 
 use slq_reduce::{ReduceError, Reducer};
 
+use crate::error::CompressError;
+use crate::progress::Observer;
+
 /// Values that are summed at a time: so many from every process are in memory at once.
 const PIECE: usize = 1 << 16;
 
@@ -52,6 +55,17 @@ pub(crate) fn any_asks(reducer: &dyn Reducer, own: bool) -> Result<bool, ReduceE
     match reducer.size() {
         1 => Ok(own),
         _ => Ok(reducer.gather(&[u8::from(own)])?.iter().any(|asked| asked[0] == 1)),
+    }
+}
+
+/// Ends the work where the observer of any process asks for it.
+///
+/// # Errors
+/// [`CompressError::Interrupted`], and any [`ReduceError`].
+pub(crate) fn go_on(observer: &mut dyn Observer, reducer: &dyn Reducer) -> Result<(), CompressError> {
+    match any_asks(reducer, observer.stop())? {
+        true => Err(CompressError::Interrupted),
+        false => Ok(()),
     }
 }
 

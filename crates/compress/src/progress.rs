@@ -167,8 +167,10 @@ pub enum Event<'a> {
     RoundEnded(&'a RoundReport),
     /// The job goes on from its checkpoint; these rounds were done before.
     Resumed(&'a [RoundReport]),
-    /// A layer has been calibrated.
-    LayerCalibrated {
+    /// A layer has taken its shared values without training.
+    LayerShared {
+        /// Whether by calibration; else by clustering its weights.
+        calibrated: bool,
         /// Its weight.
         weight: &'a str,
         /// Layers done.
@@ -205,7 +207,7 @@ pub trait Observer {
     /// Called for each event.
     fn on(&mut self, event: &Event<'_>);
 
-    /// Asked after every training step and every calibrated layer: whether the job should stop. It then keeps a checkpoint and ends with
+    /// Asked after every training step and every layer that is calibrated or clustered: whether the job should stop. It then keeps a checkpoint and ends with
     /// [`CompressError::Interrupted`](crate::CompressError::Interrupted).
     fn stop(&mut self) -> bool {
         false

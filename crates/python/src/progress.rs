@@ -106,7 +106,7 @@ impl PyEvent {
             Event::Continued { iteration, iterations } => {
                 Self { kind: "resumed", done: *iteration, total: *iterations, ..Self::default() }
             }
-            Event::LayerCalibrated { weight, done, layers, .. } => {
+            Event::LayerShared { weight, done, layers, .. } => {
                 Self { name: Some((*weight).into()), ..counted("layer", *done, *layers) }
             }
             _ => Self { kind: "other", ..Self::default() },

@@ -17,6 +17,7 @@ use crate::context::Context;
 use crate::damage::compare_shared;
 use crate::error::CompressError;
 use crate::inputs::{Inputs, Part, given};
+use crate::processes::go_on;
 use crate::progress::{Event, Observer};
 use crate::train::{HeldOut, TrainingSettings, executor};
 
@@ -39,12 +40,13 @@ pub(super) fn quantize_once(
     }
     let guides = guides(&graph, settings, layers, context)?;
     let float = context.inputs.map(|_| graph.clone());
-    kmeans::share(
-        &mut graph,
-        layers,
-        guides.importance.as_ref(),
-        (settings.corrects(), settings.method.codebook()),
-    )?;
+    let mut behind = |weight: &str, done: usize| {
+        let (layers, seconds) = (layers.len(), began.elapsed().as_secs_f64());
+        observer.on(&Event::LayerShared { calibrated: false, weight, done, layers, seconds });
+        go_on(observer, context.reducer)
+    };
+    let how = (settings.corrects(), settings.method.codebook());
+    kmeans::share(&mut graph, layers, guides.importance.as_ref(), how, &mut behind)?;
     let last = context.accuracy(&graph, batch)?;
     if let Some(accuracy) = last {
         observer.on(&Event::Final(accuracy));

@@ -14,6 +14,7 @@ use super::tries::Tries;
 use super::widths::allocate;
 use crate::budget::Budget;
 use crate::error::CompressError;
+use crate::processes::go_on;
 use crate::progress::Trial;
 use crate::quantize::outcome::Quantized;
 use crate::quantize::{Method, Quantize, Sensitivity, kmeans, select_layers};
@@ -92,13 +93,14 @@ impl ByPrice<'_> {
 
     /// The narrowest width whose file would be larger than `target` without a price, and the next one, each with that file's
     /// size as plain clustering tells it.
-    fn widths(&self, target: u64) -> Result<Vec<(u8, u64)>, CompressError> {
+    fn widths(&mut self, target: u64) -> Result<Vec<(u8, u64)>, CompressError> {
         let mut widths = Vec::new();
         for bits in self.tries.settings.lowest_bits().max(2)..=WIDEST {
             let settings = self.settings_for(bits, 0.0);
             let mut graph = self.tries.graph.clone();
             let layers = select_layers(&graph, &settings)?;
-            kmeans::share(&mut graph, &layers, None, (false, settings.method.data_free_codebook()))?;
+            let (how, reducer) = ((false, settings.method.data_free_codebook()), self.tries.context.reducer);
+            kmeans::share(&mut graph, &layers, None, how, &mut |_, _| go_on(self.tries.observer, reducer))?;
             let bytes = Size::of(&graph).entropy_bytes;
             if bytes >= target || bits == WIDEST {
                 widths.push((bits, bytes));

@@ -10,6 +10,7 @@ use super::widths::{Allocation, allocate, total_bytes, uniform};
 use crate::budget::Budget;
 use crate::context::Context;
 use crate::error::CompressError;
+use crate::processes::go_on;
 use crate::progress::{Accuracy, Trial};
 use crate::quantize::outcome::Quantized;
 use crate::quantize::stage::quantize;
@@ -79,17 +80,14 @@ impl ByWidths<'_> {
     }
 
     /// Accuracy on the validation images with all weights shared and nothing re-trained.
-    fn shared_only(&self, allocation: &[usize]) -> Result<Option<Accuracy>, CompressError> {
+    fn shared_only(&mut self, allocation: &[usize]) -> Result<Option<Accuracy>, CompressError> {
         let Some(data) = self.tries.training_part() else { return Ok(None) };
         let settings = self.choices.settings_for(&self.tries.settings, allocation);
         let mut graph = self.tries.graph.clone();
         let layers = select_layers(&graph, &settings)?;
-        kmeans::share(
-            &mut graph,
-            &layers,
-            None,
-            (settings.corrects(), settings.method.data_free_codebook()),
-        )?;
+        let how = (settings.corrects(), settings.method.data_free_codebook());
+        let reducer = self.tries.context.reducer;
+        kmeans::share(&mut graph, &layers, None, how, &mut |_, _| go_on(self.tries.observer, reducer))?;
         self.tries.accuracy(&graph, &data.test, settings.method.batch()).map(Some)
     }
 

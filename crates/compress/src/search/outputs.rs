@@ -40,7 +40,12 @@ pub(super) fn slopes(
         let layer = &layers[i];
         let own: Vec<Layer> = selected.iter().filter(|l| l.weight == layer.weight).cloned().collect();
         let mut moved = graph.clone();
-        kmeans::share(&mut moved, &own, None, (settings.corrects(), settings.method.data_free_codebook()))?;
+        let how = (settings.corrects(), settings.method.data_free_codebook());
+        // Each process is at other layers: together they stop where the slopes are done.
+        kmeans::share(&mut moved, &own, None, how, &mut |_, _| match size == 1 && observer.stop() {
+            true => Err(CompressError::Interrupted),
+            false => Ok(()),
+        })?;
         let before = graph.weights[&layer.weight].tensor.to_f32().unwrap_or_default();
         let after = moved.weights[&layer.weight].tensor.to_f32().unwrap_or_default();
         let error: f64 = before.iter().zip(after.iter()).map(|(a, b)| f64::from(a - b).powi(2)).sum();

@@ -146,7 +146,8 @@ pub(crate) fn calibrate_layers(
 /// Tells the observer of the layer that is done.
 pub(crate) fn announce(done: &LayerDone<'_>, observer: &mut dyn Observer) {
     let Some(layer) = done.state.reports.last() else { return };
-    observer.on(&Event::LayerCalibrated {
+    observer.on(&Event::LayerShared {
+        calibrated: true,
         weight: &layer.weight,
         done: done.state.reports.len(),
         layers: done.layers,

@@ -287,7 +287,7 @@ mod tests {
         let float = slq_zoo::build("lenet", 3).unwrap();
         let mut graph = float.clone();
         let layers = select_layers(&graph, &Quantize::kmeans(2)).unwrap();
-        kmeans::share(&mut graph, &layers, None, (false, CodebookKind::Free)).unwrap();
+        kmeans::share(&mut graph, &layers, None, (false, CodebookKind::Free), &mut |_, _| Ok(())).unwrap();
         let weights: Vec<String> = layers.iter().map(|l| l.weight.clone()).collect();
         let (inputs, settings) = (inputs(4), BlockTune { epochs: 40, learning_rate: 0.05, temperature: 1.0 });
         let kl = |graph: &Graph| compare_outputs(&float, graph, &inputs, Isa::Scalar).unwrap().kl.unwrap();

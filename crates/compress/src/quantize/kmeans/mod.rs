@@ -23,25 +23,28 @@ use crate::error::CompressError;
 /// every distinct value.
 const EXACT_LIMIT: usize = 4_000_000;
 
+/// What is done behind a layer.
+pub(crate) type Behind<'a> = &'a mut dyn FnMut(&str, usize) -> Result<(), CompressError>;
+
 /// Moves the weights of `layers` onto their optimal codebooks (of the given kind), weighted by `importance`. With `correct`, batch-norm
 /// statistics and biases behind them are corrected for the expected shift (Nagel et al., ICCV 2019). A layer that would
-/// take as many bytes as its floats keeps them.
+/// take as many bytes as its floats keeps them. `behind` is called behind each layer that is clustered, with its weight and the
+/// number of those done, and may end the work; the graph is then as it was.
 ///
 /// # Errors
-/// [`CompressError::Cluster`] naming the layer whose weights cannot be clustered.
+/// [`CompressError::Cluster`] naming the layer whose weights cannot be clustered, and those of `behind`.
 pub(crate) fn share(
     graph: &mut Graph,
     layers: &[Layer],
     importance: Option<&Importance>,
     (correct, kind): (bool, CodebookKind),
+    behind: Behind<'_>,
 ) -> Result<(), CompressError> {
-    let shared: &Graph = graph;
-    let found = layers
-        .iter()
-        .map(|layer| {
-            Ok((layer, best_palette(shared, layer, importance_of(importance, &layer.weight), kind)?))
-        })
-        .collect::<Result<Vec<_>, CompressError>>()?;
+    let mut found = Vec::with_capacity(layers.len());
+    for (done, layer) in layers.iter().enumerate() {
+        found.push((layer, best_palette(graph, layer, importance_of(importance, &layer.weight), kind)?));
+        behind(&layer.weight, done + 1)?;
+    }
     let saves = |(layer, palette): &(&Layer, Palette)| palette.stored_bytes() < 4 * layer.count;
     let palettes: Vec<_> = found.into_iter().filter(saves).collect();
     if correct {
@@ -151,6 +154,27 @@ mod tests {
     use crate::quantize::select::select_layers;
     use crate::quantize::settings::Quantize;
 
+    fn on(_: &str, _: usize) -> Result<(), CompressError> {
+        Ok(())
+    }
+
+    #[test]
+    fn layers_are_told_in_order_and_who_stops_leaves_the_graph_as_it_was() {
+        let mut graph = slq_zoo::build("lenet", 3).unwrap();
+        let before = graph.clone();
+        let layers = select_layers(&graph, &Quantize::kmeans(2)).unwrap();
+        let mut told = Vec::new();
+        let mut stop = |weight: &str, done: usize| {
+            told.push((weight.to_owned(), done));
+            if done == 2 { Err(CompressError::Interrupted) } else { Ok(()) }
+        };
+        let done = share(&mut graph, &layers, None, (true, CodebookKind::Free), &mut stop);
+        assert!(matches!(done, Err(CompressError::Interrupted)), "{done:?}");
+        assert_eq!(graph, before);
+        let expected: Vec<_> = layers.iter().map(|l| l.weight.clone()).zip(1..).take(2).collect();
+        assert_eq!(told, expected);
+    }
+
     #[test]
     fn every_weight_takes_the_nearest_of_its_codebook() {
         for granularity in [Granularity::Tensor, Granularity::Channel] {
@@ -158,7 +182,7 @@ mod tests {
             let before = slq_zoo::build("lenet", 3).unwrap();
             let mut graph = before.clone();
             let layers = select_layers(&graph, &settings).unwrap();
-            share(&mut graph, &layers, None, (false, CodebookKind::Free)).unwrap();
+            share(&mut graph, &layers, None, (false, CodebookKind::Free), &mut on).unwrap();
             for layer in &layers {
                 let weight = &graph.weights[&layer.weight];
                 let palette = weight.palette.as_ref().unwrap();
@@ -193,7 +217,7 @@ mod tests {
     fn a_layer_that_a_codebook_would_make_larger_keeps_its_floats() {
         let shared = |mut graph: Graph, bits| {
             let layers = select_layers(&graph, &Quantize::kmeans(bits)).unwrap();
-            share(&mut graph, &layers, None, (true, CodebookKind::Free)).unwrap();
+            share(&mut graph, &layers, None, (true, CodebookKind::Free), &mut on).unwrap();
             graph
         };
         let small = gemm(8, 18, |i| i as f32);
@@ -210,7 +234,7 @@ mod tests {
         settings.method =
             crate::Method::Kmeans(KmeansSettings { codebook: CodebookKind::Uniform, ..Default::default() });
         let layers = select_layers(&graph, &settings).unwrap();
-        share(&mut graph, &layers, None, (false, CodebookKind::Uniform)).unwrap();
+        share(&mut graph, &layers, None, (false, CodebookKind::Uniform), &mut on).unwrap();
         let groups: Vec<usize> = layers.iter().map(|l| l.groups).collect();
         assert_eq!((groups[2], groups[3]), (400_000 / 32, 5000 / 25), "dense layers have blocks");
         for layer in &layers {
@@ -228,7 +252,7 @@ mod tests {
     fn one_value_needs_one_centroid() {
         let mut graph = gemm(8, 6, |_| 0.3);
         let layers = select_layers(&graph, &Quantize::kmeans(8)).unwrap();
-        share(&mut graph, &layers, None, (false, CodebookKind::Free)).unwrap();
+        share(&mut graph, &layers, None, (false, CodebookKind::Free), &mut on).unwrap();
         let palette = graph.weights["w"].palette.as_ref().unwrap();
         assert_eq!((palette.codebook(), palette.bits()), (&[0.3][..], 1));
     }
@@ -244,7 +268,7 @@ mod tests {
             let before = graph.clone();
             let layers = select_layers(&graph, &Quantize::kmeans(4)).unwrap();
             assert_eq!(layers.len(), 4);
-            share(&mut graph, &layers, None, (true, CodebookKind::Free)).unwrap();
+            share(&mut graph, &layers, None, (true, CodebookKind::Free), &mut on).unwrap();
             for layer in &layers {
                 let (weight, old) = (&graph.weights[&layer.weight], &before.weights[&layer.weight].tensor);
                 let palette = weight.palette.as_ref().unwrap();
@@ -264,7 +288,7 @@ mod tests {
         let settings = Quantize::kmeans(4).granularity(Granularity::Channel);
         let before = graph.clone();
         let layers = select_layers(&graph, &settings).unwrap();
-        share(&mut graph, &layers, None, (false, CodebookKind::Free)).unwrap();
+        share(&mut graph, &layers, None, (false, CodebookKind::Free), &mut on).unwrap();
         let mut wider = 0;
         for layer in layers.iter().filter(|l| l.groups < l.asked) {
             let values = before.weights[&layer.weight].tensor.as_f32().unwrap();
