@@ -46,7 +46,7 @@ impl Coverage {
             let integers = matches!(weight.tensor.dtype(), DType::I8 | DType::U8)
                 && weight.tensor.shape().len() > 1
                 && readers.iter().any(|op| op == "DequantizeLinear" || op.contains("Integer"));
-            if !(is_matrix || integers) || weight.tensor.len() < 2 {
+            if !(is_matrix || integers) || weight.tensor.len() < 2 || graph.is_recurrent_bias(name) {
                 continue;
             }
             let reason = match readers.as_slice() {
@@ -87,5 +87,21 @@ mod tests {
         let left = &coverage.not_quantized;
         assert_eq!((left.len(), left[0].name.as_str(), left[0].count), (1, "conv1.weight", 500));
         assert_eq!(left[0].reason, "skipped by a rule");
+    }
+
+    #[test]
+    fn biases_of_recurrent_layers_are_no_weight_matrices() {
+        let mut graph = Graph::default();
+        graph.nodes.push(slq_graph::Node::new("lstm", "LSTM", &["x", "w", "r", "b"], &["y"]));
+        for (name, shape) in [("w", vec![1, 16, 8]), ("r", vec![1, 16, 4]), ("b", vec![1, 32])] {
+            let values = vec![0.5; shape.iter().product()];
+            graph.weights.insert(name.into(), slq_graph::Tensor::f32(shape, values).unwrap().into());
+        }
+        let left = |graph: &Graph| -> Vec<String> {
+            Coverage::of(graph, &[]).not_quantized.into_iter().map(|n| n.name).collect()
+        };
+        assert_eq!(left(&graph), ["w", "r"]);
+        graph.nodes.push(slq_graph::Node::new("sum", "Add", &["b", "y"], &["z"]));
+        assert_eq!(left(&graph), ["w", "r", "b"]);
     }
 }

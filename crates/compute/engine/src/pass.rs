@@ -2,6 +2,7 @@
 
 use slq_graph::Graph;
 use slq_kernels::Isa;
+use slq_kernels::parallel::enter;
 
 use crate::error::EngineError;
 use crate::memory;
@@ -62,6 +63,22 @@ pub(crate) fn forward(
     random: (u64, u64),
     share: Share<'_>,
 ) -> Result<(), EngineError> {
+    inside(share, || steps_forward(plan, buffers, weights, isa, random, share))
+}
+
+/// Runs a pass on a thread of the pool; outside of it where layers wait for other executors, which may need that thread.
+fn inside<R: Send>(share: Share<'_>, pass: impl FnOnce() -> R + Send) -> R {
+    if share.is_whole() { enter(pass) } else { pass() }
+}
+
+fn steps_forward(
+    plan: &mut Plan,
+    buffers: &mut [Vec<f32>],
+    weights: &Graph,
+    isa: Isa,
+    random: (u64, u64),
+    share: Share<'_>,
+) -> Result<(), EngineError> {
     for step in &mut plan.steps {
         let Place::Slot { slot, len } = step.output else { continue };
         let mut output = std::mem::take(&mut buffers[slot]);
@@ -77,10 +94,21 @@ pub(crate) fn forward(
 }
 
 /// What is called behind each layer of a backward pass, with its position and the gradients of all weights.
-pub(crate) type AfterLayer<'a> = dyn FnMut(usize, &mut [Vec<f32>]) -> Result<(), EngineError> + 'a;
+pub(crate) type AfterLayer<'a> = dyn FnMut(usize, &mut [Vec<f32>]) -> Result<(), EngineError> + Send + 'a;
 
 /// Runs the backward pass of all layers; the gradient of the logits has been computed.
 pub(crate) fn backward(
+    plan: &mut Plan,
+    buffers: &mut [Vec<f32>],
+    weights: &Graph,
+    weight_gradients: &mut [Vec<f32>],
+    (isa, share): (Isa, Share<'_>),
+    after: &mut AfterLayer<'_>,
+) -> Result<(), EngineError> {
+    inside(share, || steps_backward(plan, buffers, weights, weight_gradients, (isa, share), after))
+}
+
+fn steps_backward(
     plan: &mut Plan,
     buffers: &mut [Vec<f32>],
     weights: &Graph,

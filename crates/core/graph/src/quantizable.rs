@@ -89,18 +89,35 @@ impl Graph {
     /// The operators that read weight `name`, in the network and in the bodies of its nodes, each once.
     pub fn readers_of(&self, name: &str) -> Vec<String> {
         let mut operators: Vec<String> = Vec::new();
-        let mut note = |node: &Node| {
-            if node.inputs.iter().any(|i| i == name) && !operators.contains(&node.op) {
+        self.each_read(name, |node, _| {
+            if !operators.contains(&node.op) {
                 operators.push(node.op.clone());
             }
+        });
+        operators
+    }
+
+    /// Whether recurrent layers alone read weight `name`, as biases or peepholes: two axes, and yet vectors for each direction.
+    pub fn is_recurrent_bias(&self, name: &str) -> bool {
+        let (mut reads, mut others) = (0, 0);
+        self.each_read(name, |node, input| {
+            let bias = matches!(node.op.as_str(), "LSTM" | "GRU" | "RNN") && matches!(input, 3 | 7);
+            *if bias { &mut reads } else { &mut others } += 1;
+        });
+        reads > 0 && others == 0
+    }
+
+    /// Calls `note` for each place where weight `name` is read, in the network and in the bodies of its nodes.
+    fn each_read(&self, name: &str, mut note: impl FnMut(&Node, usize)) {
+        let mut reads = |node: &Node| {
+            node.inputs.iter().enumerate().filter(|(_, i)| *i == name).for_each(|(i, _)| note(node, i));
         };
         for node in &self.nodes {
-            note(node);
+            reads(node);
             if node.may_hold_subgraph() {
-                node.bodies().unwrap_or_default().nodes.iter().for_each(&mut note);
+                node.bodies().unwrap_or_default().nodes.iter().for_each(&mut reads);
             }
         }
-        operators
     }
 }
 

@@ -40,6 +40,19 @@ pub enum Activation {
         /// Limit at minus infinity, negated.
         alpha: f32,
     },
+    /// `x Phi(x)` with the normal distribution function Phi (ONNX `Gelu`).
+    Gelu,
+    /// `x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2` (ONNX `Gelu` with `approximate = "tanh"`).
+    GeluTanh,
+    /// `x / (1 + e^(-alpha x))`; SiLU is `alpha = 1` (ONNX `Swish`).
+    Swish {
+        /// Factor in the exponent.
+        alpha: f32,
+    },
+    /// `x tanh(ln(1 + e^x))` (ONNX `Mish`).
+    Mish,
+    /// The error function (ONNX `Erf`).
+    Erf,
 }
 
 /// What the gradient of an [`Activation`] reads.
@@ -56,6 +69,8 @@ impl Activation {
     pub fn saved(self) -> Saved {
         match self {
             Activation::LeakyRelu { .. } | Activation::HardSwish => Saved::Input,
+            Activation::Gelu | Activation::GeluTanh | Activation::Swish { .. } => Saved::Input,
+            Activation::Mish | Activation::Erf => Saved::Input,
             Activation::Elu { alpha } if alpha < 0.0 => Saved::Input,
             _ => Saved::Output,
         }
@@ -102,6 +117,11 @@ impl Activation {
                     x
                 }
             }
+            Activation::Gelu => x * math::normal::<FMA>(x).0,
+            Activation::GeluTanh => x * gelu_sigmoid::<FMA>(x).0,
+            Activation::Swish { alpha } => x * math::sigmoid::<FMA>(alpha * x),
+            Activation::Mish => x * math::tanh_softplus::<FMA>(x).0,
+            Activation::Erf => math::erf::<FMA>(x),
         }
     }
 
@@ -135,8 +155,35 @@ impl Activation {
                 let below = if alpha < 0.0 { alpha * math::exp::<FMA>(s) } else { s + alpha };
                 if s > 0.0 { 1.0 } else { below }
             }
+            Activation::Gelu => {
+                let (below, density) = math::normal::<FMA>(s);
+                madd::<FMA>(s, density, below)
+            }
+            Activation::GeluTanh => {
+                let (share, rise) = gelu_sigmoid::<FMA>(s);
+                madd::<FMA>(s * rise, share * (1.0 - share), share)
+            }
+            Activation::Swish { alpha } => {
+                let share = math::sigmoid::<FMA>(alpha * s);
+                madd::<FMA>(alpha * s, share * (1.0 - share), share)
+            }
+            Activation::Mish => {
+                let (factor, rise) = math::tanh_softplus::<FMA>(s);
+                madd::<FMA>(s, rise, factor)
+            }
+            Activation::Erf => std::f32::consts::FRAC_2_SQRT_PI * math::exp::<FMA>(-s * s),
         }
     }
+}
+
+/// `(1 + tanh(u)) / 2 = 1 / (1 + e^(-2u))` with the `u` of [`Activation::GeluTanh`], and the derivative of `2u`.
+#[inline(always)]
+fn gelu_sigmoid<const FMA: bool>(x: f32) -> (f32, f32) {
+    const TWICE: f32 = 1.595_769;
+    const CUBIC: f32 = 0.044_715;
+    let x2 = x * x;
+    let argument = TWICE * x * madd::<FMA>(CUBIC, x2, 1.0);
+    (math::sigmoid::<FMA>(argument), TWICE * madd::<FMA>(3.0 * CUBIC, x2, 1.0))
 }
 
 // One loop for each function: the match is outside, so that each loop vectorises.
@@ -173,6 +220,26 @@ macro_rules! for_each_kind {
             }
             Activation::Elu { alpha } => {
                 let $a = Activation::Elu { alpha };
+                $body
+            }
+            Activation::Gelu => {
+                let $a = Activation::Gelu;
+                $body
+            }
+            Activation::GeluTanh => {
+                let $a = Activation::GeluTanh;
+                $body
+            }
+            Activation::Swish { alpha } => {
+                let $a = Activation::Swish { alpha };
+                $body
+            }
+            Activation::Mish => {
+                let $a = Activation::Mish;
+                $body
+            }
+            Activation::Erf => {
+                let $a = Activation::Erf;
                 $body
             }
         }
@@ -304,7 +371,7 @@ mod tests {
     use super::super::testing::*;
     use super::*;
 
-    const ALL: [Activation; 9] = [
+    const ALL: [Activation; 15] = [
         Activation::Relu,
         Activation::LeakyRelu { slope: 0.1 },
         Activation::Clip { lo: -0.5, hi: 0.75 },
@@ -314,6 +381,12 @@ mod tests {
         Activation::HardSwish,
         Activation::Elu { alpha: 1.3 },
         Activation::Elu { alpha: -0.5 },
+        Activation::Gelu,
+        Activation::GeluTanh,
+        Activation::Swish { alpha: 1.0 },
+        Activation::Swish { alpha: -1.7 },
+        Activation::Mish,
+        Activation::Erf,
     ];
 
     fn reference(act: Activation, x: f64) -> f64 {
@@ -338,7 +411,25 @@ mod tests {
                     x
                 }
             }
+            Activation::Gelu => 0.5 * x * (1.0 + erf(x / std::f64::consts::SQRT_2)),
+            Activation::GeluTanh => {
+                0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x.powi(3))).tanh())
+            }
+            Activation::Swish { alpha } => x / (1.0 + (-alpha as f64 * x).exp()),
+            Activation::Mish => x * (x.max(0.0) + (-x.abs()).exp().ln_1p()).tanh(),
+            Activation::Erf => erf(x),
         }
+    }
+
+    /// The power series of erf, which is exact enough where the tests look.
+    fn erf(x: f64) -> f64 {
+        let (mut term, mut sum, mut k) = (x, x, 1.0);
+        while f64::abs(term) > f64::abs(sum) * 1e-17 {
+            term *= 2.0 * x * x / (2.0 * k + 1.0);
+            sum += term;
+            k += 1.0;
+        }
+        std::f64::consts::FRAC_2_SQRT_PI * (-x * x).exp() * sum
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Arithmetic element by element: two operands with broadcasting, and simple functions of one.
 
 use crate::isa::multiversion;
-use crate::reduce::offset;
+use crate::reduce::{COLUMNS, Columns, offset};
 use crate::{Isa, Store};
 use crate::{math, par};
 
@@ -242,7 +242,7 @@ fn slice_at(x: &[f32], at: usize) -> f32 {
 /// order). Both are stored as `store` says.
 #[allow(clippy::too_many_arguments)]
 pub fn binary_backward(
-    _isa: Isa,
+    isa: Isa,
     op: Binary,
     shapes: &Broadcast,
     a: &[f32],
@@ -253,8 +253,11 @@ pub fn binary_backward(
     store: Store,
 ) {
     assert!([a.len(), b.len()] == shapes.lens && dy.len() == shapes.len());
+    // An operand that was not repeated is laid out as the result: its gradient is a product or a quotient like it.
+    let whole = |gradient: &[f32]| store == Store::Overwrite && gradient.len() == dy.len();
     if let Some(da) = da {
         match op {
+            Binary::Mul | Binary::Div if whole(da) => binary_forward(isa, op, shapes, dy, b, da),
             Binary::Add | Binary::Sub => gather(shapes, |d| d.1, da, store, |o, _, _| dy[o] as f64),
             Binary::Mul => gather(shapes, |d| d.1, da, store, |o, _, j| dy[o] as f64 * b[j] as f64),
             Binary::Div => gather(shapes, |d| d.1, da, store, |o, _, j| dy[o] as f64 / b[j] as f64),
@@ -262,6 +265,7 @@ pub fn binary_backward(
     }
     if let Some(db) = db {
         match op {
+            Binary::Mul if whole(db) => binary_forward(isa, op, shapes, a, dy, db),
             Binary::Add => gather(shapes, |d| d.2, db, store, |o, _, _| dy[o] as f64),
             Binary::Sub => gather(shapes, |d| d.2, db, store, |o, _, _| -dy[o] as f64),
             Binary::Mul => gather(shapes, |d| d.2, db, store, |o, i, _| dy[o] as f64 * a[i] as f64),
@@ -307,6 +311,22 @@ fn gather(
         at
     };
     let count: usize = repeated.iter().map(|d| d.0).product();
+    let lead = kept.first().map(|d| (d.0, d.1));
+    if let Some(columns) = Columns::of(lead.as_slice()).filter(|_| count > 1) {
+        let (step_a, step_b) = (kept[0].2, kept[0].3);
+        return columns.each(out, |at, out| {
+            let (base, mut sums) = (place(&kept, at), [0.0f64; COLUMNS]);
+            let sums = &mut sums[..out.len()];
+            for k in 0..count {
+                let far = place(&repeated, k);
+                let [o, a, b] = [base[0] + far[0], base[1] + far[1], base[2] + far[2]];
+                for (j, sum) in sums.iter_mut().enumerate() {
+                    *sum += value(o + j, a + j * step_a, b + j * step_b);
+                }
+            }
+            out.iter_mut().zip(sums).for_each(|(out, sum)| store.put(out, *sum as f32));
+        });
+    }
     let inner = repeated.first().copied().unwrap_or((1, 0, 0, 0));
     let block = (par::CHUNK / count.max(1)).max(1);
     par::planes(out, block, |chunk, out| {

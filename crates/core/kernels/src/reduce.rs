@@ -90,7 +90,15 @@ fn scale_body<const FMA: bool>(alpha: f32, y: &mut [f32]) {
     }
 }
 
+#[inline(always)]
+fn add_body<const FMA: bool>(x: &[f32], sums: &mut [f64]) {
+    for (sum, &x) in sums.iter_mut().zip(x) {
+        *sum += x as f64;
+    }
+}
+
 multiversion! {
+    fn add_run(x: &[f32], sums: &mut [f64]) = add_body;
     pub(crate) fn sum_run(x: &[f32]) -> f64 = sum_body;
     fn axpy_run(alpha: f32, x: &[f32], y: &mut [f32]) = axpy_body;
     fn scale_run(alpha: f32, y: &mut [f32]) = scale_body;
@@ -101,6 +109,16 @@ pub fn forward(isa: Isa, r: &Reduction, kind: Kind, x: &[f32], y: &mut [f32]) {
     assert!(x.len() == r.in_len() && y.len() == r.out_len());
     let count = r.count();
     let factor = if kind == Kind::Mean { 1.0 / count as f64 } else { 1.0 };
+    if let Some(columns) = Columns::of(&r.kept).filter(|_| count > 1) {
+        return columns.each(y, |at, y| {
+            let (from, mut sums) = (offset(&r.kept, at), [0.0f64; COLUMNS]);
+            let sums = &mut sums[..y.len()];
+            for k in 0..count {
+                add_run(isa, &x[from + offset(&r.reduced, k)..][..y.len()], sums);
+            }
+            y.iter_mut().zip(sums).for_each(|(y, sum)| *y = (*sum * factor) as f32);
+        });
+    }
     // The first reduced axis is summed as a run when it is contiguous.
     let (run, outer) = match r.reduced.split_first() {
         Some((&(len, 1), rest)) => (len, rest),
@@ -121,20 +139,53 @@ pub fn forward(isa: Isa, r: &Reduction, kind: Kind, x: &[f32], y: &mut [f32]) {
     });
 }
 
+/// Columns of a work item, a cache line of them: whoever sums rows of a matrix takes so many at a time, row by row.
+pub(crate) const COLUMNS: usize = 16;
+
+/// Outputs that lie in rows of neighbours, each row in pieces of at most [`COLUMNS`].
+#[derive(Clone, Copy)]
+pub(crate) struct Columns {
+    row: usize,
+}
+
+impl Columns {
+    /// Of axes (length, stride in the input, ...), fastest first; `None` where the fastest is not contiguous.
+    pub(crate) fn of(kept: &[(usize, usize)]) -> Option<Self> {
+        kept.first().filter(|d| d.1 == 1 && d.0 > 1).map(|d| Columns { row: d.0 })
+    }
+
+    /// Runs `f(position of the piece, piece)` in parallel.
+    pub(crate) fn each(self, out: &mut [f32], f: impl Fn(usize, &mut [f32]) + Sync + Send) {
+        let (pieces, rows) = (self.row.div_ceil(COLUMNS), out.len() / self.row);
+        let out = par::Shared::new(out);
+        par::each(rows * pieces, |item| {
+            let first = item % pieces * COLUMNS;
+            let at = item / pieces * self.row + first;
+            // SAFETY: pieces do not overlap, and each is one item's.
+            f(at, unsafe { out.slice(at, COLUMNS.min(self.row - first)) });
+        });
+    }
+}
+
 /// Gradient of [`forward`]: every input gets its output's gradient (for a mean, divided by the count).
 pub fn backward(_isa: Isa, r: &Reduction, kind: Kind, dy: &[f32], dx: &mut [f32], store: Store) {
     assert!(dx.len() == r.in_len() && dy.len() == r.out_len());
     let factor = if kind == Kind::Mean { 1.0 / r.count() as f32 } else { 1.0 };
     let dx = par::Shared::new(dx);
-    let count = r.count();
+    // Neighbours that go into one output are written as a run.
+    let (run, outer) = match r.reduced.split_first() {
+        Some((&(len, 1), rest)) => (len, rest),
+        _ => (1, &r.reduced[..]),
+    };
+    let count = outer.iter().map(|d| d.0).product();
     par::each(dy.len().div_ceil(64), |block| {
         for (o, &dy) in dy.iter().enumerate().skip(block * 64).take(64) {
             let d = dy * factor;
             let at = offset(&r.kept, o);
             for k in 0..count {
                 // SAFETY: every input belongs to one output, and every output to one item.
-                let dx = unsafe { &mut dx.slice(at + offset(&r.reduced, k), 1)[0] };
-                store.put(dx, d);
+                let dx = unsafe { dx.slice(at + offset(outer, k), run) };
+                dx.iter_mut().for_each(|dx| store.put(dx, d));
             }
         }
     });

@@ -2,7 +2,7 @@
 
 use slq_kernels::Store;
 use slq_kernels::conv::Post;
-use slq_kernels::gemm::{Factor, gemm as multiply};
+use slq_kernels::gemm::{Factor, gemm as multiply, stack};
 use slq_kernels::reduce::{self, Kind, Reduction};
 
 use super::layer::Layer;
@@ -205,6 +205,22 @@ pub(super) fn matmul(site: Site<'_>) -> Result<Box<dyn Layer>, EngineError> {
     Ok(Box::new(MatMulLayer { m, n, k, products }))
 }
 
+impl MatMulLayer {
+    /// Which part of a gradient of matrices of `len` the products keep; where several add to one matrix and nothing is there yet,
+    /// zeros are.
+    fn keep(&self, gradient: &mut Gradient, len: usize) -> f32 {
+        let once = gradient.len() == self.products.len() * len;
+        match gradient.store {
+            Store::Overwrite if once => 0.0,
+            Store::Overwrite => {
+                gradient.fill(0.0);
+                1.0
+            }
+            Store::Accumulate => 1.0,
+        }
+    }
+}
+
 impl Layer for MatMulLayer {
     fn reads_input(&self, _i: usize) -> bool {
         true
@@ -215,37 +231,31 @@ impl Layer for MatMulLayer {
     }
 
     fn forward(&mut self, pass: &mut Forward<'_>, y: &mut [f32]) {
-        let (m, n, k) = (self.m, self.n, self.k);
-        for &[at_a, at_b, at_y] in &self.products {
-            let (a, b) = (&pass.input(0)[at_a..][..m * k], &pass.input(1)[at_b..][..k * n]);
-            let (a, b) = (Factor::plain(a), Factor::plain(b));
-            multiply(pass.isa, [m, n, k], 1.0, a, b, 0.0, &mut y[at_y..][..m * n]);
-        }
+        let factors = [Factor::plain(pass.input(0)), Factor::plain(pass.input(1))];
+        stack(pass.isa, [self.m, self.n, self.k], factors, 0.0, y, self.products.len(), |i| self.products[i]);
     }
 
     fn backward(&mut self, pass: &mut Backward<'_>) {
         let (m, n, k, isa) = (self.m, self.n, self.k, pass.isa);
         let dy = pass.take_output_gradient();
         if let Some(mut da) = pass.take_gradient(0) {
-            if da.store == Store::Overwrite {
-                da.fill(0.0);
-            }
-            for &[at_a, at_b, at_y] in &self.products {
-                let (b, dy) = (&pass.input(1)[at_b..][..k * n], &dy[at_y..][..m * n]);
-                let (dy, b) = (Factor::plain(dy), Factor::transposed(b));
-                multiply(isa, [m, k, n], 1.0, dy, b, 1.0, &mut da[at_a..][..m * k]);
-            }
+            let (beta, factors) =
+                (self.keep(&mut da, m * k), [Factor::plain(&dy), Factor::transposed(pass.input(1))]);
+            let starts = |i: usize| {
+                let [a, b, y] = self.products[i];
+                [y, b, a]
+            };
+            stack(isa, [m, k, n], factors, beta, &mut da, self.products.len(), starts);
             pass.put_gradient(0, da);
         }
         if let Some(mut db) = pass.take_gradient(1) {
-            if db.store == Store::Overwrite {
-                db.fill(0.0);
-            }
-            for &[at_a, at_b, at_y] in &self.products {
-                let (a, dy) = (&pass.input(0)[at_a..][..m * k], &dy[at_y..][..m * n]);
-                let (a, dy) = (Factor::transposed(a), Factor::plain(dy));
-                multiply(isa, [k, n, m], 1.0, a, dy, 1.0, &mut db[at_b..][..k * n]);
-            }
+            let (beta, factors) =
+                (self.keep(&mut db, k * n), [Factor::transposed(pass.input(0)), Factor::plain(&dy)]);
+            let starts = |i: usize| {
+                let [a, b, y] = self.products[i];
+                [a, y, b]
+            };
+            stack(isa, [k, n, m], factors, beta, &mut db, self.products.len(), starts);
             pass.put_gradient(1, db);
         }
         pass.put_output_gradient(dy);

@@ -12,6 +12,8 @@ use crate::isa::{madd, multiversion};
 use crate::{par, scratch};
 use micro::{Kernels, MAX_COLS, MAX_ROWS, cut};
 
+/// Products of an item, about: a few microseconds.
+const ITEM: usize = 1 << 17;
 /// Depth of a block: a panel of B of this depth stays in the first-level cache.
 const DEPTH: usize = 320;
 
@@ -81,15 +83,49 @@ pub fn gemm(
     }
 }
 
-/// Rows and columns of a block: enough items to share, large enough to reuse what was packed.
-fn blocks(kernels: &Kernels, m: usize, n: usize) -> (usize, usize) {
+/// `c = a b + beta c` for each of `count` products of matrices that lie in stacks: `starts` gives where A, B and C of a product begin in
+/// `a.values`, `b.values` and `c`. Products whose results lie behind one another are computed in parallel; others, of which some
+/// may be one and the same, in turn.
+///
+/// # Panics
+/// Where a matrix does not lie within its slice.
+pub fn stack(
+    isa: Isa,
+    sizes: [usize; 3],
+    [a, b]: [Factor<'_>; 2],
+    beta: f32,
+    c: &mut [f32],
+    count: usize,
+    starts: impl Fn(usize) -> [usize; 3] + Sync + Send,
+) {
+    let [m, n, k] = sizes;
+    let one = |starts: [usize; 3], c: &mut [f32]| {
+        let a = Factor { values: &a.values[starts[0]..][..m * k], ..a };
+        let b = Factor { values: &b.values[starts[1]..][..k * n], ..b };
+        gemm(isa, sizes, 1.0, a, b, beta, c);
+    };
+    if (1..count).any(|i| starts(i)[2] < starts(i - 1)[2] + m * n) {
+        return (0..count).for_each(|i| one(starts(i), &mut c[starts(i)[2]..][..m * n]));
+    }
+    let (out, each) = (par::Shared::new(c), (ITEM / (m * n * k).max(1)).max(1));
+    par::each(count.div_ceil(each), |item| {
+        for starts in (item * each..count.min((item + 1) * each)).map(&starts) {
+            // SAFETY: the results do not overlap, as was checked above.
+            one(starts, unsafe { out.slice(starts[2], m * n) });
+        }
+    });
+}
+
+/// Rows and columns of a block: enough items to share, each of them large enough to reuse what was packed and to be worth a task.
+fn blocks(kernels: &Kernels, m: usize, n: usize, k: usize) -> (usize, usize) {
     let tiles = n.div_ceil(kernels.cols);
     let panels = kernels.panels(m);
     let wide = tiles.div_ceil((256 / kernels.cols).max(1));
     let high = m.div_ceil(240);
     // At least eight items where the matrix is large enough to have them.
-    let across = wide.max(8usize.div_ceil(high)).min(tiles.div_ceil(2)).max(1);
-    let down = high.max(8usize.div_ceil(across)).min(panels.div_ceil(2)).max(1);
+    let least = 8.min(m * n * k / ITEM);
+    let across = wide.max(least.div_ceil(high)).min(tiles.div_ceil(2)).max(1);
+    let down = high.max(least.div_ceil(across)).min(panels.div_ceil(2)).max(1);
     (down, across)
 }
 
@@ -109,7 +145,7 @@ fn product(
     }
     let kernels = Kernels::of(isa);
     let cols = kernels.cols;
-    let (down, across) = blocks(kernels, m, n);
+    let (down, across) = blocks(kernels, m, n, k);
     let tiles = n.div_ceil(cols);
     let out = par::Shared::new(c);
     let depth_blocks = k.div_ceil(DEPTH).max(1);
@@ -124,6 +160,7 @@ fn product(
         let pack_a = t1 - t0 > 2;
         let a_len = if pack_a { depth * (m1 - m0) } else { 0 };
         let b_len = (t1 - t0) * depth * cols;
+        let mut tile = [0.0f32; MAX_ROWS * MAX_COLS];
         scratch::with(b_len + a_len.next_multiple_of(16) + 16, |buffer| {
             let (packed_b, packed_a) = buffer.split_at_mut(b_len);
             for d in 0..depth_blocks {
@@ -157,7 +194,6 @@ fn product(
                     assert!(kd == 0 || (rows - 1) * rs + (kd - 1) * cs < from.len());
                     for t in t0..t1 {
                         let panel_b = &packed_b[(t - t0) * kd * cols..][..kd * cols];
-                        let mut tile = [0.0f32; MAX_ROWS * MAX_COLS];
                         // SAFETY: the assertion above bounds A, the slice B; the tile holds the largest kernel's.
                         unsafe {
                             kernels.tiles[rows - 1](
@@ -270,6 +306,33 @@ mod tests {
             scale in prop_oneof![Just((1.0f32, 0.0f32)), Just((0.5, 1.0)), Just((-2.0, 0.25))],
         ) {
             check(ta, tb, m, n, k, scale.0, scale.1);
+        }
+    }
+
+    #[test]
+    fn stacks_of_products() {
+        let (m, n, k) = (7, 20, 5);
+        let (a, b) = (values(6 * m * k, 1), values(6 * k * n, 2));
+        // Each has matrices of its own; all share one B; pairs add up to one C.
+        let layouts: [fn(usize) -> [usize; 3]; 3] = [|i| [i, i, i], |i| [i, 0, i], |i| [i, i, i / 2]];
+        for at in layouts {
+            let starts = |i: usize| {
+                let [x, y, z] = at(i);
+                [x * m * k, y * k * n, z * m * n]
+            };
+            let mut want = vec![1.0f64; 6 * m * n];
+            for i in 0..6 {
+                let [x, y, z] = starts(i);
+                let found = reference(false, true, m, n, k, &a[x..][..m * k], &b[y..][..k * n]);
+                want[z..].iter_mut().zip(found).for_each(|(w, f)| *w += f);
+            }
+            for (isa, got) in on_all(|isa| {
+                let mut c = vec![1.0; 6 * m * n];
+                stack(isa, [m, n, k], [Factor::plain(&a), Factor::transposed(&b)], 1.0, &mut c, 6, starts);
+                c
+            }) {
+                assert_close(&got, &want, 1e-5, &format!("{isa}"));
+            }
         }
     }
 

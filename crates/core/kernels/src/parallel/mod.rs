@@ -8,4 +8,11 @@ pub use rayon::{current_num_threads, join, prelude};
 mod serial;
 
 #[cfg(target_arch = "wasm32")]
-pub use serial::{current_num_threads, join, prelude};
+pub use serial::{current_num_threads, enter, join, prelude};
+
+/// Runs `work` on a thread of the current pool and waits. Whatever it splits is then shared out from there; from outside, each
+/// call would be handed over and waited for, which takes longer than a small product.
+#[cfg(not(target_arch = "wasm32"))]
+pub fn enter<R: Send>(work: impl FnOnce() -> R + Send) -> R {
+    rayon::scope(|_| work())
+}

@@ -10,6 +10,11 @@ pub fn join<A, B>(a: impl FnOnce() -> A, b: impl FnOnce() -> B) -> (A, B) {
     (a(), b())
 }
 
+/// Runs `work`.
+pub fn enter<R>(work: impl FnOnce() -> R) -> R {
+    work()
+}
+
 /// The traits that give slices and ranges their methods; those of iterators are the standard library's.
 pub mod prelude {
     use std::slice::{Chunks, ChunksMut, Iter};
@@ -89,6 +94,6 @@ mod tests {
         assert_eq!((0..4).into_par_iter().with_max_len(1).map(|i| i * i).collect::<Vec<_>>(), [0, 1, 4, 9]);
         assert_eq!(x.par_iter().position_first(|&v| v > 2), Some(2));
         assert_eq!(super::join(|| 1, || "b"), (1, "b"));
-        assert_eq!(super::current_num_threads(), 1);
+        assert_eq!((super::current_num_threads(), super::enter(|| 3)), (1, 3));
     }
 }
