@@ -187,6 +187,34 @@ fn a_database_that_was_cut_off_is_refused() {
     }
 }
 
+#[test]
+fn pages_of_other_kinds_are_refused() {
+    let whole = fs::read(fixture("raw/data.mdb")).unwrap();
+    // Bytes 10 and 11 of a page are its flags; 2 is a leaf.
+    let leaves: Vec<usize> =
+        (2..whole.len() / 4096).map(|p| p * 4096 + 10).filter(|&at| whole[at] == 2).collect();
+    assert!(!leaves.is_empty());
+    for at in leaves {
+        for flag in [1, 4, 8, 0x20, 0x40] {
+            let mut bytes = whole.clone();
+            bytes[at] |= flag;
+            // The page may be one that is free, which nobody reads.
+            if let Ok(split) = opens(&bytes) {
+                assert_eq!(split.len(), opens(&whole).unwrap().len());
+                assert_eq!(pixels(&split), pixels(&opens(&whole).unwrap()));
+            }
+        }
+    }
+    let refused = |flag: u8| {
+        let mut bytes = whole.clone();
+        for at in (2..whole.len() / 4096).map(|p| p * 4096 + 10).filter(|&at| whole[at] == 2) {
+            bytes[at] |= flag;
+        }
+        matches!(opens(&bytes), Err(DataError::Lmdb { .. }))
+    };
+    assert!([1, 4, 8, 0x20, 0x40].into_iter().all(refused));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
     #[test]

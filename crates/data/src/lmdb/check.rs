@@ -22,6 +22,10 @@ const BRANCH: u16 = 1;
 const LEAF: u16 = 2;
 const OVERFLOW: u16 = 4;
 const META: u16 = 8;
+/// Keys of one size without nodes, and pages within a page: trees with duplicates have them. The library returns no value for
+/// the first.
+const LEAF2: u16 = 0x20;
+const SUBPAGE: u16 = 0x40;
 /// Flag of a node whose value has pages of its own.
 const BIG: u16 = 1;
 /// The root of a tree without entries.
@@ -177,7 +181,9 @@ impl Tree<'_> {
         };
         let (branch, lower) = (flags & BRANCH != 0, usize::from(lower));
         let kind = if depth == 1 { LEAF } else { BRANCH };
-        if u64_at(&page, 0) != Some(number) || flags & (BRANCH | LEAF) != kind {
+        if u64_at(&page, 0) != Some(number)
+            || flags & (BRANCH | LEAF | OVERFLOW | META | LEAF2 | SUBPAGE) != kind
+        {
             return self.bad(number, "not a page of the tree");
         }
         if lower < HEADER
