@@ -207,8 +207,8 @@ pub trait Observer {
     /// Called for each event.
     fn on(&mut self, event: &Event<'_>);
 
-    /// Asked after every training step and every layer that is calibrated or clustered: whether the job should stop. It then keeps a checkpoint and ends with
-    /// [`CompressError::Interrupted`](crate::CompressError::Interrupted).
+    /// Asked after every training step and every layer that is calibrated or clustered: whether the job should stop. It then keeps
+    /// a checkpoint and ends with [`CompressError::Interrupted`](crate::CompressError::Interrupted).
     fn stop(&mut self) -> bool {
         false
     }

@@ -194,7 +194,7 @@ fn pages_of_other_kinds_are_refused() {
     let leaves: Vec<usize> =
         (2..whole.len() / 4096).map(|p| p * 4096 + 10).filter(|&at| whole[at] == 2).collect();
     assert!(!leaves.is_empty());
-    for at in leaves {
+    for &at in &leaves {
         for flag in [1, 4, 8, 0x20, 0x40] {
             let mut bytes = whole.clone();
             bytes[at] |= flag;
@@ -207,9 +207,7 @@ fn pages_of_other_kinds_are_refused() {
     }
     let refused = |flag: u8| {
         let mut bytes = whole.clone();
-        for at in (2..whole.len() / 4096).map(|p| p * 4096 + 10).filter(|&at| whole[at] == 2) {
-            bytes[at] |= flag;
-        }
+        leaves.iter().for_each(|&at| bytes[at] |= flag);
         matches!(opens(&bytes), Err(DataError::Lmdb { .. }))
     };
     assert!([1, 4, 8, 0x20, 0x40].into_iter().all(refused));

@@ -63,34 +63,25 @@ pub(crate) fn forward(
     random: (u64, u64),
     share: Share<'_>,
 ) -> Result<(), EngineError> {
-    inside(share, || steps_forward(plan, buffers, weights, isa, random, share))
+    inside(share, || {
+        for step in &mut plan.steps {
+            let Place::Slot { slot, len } = step.output else { continue };
+            let mut output = std::mem::take(&mut buffers[slot]);
+            let (inputs, in_place) = (step.inputs.as_slice(), step.in_place);
+            let mut pass = Forward { isa, random, share, buffers, weights, inputs, in_place };
+            step.layer.forward(&mut pass, &mut output[..len]);
+            buffers[slot] = output;
+            if let Some(fault) = step.layer.fault() {
+                return Err(fault);
+            }
+        }
+        Ok(())
+    })
 }
 
 /// Runs a pass on a thread of the pool; outside of it where layers wait for other executors, which may need that thread.
 fn inside<R: Send>(share: Share<'_>, pass: impl FnOnce() -> R + Send) -> R {
     if share.is_whole() { enter(pass) } else { pass() }
-}
-
-fn steps_forward(
-    plan: &mut Plan,
-    buffers: &mut [Vec<f32>],
-    weights: &Graph,
-    isa: Isa,
-    random: (u64, u64),
-    share: Share<'_>,
-) -> Result<(), EngineError> {
-    for step in &mut plan.steps {
-        let Place::Slot { slot, len } = step.output else { continue };
-        let mut output = std::mem::take(&mut buffers[slot]);
-        let (inputs, in_place) = (step.inputs.as_slice(), step.in_place);
-        let mut pass = Forward { isa, random, share, buffers, weights, inputs, in_place };
-        step.layer.forward(&mut pass, &mut output[..len]);
-        buffers[slot] = output;
-        if let Some(fault) = step.layer.fault() {
-            return Err(fault);
-        }
-    }
-    Ok(())
 }
 
 /// What is called behind each layer of a backward pass, with its position and the gradients of all weights.
@@ -105,39 +96,30 @@ pub(crate) fn backward(
     (isa, share): (Isa, Share<'_>),
     after: &mut AfterLayer<'_>,
 ) -> Result<(), EngineError> {
-    inside(share, || steps_backward(plan, buffers, weights, weight_gradients, (isa, share), after))
-}
-
-fn steps_backward(
-    plan: &mut Plan,
-    buffers: &mut [Vec<f32>],
-    weights: &Graph,
-    weight_gradients: &mut [Vec<f32>],
-    (isa, share): (Isa, Share<'_>),
-    after: &mut AfterLayer<'_>,
-) -> Result<(), EngineError> {
-    for (at, step) in plan.steps.iter_mut().enumerate().rev() {
-        let Some(back) = &step.backward else { continue };
-        let mut pass = Backward {
-            isa,
-            share,
-            buffers,
-            weights,
-            weight_gradients,
-            inputs: &step.inputs,
-            output: step.output,
-            output_gradient: back.output_gradient,
-            gradients: &back.gradients,
-            in_place: back.in_place,
-        };
-        step.layer.backward(&mut pass);
-        for i in 0..back.gradients.len() {
-            pass.finish_detour(i);
+    inside(share, || {
+        for (at, step) in plan.steps.iter_mut().enumerate().rev() {
+            let Some(back) = &step.backward else { continue };
+            let mut pass = Backward {
+                isa,
+                share,
+                buffers,
+                weights,
+                weight_gradients,
+                inputs: &step.inputs,
+                output: step.output,
+                output_gradient: back.output_gradient,
+                gradients: &back.gradients,
+                in_place: back.in_place,
+            };
+            step.layer.backward(&mut pass);
+            for i in 0..back.gradients.len() {
+                pass.finish_detour(i);
+            }
+            if let Some(fault) = step.layer.fault() {
+                return Err(fault);
+            }
+            after(at, weight_gradients)?;
         }
-        if let Some(fault) = step.layer.fault() {
-            return Err(fault);
-        }
-        after(at, weight_gradients)?;
-    }
-    Ok(())
+        Ok(())
+    })
 }

@@ -189,59 +189,15 @@ fn gelu_sigmoid<const FMA: bool>(x: f32) -> (f32, f32) {
 // One loop for each function: the match is outside, so that each loop vectorises.
 macro_rules! for_each_kind {
     ($act:expr, $a:ident => $body:expr) => {
+        for_each_kind!($act, $a => $body; Relu, LeakyRelu { slope }, Clip { lo, hi }, Sigmoid, Tanh,
+            HardSigmoid { alpha, beta }, HardSwish, Elu { alpha }, Gelu, GeluTanh, Swish { alpha }, Mish, Erf)
+    };
+    ($act:expr, $a:ident => $body:expr; $($kind:ident $({ $($field:ident),+ })?),+) => {
         match $act {
-            Activation::Relu => {
-                let $a = Activation::Relu;
+            $(Activation::$kind $({ $($field),+ })? => {
+                let $a = Activation::$kind $({ $($field),+ })?;
                 $body
-            }
-            Activation::LeakyRelu { slope } => {
-                let $a = Activation::LeakyRelu { slope };
-                $body
-            }
-            Activation::Clip { lo, hi } => {
-                let $a = Activation::Clip { lo, hi };
-                $body
-            }
-            Activation::Sigmoid => {
-                let $a = Activation::Sigmoid;
-                $body
-            }
-            Activation::Tanh => {
-                let $a = Activation::Tanh;
-                $body
-            }
-            Activation::HardSigmoid { alpha, beta } => {
-                let $a = Activation::HardSigmoid { alpha, beta };
-                $body
-            }
-            Activation::HardSwish => {
-                let $a = Activation::HardSwish;
-                $body
-            }
-            Activation::Elu { alpha } => {
-                let $a = Activation::Elu { alpha };
-                $body
-            }
-            Activation::Gelu => {
-                let $a = Activation::Gelu;
-                $body
-            }
-            Activation::GeluTanh => {
-                let $a = Activation::GeluTanh;
-                $body
-            }
-            Activation::Swish { alpha } => {
-                let $a = Activation::Swish { alpha };
-                $body
-            }
-            Activation::Mish => {
-                let $a = Activation::Mish;
-                $body
-            }
-            Activation::Erf => {
-                let $a = Activation::Erf;
-                $body
-            }
+            })+
         }
     };
 }

@@ -311,8 +311,7 @@ fn gather(
         at
     };
     let count: usize = repeated.iter().map(|d| d.0).product();
-    let lead = kept.first().map(|d| (d.0, d.1));
-    if let Some(columns) = Columns::of(lead.as_slice()).filter(|_| count > 1) {
+    if let Some(columns) = Columns::of(kept.first().map(|d| (d.0, d.1)), count) {
         let (step_a, step_b) = (kept[0].2, kept[0].3);
         return columns.each(out, |at, out| {
             let (base, mut sums) = (place(&kept, at), [0.0f64; COLUMNS]);

@@ -43,6 +43,14 @@ impl Reduction {
         self.reduced.iter().map(|d| d.0).product()
     }
 
+    /// How many neighbours the first reduced axis has where it is contiguous, else 1, and the reduced axes beside them.
+    fn runs(&self) -> (usize, &[(usize, usize)]) {
+        match self.reduced.split_first() {
+            Some((&(len, 1), rest)) => (len, rest),
+            _ => (1, &self.reduced),
+        }
+    }
+
     /// Elements of the output.
     pub fn out_len(&self) -> usize {
         self.kept.iter().map(|d| d.0).product()
@@ -109,7 +117,7 @@ pub fn forward(isa: Isa, r: &Reduction, kind: Kind, x: &[f32], y: &mut [f32]) {
     assert!(x.len() == r.in_len() && y.len() == r.out_len());
     let count = r.count();
     let factor = if kind == Kind::Mean { 1.0 / count as f64 } else { 1.0 };
-    if let Some(columns) = Columns::of(&r.kept).filter(|_| count > 1) {
+    if let Some(columns) = Columns::of(r.kept.first().copied(), count) {
         return columns.each(y, |at, y| {
             let (from, mut sums) = (offset(&r.kept, at), [0.0f64; COLUMNS]);
             let sums = &mut sums[..y.len()];
@@ -120,10 +128,7 @@ pub fn forward(isa: Isa, r: &Reduction, kind: Kind, x: &[f32], y: &mut [f32]) {
         });
     }
     // The first reduced axis is summed as a run when it is contiguous.
-    let (run, outer) = match r.reduced.split_first() {
-        Some((&(len, 1), rest)) => (len, rest),
-        _ => (1, &r.reduced[..]),
-    };
+    let (run, outer) = r.runs();
     let outer_count: usize = outer.iter().map(|d| d.0).product();
     let block = (par::CHUNK / count.max(1)).max(1);
     par::planes(y, block, |i, y| {
@@ -142,27 +147,36 @@ pub fn forward(isa: Isa, r: &Reduction, kind: Kind, x: &[f32], y: &mut [f32]) {
 /// Columns of a work item, a cache line of them: whoever sums rows of a matrix takes so many at a time, row by row.
 pub(crate) const COLUMNS: usize = 16;
 
-/// Outputs that lie in rows of neighbours, each row in pieces of at most [`COLUMNS`].
+/// Sums that lie in rows of neighbours, each row in pieces of at most [`COLUMNS`].
 #[derive(Clone, Copy)]
 pub(crate) struct Columns {
+    /// Sums of a row.
     row: usize,
+    /// Elements of a sum.
+    count: usize,
 }
 
 impl Columns {
-    /// Of axes (length, stride in the input, ...), fastest first; `None` where the fastest is not contiguous.
-    pub(crate) fn of(kept: &[(usize, usize)]) -> Option<Self> {
-        kept.first().filter(|d| d.1 == 1 && d.0 > 1).map(|d| Columns { row: d.0 })
+    /// Sums of `count` elements by the fastest axis (length, stride in the input) that is kept; `None` where it is not
+    /// contiguous, or nothing is summed.
+    pub(crate) fn of(fastest: Option<(usize, usize)>, count: usize) -> Option<Self> {
+        let (row, stride) = fastest?;
+        (stride == 1 && row > 1 && count > 1).then_some(Columns { row, count })
     }
 
-    /// Runs `f(position of the piece, piece)` in parallel.
+    /// Runs `f(position of the piece, piece)` in parallel, several pieces to an item where sums are short.
     pub(crate) fn each(self, out: &mut [f32], f: impl Fn(usize, &mut [f32]) + Sync + Send) {
-        let (pieces, rows) = (self.row.div_ceil(COLUMNS), out.len() / self.row);
+        let in_row = self.row.div_ceil(COLUMNS);
+        let pieces = out.len() / self.row * in_row;
+        let several = (par::CHUNK / (COLUMNS * self.count)).max(1);
         let out = par::Shared::new(out);
-        par::each(rows * pieces, |item| {
-            let first = item % pieces * COLUMNS;
-            let at = item / pieces * self.row + first;
-            // SAFETY: pieces do not overlap, and each is one item's.
-            f(at, unsafe { out.slice(at, COLUMNS.min(self.row - first)) });
+        par::each(pieces.div_ceil(several), |item| {
+            for piece in item * several..pieces.min((item + 1) * several) {
+                let first = piece % in_row * COLUMNS;
+                let at = piece / in_row * self.row + first;
+                // SAFETY: pieces do not overlap, and each is one item's.
+                f(at, unsafe { out.slice(at, COLUMNS.min(self.row - first)) });
+            }
         });
     }
 }
@@ -173,10 +187,7 @@ pub fn backward(_isa: Isa, r: &Reduction, kind: Kind, dy: &[f32], dx: &mut [f32]
     let factor = if kind == Kind::Mean { 1.0 / r.count() as f32 } else { 1.0 };
     let dx = par::Shared::new(dx);
     // Neighbours that go into one output are written as a run.
-    let (run, outer) = match r.reduced.split_first() {
-        Some((&(len, 1), rest)) => (len, rest),
-        _ => (1, &r.reduced[..]),
-    };
+    let (run, outer) = r.runs();
     let count = outer.iter().map(|d| d.0).product();
     par::each(dy.len().div_ceil(64), |block| {
         for (o, &dy) in dy.iter().enumerate().skip(block * 64).take(64) {
