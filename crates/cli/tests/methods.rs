@@ -168,6 +168,40 @@ fn a_size_is_kept_with_widths_of_their_own() {
 }
 
 #[test]
+fn a_container_made_without_data_gets_its_size_by_a_price_on_bits() {
+    let dir = tempfile::tempdir().unwrap();
+    let (model, out) = (sample_model(), path(&dir, "k.slq"));
+    let args = ["compress", &model, "--method", "kmeans", "-o", &out, "--overwrite"];
+    let with = |more: &[&str]| {
+        let report = json(&[&args[..], more].concat());
+        (std::fs::metadata(&out).unwrap().len(), report)
+    };
+    let distance = || {
+        let beside = json(&["compare", &model, &out, "--calibrate", "mnist-10k"]);
+        beside["outputs"][0]["kl"].as_f64().unwrap()
+    };
+    let (bytes, report) = with(&["--target-size", "100KB"]);
+    assert!((90_000..=100_000).contains(&bytes), "{bytes}");
+    let (search, kept) = (&report["search"], distance());
+    let chosen = &search["trials"][search["chosen"].as_u64().unwrap() as usize];
+    assert!(chosen["rate"].as_f64().unwrap() > 0.0 && chosen["stored_bytes"] == bytes, "{search}");
+    let (wider, _) = with(&["--bits", "2"]);
+    assert!(wider > 80_000 && kept < distance(), "two bits make {wider} bytes");
+
+    let (plain, _) = with(&["--bits", "5"]);
+    let (priced, _) = with(&["--bits", "5", "--rate", "0.01"]);
+    assert!(priced < plain * 3 / 4, "{plain} {priced}");
+    let (dearer, report) = with(&["--bits", "5", "--rate", "0.03"]);
+    assert!(dearer < priced && report["quantized"] == 4, "{dearer} {priced}");
+    for (more, word) in
+        [(&["--rate", "-1"][..], "rate"), (&["--rate", "0.01", "--codebook", "uniform"], "free")]
+    {
+        let said = fails(&[&args[..], &["--bits", "4"], more].concat(), 1);
+        assert!(said.contains(word), "{said}");
+    }
+}
+
+#[test]
 fn a_drop_is_kept_by_the_smallest_network_that_does() {
     let dir = tempfile::tempdir().unwrap();
     let (model, out) = (sample_model(), path(&dir, "d.onnx"));

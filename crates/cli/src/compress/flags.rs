@@ -202,7 +202,7 @@ pub(crate) struct MlqFlags {
     advance: Option<Advance>,
 }
 
-/// Settings of calibration.
+/// Settings of calibration (the rate: of k-means, too).
 #[derive(Args, Clone, Default, Serialize)]
 #[command(next_help_heading = "Calibration")]
 #[serde(rename_all = "kebab-case")]
@@ -216,7 +216,10 @@ pub(crate) struct CalibrateFlags {
     /// Damping, as a share of the mean second moment of a layer's inputs [default: 0.01]
     #[arg(long, value_name = "X", hide_short_help = true)]
     damping: Option<f64>,
-    /// Price of a bit, for .slq files: the KL divergence (nats) to save a bit of every weight, 0.02 to 0.2 [default: 0]
+    /// Price of a bit, for .slq files: what may be lost to save one bit of every weight [default: 0]
+    ///
+    /// calibrate: KL divergence of the outputs (nats), 0.02 to 0.2. kmeans: squared error of a layer beside its sum of
+    /// squares, mean over layers, 0.001 to 0.02.
     #[arg(long, value_name = "X", hide_short_help = true)]
     rate: Option<f64>,
     /// Megabytes of activations kept between layers; beyond them they are computed again [default: 1024]

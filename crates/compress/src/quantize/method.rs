@@ -6,7 +6,7 @@ use super::calibrate::CalibrateSettings;
 use super::choices::{CodebookKind, Initialisation};
 use super::deep_compression::DeepCompressionSettings;
 use super::inq::InqSettings;
-use super::kmeans::KmeansSettings;
+use super::kmeans::{KmeansSettings, Sharing};
 use super::mlq::MlqSettings;
 use super::slq::SlqSettings;
 use crate::error::CompressError;
@@ -142,9 +142,32 @@ impl Method {
         matches!(self, Self::Kmeans(_) | Self::Calibrate(_)) && self.codebook() != CodebookKind::Uniform
     }
 
-    /// Codebooks of a layer that is quantized at once, to try a width: the method's own for k-means, free ones for others.
-    pub(crate) fn data_free_codebook(&self) -> CodebookKind {
-        if let Self::Kmeans(s) = self { s.codebook } else { CodebookKind::Free }
+    /// The price of a bit, where the method takes one: free codebooks without re-training.
+    pub(crate) fn rate(&self) -> Option<f64> {
+        match self {
+            Self::Calibrate(s) => Some(s.rate),
+            Self::Kmeans(s) if s.codebook == CodebookKind::Free => Some(s.rate),
+            _ => None,
+        }
+    }
+
+    /// The same with another price, where it takes one.
+    pub(crate) fn at_rate(mut self, rate: f64) -> Self {
+        match &mut self {
+            Self::Calibrate(s) => s.rate = rate,
+            Self::Kmeans(s) => s.rate = rate,
+            _ => {}
+        }
+        self
+    }
+
+    /// How weights are shared at once, to try a width: in the method's own way for k-means, on free codebooks for others.
+    pub(crate) fn sharing(&self, correct: bool) -> Sharing {
+        if let Self::Kmeans(s) = self {
+            s.sharing(correct)
+        } else {
+            Sharing { correct, ..Sharing::default() }
+        }
     }
 
     /// Whether a codebook has its full size however few weights take values from it.

@@ -45,7 +45,7 @@ pub(super) fn quantize_once(
         observer.on(&Event::LayerShared { calibrated: false, weight, done, layers, seconds });
         go_on(observer, context.reducer)
     };
-    let how = (settings.corrects(), settings.method.codebook());
+    let how = settings.method.sharing(settings.corrects());
     kmeans::share(&mut graph, layers, guides.importance.as_ref(), how, &mut behind)?;
     let last = context.accuracy(&graph, batch)?;
     if let Some(accuracy) = last {

@@ -1,8 +1,9 @@
 //! Budgets by a price on bits, for files whose codes are entropy-coded (docs/budgets.md).
 //!
 //! Every layer gets codebooks of the same width, and the price decides how many bits of it a layer uses
-//! (docs/calibration.md, "Bits at a price"). Sizes are those of the file. At a given size the width matters little as long
-//! as it leaves some bits to be saved: the narrowest that does, and the next one, are tried.
+//! (docs/calibration.md and docs/kmeans.md, "Bits at a price"). Sizes are those of the file. At a given size the width matters
+//! little as long as it leaves bits to be saved: calibration tries the narrowest that does, and the next one; k-means, which
+//! moves no code for another's error, takes the one behind that.
 
 use std::time::Instant;
 
@@ -17,13 +18,13 @@ use crate::error::CompressError;
 use crate::processes::go_on;
 use crate::progress::Trial;
 use crate::quantize::outcome::Quantized;
-use crate::quantize::{Method, Quantize, Sensitivity, kmeans, select_layers};
+use crate::quantize::{Quantize, Sensitivity, kmeans, select_layers};
 use crate::size::{FileSize, Size};
 
 /// Widest codes.
 const WIDEST: u8 = 8;
-/// The width that a search for a drop begins with.
-const FIRST: u8 = 5;
+/// The width that a search for a drop begins with: of a calibration, and of k-means.
+const FIRST: [u8; 2] = [5, 6];
 /// Prices of a search for a drop: this one, and each half of the one before.
 const HIGH: f64 = 1.0;
 /// Their number.
@@ -41,16 +42,14 @@ pub(super) struct ByPrice<'a> {
 
 impl ByPrice<'_> {
     fn settings_for(&self, bits: u8, rate: f64) -> Quantize {
-        let mut settings = Quantize { bits, codebook_size: None, ..self.tries.settings.clone() };
-        if let Method::Calibrate(own) = &mut settings.method {
-            own.rate = rate;
-        }
-        settings
+        let settings = self.tries.settings.clone();
+        let method = settings.method.clone().at_rate(rate);
+        Quantize { bits, codebook_size: None, method, ..settings }
     }
 
     fn trial(bits: u8, rate: f64) -> Trial {
         Trial {
-            label: format!("{bits} bits, rate {rate:.4}"),
+            label: format!("{bits} bits, rate {rate:.5}"),
             widths: Vec::new(),
             rate: Some(rate),
             stored_bytes: 0,
@@ -77,7 +76,10 @@ impl ByPrice<'_> {
             // Wider codes need a higher price, of about this size.
             begin = root.filter(|&r| r > 0.0).map(|r| r * std::f64::consts::SQRT_2);
         }
-        self.beside(&mut found, table)?;
+        // Without images nothing tells widths from prices.
+        if self.tries.context.data.is_some() || self.tries.context.inputs.is_some() {
+            self.beside(&mut found, table)?;
+        }
         let Some(Candidate { place: chosen, mut done, .. }) = found.best else {
             let reason = format!(
                 "a file of {target} bytes cannot be reached: the smallest that prices on bits make takes {} bytes; pruning \
@@ -91,25 +93,26 @@ impl ByPrice<'_> {
         Ok((done, SearchReport { budget, validation_baseline: None, trials, chosen }))
     }
 
-    /// The narrowest width whose file would be larger than `target` without a price, and the next one, each with that file's
-    /// size as plain clustering tells it.
+    /// Widths to try: of those whose file would be larger than `target` without a price the narrowest and the next one for a
+    /// calibration, the one behind for k-means, each with that file's size as plain clustering tells it.
     fn widths(&mut self, target: u64) -> Result<Vec<(u8, u64)>, CompressError> {
+        let (narrower, tried) = if self.tries.settings.calibrates() { (0, 2) } else { (2, 1) };
         let mut widths = Vec::new();
         for bits in self.tries.settings.lowest_bits().max(2)..=WIDEST {
             let settings = self.settings_for(bits, 0.0);
             let mut graph = self.tries.graph.clone();
             let layers = select_layers(&graph, &settings)?;
-            let (how, reducer) = ((false, settings.method.data_free_codebook()), self.tries.context.reducer);
+            let (how, reducer) = (settings.method.sharing(false), self.tries.context.reducer);
             kmeans::share(&mut graph, &layers, None, how, &mut |_, _| go_on(self.tries.observer, reducer))?;
             let bytes = Size::of(&graph).entropy_bytes;
             if bytes >= target || bits == WIDEST {
                 widths.push((bits, bytes));
             }
-            if widths.len() == 2 {
+            if widths.len() == narrower + tried {
                 break;
             }
         }
-        Ok(widths)
+        Ok(widths.split_off(narrower.min(widths.len().saturating_sub(1))))
     }
 
     /// Tries prices of one width until the file is just within the size; the root of the last one that fits. The largest file
@@ -194,7 +197,7 @@ impl ByPrice<'_> {
         let mut smallest = Smallest::new(&self.tries, budget);
         let price = |i: usize| HIGH / 2f64.powi(i as i32);
         let mut found = None;
-        for width in [FIRST, WIDEST] {
+        for width in [FIRST[usize::from(!self.tries.settings.calibrates())], WIDEST] {
             // Prices below `low` are not known to fit; `high` is the highest not yet known to fail.
             let (mut low, mut high) = (0, PRICES);
             while low < high {

@@ -85,7 +85,7 @@ impl ByWidths<'_> {
         let settings = self.choices.settings_for(&self.tries.settings, allocation);
         let mut graph = self.tries.graph.clone();
         let layers = select_layers(&graph, &settings)?;
-        let how = (settings.corrects(), settings.method.data_free_codebook());
+        let how = settings.method.sharing(settings.corrects());
         let reducer = self.tries.context.reducer;
         kmeans::share(&mut graph, &layers, None, how, &mut |_, _| go_on(self.tries.observer, reducer))?;
         self.tries.accuracy(&graph, &data.test, settings.method.batch()).map(Some)

@@ -28,7 +28,7 @@ use crate::error::CompressError;
 use crate::inputs::Origin;
 use crate::progress::Observer;
 use crate::quantize::outcome::Quantized;
-use crate::quantize::{Method, Quantize, Sensitivity};
+use crate::quantize::{Quantize, Sensitivity};
 use crate::size::{FileBytes, Size};
 use by_price::ByPrice;
 use by_widths::ByWidths;
@@ -74,8 +74,7 @@ pub(crate) fn quantize_within(
     let dense = Size::of(&graph).dense_bytes;
     let parts = context.data.map(|d| parts(d, context.seed)).transpose()?;
     let dir = SearchDir::open(&context, Fingerprint::new(&graph, &context, &settings)?)?;
-    let priced = matches!(&settings.method, Method::Calibrate(own) if own.rate == 0.0);
-    if let (true, FileBytes::Coded(file)) = (priced, file) {
+    if let (Some(0.0), FileBytes::Coded(file)) = (settings.method.rate(), file) {
         let rises = OnceLock::new();
         let context = Context { rises: Some(&rises), ..context };
         let search = ByPrice { tries: Tries { graph, parts, settings, context, dir, observer }, file };

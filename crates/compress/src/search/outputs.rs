@@ -40,7 +40,7 @@ pub(super) fn slopes(
         let layer = &layers[i];
         let own: Vec<Layer> = selected.iter().filter(|l| l.weight == layer.weight).cloned().collect();
         let mut moved = graph.clone();
-        let how = (settings.corrects(), settings.method.data_free_codebook());
+        let how = settings.method.sharing(settings.corrects());
         // Each process is at other layers: together they stop where the slopes are done.
         kmeans::share(&mut moved, &own, None, how, &mut |_, _| match size == 1 && observer.stop() {
             true => Err(CompressError::Interrupted),

@@ -63,6 +63,22 @@ pub enum ClusterError {
         /// The centroid found.
         value: f32,
     },
+    /// A price on bits that is negative, NaN or infinite.
+    #[error("the price of a bit is {price}, it must be finite and not negative")]
+    Price {
+        /// The price found.
+        price: f64,
+    },
+    /// Codebooks and codes to begin with that do not fit the values.
+    #[error("{entries} entries in {groups} codebooks are no start for {values} values")]
+    Start {
+        /// Values given.
+        values: usize,
+        /// Entries of all codebooks.
+        entries: usize,
+        /// Number of codebooks.
+        groups: usize,
+    },
     /// A codebook without entries was given.
     #[error("the codebook is empty")]
     EmptyCodebook,

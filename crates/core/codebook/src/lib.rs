@@ -23,6 +23,7 @@
 //! |---|---|
 //! | the optimum, constraints, other algorithms | [`cluster`], [`cluster_weighted`] with [`ClusterParams`] |
 //! | one codebook per channel or group | [`cluster_groups`] |
+//! | short entropy-coded codes: a price on bits | [`cluster_at_price`] |
 //! | the same values again and again | [`SortedValues`] |
 //! | Lloyd from given centroids, some of them fixed | [`lloyd_from`], [`SortedValues::lloyd`] |
 //! | the published SLQ start | [`published_ladder`] |
@@ -51,6 +52,7 @@ mod lloyd;
 mod pack;
 mod palette;
 mod params;
+mod priced;
 mod scaled;
 mod sorted;
 mod structured;
@@ -69,5 +71,6 @@ pub use lloyd::LloydResult;
 pub use pack::{pack, pack_rows, packed_len, rows_len, unpack, unpack_rows};
 pub use palette::{HALF, Palette, SINGLE, bits_for, code_bytes, halve, is_half, stored_bytes};
 pub use params::{Algorithm, ClusterParams, ClusterParamsBuilder, Init};
+pub use priced::{Priced, Start, cluster_at_price};
 pub use sorted::SortedValues;
 pub use structured::{inq_assign, inq_levels, pow2_codebook, uniform_codebook};

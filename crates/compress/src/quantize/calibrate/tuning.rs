@@ -254,7 +254,7 @@ mod tests {
     use super::*;
     use crate::damage::compare_outputs;
     use crate::progress::Silent;
-    use crate::quantize::{CodebookKind, Quantize, kmeans, select_layers};
+    use crate::quantize::{Quantize, kmeans, select_layers};
 
     fn inputs(batches: usize) -> Vec<Vec<(String, Tensor)>> {
         let name = slq_zoo::build("lenet", 0).unwrap().inputs[0].name.clone();
@@ -287,7 +287,7 @@ mod tests {
         let float = slq_zoo::build("lenet", 3).unwrap();
         let mut graph = float.clone();
         let layers = select_layers(&graph, &Quantize::kmeans(2)).unwrap();
-        kmeans::share(&mut graph, &layers, None, (false, CodebookKind::Free), &mut |_, _| Ok(())).unwrap();
+        kmeans::share(&mut graph, &layers, None, kmeans::Sharing::default(), &mut |_, _| Ok(())).unwrap();
         let weights: Vec<String> = layers.iter().map(|l| l.weight.clone()).collect();
         let (inputs, settings) = (inputs(4), BlockTune { epochs: 40, learning_rate: 0.05, temperature: 1.0 });
         let kl = |graph: &Graph| compare_outputs(&float, graph, &inputs, Isa::Scalar).unwrap().kl.unwrap();
