@@ -143,7 +143,7 @@ impl Method {
     }
 
     /// The price of a bit, where the method takes one: free codebooks without re-training.
-    pub(crate) fn rate(&self) -> Option<f64> {
+    pub fn rate(&self) -> Option<f64> {
         match self {
             Self::Calibrate(s) => Some(s.rate),
             Self::Kmeans(s) if s.codebook == CodebookKind::Free => Some(s.rate),

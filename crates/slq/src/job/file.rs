@@ -9,7 +9,7 @@ use slq_engine::Isa;
 use slq_graph::Palette;
 use slq_reduce::{Alone, Reducer};
 
-use super::container::Container;
+use super::container::{Container, unused_price};
 use super::devices;
 use super::inputs::Inputs;
 use super::place::{Place, RECIPE};
@@ -252,6 +252,7 @@ impl JobFile {
         reducer.barrier().map_err(slq_compress::CompressError::from)?;
         let mut figures = done.report.clone();
         figures.warnings.extend(outputs.iter().filter_map(Output::warning));
+        figures.warnings.extend(unused_price(self.wanted(), &self.recipe()));
         let doubt = inputs.preprocessing.iter().filter_map(|p| p.doubt.clone());
         figures.warnings.splice(0..0, doubt.map(|message| Warning { kind: "preprocessing".into(), message }));
         let report = JobReport {
