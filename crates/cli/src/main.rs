@@ -17,6 +17,7 @@ mod eval;
 mod inspect;
 mod job;
 mod names;
+mod number;
 mod packed;
 mod processes;
 mod progress;

@@ -7,6 +7,7 @@ use slq::engine::schedule::LearningRate;
 use slq::methods::TrainingSettings;
 
 use crate::batch::BatchSize;
+use crate::number::finite;
 
 /// Settings of SGD, under the names of [`TrainingSettings`]. Anything not given keeps the default of the job at hand.
 #[derive(Args, Clone, Debug, Default, Serialize)]
@@ -14,7 +15,7 @@ use crate::batch::BatchSize;
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct TrainingArgs {
     /// Base learning rate [default: 0.01 in train and decompose; by network and data in compress]
-    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    #[arg(long, value_parser = finite::<f64>, value_name = "X", allow_negative_numbers = true)]
     lr: Option<f64>,
     /// fixed, step:GAMMA:STEP, multistep:GAMMA:STEP:STEP.., exp:GAMMA, inv:GAMMA:POWER, poly:POWER:MAX,
     /// sigmoid:GAMMA:STEP, or cosine[:MAX] [default: cosine]
@@ -27,10 +28,10 @@ pub(crate) struct TrainingArgs {
     #[serde(skip_serializing_if = "BatchSize::is_open")]
     pub(crate) batch: Option<BatchSize>,
     /// Momentum [default: 0.9]
-    #[arg(long, value_name = "X", allow_negative_numbers = true, hide_short_help = true)]
+    #[arg(long, value_parser = finite::<f64>, value_name = "X", allow_negative_numbers = true, hide_short_help = true)]
     momentum: Option<f64>,
     /// Weight decay [default: 0.0005; 0.0001 in compress with batch-norm]
-    #[arg(long, value_name = "X", allow_negative_numbers = true, hide_short_help = true)]
+    #[arg(long, value_parser = finite::<f64>, value_name = "X", allow_negative_numbers = true, hide_short_help = true)]
     weight_decay: Option<f64>,
     /// Nesterov's form of momentum
     #[arg(long, hide_short_help = true)]
@@ -40,7 +41,7 @@ pub(crate) struct TrainingArgs {
     #[arg(long, value_name = "RULE", hide_short_help = true)]
     update_rule: Option<RuleName>,
     /// Bound on the global norm of the gradient [default: none]
-    #[arg(long, value_name = "NORM", hide_short_help = true)]
+    #[arg(long, value_parser = finite::<f32>, value_name = "NORM", hide_short_help = true)]
     clip_gradients: Option<f32>,
     /// Keep the running statistics of batch-norm while training [default: for fewer than 5000 images in compress]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_short_help = true)]
@@ -53,7 +54,7 @@ pub(crate) struct TrainingArgs {
     /// Learn from the float network's outputs, not from labels; 0 learns from labels
     ///
     /// At this temperature [default: 4 in compress with slq and mlq; 1 where no number is given].
-    #[arg(long, value_name = "T", num_args = 0..=1, default_missing_value = "1")]
+    #[arg(long, value_parser = finite::<f32>, value_name = "T", num_args = 0..=1, default_missing_value = "1")]
     distill: Option<f32>,
 }
 

@@ -193,11 +193,38 @@ fn a_container_made_without_data_gets_its_size_by_a_price_on_bits() {
     assert!(priced < plain * 3 / 4, "{plain} {priced}");
     let (dearer, report) = with(&["--bits", "5", "--rate", "0.03"]);
     assert!(dearer < priced && report["quantized"] == 4, "{dearer} {priced}");
-    for (more, word) in
-        [(&["--rate", "-1"][..], "rate"), (&["--rate", "0.01", "--codebook", "uniform"], "free")]
-    {
-        let said = fails(&[&args[..], &["--bits", "4"], more].concat(), 1);
-        assert!(said.contains(word), "{said}");
+    let warns = |report: &serde_json::Value| {
+        let all = report["warnings"].as_array();
+        all.is_some_and(|all| all.iter().any(|w| w["kind"] == "rate"))
+    };
+    let beside = path(&dir, "k.onnx");
+    let unused = json(&[&args[..4], &["--bits", "5", "--rate", "0.01", "-o", &beside]].concat());
+    assert!(!warns(&report) && warns(&unused), "{unused}");
+    let said = fails(&[&args[..], &["--bits", "4", "--rate", "0.01", "--codebook", "uniform"]].concat(), 1);
+    assert!(said.contains("rate") && said.contains("free"), "{said}");
+}
+
+#[test]
+fn settings_that_are_no_finite_numbers_are_refused() {
+    let model = sample_model();
+    let flags = [
+        "--lr",
+        "--momentum",
+        "--weight-decay",
+        "--clip-gradients",
+        "--distill",
+        "--damping",
+        "--rate",
+        "--sparsity",
+        "--portions",
+    ];
+    for flag in flags {
+        for number in ["nan", "inf"] {
+            let args =
+                ["compress", &model, "--data", "mnist-10k", "--bits", "4", "-o", "x.slq", flag, number];
+            let said = fails(&args, 2);
+            assert!(said.contains(flag) && said.contains("finite"), "{said}");
+        }
     }
 }
 

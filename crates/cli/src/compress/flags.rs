@@ -15,6 +15,7 @@ use slq::{Budget, Granularity, InputShape};
 
 use crate::data::DataArgs;
 use crate::job::{FormatFlags, RunArgs};
+use crate::number::finite;
 use crate::training::TrainingArgs;
 
 /// The flags of all headings.
@@ -214,13 +215,13 @@ pub(crate) struct CalibrateFlags {
     #[arg(long, value_name = "N", hide_short_help = true)]
     positions: Option<usize>,
     /// Damping, as a share of the mean second moment of a layer's inputs [default: 0.01]
-    #[arg(long, value_name = "X", hide_short_help = true)]
+    #[arg(long, value_parser = finite::<f64>, value_name = "X", hide_short_help = true)]
     damping: Option<f64>,
     /// Price of a bit, for .slq files: what may be lost to save one bit of every weight [default: 0]
     ///
     /// calibrate: KL divergence of the outputs (nats), 0.02 to 0.2. kmeans: squared error of a layer beside its sum of
     /// squares, mean over layers, 0.001 to 0.02.
-    #[arg(long, value_name = "X", hide_short_help = true)]
+    #[arg(long, value_parser = finite::<f64>, value_name = "X", hide_short_help = true)]
     rate: Option<f64>,
     /// Megabytes of activations kept between layers; beyond them they are computed again [default: 1024]
     #[arg(long, value_name = "MB", hide_short_help = true)]
@@ -233,10 +234,10 @@ pub(crate) struct CalibrateFlags {
     #[arg(long, value_name = "N", requires = "block_tune", hide_short_help = true)]
     block_tune_epochs: Option<u32>,
     /// Learning rate of --block-tune at its start [default: 0.0003]
-    #[arg(long, value_name = "X", requires = "block_tune", hide_short_help = true)]
+    #[arg(long, value_parser = finite::<f64>, value_name = "X", requires = "block_tune", hide_short_help = true)]
     block_tune_lr: Option<f64>,
     /// Temperature of --block-tune [default: 1]
-    #[arg(long, value_name = "T", requires = "block_tune", hide_short_help = true)]
+    #[arg(long, value_parser = finite::<f32>, value_name = "T", requires = "block_tune", hide_short_help = true)]
     block_tune_temperature: Option<f32>,
     /// Parts left out: targets, residual, weights, pass, fit, descent, scales or correction
     #[arg(long, value_name = "PART,..", value_delimiter = ',', value_parser = named::<CalibrationPart>, hide_short_help = true)]
@@ -249,7 +250,7 @@ pub(crate) struct CalibrateFlags {
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct InqFlags {
     /// Cumulative portions of the weights that are fixed: 0.5,0.75,0.875,1
-    #[arg(long, value_name = "X,..", value_delimiter = ',', hide_short_help = true)]
+    #[arg(long, value_parser = finite::<f64>, value_name = "X,..", value_delimiter = ',', hide_short_help = true)]
     portions: Option<Vec<f64>>,
 }
 
@@ -259,7 +260,7 @@ pub(crate) struct InqFlags {
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct PruneFlags {
     /// Share of the weights that becomes zero [default: 0.9]
-    #[arg(long, value_name = "X", hide_short_help = true)]
+    #[arg(long, value_parser = finite::<f64>, value_name = "X", hide_short_help = true)]
     sparsity: Option<f64>,
     /// Rounds that lead there [default: 8]
     #[arg(long, value_name = "N", hide_short_help = true)]
