@@ -104,7 +104,7 @@ fn foreign(key: &str, method: MethodName) -> String {
     let owners: Vec<&str> = MethodName::ALL.into_iter().filter(|m| has(*m, key)).map(|m| m.text()).collect();
     match owners.is_empty() {
         true => format!("there is no setting {flag}"),
-        false => format!("{flag} belongs to {} and means nothing to {}", owners.join(", "), method.text()),
+        false => format!("{flag} belongs to {} and means nothing to {}", owners.join(" and "), method.text()),
     }
 }
 
@@ -185,7 +185,7 @@ mod tests {
         );
         assert_eq!(serde_json::to_value(found.unwrap()).unwrap()["calibrate"]["without"], json!(["descent"]));
         let error = settings(&asked("rate", json!(1.0)), Quantize::slq(4)).unwrap_err().to_string();
-        assert_eq!(error, "--rate belongs to calibrate and means nothing to slq");
+        assert_eq!(error, "--rate belongs to kmeans and calibrate and means nothing to slq");
         let error = settings(&asked("colour", json!(1.0)), Quantize::slq(4)).unwrap_err().to_string();
         assert_eq!(error, "there is no setting --colour");
         let error = settings(&asked("batch", json!("big")), Quantize::slq(4)).unwrap_err().to_string();
