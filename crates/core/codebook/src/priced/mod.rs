@@ -1,18 +1,17 @@
 //! Clustering at a price on bits: a value may take an entry that is farther but more frequent, so that entropy-coded codes
 //! get shorter. Entropy-constrained quantization (Chou, Lookabaugh and Gray, IEEE Trans. ASSP 37(1), 1989) in one dimension.
 
+mod order;
+
 use slq_kernels::parallel::prelude::*;
 
+use self::order::{LEAST, MOST};
 use crate::assign::CHUNK;
 use crate::sorted::{check_values, check_weights};
 use crate::{ClusterError, Code, coded_bits, histogram};
 
 /// Values that take their entries together; small enough for registers and the nearest cache.
 const BLOCK: usize = 64;
-/// Most passes over the values.
-const MOST: usize = 200;
-/// A pass that lowers the cost by a smaller share ends the work.
-const LEAST: f64 = 1e-6;
 
 /// Codebooks and codes of [`cluster_at_price`].
 #[derive(Debug, Clone, PartialEq)]
@@ -77,8 +76,8 @@ pub fn cluster_at_price<C: Code>(
             groups: start.groups,
         });
     }
-    let mut work = Work { values, weights, run: values.len() / start.groups, size, price };
-    Ok(work.lower(start))
+    let work = Work { values, weights, run: values.len() / start.groups, size, price };
+    work.lower(start)
 }
 
 /// What stays the same from pass to pass.
@@ -101,13 +100,17 @@ struct Sums {
 }
 
 impl Work<'_> {
-    fn lower<C: Code>(&mut self, start: Start<'_, C>) -> Priced<C> {
+    fn lower<C: Code>(&self, start: Start<'_, C>) -> Result<Priced<C>, ClusterError> {
         let mut codebooks = start.codebooks.to_vec();
         let mut codes = start.codes.to_vec();
         let mut counts = histogram(&codes, self.size);
-        let mut before = f64::INFINITY;
         let (mut sse, mut iterations) = (0.0, 0);
-        while iterations < MOST {
+        if self.weights.is_none() {
+            iterations = order::lower((self.values, self.run), &mut codebooks, &mut counts, self.price)?;
+        }
+        // From there one or two passes give the codes; with weights all passes are here.
+        let mut before = f64::INFINITY;
+        for _ in 0..MOST {
             (sse, counts) = self.pass(&mut codebooks, &mut codes, &counts);
             iterations += 1;
             let cost = sse + self.price * coded_bits(&counts);
@@ -118,7 +121,7 @@ impl Work<'_> {
         }
         let bits = coded_bits(&counts);
         let (codebooks, codes) = self.without_unused(codebooks, codes, &counts);
-        Priced { codebooks, codes, sse, bits, iterations }
+        Ok(Priced { codebooks, codes, sse, bits, iterations })
     }
 
     /// Every value takes its entry, then every entry its mean. Returns the squared error behind that and the new histogram.
@@ -313,6 +316,22 @@ mod tests {
         assert!(cluster_at_price(&[1.0, 2.0], Some(&[1.0]), good, 1.0).is_err());
         let free = cluster_at_price(&[1.0, 2.0], None, good, 0.0).unwrap();
         assert_eq!((free.codebooks, free.codes, free.sse, free.bits), (vec![1.0, 2.0], vec![0, 1], 0.0, 2.0));
+    }
+
+    #[test]
+    fn sorted_values_give_what_equal_weights_give() {
+        let values = values(6000);
+        let start = cluster::<u8>(&values, &ClusterParams::new(24).unwrap()).unwrap();
+        // Both codebooks serve half of the values.
+        let codebooks = [&start.codebook[..], &start.codebook[..]].concat();
+        let from = Start { codebooks: &codebooks, groups: 2, codes: &start.codes };
+        for price in [0.0, 1e-4, 1e-3, 1e-2] {
+            let sorted = cluster_at_price(&values, None, from, price).unwrap();
+            let weighted = cluster_at_price(&values, Some(&vec![1.0; values.len()]), from, price).unwrap();
+            let (a, b) = (cost(&sorted, price), cost(&weighted, price));
+            assert!((a - b).abs() <= 2e-3 * b, "{price}: {a} {b}");
+            assert!(sorted.codebooks.len().abs_diff(weighted.codebooks.len()) <= 2);
+        }
     }
 
     proptest! {
