@@ -86,7 +86,7 @@ fn best_palette(
         return shaped(graph, layer, kind);
     }
     let values = graph.weights[&layer.weight].tensor.to_f32().unwrap_or_default();
-    let price = price * squared_error(&values, importance, |_| 0.0);
+    let price = if price > 0.0 { price * squared_error(&values, importance, |_| 0.0) } else { 0.0 };
     let merged = palette(graph, layer, importance, price)?;
     let Some(size) = (layer.groups < layer.asked).then(|| widest_shared(layer)).flatten() else {
         return Ok(merged);

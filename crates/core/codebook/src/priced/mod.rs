@@ -5,7 +5,7 @@ mod order;
 
 use slq_kernels::parallel::prelude::*;
 
-use self::order::{LEAST, MOST};
+use self::order::{penalties, until_stalled};
 use crate::assign::CHUNK;
 use crate::sorted::{check_values, check_weights};
 use crate::{ClusterError, Code, coded_bits, histogram};
@@ -109,16 +109,10 @@ impl Work<'_> {
             iterations = order::lower((self.values, self.run), &mut codebooks, &mut counts, self.price)?;
         }
         // From there one or two passes give the codes; with weights all passes are here.
-        let mut before = f64::INFINITY;
-        for _ in 0..MOST {
+        iterations += until_stalled(|| {
             (sse, counts) = self.pass(&mut codebooks, &mut codes, &counts);
-            iterations += 1;
-            let cost = sse + self.price * coded_bits(&counts);
-            if before - cost <= LEAST * cost {
-                break;
-            }
-            before = cost;
-        }
+            sse + self.price * coded_bits(&counts)
+        });
         let bits = coded_bits(&counts);
         let (codebooks, codes) = self.without_unused(codebooks, codes, &counts);
         Ok(Priced { codebooks, codes, sse, bits, iterations })
@@ -126,11 +120,8 @@ impl Work<'_> {
 
     /// Every value takes its entry, then every entry its mean. Returns the squared error behind that and the new histogram.
     fn pass<C: Code>(&self, codebooks: &mut [f32], codes: &mut [C], counts: &[u64]) -> (f64, Vec<u64>) {
-        let total: f64 = counts.iter().map(|&c| c as f64).sum();
-        let taken: Vec<(usize, f32)> = (0..self.size)
-            .filter(|&k| counts[k] > 0)
-            .map(|k| (k, (self.price * (total / counts[k] as f64).log2()) as f32))
-            .collect();
+        let penalties = penalties(counts, self.price).into_iter().enumerate();
+        let taken: Vec<(usize, f32)> = penalties.filter_map(|(k, p)| Some((k, p? as f32))).collect();
         let pieces: Vec<_> = codes
             .chunks_mut(self.run)
             .enumerate()

@@ -4,9 +4,28 @@
 use crate::{ClusterError, SortedValues, coded_bits};
 
 /// Most passes.
-pub(super) const MOST: usize = 200;
+const MOST: usize = 200;
 /// A pass that lowers the cost by a smaller share ends the work.
-pub(super) const LEAST: f64 = 1e-6;
+const LEAST: f64 = 1e-6;
+
+/// Makes passes, each of which returns the cost behind it, until they stall. Returns their number.
+pub(super) fn until_stalled(mut pass: impl FnMut() -> f64) -> usize {
+    let mut before = f64::INFINITY;
+    for iteration in 1..=MOST {
+        let cost = pass();
+        if before - cost <= LEAST * cost {
+            return iteration;
+        }
+        before = cost;
+    }
+    MOST
+}
+
+/// What the code of each entry costs by how often the entries are taken; nothing for those that nothing takes.
+pub(super) fn penalties(counts: &[u64], price: f64) -> Vec<Option<f64>> {
+    let total: f64 = counts.iter().map(|&c| c as f64).sum();
+    counts.iter().map(|&c| (c > 0).then(|| price * (total / c as f64).log2())).collect()
+}
 
 /// Moves the entries of `codebooks` (of `size` entries, each codebook for the next `run` values) by passes as those of
 /// [`super::cluster_at_price`] until they stall; `counts` tells how often each entry is taken, before and after. Returns the
@@ -18,23 +37,12 @@ pub(super) fn lower(
     price: f64,
 ) -> Result<usize, ClusterError> {
     let sorted: Vec<_> = values.chunks(run).map(SortedValues::new).collect::<Result<_, _>>()?;
-    let mut before = f64::INFINITY;
-    for iteration in 1..=MOST {
-        let sse = pass(&sorted, codebooks, counts, price);
-        let cost = sse + price * coded_bits(counts);
-        if before - cost <= LEAST * cost {
-            return Ok(iteration);
-        }
-        before = cost;
-    }
-    Ok(MOST)
+    Ok(until_stalled(|| pass(&sorted, codebooks, counts, price) + price * coded_bits(counts)))
 }
 
 /// One pass; the squared error behind it.
 fn pass(sorted: &[SortedValues], codebooks: &mut [f32], counts: &mut [u64], price: f64) -> f64 {
-    let total: f64 = counts.iter().map(|&c| c as f64).sum();
-    let penalty = |&c: &u64| (c > 0).then(|| price * (total / c as f64).log2());
-    let penalties: Vec<Option<f64>> = counts.iter().map(penalty).collect();
+    let penalties = penalties(counts, price);
     counts.fill(0);
     let mut sse = 0.0;
     for (sorted, book) in sorted.iter().zip(codebooks.chunks_exact_mut(penalties.len())) {
