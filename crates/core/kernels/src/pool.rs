@@ -3,7 +3,7 @@
 use crate::isa::multiversion;
 use crate::par;
 use crate::parallel::prelude::*;
-use crate::{Isa, Store};
+use crate::{Isa, Store, scratch};
 
 /// Shape of a pooling.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -166,6 +166,55 @@ fn pick(a: (f32, u32), b: (f32, u32)) -> (f32, u32) {
     (if take { b.0 } else { a.0 }, if take { b.1 } else { a.1 })
 }
 
+/// `best` becomes the maximum of itself and of elements of `x` that are `STEP` apart (`step` for any other distance).
+#[inline(always)]
+fn raise<const STEP: usize>(best: &mut [f32], x: &[f32], step: usize) {
+    let step = if STEP == 0 { step } else { STEP };
+    let x = &x[..best.len().saturating_sub(1) * step + usize::from(!best.is_empty())];
+    for (i, best) in best.iter_mut().enumerate() {
+        *best = pick((*best, 0), (x[i * step], 0)).0;
+    }
+}
+
+/// [`max_body`] without `argmax`: the maximum of each column of the window's rows, then of the columns.
+#[inline(always)]
+fn max_value_body<const FMA: bool>(p: &Plan, [kernel, stride]: [usize; 2], x: &[f32], y: &mut [f32]) {
+    // Windows of all columns are neighbours in the middle; those at the edges have fewer.
+    let whole = |c: &Window| c.count == kernel;
+    let from = p.cols.iter().position(whole).unwrap_or(p.cols.len());
+    let to = p.cols.iter().rposition(whole).map_or(from, |i| i + 1);
+    scratch::with(p.w, |column| {
+        for (r, y) in p.rows.iter().zip(y.chunks_exact_mut(p.cols.len())) {
+            y.fill(f32::NEG_INFINITY);
+            if r.count == 0 {
+                continue;
+            }
+            let row = |i: usize| &x[(r.first + i * p.dilation[0]) * p.w..][..p.w];
+            column.copy_from_slice(row(0));
+            (1..r.count).for_each(|i| raise::<1>(column, row(i), 1));
+            for (y, c) in y.iter_mut().zip(&p.cols) {
+                if c.count > 0 && !whole(c) {
+                    *y = column[c.first];
+                    let end = c.first + (c.count - 1) * p.dilation[1] + 1;
+                    column[c.first..end]
+                        .iter()
+                        .step_by(p.dilation[1])
+                        .for_each(|&v| *y = pick((*y, 0), (v, 0)).0);
+                }
+            }
+            let middle = &mut y[from..to];
+            for j in 0..if middle.is_empty() { 0 } else { kernel } {
+                let x = &column[p.cols[from].first + j * p.dilation[1]..];
+                match stride {
+                    1 => raise::<1>(middle, x, stride),
+                    2 => raise::<2>(middle, x, stride),
+                    _ => raise::<0>(middle, x, stride),
+                }
+            }
+        }
+    });
+}
+
 /// Outputs of [`max2_body`] computed side by side: a loop over arrays of this size is what the compiler turns into vectors,
 /// however the code around it is written.
 const SIDE: usize = 4;
@@ -291,6 +340,7 @@ fn sum_body<const FMA: bool>(x: &[f32]) -> f64 {
 
 multiversion! {
     fn max_run(p: &Plan, x: &[f32], y: &mut [f32], argmax: Option<&mut [u32]>) = max_body;
+    fn max_value_run(p: &Plan, window: [usize; 2], x: &[f32], y: &mut [f32]) = max_value_body;
     fn max2_run(w: usize, out_w: usize, x: &[f32], y: &mut [f32], argmax: Option<&mut [u32]>) = max2_body;
     fn avg_run(p: &Plan, x: &[f32], y: &mut [f32]) = avg_body;
     fn avg_back_run(p: &Plan, dy: &[f32], dx: &mut [f32]) = avg_back_body;
@@ -309,7 +359,11 @@ pub fn max_forward(isa: Isa, g: &PoolGeometry, x: &[f32], y: &mut [f32], argmax:
     let two = g.plain(2, 2);
     let run = |i: usize, y: &mut [f32], a: Option<&mut [u32]>| {
         let x = &x[i * plane..(i + 1) * plane];
-        if two { max2_run(isa, g.w, g.out_w(), x, y, a) } else { max_run(isa, &plan, x, y, a) }
+        match a {
+            a if two => max2_run(isa, g.w, g.out_w(), x, y, a),
+            None => max_value_run(isa, &plan, [g.kernel[1], g.stride[1]], x, y),
+            a => max_run(isa, &plan, x, y, a),
+        }
     };
     match argmax {
         None => par::planes(y, out, |i, y| run(i, y, None)),

@@ -4,6 +4,8 @@ use std::ops::Range;
 
 use super::geometry::Post;
 use crate::Store;
+#[cfg(target_arch = "x86_64")]
+use crate::simd::Masked;
 
 /// The bias is added to a sum, then the old output where `store` says so; the result is clamped.
 #[derive(Clone, Copy, Debug)]
@@ -28,5 +30,37 @@ impl<'a> Finish<'a> {
     /// The same for some of the channels.
     pub(super) fn of(self, channels: Range<usize>) -> Self {
         Finish { bias: self.bias.map(|b| &b[channels]), ..self }
+    }
+}
+
+/// Finishes the sums of `ROWS` output channels at the pixels of two vectors; the channels lie `plane` apart in the output, which
+/// begins at `y`.
+///
+/// # Safety
+/// The processor has the instruction set; `finish` has a bias for each row, if any; `y` begins `ROWS` runs of two vectors that
+/// nothing else accesses.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+pub(super) unsafe fn store_rows<S: Masked, const ROWS: usize>(
+    sums: &[[S::V; 2]; ROWS],
+    finish: Finish<'_>,
+    y: *mut f32,
+    plane: usize,
+) {
+    let Finish { bias, bounds, store } = finish;
+    // SAFETY: the caller's promise.
+    unsafe {
+        let (lo, hi) = (S::splat(&bounds.0), S::splat(&bounds.1));
+        for (r, sums) in sums.iter().enumerate() {
+            let bias = bias.map_or(S::zero(), |b| S::splat(b.as_ptr().add(r)));
+            for (half, &v) in sums.iter().enumerate() {
+                let to = y.add(r * plane + half * S::LANES);
+                let mut v = S::add(v, bias);
+                if store.accumulates() {
+                    v = S::add(S::load(to), v);
+                }
+                S::store(to, S::clamp(v, lo, hi));
+            }
+        }
     }
 }

@@ -44,9 +44,17 @@ impl Place {
             for r in &self.runs[..self.count] {
                 let row = (c.first[0] + r.y * c.spread[0]) * c.target[1] + c.first[1] + r.x * c.spread[1];
                 let at = (r.image * c.groups * c.rows * plane + row) as isize;
-                self.out.add(r.lane, r.lane + r.len, at, c.spread[1] as isize);
+                self.out.add(16, r.lane, r.lane + r.len, at, c.spread[1] as isize);
             }
         }
+    }
+
+    /// Where the tile begins in the output, of whose pixels it is `cols` consecutive ones of one image.
+    pub(super) fn whole(&self, c: &TapGeometry, cols: usize) -> Option<usize> {
+        let (first, last) = (&self.runs[0], &self.runs[self.count.checked_sub(1)?]);
+        let whole = c.grid == c.target && last.lane + last.len == cols && first.image == last.image;
+        let [plane, row] = [c.target[0] * c.target[1], c.target[1]];
+        whole.then_some(first.image * c.groups * c.rows * plane + first.y * row + first.x)
     }
 
     /// Fills `to[(channel, tap)][lane]` for channels `c0..c1` of group `g`; lanes without a pixel are zero.
@@ -60,10 +68,14 @@ impl Place {
     ) {
         let runs = &self.runs[..self.count];
         #[cfg(target_arch = "x86_64")]
-        if c.isa == Isa::Avx512 && c.step[1] <= 2 {
-            assert_eq!(to.len(), (c1 - c0) * c.taps.len() * 32);
-            // SAFETY: a convolution keeps an effective instruction set.
-            return unsafe { wide::gather(c, [g, c0, c1], runs, x, to) };
+        if c.step[1] <= 2 {
+            match c.isa {
+                // SAFETY: a convolution keeps an effective instruction set.
+                Isa::Avx512 => return unsafe { wide::gather_avx512(c, [g, c0, c1], runs, x, to) },
+                // SAFETY: as above.
+                Isa::Avx2 => return unsafe { wide::gather_avx2(c, [g, c0, c1], runs, x, to) },
+                Isa::Scalar => {}
+            }
         }
         gather_run(c.isa, c, g, c0, c1, runs, x, to, cols);
     }

@@ -1,11 +1,13 @@
-//! Gathering and writing of tiles with sixteen lanes and masks.
+//! Gathering and writing of tiles with masks.
 
 use std::arch::x86_64::*;
+use std::mem::MaybeUninit;
 
 use super::tap_geometry::TapGeometry;
 use super::tile::{Epilogue, Run};
 use crate::gemm::micro::MAX_COLS;
 use crate::par;
+use crate::simd::{Avx2, Avx512, Masked, Simd, spread};
 
 /// For each half of a tile: masks, and where lane 0 of that half would lie.
 #[derive(Default)]
@@ -20,97 +22,187 @@ impl Pieces {
         self.count = [0; 2];
     }
 
-    /// Lanes `lo..hi`, the first of them at `at`, `step` apart.
+    /// Lanes `lo..hi`, the first of them at `at`, `step` apart; a half has `lanes`.
     #[inline(always)]
-    pub(super) fn add(&mut self, lo: usize, hi: usize, at: isize, step: isize) {
+    pub(super) fn add(&mut self, lanes: usize, lo: usize, hi: usize, at: isize, step: isize) {
         for half in 0..2 {
-            let (a, b) = (lo.max(16 * half), hi.min(16 * half + 16));
+            let first = half * lanes;
+            let (a, b) = (lo.max(first), hi.min(first + lanes));
             if a < b {
-                let mask = ((1u32 << (b - 16 * half)) - (1u32 << (a - 16 * half))) as u16;
+                let mask = ((1u32 << (b - first)) - (1u32 << (a - first))) as u16;
                 let count = &mut self.count[half];
-                self.list[half][*count] = (mask, at + (16 * half as isize - lo as isize) * step);
+                self.list[half][*count] = (mask, at + (first as isize - lo as isize) * step);
                 *count += 1;
             }
         }
     }
 }
 
-/// Pieces of all taps of a tile at most, so that they fit on the stack.
-const FLAT: usize = 64;
+impl Pieces {
+    /// The pieces of the tap that reads `(dy, dx)` away, in the planes of group `g` from channel `c0` on.
+    #[inline(always)]
+    fn find(
+        &mut self,
+        c: &TapGeometry,
+        [g, c0]: [usize; 2],
+        [dy, dx]: [isize; 2],
+        runs: &[Run],
+        lanes: usize,
+    ) {
+        let plane = c.source[0] * c.source[1];
+        self.clear();
+        for r in runs {
+            let (lo, hi, first) = r.inside(c, dy, dx);
+            if lo < hi {
+                let at = ((r.image * c.groups + g) * c.channels + c0) * plane + first;
+                self.add(lanes, r.lane + lo, r.lane + hi, at as isize, c.step[1] as isize);
+            }
+        }
+    }
+}
 
+/// How far apart a vector's elements lie, and masked loads of them.
+trait Spacing {
+    type S: Masked;
+    type Masks: Copy;
+    /// # Safety
+    /// The processor has the instruction set (so for all functions here).
+    unsafe fn masks(bits: u16) -> Self::Masks;
+    /// Lanes of the masks from memory, others those of `v`.
+    /// # Safety
+    /// Elements in the lanes of the masks are readable.
+    unsafe fn load(v: V<Self>, p: *const f32, masks: Self::Masks) -> V<Self>;
+}
+
+type V<L> = <<L as Spacing>::S as Simd>::V;
+
+/// One after the other.
+struct Every<S>(S);
+/// Every other one.
+struct Evens<S>(S);
+
+impl<S: Masked> Spacing for Every<S> {
+    type S = S;
+    type Masks = S::M;
+    #[inline(always)]
+    unsafe fn masks(bits: u16) -> S::M {
+        // SAFETY: passed on, here and below.
+        unsafe { S::mask(bits) }
+    }
+    #[inline(always)]
+    unsafe fn load(v: S::V, p: *const f32, mask: S::M) -> S::V {
+        // SAFETY: see above.
+        unsafe { S::load_onto(v, p, mask) }
+    }
+}
+
+impl<S: Masked> Spacing for Evens<S> {
+    type S = S;
+    type Masks = S::E;
+    #[inline(always)]
+    unsafe fn masks(bits: u16) -> S::E {
+        // SAFETY: see above.
+        unsafe { S::evens(bits) }
+    }
+    #[inline(always)]
+    unsafe fn load(v: S::V, p: *const f32, masks: S::E) -> S::V {
+        // SAFETY: see above.
+        unsafe { S::load_evens_onto(v, p, masks) }
+    }
+}
+
+/// Vectors of all taps of a block of a tile at most, so that their places fit on the stack.
+const FLAT: usize = 64;
+/// Most pieces of a vector in a block.
+const LEVELS: usize = 4;
+
+/// Fills `to[(channel, tap)][lane]` as [`Place::gather`](super::gather::Place::gather) does, for the step of `L`.
+///
 /// # Safety
-/// The processor has AVX-512.
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
-pub(super) unsafe fn gather(
+/// The processor has the instruction set of `L`.
+#[inline(always)]
+unsafe fn gather_body<L: Spacing>(
     c: &TapGeometry,
     [g, c0, c1]: [usize; 3],
     runs: &[Run],
     x: &[f32],
     to: &mut [f32],
 ) {
-    let plane = c.source[0] * c.source[1];
-    let step = c.step[1] as isize;
-    let base = |r: &Run| ((r.image * c.groups + g) * c.channels + c0) * plane;
+    let (lanes, plane) = (L::S::LANES, c.source[0] * c.source[1]);
+    assert_eq!(to.len(), (c1 - c0) * c.taps.len() * 2 * lanes);
     for (block, taps) in c.taps.chunks(FLAT / 2).enumerate() {
-        // Level by level: the first piece of each half of each tap, then the second ...
-        let mut levels = [[(0u16, 0isize); FLAT]; 4];
-        let mut depth = 0;
-        let mut pieces = Pieces::default();
-        let mut deep = false;
-        for (t, &(dy, dx, _)) in taps.iter().enumerate() {
-            pieces.clear();
-            for r in runs {
-                let (lo, hi, first) = r.inside(c, dy, dx);
-                if lo < hi {
-                    pieces.add(r.lane + lo, r.lane + hi, (base(r) + first) as isize, step);
-                }
-            }
-            for half in 0..2 {
-                let count = pieces.count[half];
-                deep |= count > levels.len();
-                depth = depth.max(count);
-                for (level, &piece) in levels.iter_mut().zip(&pieces.list[half][..count]) {
-                    level[2 * t + half] = piece;
-                }
-            }
-        }
         let at = block * FLAT / 2;
-        if deep || step != 1 {
+        let range = at..at + taps.len();
+        let mut places = [[const { MaybeUninit::uninit() }; FLAT]; LEVELS];
+        // SAFETY: the processor has the instruction set.
+        let depth = unsafe { places_of::<L>(c, [g, c0], range.clone(), runs, &mut places) };
+        if depth > LEVELS {
             // SAFETY: passed on.
-            unsafe { tap_by_tap(c, [g, c0, c1], at..at + taps.len(), runs, x, to) };
+            unsafe { tap_by_tap::<L>(c, [g, c0, c1], range, runs, x, to) };
             continue;
         }
         let vectors = 2 * taps.len();
         for ch in 0..c1 - c0 {
             let from = x.as_ptr().wrapping_add(ch * plane);
-            let out = to[(ch * c.taps.len() + at) * 32..][..vectors * 16].as_mut_ptr();
-            // Prefetch what the next tile reads first: a hint only, no access.
-            let ahead = from.wrapping_offset(levels[0][vectors - 1].1 + 32);
-            _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
-            _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_sub(16).cast());
-            for i in 0..vectors {
-                // SAFETY: lanes in a mask lie inside the plane (see `Run::inside`), others are not touched; `out`
-                // was sliced to `vectors` vectors.
-                unsafe {
-                    let (mask, at) = levels[0][i];
-                    let mut v = _mm512_maskz_loadu_ps(mask, from.wrapping_offset(at));
-                    for level in &levels[1..depth.max(1)] {
-                        let (mask, at) = level[i];
-                        v = _mm512_mask_loadu_ps(v, mask, from.wrapping_offset(at));
+            let out = to[(ch * c.taps.len() + at) * 2 * lanes..][..vectors * lanes].as_mut_ptr();
+            // SAFETY: the places of all levels of `vectors` vectors are known; lanes in a mask lie inside the plane (see
+            // `Run::inside`), others are not touched; `out` was sliced to `vectors` vectors; prefetching is a hint only:
+            // what the next tile reads first.
+            unsafe {
+                let ahead = from.wrapping_offset(places[0][vectors - 1].assume_init().1);
+                L::S::prefetch(ahead.wrapping_add(2 * lanes * c.step[1]));
+                L::S::prefetch(ahead.wrapping_add(lanes * c.step[1]));
+                for i in 0..vectors {
+                    let mut v = L::S::zero();
+                    for level in &places[..depth.max(1)] {
+                        let (masks, at) = level[i].assume_init();
+                        v = L::load(v, from.wrapping_offset(at), masks);
                     }
-                    _mm512_storeu_ps(out.add(16 * i), v);
+                    L::S::store(out.add(lanes * i), v);
                 }
             }
         }
     }
 }
 
-/// The same one tap after the other, for rows of few pixels and for stride 2.
+/// The masks of some lanes, and where lane 0 would lie.
+type Piece<M> = MaybeUninit<(M, isize)>;
+
+/// Level by level the first piece of each half of each tap, then the second ..., with empty masks where there is none. The
+/// largest number of pieces, which may be more than the levels.
 ///
 /// # Safety
-/// The processor has AVX-512.
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
-unsafe fn tap_by_tap(
+/// The processor has the instruction set of `L`.
+#[inline(always)]
+unsafe fn places_of<L: Spacing>(
+    c: &TapGeometry,
+    [g, c0]: [usize; 2],
+    range: std::ops::Range<usize>,
+    runs: &[Run],
+    places: &mut [[Piece<L::Masks>; FLAT]; LEVELS],
+) -> usize {
+    let (mut depth, mut pieces) = (0, Pieces::default());
+    for (t, &(dy, dx, _)) in c.taps[range].iter().enumerate() {
+        pieces.find(c, [g, c0], [dy, dx], runs, L::S::LANES);
+        for half in 0..2 {
+            let found = &pieces.list[half][..pieces.count[half]];
+            depth = depth.max(found.len());
+            for (level, places) in places.iter_mut().enumerate() {
+                let (bits, at) = found.get(level).copied().unwrap_or_default();
+                // SAFETY: the caller's promise.
+                places[2 * t + half].write((unsafe { L::masks(bits) }, at));
+            }
+        }
+    }
+    depth
+}
+
+/// One tap after the other, for rows of few pixels.
+///
+/// # Safety
+/// The processor has the instruction set of `L`.
+#[inline(always)]
+unsafe fn tap_by_tap<L: Spacing>(
     c: &TapGeometry,
     [g, c0, c1]: [usize; 3],
     range: std::ops::Range<usize>,
@@ -118,56 +210,77 @@ unsafe fn tap_by_tap(
     x: &[f32],
     to: &mut [f32],
 ) {
-    let plane = c.source[0] * c.source[1];
-    let taps = c.taps.len();
+    let (lanes, plane, taps) = (L::S::LANES, c.source[0] * c.source[1], c.taps.len());
     let mut pieces = Pieces::default();
-    let evens = _mm512_set_epi32(30, 28, 26, 24, 22, 20, 18, 16, 14, 12, 10, 8, 6, 4, 2, 0);
-    let step = c.step[1] as isize;
     for t in range {
         let (dy, dx, _) = c.taps[t];
-        pieces.clear();
-        for r in runs {
-            let (lo, hi, first) = r.inside(c, dy, dx);
-            if lo < hi {
-                let at = ((r.image * c.groups + g) * c.channels + c0) * plane + first;
-                pieces.add(r.lane + lo, r.lane + hi, at as isize, step);
-            }
-        }
+        pieces.find(c, [g, c0], [dy, dx], runs, lanes);
         for half in 0..2 {
             let list = &pieces.list[half][..pieces.count[half]];
-            let mut out = to[t * 32 + 16 * half..].as_mut_ptr();
+            let mut out = to[(2 * t + half) * lanes..].as_mut_ptr();
             let mut from = x.as_ptr();
-            for _ in c0..c1 {
-                let mut v = _mm512_setzero_ps();
-                for &(mask, at) in list {
-                    let p = from.wrapping_offset(at);
-                    // SAFETY: lanes in the mask lie inside the plane (see `Run::inside`); others are not touched.
-                    unsafe {
-                        if step == 1 {
-                            v = _mm512_mask_loadu_ps(v, mask, p);
-                        } else {
-                            let a = _mm512_maskz_loadu_ps(spread(mask as u8), p);
-                            let b = _mm512_maskz_loadu_ps(spread((mask >> 8) as u8), p.wrapping_add(16));
-                            v = _mm512_mask_mov_ps(v, mask, _mm512_permutex2var_ps(a, evens, b));
-                        }
-                    }
+            // SAFETY: lanes in a mask lie inside the plane (see `Run::inside`), others are not touched; `to` holds two
+            // vectors for each channel and tap.
+            unsafe {
+                let mut places = [const { MaybeUninit::uninit() }; MAX_COLS / 2];
+                for (to, &(bits, at)) in places.iter_mut().zip(list) {
+                    to.write((L::masks(bits), at));
                 }
-                // SAFETY: `to` holds 32 floats for each channel and tap.
-                unsafe { _mm512_storeu_ps(out, v) };
-                out = out.wrapping_add(taps * 32);
-                from = from.wrapping_add(plane);
+                for _ in c0..c1 {
+                    let mut v = L::S::zero();
+                    for place in &places[..list.len()] {
+                        let (masks, at) = place.assume_init();
+                        v = L::load(v, from.wrapping_offset(at), masks);
+                    }
+                    L::S::store(out, v);
+                    out = out.wrapping_add(taps * 2 * lanes);
+                    from = from.wrapping_add(plane);
+                }
             }
         }
     }
 }
 
-/// Bit `i` to bit `2 i`.
-#[inline(always)]
-fn spread(mask: u8) -> u16 {
-    let m = mask as u16;
-    let m = (m | m << 4) & 0x0f0f;
-    let m = (m | m << 2) & 0x3333;
-    (m | m << 1) & 0x5555
+/// [`gather_body`] with AVX2, for steps of 1 and 2.
+///
+/// # Safety
+/// As there.
+#[target_feature(enable = "avx2,fma")]
+pub(super) unsafe fn gather_avx2(
+    c: &TapGeometry,
+    channels: [usize; 3],
+    runs: &[Run],
+    x: &[f32],
+    to: &mut [f32],
+) {
+    // SAFETY: passed on.
+    unsafe {
+        match c.step[1] {
+            1 => gather_body::<Every<Avx2>>(c, channels, runs, x, to),
+            _ => gather_body::<Evens<Avx2>>(c, channels, runs, x, to),
+        }
+    }
+}
+
+/// [`gather_body`] with AVX-512, for steps of 1 and 2.
+///
+/// # Safety
+/// As there.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+pub(super) unsafe fn gather_avx512(
+    c: &TapGeometry,
+    channels: [usize; 3],
+    runs: &[Run],
+    x: &[f32],
+    to: &mut [f32],
+) {
+    // SAFETY: passed on.
+    unsafe {
+        match c.step[1] {
+            1 => gather_body::<Every<Avx512>>(c, channels, runs, x, to),
+            _ => gather_body::<Evens<Avx512>>(c, channels, runs, x, to),
+        }
+    }
 }
 
 /// # Safety

@@ -8,6 +8,9 @@ mod gather;
 mod gather_wide;
 mod geometry;
 mod packed;
+mod panels;
+#[cfg(target_arch = "x86_64")]
+mod product;
 mod straight;
 mod tap_geometry;
 mod taps;

@@ -8,6 +8,9 @@
 use std::ops::Range;
 
 use super::finish::Finish;
+#[cfg(target_arch = "x86_64")]
+use super::finish::store_rows;
+use super::panels::{Panel, Weights};
 use super::tap_geometry::TapGeometry;
 use crate::Isa;
 use crate::gemm::micro::{Kernels, cut};
@@ -93,7 +96,7 @@ impl Straight {
         &self,
         c: &TapGeometry,
         (g, tiles): (usize, Range<usize>),
-        packed: &[f32],
+        weights: Weights<'_>,
         x: &[f32],
         finish: Finish<'_>,
         out: par::Shared,
@@ -101,15 +104,12 @@ impl Straight {
         let kernels = Kernels::of(c.isa);
         let taps = c.taps.len();
         let [source, target] = [c.source, c.target].map(|p| p[0] * p[1]);
-        let depth = c.channels * taps;
-        let packed = &packed[g * c.rows * depth..][..c.rows * depth];
         let panels = kernels.panels(c.rows);
         let panels = (0..panels).map(|p| {
-            let (r0, r1) = (cut(c.rows, panels, p), cut(c.rows, panels, p + 1));
-            let a = &packed[depth * r0..depth * r1];
-            let bias = finish.bias.map(|b| &b[g * c.rows + r0..][..r1 - r0]);
-            let finish = Finish { bias, ..finish };
-            (r0, r1 - r0, Panel { a, channels: c.channels, source, target, finish })
+            let rows = cut(c.rows, panels, p)..cut(c.rows, panels, p + 1);
+            let weights = weights.panel(g, 0..c.channels, rows.clone());
+            let finish = finish.of(g * c.rows + rows.start..g * c.rows + rows.end);
+            (rows.start, rows.len(), Work { weights, channels: c.channels, source, target, finish })
         });
         let run = runner(c.isa);
         for t in tiles {
@@ -120,7 +120,7 @@ impl Straight {
             for (r0, rows, panel) in panels.clone() {
                 let first = ((image * c.groups + g) * c.rows + r0) * target + tile * kernels.cols;
                 let y = out.at(first, (rows - 1) * target + kernels.cols);
-                // SAFETY: `runner` chose a supported instruction set; `a` holds `rows` weights for each channel and
+                // SAFETY: `runner` chose a supported instruction set; the panel holds `rows` weights for each channel and
                 // tap, `x` the planes, and `y` a tile of all rows. Tiles of different items hold different pixels.
                 unsafe { run[rows - 1](&panel, views, x, y) };
             }
@@ -129,9 +129,8 @@ impl Straight {
 }
 
 /// Some rows of the output, and what they are made of.
-struct Panel<'a> {
-    /// Weights: (channel, tap), row.
-    a: &'a [f32],
+struct Work<'a> {
+    weights: Panel<'a>,
     channels: usize,
     /// Elements of a plane that is read, and of one that is written.
     source: usize,
@@ -141,7 +140,7 @@ struct Panel<'a> {
 
 /// Computes one panel for one tile: its views, the planes of an image and group, and where the tile of the first row
 /// goes.
-type Run = unsafe fn(panel: &Panel<'_>, views: &[View], x: &[f32], y: *mut f32);
+type Run = unsafe fn(panel: &Work<'_>, views: &[View], x: &[f32], y: *mut f32);
 
 /// The functions for 1, 2 .. rows.
 fn runner(isa: Isa) -> &'static [Run] {
@@ -156,22 +155,23 @@ fn runner(isa: Isa) -> &'static [Run] {
 }
 
 /// # Safety
-/// The processor has the instruction set; `panel.a` holds `ROWS` weights for each channel and view, `x` the planes of all
+/// The processor has the instruction set; `panel.weights` holds `ROWS` rows of all channels and views, `x` the planes of all
 /// channels, and `y` begins `ROWS` runs of two vectors, a plane apart, that nothing else accesses.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
-unsafe fn body<S: Masked, const ROWS: usize>(panel: &Panel<'_>, views: &[View], x: &[f32], y: *mut f32) {
+unsafe fn body<S: Masked, const ROWS: usize>(panel: &Work<'_>, views: &[View], x: &[f32], y: *mut f32) {
     // SAFETY: lanes in a mask lie inside the plane, others are not touched; the rest is the caller's promise.
     unsafe {
         let mut acc = [[S::zero(); 2]; ROWS];
-        let next = views.len() * ROWS;
+        let (rs, cs) = (panel.weights.rs, panel.weights.cs);
+        let next = views.len() * cs;
         for (t, view) in views.iter().enumerate() {
             if view.masks == [0; 2] {
                 continue;
             }
             let masks = view.masks.map(|m| S::mask(m));
             let mut from = view.at.map(|at| x.as_ptr().wrapping_offset(at as isize));
-            let mut a = panel.a.as_ptr().wrapping_add(t * ROWS);
+            let mut a = panel.weights.a.as_ptr().wrapping_add(t * cs);
             // The last tap reads furthest down: prefetch what the next tile reads there. Planes are pages apart, which
             // hardware prefetchers do not cross.
             let last = t + 1 == views.len();
@@ -181,7 +181,7 @@ unsafe fn body<S: Masked, const ROWS: usize>(panel: &Panel<'_>, views: &[View], 
                 }
                 let b = [S::load_masked(from[0], masks[0]), S::load_masked(from[1], masks[1])];
                 for (r, acc) in acc.iter_mut().enumerate() {
-                    let v = S::splat(a.wrapping_add(r));
+                    let v = S::splat(a.wrapping_add(r * rs));
                     acc[0] = S::fma(v, b[0], acc[0]);
                     acc[1] = S::fma(v, b[1], acc[1]);
                 }
@@ -189,19 +189,7 @@ unsafe fn body<S: Masked, const ROWS: usize>(panel: &Panel<'_>, views: &[View], 
                 from = from.map(|p| p.wrapping_add(panel.source));
             }
         }
-        let Finish { bias, bounds, store } = panel.finish;
-        let (lo, hi) = (S::splat(&bounds.0), S::splat(&bounds.1));
-        for (r, acc) in acc.iter().enumerate() {
-            let bias = bias.map_or(S::zero(), |b| S::splat(b.as_ptr().add(r)));
-            for (half, &v) in acc.iter().enumerate() {
-                let to = y.add(r * panel.target + half * S::LANES);
-                let mut v = S::add(v, bias);
-                if store.accumulates() {
-                    v = S::add(S::load(to), v);
-                }
-                S::store(to, S::clamp(v, lo, hi));
-            }
-        }
+        store_rows::<S, ROWS>(&acc, panel.finish, y, panel.target);
     }
 }
 
@@ -210,7 +198,7 @@ macro_rules! table {
     ($table:ident, $simd:ty, $feature:literal, $len:literal, [$($r:literal),*]) => {
         static $table: [Run; $len] = {
             #[target_feature(enable = $feature)]
-            unsafe fn rows<const ROWS: usize>(panel: &Panel<'_>, views: &[View], x: &[f32], y: *mut f32) {
+            unsafe fn rows<const ROWS: usize>(panel: &Work<'_>, views: &[View], x: &[f32], y: *mut f32) {
                 // SAFETY: passed on.
                 unsafe { body::<$simd, ROWS>(panel, views, x, y) }
             }

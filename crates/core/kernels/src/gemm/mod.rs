@@ -6,6 +6,8 @@
 
 pub(crate) mod micro;
 pub(crate) mod pack;
+#[cfg(target_arch = "x86_64")]
+mod transpose;
 
 use crate::Isa;
 use crate::isa::{madd, multiversion};

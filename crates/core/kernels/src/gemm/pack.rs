@@ -1,5 +1,7 @@
 //! Copying blocks of matrices into the order in which the micro-kernels read them.
 
+#[cfg(target_arch = "x86_64")]
+use super::transpose;
 use crate::Isa;
 use crate::isa::multiversion;
 
@@ -24,7 +26,7 @@ fn columns_body<const FMA: bool>(
             }
         }
     } else {
-        transpose(from, start, cs, rs, width, depth, cols, to);
+        turn(from, start, cs, rs, width, depth, cols, to);
         if width < cols {
             to.chunks_exact_mut(cols).for_each(|to| to[width..].fill(0.0));
         }
@@ -34,7 +36,7 @@ fn columns_body<const FMA: bool>(
 /// `to[p * ld + j] = from[start + j * row + p * step]` for `j < width`, `p < depth`.
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
-fn transpose(
+fn turn(
     from: &[f32],
     start: usize,
     row: usize,
@@ -98,7 +100,7 @@ fn rows_body<const FMA: bool>(
             to.copy_from_slice(&from[start + p * cs..][..rows]);
         }
     } else {
-        transpose(from, start, rs, cs, rows, depth, rows, to);
+        turn(from, start, rs, cs, rows, depth, rows, to);
     }
 }
 
@@ -120,9 +122,18 @@ pub(crate) fn columns(
     to: &mut [f32],
 ) {
     #[cfg(target_arch = "x86_64")]
-    if rs == 1 && cs > 1 && cols.is_multiple_of(16) && isa.effective() == Isa::Avx512 {
-        // SAFETY: the processor has the instruction set.
-        return unsafe { wide::transpose(&from[start..], cs, depth, width, cols, to) };
+    if rs == 1 && cs > 1 {
+        match isa.effective() {
+            Isa::Avx512 if cols.is_multiple_of(16) => {
+                // SAFETY: the processor has the instruction set.
+                return unsafe { transpose::by_sixteen(&from[start..], cs, depth, width, cols, to) };
+            }
+            Isa::Avx512 | Isa::Avx2 if cols.is_multiple_of(8) => {
+                // SAFETY: as above.
+                return unsafe { transpose::by_eight(&from[start..], cs, depth, width, cols, to) };
+            }
+            _ => {}
+        }
     }
     columns_run(isa, from, start, (rs, cs), depth, width, cols, to);
 }
@@ -138,75 +149,4 @@ pub(crate) fn rows(
     to: &mut [f32],
 ) {
     rows_run(isa, from, start, strides, rows, depth, to);
-}
-
-#[cfg(target_arch = "x86_64")]
-mod wide {
-    use std::arch::x86_64::*;
-
-    /// `to[p * cols + j] = from[j * row + p]` for `p < depth`, `j < width`; zero for `j` from `width` to `cols`.
-    ///
-    /// # Safety
-    /// The processor has AVX-512.
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
-    pub(super) unsafe fn transpose(
-        from: &[f32],
-        row: usize,
-        depth: usize,
-        width: usize,
-        cols: usize,
-        to: &mut [f32],
-    ) {
-        assert!(to.len() >= depth * cols && width <= cols && cols.is_multiple_of(16));
-        assert!(width == 0 || depth == 0 || (width - 1) * row + depth <= from.len());
-        for p in (0..depth).step_by(16) {
-            let deep = (depth - p).min(16);
-            let mask = ((1u32 << deep) - 1) as u16;
-            for j in (0..cols).step_by(16) {
-                let mut v = [_mm512_setzero_ps(); 16];
-                for (i, v) in v.iter_mut().enumerate().take(width.saturating_sub(j)) {
-                    // SAFETY: `deep` elements from here on are inside by the assertion; others are masked.
-                    *v = unsafe { _mm512_maskz_loadu_ps(mask, from.as_ptr().add((j + i) * row + p)) };
-                }
-                let v = square(v);
-                for (q, v) in v.iter().enumerate().take(deep) {
-                    // SAFETY: row `p + q` is below `depth`, and `j + 16 <= cols`.
-                    unsafe { _mm512_storeu_ps(to.as_mut_ptr().add((p + q) * cols + j), *v) };
-                }
-            }
-        }
-    }
-
-    /// Transposes sixteen vectors: pairs, fours, then blocks of four.
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
-    fn square(r: [__m512; 16]) -> [__m512; 16] {
-        let mut t = r;
-        for i in 0..8 {
-            t[2 * i] = _mm512_unpacklo_ps(r[2 * i], r[2 * i + 1]);
-            t[2 * i + 1] = _mm512_unpackhi_ps(r[2 * i], r[2 * i + 1]);
-        }
-        let mut u = t;
-        for i in 0..4 {
-            let [a, b, c, d] =
-                [t[4 * i], t[4 * i + 1], t[4 * i + 2], t[4 * i + 3]].map(|v| _mm512_castps_pd(v));
-            u[4 * i] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, c));
-            u[4 * i + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, c));
-            u[4 * i + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(b, d));
-            u[4 * i + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(b, d));
-        }
-        // u[4 i + q] holds columns q, q + 4, q + 8, q + 12 of rows 4 i .. 4 i + 4.
-        let mut out = u;
-        for q in 0..4 {
-            let low = _mm512_shuffle_f32x4::<0x88>(u[q], u[4 + q]);
-            let high = _mm512_shuffle_f32x4::<0x88>(u[8 + q], u[12 + q]);
-            out[q] = _mm512_shuffle_f32x4::<0x88>(low, high);
-            out[8 + q] = _mm512_shuffle_f32x4::<0xdd>(low, high);
-            let low = _mm512_shuffle_f32x4::<0xdd>(u[q], u[4 + q]);
-            let high = _mm512_shuffle_f32x4::<0xdd>(u[8 + q], u[12 + q]);
-            out[4 + q] = _mm512_shuffle_f32x4::<0x88>(low, high);
-            out[12 + q] = _mm512_shuffle_f32x4::<0xdd>(low, high);
-        }
-        out
-    }
 }

@@ -5,6 +5,8 @@
 //! tile of weights after the other into a buffer of its thread. [`PackedMatrix::expand`] writes some rows as floats.
 //! No float copy of the whole matrix is made.
 
+#[cfg(target_arch = "x86_64")]
+mod bytes;
 mod layout;
 mod loops;
 mod matrix;

@@ -9,8 +9,9 @@ use crate::gemm::micro::{Kernels, MAX_COLS, MAX_ROWS, cut};
 use crate::gemm::pack;
 use crate::{par, scratch};
 
-/// Columns up to which codes are looked up for a few columns at a time; beyond, tiles of weights are expanded.
-const FEW: usize = 16;
+/// Columns up to which codes are looked up for a few columns at a time, twice as many with AVX-512; beyond, tiles of weights are
+/// expanded.
+const FEW: usize = 8;
 /// Weights of a work item.
 const ITEM: usize = 1 << 16;
 /// Depth of a block of expanded weights, about: a whole number of lines.
@@ -31,22 +32,50 @@ impl PackedMatrix {
         if y.is_empty() {
             return;
         }
-        if m <= FEW {
-            self.few(isa, x, m, [alpha, beta], y);
-        } else {
-            self.many(isa, x, m, [alpha, beta], y);
+        let few = if isa.effective() == Isa::Avx512 { 2 * FEW } else { FEW };
+        match m {
+            1 => self.one(isa, x, [alpha, beta], y),
+            _ if m <= few => self.few(isa, x, m, [alpha, beta], y),
+            _ => self.many(isa, x, m, [alpha, beta], y),
         }
     }
 
-    /// Looks codes up for a few columns.
+    /// Looks codes up for one column.
+    fn one(&self, isa: Isa, x: &[f32], scale: [f32; 2], y: &mut [f32]) {
+        let (layout, line) = (&self.layout, self.layout.line_codes());
+        let (dot, arrange) = Loops::single(isa, layout.bits, self.is_shared());
+        let arranged = if arrange.is_some() { layout.tail_start() } else { 0 };
+        scratch::with(2 * line + arranged, |buffer| {
+            let (tail, rest) = buffer.split_at_mut(line);
+            let (plain, arranged) = rest.split_at_mut(line);
+            spread(layout, x, tail);
+            let mut x = x;
+            if let Some(arrange) = arrange {
+                for (x, to) in x.chunks_exact(line).zip(arranged.chunks_exact_mut(line)) {
+                    arrange(x, to);
+                }
+                plain.copy_from_slice(tail);
+                arrange(plain, tail);
+                x = arranged;
+            }
+            let tail: &[f32] = tail;
+            self.by_rows(y, |words, tables, y, [r, used]| {
+                let (x, tails, mut sums) = ([x.as_ptr()], [tail.as_ptr()], [0.0f32; ROWS]);
+                // SAFETY: words, tables, column and tail have the sizes that the layout says; `Loops::single` chose a supported
+                // instruction set.
+                unsafe { dot(layout, &Rows { words, tables, x, tails }, &mut sums) };
+                // SAFETY: items own their rows.
+                let y = unsafe { y.slice(r, used) };
+                y.iter_mut().zip(sums).for_each(|(y, sum)| *y = finish(sum, *y, scale));
+            });
+        });
+    }
+
+    /// Looks codes up for a few columns at a time.
     fn few(&self, isa: Isa, x: &[f32], m: usize, scale: [f32; 2], y: &mut [f32]) {
         let (n, layout) = (self.rows, &self.layout);
         let line = layout.line_codes();
-        let per_item = (ITEM / layout.depth.max(1)).next_multiple_of(ROWS).max(ROWS);
-        let loops = Loops::of(isa);
-        let shared = usize::from(self.is_shared());
-        let at = layout.bits as usize - 1;
-        let out = par::Shared::new(y);
+        let dot = Loops::of(isa).several[layout.bits as usize - 1][usize::from(self.is_shared())];
         scratch::with(m * line, |tails| {
             for (x, tail) in x.chunks(layout.depth.max(1)).zip(tails.chunks_exact_mut(line)) {
                 spread(layout, x, tail);
@@ -56,43 +85,44 @@ impl PackedMatrix {
                 let c = c.min(m - 1);
                 (x[c * layout.depth..][..layout.depth].as_ptr(), tails[c * line..][..line].as_ptr())
             };
-            par::each(n.div_ceil(per_item), |item| {
+            self.by_rows(y, |words, tables, y, [r, used]| {
                 let mut sums = [0.0f32; ROWS * COLS];
-                for r in (item * per_item..n.min((item + 1) * per_item)).step_by(ROWS) {
-                    let used = ROWS.min(n - r);
-                    // Rows past the end repeat the last; nothing reads what they give.
-                    let row = |i: usize| r + i.min(used - 1);
-                    let words: [_; ROWS] = std::array::from_fn(|i| self.words_of(row(i)));
-                    let tables: [_; ROWS] = std::array::from_fn(|i| self.table_of(row(i)));
-                    let wide = if m == 1 { 1 } else { COLS };
-                    for c in (0..m).step_by(wide) {
-                        // SAFETY: words, tables, columns and tails have the sizes that the layout says, by their slices;
-                        // `Loops::of` chose a supported instruction set.
-                        unsafe {
-                            if m == 1 {
-                                let (x, tail) = column(c);
-                                let rows = Rows { words, tables, x: [x], tails: [tail] };
-                                loops.one[at][shared](layout, &rows, &mut sums);
-                            } else {
-                                let columns: [_; COLS] = std::array::from_fn(|i| column(c + i));
-                                let (x, tails) = (columns.map(|c| c.0), columns.map(|c| c.1));
-                                loops.several[at][shared](
-                                    layout,
-                                    &Rows { words, tables, x, tails },
-                                    &mut sums,
-                                );
-                            }
-                        }
-                        for j in 0..wide.min(m - c) {
-                            // SAFETY: items own their rows.
-                            let y = unsafe { out.slice((c + j) * n + r, used) };
-                            for (i, y) in y.iter_mut().enumerate() {
-                                *y = finish(sums[i * wide + j], *y, scale);
-                            }
+                for c in (0..m).step_by(COLS) {
+                    let columns: [_; COLS] = std::array::from_fn(|i| column(c + i));
+                    let (x, tails) = (columns.map(|c| c.0), columns.map(|c| c.1));
+                    // SAFETY: words, tables, columns and tails have the sizes that the layout says, by their slices;
+                    // `Loops::of` chose a supported instruction set.
+                    unsafe { dot(layout, &Rows { words, tables, x, tails }, &mut sums) };
+                    for j in 0..COLS.min(m - c) {
+                        // SAFETY: items own their rows.
+                        let y = unsafe { y.slice((c + j) * n + r, used) };
+                        for (i, y) in y.iter_mut().enumerate() {
+                            *y = finish(sums[i * COLS + j], *y, scale);
                         }
                     }
                 }
             });
+        });
+    }
+
+    /// Calls `f(words, tables, y, [row, used])` for `ROWS` rows at a time, in parallel; `used` of them exist, the others repeat
+    /// the last.
+    fn by_rows(
+        &self,
+        y: &mut [f32],
+        f: impl Fn([*const u32; ROWS], [*const f32; ROWS], par::Shared, [usize; 2]) + Sync + Send,
+    ) {
+        let n = self.rows;
+        let per_item = (ITEM / self.layout.depth.max(1)).next_multiple_of(ROWS).max(ROWS);
+        let out = par::Shared::new(y);
+        par::each(n.div_ceil(per_item), |item| {
+            for r in (item * per_item..n.min((item + 1) * per_item)).step_by(ROWS) {
+                let used = ROWS.min(n - r);
+                let row = |i: usize| r + i.min(used - 1);
+                let words: [_; ROWS] = std::array::from_fn(|i| self.words_of(row(i)));
+                let tables: [_; ROWS] = std::array::from_fn(|i| self.table_of(row(i)));
+                f(words, tables, out, [r, used]);
+            }
         });
     }
 

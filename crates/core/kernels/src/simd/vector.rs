@@ -34,6 +34,8 @@ pub(crate) trait Simd {
 /// Vectors with masked loads and stores.
 pub(crate) trait Masked: Simd {
     type M: Copy;
+    /// Masks of [`Masked::load_evens_onto`].
+    type E: Copy;
     /// The mask that contains lane `i` where bit `i` is set.
     /// # Safety
     /// As [`Simd::zero`].
@@ -42,6 +44,18 @@ pub(crate) trait Masked: Simd {
     /// # Safety
     /// `p` points to readable elements in the lanes of the mask.
     unsafe fn load_masked(p: *const f32, mask: Self::M) -> Self::V;
+    /// Lanes outside the mask are those of `v`; their memory is not read.
+    /// # Safety
+    /// As [`Masked::load_masked`].
+    unsafe fn load_onto(v: Self::V, p: *const f32, mask: Self::M) -> Self::V;
+    /// The masks for the lanes `i` where bit `i` is set.
+    /// # Safety
+    /// As [`Simd::zero`].
+    unsafe fn evens(bits: u16) -> Self::E;
+    /// Lane `i` of the masks is element `2 i`, other lanes are those of `v`; nothing else is read.
+    /// # Safety
+    /// `p` points to readable elements at twice the lanes of the masks.
+    unsafe fn load_evens_onto(v: Self::V, p: *const f32, masks: Self::E) -> Self::V;
     /// Lanes outside the mask are not written.
     /// # Safety
     /// `p` points to writable elements in the lanes of the mask.

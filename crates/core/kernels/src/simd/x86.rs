@@ -105,6 +105,7 @@ macro_rules! shuffles {
 
 impl Masked for Avx2 {
     type M = __m256i;
+    type E = [__m256i; 3];
     #[inline(always)]
     unsafe fn mask(bits: u16) -> __m256i {
         // SAFETY: the caller's promise, here and below.
@@ -117,6 +118,29 @@ impl Masked for Avx2 {
     unsafe fn load_masked(p: *const f32, mask: __m256i) -> __m256 {
         // SAFETY: see above.
         unsafe { _mm256_maskload_ps(p, mask) }
+    }
+    #[inline(always)]
+    unsafe fn load_onto(v: __m256, p: *const f32, mask: __m256i) -> __m256 {
+        // SAFETY: see above.
+        unsafe { _mm256_blendv_ps(v, _mm256_maskload_ps(p, mask), _mm256_castsi256_ps(mask)) }
+    }
+    #[inline(always)]
+    unsafe fn evens(bits: u16) -> [__m256i; 3] {
+        // SAFETY: see above.
+        unsafe {
+            [Self::mask(spread(bits as u8 & 15)), Self::mask(spread(bits as u8 >> 4)), Self::mask(bits)]
+        }
+    }
+    #[inline(always)]
+    unsafe fn load_evens_onto(v: __m256, p: *const f32, [low, high, all]: [__m256i; 3]) -> __m256 {
+        // SAFETY: see above; `low` and `high` hold even places alone.
+        unsafe {
+            let (a, b) = (_mm256_maskload_ps(p, low), _mm256_maskload_ps(p.wrapping_add(8), high));
+            // Elements 0 2 8 10, 4 6 12 14; then the middle pairs change places.
+            let pairs = _mm256_castps_pd(_mm256_shuffle_ps::<0x88>(a, b));
+            let evens = _mm256_castpd_ps(_mm256_permute4x64_pd::<0xd8>(pairs));
+            _mm256_blendv_ps(v, evens, _mm256_castsi256_ps(all))
+        }
     }
     #[inline(always)]
     unsafe fn store_masked(p: *mut f32, mask: __m256i, v: __m256) {
@@ -135,6 +159,7 @@ impl Masked for Avx2 {
 
 impl Masked for Avx512 {
     type M = __mmask16;
+    type E = [__mmask16; 3];
     #[inline(always)]
     unsafe fn mask(bits: u16) -> __mmask16 {
         bits
@@ -143,6 +168,24 @@ impl Masked for Avx512 {
     unsafe fn load_masked(p: *const f32, mask: __mmask16) -> __m512 {
         // SAFETY: the caller's promise, here and below.
         unsafe { _mm512_maskz_loadu_ps(mask, p) }
+    }
+    #[inline(always)]
+    unsafe fn load_onto(v: __m512, p: *const f32, mask: __mmask16) -> __m512 {
+        // SAFETY: see above.
+        unsafe { _mm512_mask_loadu_ps(v, mask, p) }
+    }
+    #[inline(always)]
+    unsafe fn evens(bits: u16) -> [__mmask16; 3] {
+        [spread(bits as u8), spread((bits >> 8) as u8), bits]
+    }
+    #[inline(always)]
+    unsafe fn load_evens_onto(v: __m512, p: *const f32, [low, high, all]: [__mmask16; 3]) -> __m512 {
+        // SAFETY: see above; `low` and `high` hold even places alone.
+        unsafe {
+            let places = _mm512_set_epi32(30, 28, 26, 24, 22, 20, 18, 16, 14, 12, 10, 8, 6, 4, 2, 0);
+            let (a, b) = (_mm512_maskz_loadu_ps(low, p), _mm512_maskz_loadu_ps(high, p.wrapping_add(16)));
+            _mm512_mask_mov_ps(v, all, _mm512_permutex2var_ps(a, places, b))
+        }
     }
     #[inline(always)]
     unsafe fn store_masked(p: *mut f32, mask: __mmask16, v: __m512) {
@@ -157,4 +200,13 @@ impl Masked for Avx512 {
         _mm512_min_ps,
         _mm512_max_ps
     );
+}
+
+/// Bit `i` to bit `2 i`.
+#[inline(always)]
+pub(crate) fn spread(mask: u8) -> u16 {
+    let m = mask as u16;
+    let m = (m | m << 4) & 0x0f0f;
+    let m = (m | m << 2) & 0x3333;
+    (m | m << 1) & 0x5555
 }

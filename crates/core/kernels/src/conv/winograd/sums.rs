@@ -1,7 +1,9 @@
 //! The forward pass and the data gradient with square kernels.
 
+use std::ops::Range;
+
 use super::grid::{APART, Grid, block, inputs, transforms};
-use super::transforms::{MAX_LANES, MAX_TAPS, PRODUCTS};
+use super::transforms::PRODUCTS;
 use crate::Isa;
 use crate::conv::finish::Finish;
 use crate::conv::geometry::{ConvGeometry, Pass};
@@ -10,6 +12,8 @@ use crate::gemm::pack;
 use crate::isa::multiversion;
 use crate::{par, scratch};
 
+/// Input channels whose kernels are brought into the order of the transform at once.
+const CHANNELS: usize = 16;
 /// Pixels that are transposed back to planes at once.
 const SQUARE: usize = 64;
 
@@ -68,27 +72,44 @@ impl Winograd {
             let (group, vector) = (item / vectors, item % vectors);
             let (start, width, inner) = block(vector, vectors * lanes, lanes);
             let used = lanes.min(rows - vector * lanes);
-            let mut kernel = [0.0f32; MAX_TAPS * MAX_LANES];
-            for c in 0..channels {
-                for l in 0..used {
-                    let m = vector * lanes + l;
-                    let pair = match self.pass {
-                        Pass::Forward => (group * rows + m) * channels + c,
-                        Pass::DataGradient => (group * channels + c) * rows + m,
-                    };
-                    for (k, &v) in w[pair * taps..][..taps].iter().enumerate() {
-                        let tap = if self.pass == Pass::Forward { k } else { taps - 1 - k };
-                        kernel[tap * lanes + l] = v;
+            let at = group * PRODUCTS * step + start * channels + inner;
+            scratch::with(CHANNELS * taps * lanes, |kernels| {
+                for c0 in (0..channels).step_by(CHANNELS) {
+                    let block = c0..channels.min(c0 + CHANNELS);
+                    let kernels = &mut kernels[..block.len() * taps * lanes];
+                    self.kernels(w, group, vector * lanes..vector * lanes + used, block.clone(), kernels);
+                    for (c, kernel) in block.zip(kernels.chunks_exact(taps * lanes)) {
+                        let at = at + c * width;
+                        // SAFETY: the last of 36 vectors ends within the group's weights; items write vectors of their own.
+                        unsafe {
+                            out.slice(at + (PRODUCTS - 1) * step, lanes);
+                            (t.weights)(kernel.as_ptr(), out.ptr().add(at), step);
+                        }
                     }
                 }
-                let at = group * PRODUCTS * step + start * channels + c * width + inner;
-                // SAFETY: the last of 36 vectors ends within the group's weights; items write vectors of their own.
-                unsafe {
-                    out.slice(at + (PRODUCTS - 1) * step, lanes);
-                    (t.weights)(kernel.as_ptr(), out.ptr().add(at), step);
+            });
+        });
+    }
+
+    /// The kernels of some output and input channels of a group: `to[(channel, tap)][output channel]`.
+    fn kernels(&self, w: &[f32], group: usize, rows: Range<usize>, channels: Range<usize>, to: &mut [f32]) {
+        let (taps, lanes) = (self.grid.t.taps(), self.grid.t.lanes);
+        if self.pass == Pass::Forward {
+            let row = self.channels * taps;
+            let start = (group * self.rows + rows.start) * row + channels.start * taps;
+            pack::columns(self.isa, w, start, (1, row), channels.len() * taps, rows.len(), lanes, to);
+            return;
+        }
+        // Rotated by 180 degrees.
+        to.fill(0.0);
+        for (c, kernel) in channels.zip(to.chunks_exact_mut(taps * lanes)) {
+            for (l, m) in rows.clone().enumerate() {
+                let from = &w[((group * self.channels + c) * self.rows + m) * taps..][..taps];
+                for (k, &v) in from.iter().enumerate() {
+                    kernel[(taps - 1 - k) * lanes + l] = v;
                 }
             }
-        });
+        }
     }
 
     /// The sums of `x` and weights `w`, stored in `y` as `finish` says.
