@@ -3,6 +3,10 @@
 //! The padded plane is cut into one small plane for each phase of row and column modulo the stride. Then every pass is
 //! a sum over taps of shifted copies of one long run, whatever the stride, and short rows cost little.
 
+mod rows;
+
+use rows::{LANES, Rows, nine, rows_run};
+
 use super::finish::Finish;
 use super::geometry::ConvGeometry;
 use crate::isa::{madd, multiversion};
@@ -13,9 +17,6 @@ use crate::simd::{Avx2, Avx512};
 use crate::simd::{Plain, Simd};
 use crate::{Isa, Store};
 use crate::{par, scratch};
-
-/// Lanes that are summed up side by side in the weight gradient; runs are padded to a multiple.
-const LANES: usize = 16;
 
 pub(crate) struct Depthwise {
     g: ConvGeometry,
@@ -116,18 +117,16 @@ impl Depthwise {
         let run = (oh - 1) * self.input.cols + ow;
         par::planes(y, oh * ow, |i, y| {
             let c = i % g.c;
+            let out =
+                Rows { cols: self.input.cols, width: ow, bias: finish.bias.map_or(0.0, |b| b[c]), lo, hi };
+            let w = &w[c * g.taps()..(c + 1) * g.taps()];
             scratch::with(self.input.len() + run.next_multiple_of(LANES), |buffer| {
                 let (split, sums) = buffer.split_at_mut(self.input.len());
                 split_run(self.isa, self.input, &x[i * plane..(i + 1) * plane], split);
-                let w = &w[c * g.taps()..(c + 1) * g.taps()];
+                if g.taps() == 9 && nine(self.isa, out, split, &self.offsets, w, y) {
+                    return;
+                }
                 filter_run(self.isa, split, &self.offsets, w, &mut sums[..run]);
-                let out = Rows {
-                    cols: self.input.cols,
-                    width: ow,
-                    bias: finish.bias.map_or(0.0, |b| b[c]),
-                    lo,
-                    hi,
-                };
                 rows_run(self.isa, out, sums, y);
             });
         });
@@ -197,16 +196,6 @@ impl Depthwise {
             }
         });
     }
-}
-
-/// How rows of sums become an output plane.
-#[derive(Clone, Copy)]
-struct Rows {
-    cols: usize,
-    width: usize,
-    bias: f32,
-    lo: f32,
-    hi: f32,
 }
 
 #[inline(always)]
@@ -298,29 +287,6 @@ fn filter_more_body<const FMA: bool>(from: &[f32], offsets: &[usize], w: &[f32],
     for (&at, &w) in offsets.iter().zip(w) {
         for (out, &v) in out.iter_mut().zip(&from[at..]) {
             *out = madd::<FMA>(w, v, *out);
-        }
-    }
-}
-
-/// Whole vectors here too: what one row writes past its end, the next overwrites.
-#[inline(always)]
-fn rows_body<const FMA: bool>(r: Rows, sums: &[f32], y: &mut [f32]) {
-    let finish = |s: f32| {
-        let v = s + r.bias;
-        let v = if v < r.lo { r.lo } else { v };
-        if v > r.hi { r.hi } else { v }
-    };
-    let whole = r.width / LANES * LANES;
-    for row in 0..y.len() / r.width {
-        let (sums, y) = (&sums[row * r.cols..], &mut y[row * r.width..]);
-        for (y, sums) in y[..whole].chunks_exact_mut(LANES).zip(sums[..whole].chunks_exact(LANES)) {
-            y.iter_mut().zip(sums).for_each(|(y, &s)| *y = finish(s));
-        }
-        let (sums, y) = (&sums[whole..], &mut y[whole..]);
-        if let (Some(sums), Some(y)) = (sums.first_chunk::<LANES>(), y.first_chunk_mut::<LANES>()) {
-            y.iter_mut().zip(sums).for_each(|(y, &s)| *y = finish(s));
-        } else {
-            y[..r.width - whole].iter_mut().zip(sums).for_each(|(y, &s)| *y = finish(s));
         }
     }
 }
@@ -443,6 +409,5 @@ multiversion! {
     fn split_run(s: Split, x: &[f32], to: &mut [f32]) = split_body;
     fn filter_run(from: &[f32], offsets: &[usize], w: &[f32], out: &mut [f32]) = filter_body;
     fn filter_more_run(from: &[f32], offsets: &[usize], w: &[f32], out: &mut [f32]) = filter_more_body;
-    fn rows_run(r: Rows, sums: &[f32], y: &mut [f32]) = rows_body;
     fn spread_run(g: &ConvGeometry, first: [usize; 2], grid: [usize; 2], cols: usize, sums: &[f32], dx: &mut [f32], store: Store) = spread_body;
 }

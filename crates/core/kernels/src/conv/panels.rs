@@ -34,10 +34,11 @@ pub(super) struct Weights<'a> {
     from: &'a [f32],
 }
 
-/// Some rows of a block: weight `p` (channel and tap) of row `r` is `a[r * rs + p * cs]`.
+/// Some rows of a block of channels: weight `p` (channel and tap) of row `r` is `a[r * rs + p * cs]`.
 #[derive(Clone, Copy)]
 pub(super) struct Panel<'a> {
     pub a: &'a [f32],
+    pub rows: usize,
     pub rs: usize,
     pub cs: usize,
 }
@@ -99,16 +100,23 @@ impl Order {
 }
 
 impl<'a> Weights<'a> {
-    /// Rows `rows` of group `g`; `block` is a whole block of channels.
-    pub(super) fn panel(&self, g: usize, block: Range<usize>, rows: Range<usize>) -> Panel<'a> {
+    /// The panels of group `g` with their first rows; `block` is a whole block of channels.
+    pub(super) fn panels(&self, kernels: &Kernels, g: usize, block: Range<usize>) -> Vec<(usize, Panel<'a>)> {
+        let Order { rows, .. } = self.order;
+        let panels = kernels.panels(rows);
+        let first = |p| cut(rows, panels, p);
+        (0..panels).map(|p| (first(p), self.panel(g, block.clone(), first(p)..first(p + 1)))).collect()
+    }
+
+    fn panel(&self, g: usize, block: Range<usize>, rows: Range<usize>) -> Panel<'a> {
         let Order { strides, taps, in_place, .. } = self.order;
         let depth = block.len() * taps;
         if in_place {
             let start = g * strides.g + rows.start * strides.m + block.start * strides.c;
             let a = &self.from[start..][..(rows.len() - 1) * strides.m + depth];
-            return Panel { a, rs: strides.m, cs: 1 };
+            return Panel { a, rows: rows.len(), rs: strides.m, cs: 1 };
         }
         let start = (g * self.order.channels + block.start) * taps * self.order.rows + depth * rows.start;
-        Panel { a: &self.from[start..][..depth * rows.len()], rs: 1, cs: rows.len() }
+        Panel { a: &self.from[start..][..depth * rows.len()], rows: rows.len(), rs: 1, cs: rows.len() }
     }
 }

@@ -13,7 +13,7 @@ use super::finish::store_rows;
 use super::panels::{Panel, Weights};
 use super::tap_geometry::TapGeometry;
 use crate::Isa;
-use crate::gemm::micro::{Kernels, cut};
+use crate::gemm::micro::Kernels;
 use crate::par;
 #[cfg(target_arch = "x86_64")]
 use crate::simd::{Avx2, Avx512, Masked};
@@ -92,37 +92,36 @@ impl Straight {
 
     /// All rows of group `g` for `tiles` (counted over all images): `y = clamp(sums + bias)`, added to what is there
     /// where `finish` says so.
-    pub(super) fn run(
+    pub(super) fn run<'a>(
         &self,
         c: &TapGeometry,
         (g, tiles): (usize, Range<usize>),
-        weights: Weights<'_>,
+        weights: Weights<'a>,
         x: &[f32],
-        finish: Finish<'_>,
+        finish: Finish<'a>,
         out: par::Shared,
     ) {
         let kernels = Kernels::of(c.isa);
         let taps = c.taps.len();
         let [source, target] = [c.source, c.target].map(|p| p[0] * p[1]);
-        let panels = kernels.panels(c.rows);
-        let panels = (0..panels).map(|p| {
-            let rows = cut(c.rows, panels, p)..cut(c.rows, panels, p + 1);
-            let weights = weights.panel(g, 0..c.channels, rows.clone());
-            let finish = finish.of(g * c.rows + rows.start..g * c.rows + rows.end);
-            (rows.start, rows.len(), Work { weights, channels: c.channels, source, target, finish })
-        });
+        let work = |(first, weights): (usize, Panel<'a>)| {
+            let rows = g * c.rows + first..g * c.rows + first + weights.rows;
+            let finish = finish.of(rows.clone());
+            (rows, Work { weights, channels: c.channels, source, target, finish })
+        };
+        let panels: Vec<_> = weights.panels(kernels, g, 0..c.channels).into_iter().map(work).collect();
         let run = runner(c.isa);
         for t in tiles {
             let (image, tile) = (t / self.tiles, t % self.tiles);
             let planes = (image * c.groups + g) * c.channels * source;
             let x = &x[planes..][..c.channels * source];
             let views = &self.views[tile * taps..][..taps];
-            for (r0, rows, panel) in panels.clone() {
-                let first = ((image * c.groups + g) * c.rows + r0) * target + tile * kernels.cols;
-                let y = out.at(first, (rows - 1) * target + kernels.cols);
+            for (rows, work) in &panels {
+                let first = (image * c.groups * c.rows + rows.start) * target + tile * kernels.cols;
+                let y = out.at(first, (rows.len() - 1) * target + kernels.cols);
                 // SAFETY: `runner` chose a supported instruction set; the panel holds `rows` weights for each channel and
                 // tap, `x` the planes, and `y` a tile of all rows. Tiles of different items hold different pixels.
-                unsafe { run[rows - 1](&panel, views, x, y) };
+                unsafe { run[rows.len() - 1](work, views, x, y) };
             }
         }
     }

@@ -90,9 +90,8 @@ impl TapConv {
         let geometry = &self.geometry;
         let kernels = Kernels::of(geometry.isa);
         let cols = kernels.cols;
-        let (channels, rows, taps) = (geometry.channels, geometry.rows, geometry.taps.len());
+        let (channels, taps) = (geometry.channels, geometry.taps.len());
         let pixels = geometry.n * geometry.grid[0] * geometry.grid[1];
-        let panels = kernels.panels(rows);
         let plane = geometry.target[0] * geometry.target[1];
         #[cfg(target_arch = "x86_64")]
         let products = product::of(geometry.isa);
@@ -107,18 +106,18 @@ impl TapConv {
                 let bounds = if last { finish.bounds } else { (f32::NEG_INFINITY, f32::INFINITY) };
                 let (bias, store) =
                     if b == 0 { (finish.bias, finish.store) } else { (None, Store::Accumulate) };
+                let panels = weights.panels(kernels, g, c0..c1);
                 for t in tiles.clone() {
                     place.find(geometry, t * cols, pixels.min((t + 1) * cols));
                     place.gather(geometry, [g, c0, c1], x, gathered, cols);
                     let whole = place.whole(geometry, cols);
-                    for p in 0..panels {
-                        let (r0, r1) = (cut(rows, panels, p), cut(rows, panels, p + 1));
-                        let panel = weights.panel(g, c0..c1, r0..r1);
+                    for &(first, panel) in &panels {
+                        let channel = g * geometry.rows + first;
+                        let Panel { a, rows, rs, cs } = panel;
                         #[cfg(target_arch = "x86_64")]
-                        if let (Some(first), Some(run)) = (whole, products.get(r1 - r0 - 1)) {
-                            let finish =
-                                Finish { bias: bias.map(|b| &b[g * rows + r0..][..r1 - r0]), bounds, store };
-                            let y = out.at(first + (g * rows + r0) * plane, (r1 - r0 - 1) * plane + cols);
+                        if let (Some(start), Some(run)) = (whole, products.get(rows - 1)) {
+                            let finish = Finish { bias, bounds, store }.of(channel..channel + rows);
+                            let y = out.at(start + channel * plane, (rows - 1) * plane + cols);
                             // SAFETY: the instruction set is supported; the panel has `depth` weights of each row,
                             // `gathered` depth x cols; tiles of different items hold different pixels.
                             unsafe { run(depth, panel, gathered.as_ptr(), finish, (y, plane)) };
@@ -126,12 +125,11 @@ impl TapConv {
                         }
                         // SAFETY: as above, and the tile is the largest kernel's.
                         unsafe {
-                            let kernel = kernels.tiles[r1 - r0 - 1];
-                            let Panel { a, rs, cs } = panel;
+                            let kernel = kernels.tiles[rows - 1];
                             kernel(depth, a.as_ptr(), rs, cs, gathered.as_ptr(), tile.as_mut_ptr());
                         }
                         let (lo, hi) = bounds;
-                        let ep = Epilogue { channel: g * rows + r0, rows: r1 - r0, cols, store, lo, hi };
+                        let ep = Epilogue { channel, rows, cols, store, lo, hi };
                         place.write(geometry, ep, &tile, bias, out);
                     }
                 }

@@ -7,7 +7,7 @@
 use std::arch::x86_64::*;
 
 use super::layout::{LINE, Layout};
-use super::loops::{ROWS, Rows};
+use super::loops::Rows;
 
 /// Words of a vector.
 const WORDS: usize = 8;
@@ -124,8 +124,8 @@ unsafe fn row(layout: &Layout, words: *const u32, table: *const f32, [x, tail]: 
 #[target_feature(enable = "avx2,fma")]
 pub(super) unsafe fn dot(layout: &Layout, rows: &Rows<1>, out: &mut [f32]) {
     // One row after the other: registers hold one table, and what would be shared between rows, the compiler spills.
-    for r in 0..ROWS {
+    for (out, (words, table)) in out.iter_mut().zip(rows.words.into_iter().zip(rows.tables)) {
         // SAFETY: passed on.
-        out[r] = unsafe { row(layout, rows.words[r], rows.tables[r], [rows.x[0], rows.tails[0]]) };
+        *out = unsafe { row(layout, words, table, [rows.x[0], rows.tails[0]]) };
     }
 }
