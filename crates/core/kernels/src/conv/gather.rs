@@ -14,14 +14,19 @@ use crate::par;
 pub(super) struct Place {
     runs: [Run; MAX_COLS],
     count: usize,
+    /// Image and first pixel of the grid, where all lanes are pixels of one image.
+    whole: Option<[usize; 2]>,
     #[cfg(target_arch = "x86_64")]
     out: wide::Pieces,
 }
 
 impl Place {
-    /// Cuts pixels `from..to` of the grid (over all images) into runs.
-    pub(super) fn find(&mut self, c: &TapGeometry, from: usize, to: usize) {
+    /// Cuts pixels `from..to` of the grid (over all images) into runs; a tile has `cols` lanes.
+    pub(super) fn find(&mut self, c: &TapGeometry, from: usize, to: usize, cols: usize) {
         let [height, width] = c.grid;
+        let plane = height * width;
+        self.whole =
+            (to - from == cols && (to - 1) / plane == from / plane).then(|| [from / plane, from % plane]);
         let mut at = from;
         let (mut image, mut y, mut x) = (at / (height * width), at / width % height, at % width);
         self.count = 0;
@@ -49,12 +54,10 @@ impl Place {
         }
     }
 
-    /// Where the tile begins in the output, of whose pixels it is `cols` consecutive ones of one image.
-    pub(super) fn whole(&self, c: &TapGeometry, cols: usize) -> Option<usize> {
-        let (first, last) = (&self.runs[0], &self.runs[self.count.checked_sub(1)?]);
-        let whole = c.grid == c.target && last.lane + last.len == cols && first.image == last.image;
-        let [plane, row] = [c.target[0] * c.target[1], c.target[1]];
-        whole.then_some(first.image * c.groups * c.rows * plane + first.y * row + first.x)
+    /// Where the tile begins in the output, if its lanes are consecutive there.
+    pub(super) fn start(&self, c: &TapGeometry) -> Option<usize> {
+        let [image, pixel] = self.whole.filter(|_| c.grid == c.target)?;
+        Some(image * c.groups * c.rows * c.target[0] * c.target[1] + pixel)
     }
 
     /// Fills `to[(channel, tap)][lane]` for channels `c0..c1` of group `g`; lanes without a pixel are zero.
@@ -96,6 +99,39 @@ impl Place {
             return unsafe { wide::write(plane, c.spread[1], e, &self.out, tile, bias, out) };
         }
         write_run(c.isa, c, e, &self.runs[..self.count], tile, bias, out);
+    }
+}
+
+/// [`Place::gather`] for neighbouring tiles, one after the other in `to`. Where each pixel is an input, all of them are copied
+/// plane by plane.
+pub(super) fn gather_all(
+    c: &TapGeometry,
+    [g, c0, c1]: [usize; 3],
+    places: &[Place],
+    x: &[f32],
+    to: &mut [f32],
+    cols: usize,
+) {
+    const PART: usize = 8;
+    let tile = (c1 - c0) * c.taps.len() * cols;
+    let ends = [places.first(), places.last()].map(|p| p?.whole);
+    if let [Some([image, pixel]), Some([last, _])] = ends
+        && image == last
+        && c.same_pixels()
+    {
+        let plane = c.source[0] * c.source[1];
+        for ch in 0..c1 - c0 {
+            let start = ((image * c.groups + g) * c.channels + c0 + ch) * plane + pixel;
+            let (parts, _) = x[start..][..places.len() * cols].as_chunks::<PART>();
+            for (i, part) in parts.iter().enumerate() {
+                let (t, lane) = (i * PART / cols, i * PART % cols);
+                to[t * tile + ch * cols + lane..][..PART].copy_from_slice(part);
+            }
+        }
+        return;
+    }
+    for (t, place) in places.iter().enumerate() {
+        place.gather(c, [g, c0, c1], x, &mut to[t * tile..][..tile], cols);
     }
 }
 

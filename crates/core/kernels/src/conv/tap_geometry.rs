@@ -86,6 +86,11 @@ impl TapGeometry {
         phases
     }
 
+    /// Whether each pixel of the grid reads the same pixel of the source and nothing else.
+    pub(super) fn same_pixels(&self) -> bool {
+        self.source == self.grid && self.step == [1; 2] && matches!(self.taps[..], [(0, 0, _)])
+    }
+
     /// Number of weights.
     pub(super) fn weight_len(&self) -> usize {
         self.groups * self.rows * self.channels * self.taps.len()

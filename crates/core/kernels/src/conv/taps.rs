@@ -3,7 +3,7 @@
 //! It serves the forward pass of any geometry and the data gradient: see [`TapGeometry`].
 
 use super::finish::Finish;
-use super::gather::Place;
+use super::gather::{Place, gather_all};
 use super::geometry::ConvGeometry;
 use super::panels::{Order, Panel, Strides, Weights};
 #[cfg(target_arch = "x86_64")]
@@ -13,12 +13,19 @@ use super::tap_geometry::TapGeometry;
 use super::tile::Epilogue;
 use crate::gemm::micro::{Kernels, MAX_COLS, MAX_ROWS, cut};
 use crate::{Isa, Store};
-use crate::{par, scratch};
+use crate::{par, parallel, scratch};
 
 /// Depth of a block (channels times taps) whose panels stay in the first-level cache.
 const DEPTH: usize = 384;
 /// Tiles of a work item: enough to find its weights in cache after the first.
 const HOLD: usize = 16;
+/// Work items for each thread, at least, where there are tiles for them.
+const ITEMS: usize = 4;
+/// Neighbouring tiles that are gathered before any is multiplied: planes are pages apart, so that a page is better read and
+/// written a few lines at a time.
+const TOGETHER: usize = 8;
+/// Floats of such tiles, which the second-level cache holds beside the weights.
+const GATHERED: usize = 1 << 14;
 
 /// A sum over taps on a grid of pixels.
 pub(crate) struct TapConv {
@@ -65,7 +72,9 @@ impl TapConv {
         let cols = Kernels::of(geometry.isa).cols;
         let pixels = geometry.n * geometry.grid[0] * geometry.grid[1];
         let tiles = pixels.div_ceil(cols);
-        let items = tiles.div_ceil(HOLD).max(16usize.div_ceil(geometry.groups)).min(tiles);
+        // A tile's sums do not depend on the item that computes it, nor do they on the number of threads.
+        let wanted = (ITEMS * parallel::current_num_threads()).div_ceil(geometry.groups);
+        let items = tiles.div_ceil(HOLD).max(wanted).min(tiles);
         let out = par::Shared::new(y);
         par::each(geometry.groups * items, |item| {
             let (g, item) = (item / items, item % items);
@@ -95,42 +104,51 @@ impl TapConv {
         let plane = geometry.target[0] * geometry.target[1];
         #[cfg(target_arch = "x86_64")]
         let products = product::of(geometry.isa);
-        let mut place = Place::default();
+        let deepest = channels.div_ceil(self.order.blocks) * taps * cols;
+        let together = (GATHERED / deepest.max(1)).clamp(1, TOGETHER).min(tiles.len());
+        let mut places: [Place; TOGETHER] = Default::default();
         let mut tile = [0.0f32; MAX_ROWS * MAX_COLS];
-        scratch::with(channels.div_ceil(self.order.blocks) * taps * cols, |gathered| {
+        scratch::with(deepest * together, |gathered| {
             for b in 0..self.order.blocks {
                 let (c0, c1) = (cut(channels, self.order.blocks, b), cut(channels, self.order.blocks, b + 1));
                 let depth = (c1 - c0) * taps;
-                let gathered = &mut gathered[..depth * cols];
                 let last = b + 1 == self.order.blocks;
                 let bounds = if last { finish.bounds } else { (f32::NEG_INFINITY, f32::INFINITY) };
                 let (bias, store) =
                     if b == 0 { (finish.bias, finish.store) } else { (None, Store::Accumulate) };
                 let panels = weights.panels(kernels, g, c0..c1);
-                for t in tiles.clone() {
-                    place.find(geometry, t * cols, pixels.min((t + 1) * cols));
-                    place.gather(geometry, [g, c0, c1], x, gathered, cols);
-                    let whole = place.whole(geometry, cols);
+                for first in tiles.clone().step_by(together) {
+                    let places = &mut places[..together.min(tiles.end - first)];
+                    for (t, place) in places.iter_mut().enumerate() {
+                        let from = (first + t) * cols;
+                        place.find(geometry, from, pixels.min(from + cols), cols);
+                    }
+                    let gathered = &mut gathered[..places.len() * depth * cols];
+                    gather_all(geometry, [g, c0, c1], places, x, gathered, cols);
                     for &(first, panel) in &panels {
                         let channel = g * geometry.rows + first;
                         let Panel { a, rows, rs, cs } = panel;
-                        #[cfg(target_arch = "x86_64")]
-                        if let (Some(start), Some(run)) = (whole, products.get(rows - 1)) {
-                            let finish = Finish { bias, bounds, store }.of(channel..channel + rows);
-                            let y = out.at(start + channel * plane, (rows - 1) * plane + cols);
-                            // SAFETY: the instruction set is supported; the panel has `depth` weights of each row,
-                            // `gathered` depth x cols; tiles of different items hold different pixels.
-                            unsafe { run(depth, panel, gathered.as_ptr(), finish, (y, plane)) };
-                            continue;
+                        for (t, place) in places.iter().enumerate() {
+                            let gathered = &gathered[t * depth * cols..][..depth * cols];
+                            #[cfg(target_arch = "x86_64")]
+                            if let (Some(start), Some(run)) = (place.start(geometry), products.get(rows - 1))
+                            {
+                                let finish = Finish { bias, bounds, store }.of(channel..channel + rows);
+                                let y = out.at(start + channel * plane, (rows - 1) * plane + cols);
+                                // SAFETY: the instruction set is supported; the panel has `depth` weights of each row,
+                                // `gathered` depth x cols; tiles of different items hold different pixels.
+                                unsafe { run(depth, panel, gathered.as_ptr(), finish, (y, plane)) };
+                                continue;
+                            }
+                            // SAFETY: as above, and the tile is the largest kernel's.
+                            unsafe {
+                                let kernel = kernels.tiles[rows - 1];
+                                kernel(depth, a.as_ptr(), rs, cs, gathered.as_ptr(), tile.as_mut_ptr());
+                            }
+                            let (lo, hi) = bounds;
+                            let ep = Epilogue { channel, rows, cols, store, lo, hi };
+                            place.write(geometry, ep, &tile, bias, out);
                         }
-                        // SAFETY: as above, and the tile is the largest kernel's.
-                        unsafe {
-                            let kernel = kernels.tiles[rows - 1];
-                            kernel(depth, a.as_ptr(), rs, cs, gathered.as_ptr(), tile.as_mut_ptr());
-                        }
-                        let (lo, hi) = bounds;
-                        let ep = Epilogue { channel, rows, cols, store, lo, hi };
-                        place.write(geometry, ep, &tile, bias, out);
                     }
                 }
             }
