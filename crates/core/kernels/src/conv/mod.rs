@@ -43,6 +43,16 @@ impl Forward {
         winograd.or_else(lines).unwrap_or_else(|| Forward::Taps(TapConv::forward(g, isa)))
     }
 
+    /// The sum over taps that makes its weights a panel at a time, where it is the best and gathers at most `floats`.
+    fn by_rows(g: &ConvGeometry, isa: Isa, floats: usize) -> Option<TapConv> {
+        match Self::new(g, isa) {
+            Forward::Taps(taps) if !Depthwise::suits(g) => {
+                taps.all_gathered().is_some_and(|len| len <= floats).then_some(taps)
+            }
+            _ => None,
+        }
+    }
+
     fn bytes(&self) -> usize {
         match self {
             Forward::Winograd(_) => 0,

@@ -1,13 +1,20 @@
-//! Convolution with weights that stay packed: expanded a slab of output channels at a time.
+//! Convolution with weights that stay packed: expanded a panel of rows at a time where pixels are few, else a slab of output
+//! channels.
 
 use std::ops::Range;
 
-use super::{Conv, ConvGeometry, ConvNeeds, Post};
+use super::finish::Finish;
+use super::taps::TapConv;
+use super::{Conv, ConvGeometry, ConvNeeds, Forward, Post};
 use crate::packed::PackedMatrix;
-use crate::{Isa, scratch};
+use crate::{Isa, Store, scratch};
 
 /// Floats of a slab: 1 MB. Winograd transforms it to four times as many.
 const SLAB: usize = 1 << 18;
+/// Floats of gathered inputs at most: 2 MB.
+const GATHERED: usize = 1 << 19;
+/// Pixels that are few enough to be read again for each panel of weights.
+const FEW: usize = 256;
 /// Slabs within a group have a whole number of so many channels, which fill the tiles of all instruction sets.
 const STEP: usize = 32;
 
@@ -29,8 +36,13 @@ struct Slab {
 pub struct PackedConv {
     geometry: ConvGeometry,
     isa: Isa,
-    slabs: Vec<Slab>,
-    convs: Vec<Conv>,
+    how: How,
+}
+
+#[derive(Debug)]
+enum How {
+    Rows(Box<TapConv>),
+    Slabs { slabs: Vec<Slab>, convs: Vec<Conv> },
 }
 
 /// Tensors of a pass.
@@ -48,7 +60,16 @@ impl PackedConv {
     /// # Panics
     /// As [`Conv::new`].
     pub fn new(geometry: ConvGeometry, isa: Isa) -> Self {
-        Self::with_slab(geometry, isa, SLAB)
+        // What a convolution asserts is asserted by the slabs.
+        let slabs = Self::with_slab(geometry, isa, SLAB);
+        let few = geometry.n * geometry.out_h() * geometry.out_w() <= FEW;
+        let several = matches!(&slabs.how, How::Slabs { slabs, .. } if slabs.len() > 1);
+        let suits = geometry.out_len() > 0 && (few || several);
+        let rows = suits.then(|| Forward::by_rows(&geometry, isa.effective(), GATHERED)).flatten();
+        match rows {
+            Some(taps) => Self { how: How::Rows(Box::new(taps)), ..slabs },
+            None => slabs,
+        }
     }
 
     fn with_slab(geometry: ConvGeometry, isa: Isa, floats: usize) -> Self {
@@ -66,7 +87,7 @@ impl PackedConv {
             });
             slabs.push(Slab { groups, rows, conv });
         }
-        Self { geometry, isa, slabs, convs }
+        Self { geometry, isa, how: How::Slabs { slabs, convs } }
     }
 
     /// The shape.
@@ -76,7 +97,10 @@ impl PackedConv {
 
     /// Bytes that this object keeps, as [`Conv::scratch_bytes`].
     pub fn scratch_bytes(&self) -> usize {
-        self.convs.iter().map(Conv::scratch_bytes).sum()
+        match &self.how {
+            How::Rows(taps) => taps.bytes(),
+            How::Slabs { convs, .. } => convs.iter().map(Conv::scratch_bytes).sum(),
+        }
     }
 
     /// [`Conv::forward`] with weights `w`; where there are `factors`, the weights of each output channel are multiplied
@@ -119,45 +143,64 @@ impl PackedConv {
         if y.is_empty() {
             return;
         }
-        let (plane_in, plane_out) = (g.h * g.w, g.out_h() * g.out_w());
-        for slab in &self.slabs {
-            let conv = &mut self.convs[slab.conv];
-            let channels = slab.groups.start * g.group_c()..slab.groups.end * g.group_c();
-            let (inputs, outputs) = (*conv.geometry(), slab.rows.len() * plane_out);
-            scratch::with(slab.rows.len() * depth, |floats| {
-                w.expand(self.isa, slab.rows.clone(), factors, floats);
-                let part = Pass { bias: pass.bias.map(|b| &b[slab.rows.clone()]), ..pass };
-                let (rows, whole) = (slab.rows.clone(), inputs.out_c == g.out_c);
-                if whole || g.n == 1 {
-                    // What the slab reads and writes is contiguous.
-                    let x = if whole {
-                        pass.x
-                    } else {
-                        &pass.x[channels.start * plane_in..channels.end * plane_in]
-                    };
-                    let y =
-                        if whole { &mut *y } else { &mut y[rows.start * plane_out..rows.end * plane_out] };
-                    return run(conv, Pass { x, ..part }, floats, y);
-                }
-                let copied = if inputs.c == g.c { 0 } else { inputs.in_len() };
-                scratch::with(g.n * outputs + copied, |buffer| {
-                    let (to, from) = buffer.split_at_mut(g.n * outputs);
-                    let mut x = pass.x;
-                    if copied > 0 {
-                        planes(pass.x, g.c * plane_in, channels.start * plane_in, from, inputs.c * plane_in);
-                        x = from;
-                    }
-                    let all = g.out_c * plane_out;
-                    if pass.onto {
-                        planes(y, all, rows.start * plane_out, to, outputs);
-                    }
-                    run(conv, Pass { x, ..part }, floats, to);
-                    for (y, part) in y.chunks_exact_mut(all).zip(to.chunks_exact(outputs)) {
-                        y[rows.start * plane_out..rows.end * plane_out].copy_from_slice(part);
-                    }
-                });
-            });
+        assert!(factors.is_none_or(|f| f.len() == g.out_c), "factors");
+        let isa = self.isa;
+        match &mut self.how {
+            How::Rows(taps) => {
+                let store = if pass.onto { Store::Accumulate } else { Store::Overwrite };
+                let weights = |rows: Range<usize>, to: &mut [f32]| w.expand_rows(isa, rows, factors, to);
+                taps.by_rows(&weights, pass.x, Finish::new(pass.bias, pass.post, store), y);
+            }
+            How::Slabs { slabs, convs } => by_slabs(&g, isa, slabs, convs, pass, (w, factors), y),
         }
+    }
+}
+
+/// Slab by slab.
+fn by_slabs(
+    g: &ConvGeometry,
+    isa: Isa,
+    slabs: &[Slab],
+    convs: &mut [Conv],
+    pass: Pass<'_>,
+    (w, factors): (&PackedMatrix, Option<&[f32]>),
+    y: &mut [f32],
+) {
+    let depth = g.group_c() * g.taps();
+    let (plane_in, plane_out) = (g.h * g.w, g.out_h() * g.out_w());
+    for slab in slabs {
+        let conv = &mut convs[slab.conv];
+        let channels = slab.groups.start * g.group_c()..slab.groups.end * g.group_c();
+        let (inputs, outputs) = (*conv.geometry(), slab.rows.len() * plane_out);
+        scratch::with(slab.rows.len() * depth, |floats| {
+            w.expand(isa, slab.rows.clone(), factors, floats);
+            let part = Pass { bias: pass.bias.map(|b| &b[slab.rows.clone()]), ..pass };
+            let (rows, whole) = (slab.rows.clone(), inputs.out_c == g.out_c);
+            if whole || g.n == 1 {
+                // What the slab reads and writes is contiguous.
+                let x =
+                    if whole { pass.x } else { &pass.x[channels.start * plane_in..channels.end * plane_in] };
+                let y = if whole { &mut *y } else { &mut y[rows.start * plane_out..rows.end * plane_out] };
+                return run(conv, Pass { x, ..part }, floats, y);
+            }
+            let copied = if inputs.c == g.c { 0 } else { inputs.in_len() };
+            scratch::with(g.n * outputs + copied, |buffer| {
+                let (to, from) = buffer.split_at_mut(g.n * outputs);
+                let mut x = pass.x;
+                if copied > 0 {
+                    planes(pass.x, g.c * plane_in, channels.start * plane_in, from, inputs.c * plane_in);
+                    x = from;
+                }
+                let all = g.out_c * plane_out;
+                if pass.onto {
+                    planes(y, all, rows.start * plane_out, to, outputs);
+                }
+                run(conv, Pass { x, ..part }, floats, to);
+                for (y, part) in y.chunks_exact_mut(all).zip(to.chunks_exact(outputs)) {
+                    y[rows.start * plane_out..rows.end * plane_out].copy_from_slice(part);
+                }
+            });
+        });
     }
 }
 
@@ -209,6 +252,9 @@ mod tests {
         ConvGeometry { n, c, h, w, out_c, kh: k, kw: k, stride, pads, dilation, groups }
     }
 
+    /// Whatever a packed convolution chooses.
+    const ANY: usize = usize::MAX;
+
     /// Compares with the convolution of floats, for slabs of `floats` weights.
     fn check(g: ConvGeometry, floats: usize, factored: bool) {
         let depth = g.group_c() * g.taps();
@@ -225,7 +271,10 @@ mod tests {
                 continue;
             }
             for (isa, got) in on_all(|isa| {
-                let mut conv = PackedConv::with_slab(g, isa, floats);
+                let mut conv = match floats {
+                    ANY => PackedConv::new(g, isa),
+                    _ => PackedConv::with_slab(g, isa, floats),
+                };
                 let mut y = y0.clone();
                 if onto {
                     conv.forward_onto(&x, (&w, factors), Some(&bias), Post::Relu, &mut y);
@@ -243,9 +292,9 @@ mod tests {
     }
 
     #[test]
-    fn slabs_give_what_the_float_convolution_gives() {
+    fn rows_and_slabs_give_what_the_float_convolution_gives() {
         for n in [1, 3] {
-            for floats in [1, 1500, 1 << 20] {
+            for floats in [1, 1500, 1 << 20, ANY] {
                 check(geometry(n, 8, 6, 70, 3, 1), floats, true);
                 check(geometry(n, 16, 16, 72, 3, 1), floats, false);
                 check(geometry(n, 24, 5, 96, 1, 1), floats, true);

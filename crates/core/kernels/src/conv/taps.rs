@@ -2,6 +2,8 @@
 //!
 //! It serves the forward pass of any geometry and the data gradient: see [`TapGeometry`].
 
+use std::ops::Range;
+
 use super::finish::Finish;
 use super::gather::{Place, gather_all};
 use super::geometry::ConvGeometry;
@@ -28,6 +30,7 @@ const TOGETHER: usize = 8;
 const GATHERED: usize = 1 << 14;
 
 /// A sum over taps on a grid of pixels.
+#[derive(Debug)]
 pub(crate) struct TapConv {
     geometry: TapGeometry,
     order: Order,
@@ -69,9 +72,7 @@ impl TapConv {
 
     fn sums(&self, weights: Weights<'_>, x: &[f32], finish: Finish<'_>, y: &mut [f32]) {
         let geometry = &self.geometry;
-        let cols = Kernels::of(geometry.isa).cols;
-        let pixels = geometry.n * geometry.grid[0] * geometry.grid[1];
-        let tiles = pixels.div_ceil(cols);
+        let tiles = self.tiles();
         // A tile's sums do not depend on the item that computes it, nor do they on the number of threads.
         let wanted = (ITEMS * parallel::current_num_threads()).div_ceil(geometry.groups);
         let items = tiles.div_ceil(HOLD).max(wanted).min(tiles);
@@ -90,7 +91,7 @@ impl TapConv {
     fn gathered(
         &self,
         g: usize,
-        tiles: std::ops::Range<usize>,
+        tiles: Range<usize>,
         weights: Weights<'_>,
         x: &[f32],
         finish: Finish<'_>,
@@ -99,59 +100,153 @@ impl TapConv {
         let geometry = &self.geometry;
         let kernels = Kernels::of(geometry.isa);
         let cols = kernels.cols;
-        let (channels, taps) = (geometry.channels, geometry.taps.len());
-        let pixels = geometry.n * geometry.grid[0] * geometry.grid[1];
-        let plane = geometry.target[0] * geometry.target[1];
-        #[cfg(target_arch = "x86_64")]
-        let products = product::of(geometry.isa);
-        let deepest = channels.div_ceil(self.order.blocks) * taps * cols;
+        let deepest = geometry.channels.div_ceil(self.order.blocks) * geometry.taps.len() * cols;
         let together = (GATHERED / deepest.max(1)).clamp(1, TOGETHER).min(tiles.len());
         let mut places: [Place; TOGETHER] = Default::default();
-        let mut tile = [0.0f32; MAX_ROWS * MAX_COLS];
         scratch::with(deepest * together, |gathered| {
             for b in 0..self.order.blocks {
-                let (c0, c1) = (cut(channels, self.order.blocks, b), cut(channels, self.order.blocks, b + 1));
-                let depth = (c1 - c0) * taps;
-                let last = b + 1 == self.order.blocks;
-                let bounds = if last { finish.bounds } else { (f32::NEG_INFINITY, f32::INFINITY) };
-                let (bias, store) =
-                    if b == 0 { (finish.bias, finish.store) } else { (None, Store::Accumulate) };
-                let panels = weights.panels(kernels, g, c0..c1);
+                let (block, part) = (self.block(b), self.part(b, finish));
+                let len = block.len() * geometry.taps.len() * cols;
+                let panels = weights.panels(kernels, g, block.clone());
                 for first in tiles.clone().step_by(together) {
                     let places = &mut places[..together.min(tiles.end - first)];
-                    for (t, place) in places.iter_mut().enumerate() {
-                        let from = (first + t) * cols;
-                        place.find(geometry, from, pixels.min(from + cols), cols);
-                    }
-                    let gathered = &mut gathered[..places.len() * depth * cols];
-                    gather_all(geometry, [g, c0, c1], places, x, gathered, cols);
+                    self.find(places, first);
+                    let gathered = &mut gathered[..places.len() * len];
+                    gather_all(geometry, [g, block.start, block.end], places, x, gathered, cols);
                     for &(first, panel) in &panels {
-                        let channel = g * geometry.rows + first;
-                        let Panel { a, rows, rs, cs } = panel;
+                        let panel = (g * geometry.rows + first, panel);
                         for (t, place) in places.iter().enumerate() {
-                            let gathered = &gathered[t * depth * cols..][..depth * cols];
-                            #[cfg(target_arch = "x86_64")]
-                            if let (Some(start), Some(run)) = (place.start(geometry), products.get(rows - 1))
-                            {
-                                let finish = Finish { bias, bounds, store }.of(channel..channel + rows);
-                                let y = out.at(start + channel * plane, (rows - 1) * plane + cols);
-                                // SAFETY: the instruction set is supported; the panel has `depth` weights of each row,
-                                // `gathered` depth x cols; tiles of different items hold different pixels.
-                                unsafe { run(depth, panel, gathered.as_ptr(), finish, (y, plane)) };
-                                continue;
-                            }
-                            // SAFETY: as above, and the tile is the largest kernel's.
-                            unsafe {
-                                let kernel = kernels.tiles[rows - 1];
-                                kernel(depth, a.as_ptr(), rs, cs, gathered.as_ptr(), tile.as_mut_ptr());
-                            }
-                            let (lo, hi) = bounds;
-                            let ep = Epilogue { channel, rows, cols, store, lo, hi };
-                            place.write(geometry, ep, &tile, bias, out);
+                            self.multiply(place, panel, &gathered[t * len..][..len], part, out);
                         }
                     }
                 }
             }
         });
+    }
+
+    /// Floats that [`TapConv::by_rows`] gathers, where it can serve.
+    pub(crate) fn all_gathered(&self) -> Option<usize> {
+        let geometry = &self.geometry;
+        let lanes = self.tiles() * Kernels::of(geometry.isa).cols;
+        let inputs = geometry.groups * geometry.channels * geometry.taps.len();
+        self.straight.is_none().then(|| inputs.saturating_mul(lanes))
+    }
+
+    /// The sums with weights that are made a panel of rows at a time: `weights(rows, to)` writes those of some output channels.
+    /// All tiles are gathered first. Bits are those of [`TapConv::run`].
+    pub(crate) fn by_rows(
+        &self,
+        weights: &(impl Fn(Range<usize>, &mut [f32]) + Sync),
+        x: &[f32],
+        finish: Finish<'_>,
+        y: &mut [f32],
+    ) {
+        let geometry = &self.geometry;
+        let kernels = Kernels::of(geometry.isa);
+        let (cols, taps, tiles) = (kernels.cols, geometry.taps.len(), self.tiles());
+        let (groups, blocks, depth) = (geometry.groups, self.order.blocks, geometry.channels * taps);
+        let out = par::Shared::new(y);
+        scratch::with(self.all_gathered().unwrap_or(0), |gathered| {
+            let shared = par::Shared::new(gathered);
+            // Where the tiles from `first` on of a block begin.
+            let start = |g: usize, block: &Range<usize>, first: usize| {
+                ((g * geometry.channels + block.start) * tiles + block.len() * first) * taps * cols
+            };
+            let runs = tiles.div_ceil(TOGETHER);
+            par::each(groups * blocks * runs, |item| {
+                let (g, block, first) =
+                    (item / runs / blocks, self.block(item / runs % blocks), item % runs * TOGETHER);
+                let mut places: [Place; TOGETHER] = Default::default();
+                let places = &mut places[..TOGETHER.min(tiles - first)];
+                self.find(places, first);
+                let len = places.len() * block.len() * taps * cols;
+                // SAFETY: each item owns its tiles of its block.
+                let to = unsafe { shared.slice(start(g, &block, first), len) };
+                gather_all(geometry, [g, block.start, block.end], places, x, to, cols);
+            });
+            let gathered: &[f32] = gathered;
+            let panels = kernels.panels(geometry.rows);
+            par::each(groups * panels, |item| {
+                let (g, p) = (item / panels, item % panels);
+                let rows = cut(geometry.rows, panels, p)..cut(geometry.rows, panels, p + 1);
+                let channel = g * geometry.rows + rows.start;
+                let mut place = [Place::default()];
+                scratch::with(rows.len() * depth, |w| {
+                    weights(channel..channel + rows.len(), w);
+                    for b in 0..blocks {
+                        let (block, part) = (self.block(b), self.part(b, finish));
+                        let a = &w[block.start * taps..];
+                        let panel = (channel, Panel { a, rows: rows.len(), rs: depth, cs: 1 });
+                        let len = block.len() * taps * cols;
+                        for t in 0..tiles {
+                            self.find(&mut place, t);
+                            let gathered = &gathered[start(g, &block, t)..][..len];
+                            self.multiply(&place[0], panel, gathered, part, out);
+                        }
+                    }
+                });
+            });
+        });
+    }
+
+    fn tiles(&self) -> usize {
+        let geometry = &self.geometry;
+        (geometry.n * geometry.grid[0] * geometry.grid[1]).div_ceil(Kernels::of(geometry.isa).cols)
+    }
+
+    /// The channels of a block.
+    fn block(&self, b: usize) -> Range<usize> {
+        let (channels, blocks) = (self.geometry.channels, self.order.blocks);
+        cut(channels, blocks, b)..cut(channels, blocks, b + 1)
+    }
+
+    /// How the sums of a block are stored: the bias belongs to the first, bounds to the last.
+    fn part<'a>(&self, b: usize, finish: Finish<'a>) -> Finish<'a> {
+        let (bias, store) = if b == 0 { (finish.bias, finish.store) } else { (None, Store::Accumulate) };
+        let last = b + 1 == self.order.blocks;
+        let bounds = if last { finish.bounds } else { (f32::NEG_INFINITY, f32::INFINITY) };
+        Finish { bias, bounds, store }
+    }
+
+    /// Where the tiles from `first` on lie.
+    fn find(&self, places: &mut [Place], first: usize) {
+        let geometry = &self.geometry;
+        let cols = Kernels::of(geometry.isa).cols;
+        let pixels = geometry.n * geometry.grid[0] * geometry.grid[1];
+        for (t, place) in places.iter_mut().enumerate() {
+            let from = (first + t) * cols;
+            place.find(geometry, from, pixels.min(from + cols), cols);
+        }
+    }
+
+    /// Multiplies one gathered tile with a panel, whose first row is the output channel before it (over all groups).
+    #[inline]
+    fn multiply(
+        &self,
+        place: &Place,
+        (channel, panel): (usize, Panel<'_>),
+        gathered: &[f32],
+        part: Finish<'_>,
+        out: par::Shared,
+    ) {
+        let geometry = &self.geometry;
+        let kernels = Kernels::of(geometry.isa);
+        let Panel { a, rows, rs, cs } = panel;
+        let depth = gathered.len() / kernels.cols;
+        #[cfg(target_arch = "x86_64")]
+        if let (Some(start), Some(run)) = (place.start(geometry), product::of(geometry.isa).get(rows - 1)) {
+            let plane = geometry.target[0] * geometry.target[1];
+            let y = out.at(start + channel * plane, (rows - 1) * plane + kernels.cols);
+            // SAFETY: the instruction set is supported; the panel has `depth` weights of each row, `gathered` depth x cols;
+            // tiles of different items hold different pixels or channels.
+            unsafe { run(depth, panel, gathered.as_ptr(), part.of(channel..channel + rows), (y, plane)) };
+            return;
+        }
+        let mut tile = [0.0f32; MAX_ROWS * MAX_COLS];
+        // SAFETY: as above, and the tile is the largest kernel's.
+        unsafe { kernels.tiles[rows - 1](depth, a.as_ptr(), rs, cs, gathered.as_ptr(), tile.as_mut_ptr()) };
+        let (lo, hi) = part.bounds;
+        let ep = Epilogue { channel, rows, cols: kernels.cols, store: part.store, lo, hi };
+        place.write(geometry, ep, &tile, part.bias, out);
     }
 }

@@ -215,12 +215,17 @@ impl PackedMatrix {
         }
         let per_item = (ITEM / depth).max(1);
         par::each_chunk(out, per_item * depth, |item, out| {
-            for (i, to) in out.chunks_exact_mut(depth).enumerate() {
-                let row = rows.start + item * per_item + i;
-                let factor = factors.map_or(1.0, |f| f[row]);
-                self.expand_lines(isa, row, [0, self.layout.lines + 1], factor, to);
-            }
+            let first = rows.start + item * per_item;
+            self.expand_rows(isa, first..first + out.len() / depth, factors, out);
         });
+    }
+
+    /// [`PackedMatrix::expand`] on the calling thread alone.
+    pub(crate) fn expand_rows(&self, isa: Isa, rows: Range<usize>, factors: Option<&[f32]>, out: &mut [f32]) {
+        for (row, to) in rows.zip(out.chunks_exact_mut(self.layout.depth.max(1))) {
+            let factor = factors.map_or(1.0, |f| f[row]);
+            self.expand_lines(isa, row, [0, self.layout.lines + 1], factor, to);
+        }
     }
 
     /// Writes lines of one row, see [`super::loops::Expand`].
