@@ -1,5 +1,5 @@
 //! What kernels and engine use of rayon; under WebAssembly, where there is one thread, the same names run one item after the
-//! other. Work is split by shapes alone, so results are the same. A module for browsers is a sixth smaller without rayon.
+//! other. No sum depends on how work is split, so results are the same. A module for browsers is a sixth smaller without rayon.
 
 #[cfg(not(target_arch = "wasm32"))]
 pub use rayon::{current_num_threads, join, prelude};
