@@ -1,7 +1,5 @@
 //! The inner loops: dot products of packed rows, and rows as floats.
 
-#[cfg(target_arch = "x86_64")]
-use super::bytes;
 use super::layout::{LINE, Layout, MAX_LINE_CODES};
 #[cfg(target_arch = "x86_64")]
 use super::table::{Gathered, Narrow8, Narrow16, Wide16, WidePairs};
@@ -311,20 +309,7 @@ loops!(
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
 );
 
-/// Brings a line of a column into the order in which a product reads it.
-pub(super) type Arrange = fn(line: &[f32], to: &mut [f32]);
-
 impl Loops {
-    /// The product with one column of codes of so many bits, of rows that share a table or not, and the order of the column's
-    /// lines, if it is not their own.
-    pub(super) fn single(isa: Isa, bits: u32, shared: bool) -> (Dot<1>, Option<Arrange>) {
-        #[cfg(target_arch = "x86_64")]
-        if isa.effective() == Isa::Avx2 && bits == 4 {
-            return (bytes::dot, Some(bytes::arrange));
-        }
-        (Self::of(isa).one[bits as usize - 1][usize::from(shared)], None)
-    }
-
     /// Those of the best supported instruction set, up to `isa`.
     pub(super) fn of(isa: Isa) -> &'static Loops {
         match isa.effective() {

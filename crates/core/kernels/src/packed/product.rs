@@ -2,7 +2,9 @@
 
 use std::ops::Range;
 
-use super::loops::{COLS, Loops, ROWS, Rows, spread};
+#[cfg(target_arch = "x86_64")]
+use super::bytes;
+use super::loops::{COLS, Dot, Loops, ROWS, Rows, spread};
 use super::matrix::PackedMatrix;
 use crate::Isa;
 use crate::gemm::micro::{Kernels, MAX_COLS, MAX_ROWS, cut};
@@ -18,6 +20,19 @@ const ITEM: usize = 1 << 16;
 const DEPTH: usize = 320;
 /// Rows of a work item of expanded weights: several tiles, which share the columns that it packs.
 const BLOCK: usize = 10 * MAX_ROWS;
+
+/// Brings a line of a column into the order in which a product reads it.
+type Arrange = fn(line: &[f32], to: &mut [f32]);
+
+/// The product with one column of codes of so many bits, of rows that share a table or not, and the order of the column's lines, if
+/// it is not their own.
+fn single(isa: Isa, bits: u32, shared: bool) -> (Dot<1>, Option<Arrange>) {
+    #[cfg(target_arch = "x86_64")]
+    if isa.effective() == Isa::Avx2 && bits == 4 {
+        return (bytes::dot, Some(bytes::arrange));
+    }
+    (Loops::of(isa).one[bits as usize - 1][usize::from(shared)], None)
+}
 
 impl PackedMatrix {
     /// `y = alpha x W' + beta y`: `x` holds any number of rows of `depth` values, `y` as many of `rows` values. With `beta`
@@ -43,7 +58,7 @@ impl PackedMatrix {
     /// Looks codes up for one column.
     fn one(&self, isa: Isa, x: &[f32], scale: [f32; 2], y: &mut [f32]) {
         let (layout, line) = (&self.layout, self.layout.line_codes());
-        let (dot, arrange) = Loops::single(isa, layout.bits, self.is_shared());
+        let (dot, arrange) = single(isa, layout.bits, self.is_shared());
         let arranged = if arrange.is_some() { layout.tail_start() } else { 0 };
         scratch::with(2 * line + arranged, |buffer| {
             let (tail, rest) = buffer.split_at_mut(line);
@@ -61,7 +76,7 @@ impl PackedMatrix {
             let tail: &[f32] = tail;
             self.by_rows(y, |words, tables, y, [r, used]| {
                 let (x, tails, mut sums) = ([x.as_ptr()], [tail.as_ptr()], [0.0f32; ROWS]);
-                // SAFETY: words, tables, column and tail have the sizes that the layout says; `Loops::single` chose a supported
+                // SAFETY: words, tables, column and tail have the sizes that the layout says; `single` chose a supported
                 // instruction set.
                 unsafe { dot(layout, &Rows { words, tables, x, tails }, &mut sums) };
                 // SAFETY: items own their rows.
