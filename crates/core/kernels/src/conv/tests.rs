@@ -114,6 +114,11 @@ proptest! {
     fn any_geometry(g in geometry(), seed in 0u64..1000) {
         check(g, seed);
     }
+
+    #[test]
+    fn any_depthwise(g in geometry(), groups in 2usize..4, seed in 0u64..1000) {
+        check(ConvGeometry { c: groups, out_c: groups, groups, ..g }, seed);
+    }
 }
 
 fn square(
@@ -193,7 +198,7 @@ fn lines() {
     let thin = |n, c, [h, w]: [usize; 2], rows, kernel: [usize; 2]| {
         let pads = [kernel[0] / 2, kernel[1] / 2, kernel[0] / 2, kernel[1] / 2];
         let g = ConvGeometry { h, w, kh: kernel[0], kw: kernel[1], pads, ..square(n, c, 1, rows, 1, 1, 0) };
-        let wide = Isa::detect() != Isa::Scalar;
+        let wide = Isa::detect() >= Isa::Avx2;
         assert_eq!(winograd::Winograd1d::forward(&g, Isa::detect()).is_some(), wide && h != 9, "{g:?}");
         g
     };

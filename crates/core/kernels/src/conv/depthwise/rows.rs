@@ -20,8 +20,8 @@ pub(super) struct Rows {
 
 /// Nine taps of `from`, row by row and finished at once; false where there are no vectors for it or they would be mostly empty.
 /// `from` has [`LANES`] elements behind the last that a tap reads.
+#[cfg(target_arch = "x86_64")]
 pub(super) fn nine(isa: Isa, r: Rows, from: &[f32], offsets: &[usize], w: &[f32], y: &mut [f32]) -> bool {
-    #[cfg(target_arch = "x86_64")]
     if let (Some(w), Some(offsets)) = (w.first_chunk::<9>(), offsets.first_chunk::<9>()) {
         let last = offsets.iter().max().unwrap_or(&0) + (y.len() / r.width).saturating_sub(1) * r.cols;
         assert!(last + r.width.next_multiple_of(LANES) <= from.len(), "room for whole vectors");
@@ -33,6 +33,12 @@ pub(super) fn nine(isa: Isa, r: Rows, from: &[f32], offsets: &[usize], w: &[f32]
             _ => {}
         }
     }
+    false
+}
+
+/// No vectors for it here.
+#[cfg(not(target_arch = "x86_64"))]
+pub(super) fn nine(_: Isa, _: Rows, _: &[f32], _: &[usize], _: &[f32], _: &mut [f32]) -> bool {
     false
 }
 
