@@ -123,7 +123,7 @@ impl Depthwise {
             scratch::with(self.input.len() + run.next_multiple_of(LANES), |buffer| {
                 let (split, sums) = buffer.split_at_mut(self.input.len());
                 split_run(self.isa, self.input, &x[i * plane..(i + 1) * plane], split);
-                if g.taps() == 9 && nine(self.isa, out, split, &self.offsets, w, y) {
+                if nine(self.isa, out, split, &self.offsets, w, y) {
                     return;
                 }
                 filter_run(self.isa, split, &self.offsets, w, &mut sums[..run]);
@@ -203,7 +203,10 @@ fn split_body<const FMA: bool>(s: Split, x: &[f32], to: &mut [f32]) {
     to.fill(0.0);
     let width = s.size[1];
     let keep = std::array::from_fn(|i| if i < width % LANES { u32::MAX } else { 0 });
-    for r in 0..s.size[0] {
+    // In the order in which rows lie in `to`: see `copy_row`.
+    let [down, before] = [s.step[0], s.before[0]];
+    let firsts = (0..down).map(|phase| (phase + down - before % down) % down);
+    for r in firsts.flat_map(|first| (first..s.size[0]).step_by(down)) {
         let x = &x[r * width..];
         let at = |phase: usize| s.at(r + s.before[0], s.before[1] + phase);
         match s.step[1] {

@@ -28,7 +28,7 @@ impl Place {
         self.whole =
             (to - from == cols && (to - 1) / plane == from / plane).then(|| [from / plane, from % plane]);
         let mut at = from;
-        let (mut image, mut y, mut x) = (at / (height * width), at / width % height, at % width);
+        let (mut image, mut y, mut x) = (at / plane, at / width % height, at % width);
         self.count = 0;
         while at < to {
             let len = (width - x).min(to - at);

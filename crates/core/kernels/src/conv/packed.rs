@@ -30,8 +30,9 @@ struct Slab {
 
 /// A convolution of one shape whose weights are a [`PackedMatrix`] of `out_c` rows.
 ///
-/// Memory for weights as floats does not grow with the layer: each thread keeps one buffer of a slab (1 MB, or 32 output
-/// channels where these are more) and one for what a convolution makes of it.
+/// Memory for weights as floats does not grow with the layer. Where pixels are few, all inputs are gathered (at most 2 MB) and each
+/// thread keeps a panel of rows; otherwise each thread keeps one buffer of a slab (1 MB, or 32 output channels where these are more)
+/// and one for what a convolution makes of it.
 #[derive(Debug)]
 pub struct PackedConv {
     geometry: ConvGeometry,

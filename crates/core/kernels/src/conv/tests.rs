@@ -252,6 +252,13 @@ fn depthwise() {
         check(ConvGeometry { groups: 20, ..square(2, 20, side, 20, k, stride, k / 2) }, 11);
     }
     check(ConvGeometry { groups: 4, ..square(2, 4, 9, 8, 3, 1, 1) }, 12);
+    // Rows are cut into phases and columns are not: what a vector writes past the last row of one phase lies in the next.
+    for (stride, h, w, k) in [([2, 1], 48, 100, [3, 3]), ([2, 1], 12, 20, [5, 5]), ([3, 1], 12, 12, [3, 2])] {
+        let pads = [1, 1, 2, 2];
+        let g =
+            ConvGeometry { groups: 3, h, w, stride, pads, kh: k[0], kw: k[1], ..square(2, 3, 1, 3, 1, 1, 0) };
+        check(g, 14);
+    }
     // The last tap lies further right than a vector is long.
     check(
         ConvGeometry { groups: 3, dilation: [1, 20], pads: [1, 20, 1, 20], ..square(2, 3, 22, 3, 3, 1, 0) },

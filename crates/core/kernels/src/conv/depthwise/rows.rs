@@ -18,11 +18,12 @@ pub(super) struct Rows {
     pub hi: f32,
 }
 
-/// Nine taps of `from`, row by row and finished at once; false where there are no vectors for it or they would be mostly empty.
+/// Nine taps of `from`, row by row and finished at once; false for another number of taps, and where there are no vectors for it or
+/// they would be mostly empty.
 /// `from` has [`LANES`] elements behind the last that a tap reads.
 #[cfg(target_arch = "x86_64")]
 pub(super) fn nine(isa: Isa, r: Rows, from: &[f32], offsets: &[usize], w: &[f32], y: &mut [f32]) -> bool {
-    if let (Some(w), Some(offsets)) = (w.first_chunk::<9>(), offsets.first_chunk::<9>()) {
+    if let (Ok(w), Ok(offsets)) = (w.try_into(), <&[usize; 9]>::try_from(offsets)) {
         let last = offsets.iter().max().unwrap_or(&0) + (y.len() / r.width).saturating_sub(1) * r.cols;
         assert!(last + r.width.next_multiple_of(LANES) <= from.len(), "room for whole vectors");
         match isa.effective() {
