@@ -1,12 +1,13 @@
 """Compares .tflite files with the .onnx files of the same networks: LiteRT for float32, the interpreter of TensorFlow Lite for
 Microcontrollers for packed weights, onnxruntime as the reference.
 
-usage: check-tflite.py ONNX TFLITE [ONNX TFLITE ...] [--tolerance 1e-4]
+usage: check-tflite.py ONNX TFLITE [ONNX TFLITE ...] [--tolerance 1e-4] [--noise 25]
 
 Both files of a pair hold the same network with the same palettes. A file with the operator TFLM_DECODE is run by the
 microcontrollers' interpreter; any other by both. For each pair one line: largest difference of an output, bytes, arena. Fails
 where outputs differ by more than the tolerance times the largest output (at least 1), or where the codes of a weight take more
-than b/32 of its float bytes. Needs onnxruntime, numpy, ai-edge-litert and tflite-micro; says by name what is missing, and
+than b/32 of its float bytes. The outputs of a file with integers are those of floats with noise: it fails where their
+signal-to-noise ratio is below --noise dB. Inputs are random or, of a file x.tflite beside x.npz, the first of its arrays. Needs onnxruntime, numpy, ai-edge-litert and tflite-micro; says by name what is missing, and
 leaves with status 77 then.
 """
 
@@ -55,13 +56,31 @@ def first(x):
     return x.transpose(0, 3, 1, 2) if x.ndim == 4 else x
 
 
+def stored(x, dtype, scale, zero):
+    """`x` as the interpreter takes it."""
+    return x if dtype != np.int8 else np.clip(np.round(x / scale) + zero, -128, 127).astype(np.int8)
+
+
+def meant(x, scale, zero):
+    """What the interpreter's result stands for."""
+    return x if x.dtype != np.int8 else (x.astype(np.float32) - zero) * scale
+
+
 def litert(path, inputs):
     interpreter = Interpreter(model_path=path)
     interpreter.allocate_tensors()
     for detail, x in zip(interpreter.get_input_details(), inputs):
-        interpreter.set_tensor(detail["index"], last(x))
+        interpreter.set_tensor(detail["index"], stored(last(x), detail["dtype"], *detail["quantization"]))
     interpreter.invoke()
-    return [first(interpreter.get_tensor(d["index"])) for d in interpreter.get_output_details()]
+    details = interpreter.get_output_details()
+    return [first(meant(interpreter.get_tensor(d["index"]), *d["quantization"])) for d in details]
+
+
+def of_micro(details):
+    """Scale and zero point of a value in the microcontrollers' interpreter; 1 and 0 for floats."""
+    found = details["quantization_parameters"]
+    pick = lambda name, other: found[name][0] if len(found[name]) else other
+    return pick("scales", 1.0), pick("zero_points", 0)
 
 
 def micro(path, inputs):
@@ -69,12 +88,14 @@ def micro(path, inputs):
         content = file.read()
     interpreter = runtime.Interpreter.from_bytes(content, arena_size=ARENA)
     for i, x in enumerate(inputs):
-        interpreter.set_input(last(x), i)
+        details = interpreter.get_input_details(i)
+        interpreter.set_input(stored(last(x), details["dtype"], *of_micro(details)), i)
     interpreter.invoke()
     outputs = []
     while True:
         try:
-            outputs.append(first(np.array(interpreter.get_output(len(outputs)))))
+            result = np.array(interpreter.get_output(len(outputs)))
+            outputs.append(first(meant(result, *of_micro(interpreter.get_output_details(len(outputs))))))
         except (IndexError, RuntimeError, ValueError):
             break
     _, log = quiet(interpreter.print_allocations)
@@ -98,9 +119,16 @@ def packed_weights(path):
         count, bits = int(np.prod(weight.ShapeAsNumpy())), int(tables[5])
         assert len(codes) <= (count * bits + 7) // 8, f"{weight.Name()}: {len(codes)} bytes of codes"
         several = weight.Quantization().ScaleLength() if weight.Quantization() else 1
-        assert len(tables) == 16 + 4 * several * int(tables[6]), f"{weight.Name()}: {len(tables)} bytes of tables"
+        bytes_each = 1 if weight.Type() == schema.TensorType.INT8 else 4
+        assert len(tables) == 16 + bytes_each * several * int(tables[6]), f"{weight.Name()}: {len(tables)} bytes of tables"
         sums = [a + b for a, b in zip(sums, (len(codes), len(tables), 4 * count))]
     return sums
+
+
+def input_type(path):
+    with open(path, "rb") as file:
+        graph = schema.Model.GetRootAsModel(file.read(), 0).Subgraphs(0)
+    return graph.Tensors(graph.Inputs(0)).Type()
 
 
 def compare(expected, found, tolerance, what):
@@ -115,31 +143,57 @@ def compare(expected, found, tolerance, what):
     return worst
 
 
-def check(onnx, tflite, tolerance):
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
-    session = ort.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
+def samples(session, tflite):
+    """Inputs, each a list of arrays in the session's order."""
     random = np.random.default_rng(0)
-    with open(tflite, "rb") as file:
-        packed = b"TFLM_DECODE" in file.read()
-    worst, arena = {}, None
-    for _ in range(IMAGES):
+    beside = os.path.splitext(tflite)[0] + ".npz"
+    given = np.load(beside) if os.path.exists(beside) else None
+    for at in range(IMAGES):
         inputs = []
         for i in session.get_inputs():
             shape = [d if isinstance(d, int) else 1 for d in i.shape]
-            inputs.append(random.standard_normal(shape).astype(np.float32))
-        expected = session.run(None, {i.name: x for i, x in zip(session.get_inputs(), inputs)})
+            x = random.standard_normal(shape) if given is None else given[i.name][at * shape[0] : (at + 1) * shape[0]]
+            inputs.append(np.asarray(x, np.float32))
+        yield inputs
+
+
+def noise(expected, found, least, what):
+    """Signal-to-noise ratio in dB over all runs, output by output; the worst one."""
+    worst = np.inf
+    for i in range(len(expected[0])):
+        a, b = (np.concatenate([run[i].ravel() for run in runs]) for runs in (expected, found))
+        ratio = 10 * np.log10(np.square(a).sum() / max(np.square(a - b).sum(), 1e-30))
+        assert ratio >= least, f"{what}: {ratio:.1f} dB of signal to noise, less than {least}"
+        worst = min(worst, ratio)
+    return worst
+
+
+def check(onnx, tflite, tolerance, least):
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    session = ort.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
+    with open(tflite, "rb") as file:
+        packed = b"TFLM_DECODE" in file.read()
+    expected, runs, arena = [], {"tflm": []} | ({} if packed else {"litert": []}), None
+    for inputs in samples(session, tflite):
+        expected.append(session.run(None, {i.name: x for i, x in zip(session.get_inputs(), inputs)}))
         (found, arena), _ = quiet(lambda: micro(tflite, inputs))
-        worst["tflm"] = max(worst.get("tflm", 0), compare(expected, found, tolerance, f"{tflite} in TFLM"))
+        runs["tflm"].append(found)
         if not packed:
-            found, _ = quiet(lambda: litert(tflite, inputs))
-            worst["litert"] = max(worst.get("litert", 0), compare(expected, found, tolerance, f"{tflite} in LiteRT"))
+            runs["litert"].append(quiet(lambda: litert(tflite, inputs))[0])
+    integers = schema.TensorType.INT8 == input_type(tflite)
+    worst = {}
+    for name, found in runs.items():
+        if integers:
+            worst[name] = noise(expected, found, least, f"{tflite} in {name}")
+        else:
+            worst[name] = max(compare(a, b, tolerance, f"{tflite} in {name}") for a, b in zip(expected, found))
     size, dense = os.path.getsize(tflite), os.path.getsize(onnx)
-    differences = ", ".join(f"{k} {v:.2e}" for k, v in worst.items())
-    kind = "float"
+    differences = ", ".join(f"{k} {v:.1f} dB" if integers else f"{k} {v:.2e}" for k, v in worst.items())
+    kind = "int8" if integers else "float"
     if packed:
         codes, tables, floats = packed_weights(tflite)
-        kind = f"packed (codes {codes}, tables {tables}, as floats {floats})"
+        kind = f"{kind}, packed (codes {codes}, tables {tables}, as floats {floats})"
     print(f"{os.path.basename(tflite)}: {kind}, {differences}; {size} bytes (.onnx {dense}), arena {arena} bytes")
 
 
@@ -147,13 +201,14 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("files", nargs="+", metavar="ONNX TFLITE")
     parser.add_argument("--tolerance", type=float, default=1e-4)
+    parser.add_argument("--noise", type=float, default=25)
     args = parser.parse_args()
     if len(args.files) % 2:
         parser.error("give the files in pairs")
     failed = 0
     for onnx, tflite in zip(args.files[::2], args.files[1::2]):
         try:
-            check(onnx, tflite, args.tolerance)
+            check(onnx, tflite, args.tolerance, args.noise)
         except Exception as error:  # the next pair is still of interest
             print(f"FAILED {error}")
             failed += 1

@@ -1,12 +1,13 @@
 //! `slq convert`.
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 
 use serde_json::json;
 use slq::files::Planned;
 use slq::jobs::Output;
 use slq::methods::Size;
-use slq::{Error, SaveOptions, Saved};
+use slq::{CalibrationInputs, Error, Model, SaveOptions, Saved};
 
 use crate::common::{Common, ModelArgs};
 use crate::data::DataArgs;
@@ -27,6 +28,11 @@ pub(crate) struct Args {
     output: PathBuf,
     #[command(flatten)]
     format: FormatFlags,
+    /// Inputs to measure ranges on, for --int8: a folder or zip of images, .npy or .npz
+    #[arg(long, value_name = "INPUTS", conflicts_with = "data", hide_short_help = true)]
+    calibrate: Option<String>,
+    #[command(flatten)]
+    data: DataArgs,
     /// Replace a Core ML package, or a prototxt beside a caffemodel, that slq did not write
     #[arg(long)]
     overwrite: bool,
@@ -58,6 +64,14 @@ fn dataset(args: &Args, inputs: &[PathBuf], common: &Common) -> Result<Saved, Er
         let text = format!("--verify and --no-verify serve models, and '{}' is a dataset", output.display());
         return Err(Error::Argument(text));
     }
+    let plain = SaveOptions::default();
+    if args.format.over(plain) != plain || args.calibrate.is_some() {
+        let text = format!(
+            "--dense, --int8, --calibrate and their like serve models, and '{}' is a dataset",
+            output.display()
+        );
+        return Err(Error::Argument(text));
+    }
     let find = || slq::data::Dataset::find(&args.input.model, &Default::default());
     if output.extension().is_some_and(|e| e == "npz") {
         slq::files::check_paths(&[output], inputs)?;
@@ -65,6 +79,42 @@ fn dataset(args: &Args, inputs: &[PathBuf], common: &Common) -> Result<Saved, Er
     }
     slq::files::check_folder(output, inputs)?;
     slq::files::write_lmdb(&find()?, output, common.seed())
+}
+
+/// The model with the ranges of its values, where integers are asked for.
+fn measured<'m>(
+    args: &Args,
+    model: Cow<'m, Model>,
+    options: &SaveOptions,
+    common: &Common,
+) -> Result<Cow<'m, Model>, Error> {
+    let named = args.calibrate.is_some() || args.data.options().path.is_some();
+    if options.activations == slq::files::Activations::Float {
+        return match named {
+            true => Err(Error::Argument(
+                "--calibrate and --data serve --int8 here: give it, too, or leave them out".into(),
+            )),
+            false => Ok(model),
+        };
+    }
+    let real = named && args.calibrate.as_deref().is_none_or(|c| !c.starts_with("random:"));
+    slq::files::check_int8(std::slice::from_ref(&args.output), real)?;
+    let inputs = unlabelled(args, &model, common)?;
+    Ok(Cow::Owned(model.measured(inputs, common.isa())?))
+}
+
+/// The inputs that ranges are measured on.
+fn unlabelled(args: &Args, model: &Model, common: &Common) -> Result<CalibrationInputs, Error> {
+    let (options, seed, isa) = (args.data.options(), common.seed(), common.isa());
+    let inputs = match &args.calibrate {
+        Some(text) => CalibrationInputs::open(text, model, &options, seed, isa)?,
+        None => {
+            let prepared = options.require(model, isa)?;
+            CalibrationInputs::images(model, prepared.data.train, prepared.preprocessing, seed)?
+        }
+    };
+    inputs.preprocessing.iter().filter_map(|p| p.note()).for_each(|n| common.note(format_args!("note: {n}")));
+    Ok(inputs)
 }
 
 /// Writes a model, reads it again and compares it.
@@ -78,6 +128,7 @@ fn model(args: &Args, mut inputs: Vec<PathBuf>, common: &Common) -> Result<(Save
     let options = args.format.over(SaveOptions { overwrite, ..SaveOptions::default() });
     let (model, rounding) = options.rounded(&model);
     rounding.iter().for_each(|n| common.note(format_args!("note: {n}")));
+    let model = measured(args, model, &options, common)?;
     let planned = plan.first().ok_or_else(|| Error::UnknownOutput(args.output.clone()))?;
     let saved = model.save_planned(planned, &options)?;
     saved.notes.iter().for_each(|n| common.note(format_args!("note: {n}")));

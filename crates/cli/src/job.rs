@@ -96,6 +96,11 @@ pub(crate) struct FormatFlags {
     /// Round float parameters (biases, batch-norms, layers left as floats) to 16-bit floats: smaller .slq files
     #[arg(long, hide_short_help = true)]
     half_floats: bool,
+    /// In .tflite outputs, integers of 8 bits instead of floats: activations, inputs and outputs, weights and tables
+    ///
+    /// Their ranges are measured on 256 inputs of --calibrate or --data. See docs/tflite.md.
+    #[arg(long)]
+    int8: bool,
 }
 
 impl FormatFlags {
@@ -111,6 +116,9 @@ impl FormatFlags {
         }
         if self.half_floats {
             options.floats = slq::files::Floats::Half;
+        }
+        if self.int8 {
+            options.activations = slq::files::Activations::Int8;
         }
         if self.round_up_widths {
             options.widths = slq::files::Widths::RoundUp;

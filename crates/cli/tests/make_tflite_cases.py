@@ -1,4 +1,4 @@
-"""Makes small ONNX networks that cover the operators and paddings which .tflite files are written with.
+"""Makes small ONNX networks that cover the operators and paddings which .tflite files are written with, each with an .npz of inputs.
 
 usage: make_tflite_cases.py FOLDER
 """
@@ -21,6 +21,10 @@ def save(name, nodes, weights, shape, rank=4, opset=13):
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
     onnx.checker.check_model(model)
     onnx.save(model, os.path.join(sys.argv[1], f"{name}.onnx"))
+    extents = [d if isinstance(d, int) else 1 for d in shape]
+    # Inputs to calibrate on; drawn apart, so that weights stay what they are.
+    samples = np.random.default_rng(8).standard_normal([32 * extents[0], *extents[1:]])
+    np.savez(os.path.join(sys.argv[1], f"{name}.npz"), x=samples.astype(np.float32))
 
 
 def floats(*shape):

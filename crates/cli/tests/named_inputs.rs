@@ -61,7 +61,7 @@ fn encoder() -> Graph {
 
 fn model(dir: &tempfile::TempDir) -> String {
     let file = path(dir, "encoder.onnx");
-    let model = slq::Model { graph: encoder(), transform: None, source: slq::Source::Memory };
+    let model = slq::Model::from(encoder());
     model.save(&file).unwrap();
     file
 }

@@ -109,14 +109,83 @@ fn operators_and_paddings_agree_with_onnxruntime() {
     if !common::python("make_tflite_cases.py", &[&folder]) {
         return;
     }
-    let mut pairs = Vec::new();
-    for entry in std::fs::read_dir(dir.path()).unwrap() {
-        let onnx = entry.unwrap().path();
-        let tflite = onnx.with_extension("tflite").display().to_string();
-        let onnx = onnx.display().to_string();
-        run(&["convert", &onnx, &tflite, "--dense"]);
-        pairs.extend([onnx, tflite]);
+    let files = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path());
+    let networks: Vec<_> = files.filter(|f| f.extension().is_some_and(|e| e == "onnx")).collect();
+    assert!(networks.len() > 15, "{networks:?}");
+    for integers in [false, true] {
+        let mut pairs = Vec::new();
+        for network in &networks {
+            let [tflite, inputs] = ["tflite", "npz"].map(|e| network.with_extension(e).display().to_string());
+            let onnx = network.display().to_string();
+            let mut args = vec!["convert", &onnx, &tflite, "--dense"];
+            if integers {
+                args.extend(["--int8", "--calibrate", &inputs]);
+            }
+            run(&args);
+            pairs.extend([onnx, tflite]);
+        }
+        same_outputs(&pairs);
     }
-    assert!(pairs.len() > 30, "{pairs:?}");
+}
+
+/// 64 inputs of numbers drawn from a normal distribution.
+fn inputs(file: &str, shape: &[usize]) {
+    let mut state = 1u64;
+    let mut draw = || {
+        let mut uniform = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 40) as f32 / (1u32 << 24) as f32
+        };
+        (0..12).map(|_| uniform()).sum::<f32>() - 6.0
+    };
+    let shape = [&[64], shape].concat();
+    let values = (0..shape.iter().product()).map(|_| draw()).collect();
+    slq::arrays::write(Path::new(file), &slq::graph::Tensor::f32(shape, values).unwrap()).unwrap();
+}
+
+#[test]
+fn integers_compute_what_floats_compute_but_for_noise() {
+    let dir = tempfile::tempdir().unwrap();
+    let sample = sample_model();
+    let mut pairs = vec!["--noise".into(), "20".into()];
+    for (i, (source, shape)) in
+        [("zoo:ds-cnn", &[1, 49, 10][..]), ("zoo:resnet8", &[3, 32, 32]), (&*sample, &[1, 28, 28])]
+            .iter()
+            .enumerate()
+    {
+        let [onnx, tflite, dense, npy] =
+            ["onnx", "tflite", "dense.tflite", "npy"].map(|e| path(&dir, &format!("{i}.{e}")));
+        inputs(&npy, shape);
+        let more = ["--method", "kmeans", "--bits", "4", "--calibrate", &npy, "--int8"];
+        let report = json(&[&["compress", source, "-o", &tflite, "-o", &onnx][..], &more].concat());
+        let notes = report["outputs"][0]["notes"].to_string();
+        assert!(notes.contains("integers of 8 bits") && notes.contains("signal-to-noise"), "{notes}");
+        run(&["convert", &onnx, &dense, "--dense", "--int8", "--calibrate", &npy]);
+        pairs.extend([onnx.clone(), tflite, onnx, dense]);
+    }
     same_outputs(&pairs);
+}
+
+#[test]
+fn integers_need_inputs_and_an_output_that_holds_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let [tflite, onnx, npz] = ["a.tflite", "a.onnx", "a.npz"].map(|n| path(&dir, n));
+    let sample = sample_model();
+    let said = fails(&["compress", &sample, "--method", "kmeans", "--int8", "-o", &tflite], 1);
+    assert!(said.contains("--calibrate"), "{said}");
+    let random =
+        ["compress", &sample, "--method", "kmeans", "--calibrate", "random:8", "--int8", "-o", &tflite];
+    assert!(fails(&random, 1).contains("real inputs"));
+    let said = fails(&["compress", &sample, "--method", "kmeans", "--int8", "-o", &onnx], 1);
+    assert!(said.contains(".tflite"), "{said}");
+    for (more, word) in [
+        (&["--int8"][..], "real inputs"),
+        (&["--calibrate", "mnist-10k"], "--int8"),
+        (&["--int8", "--calibrate", "random:8"], "real inputs"),
+    ] {
+        let said = fails(&[&["convert", &sample, &tflite][..], more].concat(), 1);
+        assert!(said.contains(word), "{said}");
+    }
+    assert!(fails(&["convert", "mnist-10k", &npz, "--int8"], 1).contains("dataset"));
+    assert!(!Path::new(&tflite).exists() && !Path::new(&npz).exists());
 }

@@ -191,6 +191,18 @@ impl<'a> SmallBatches<'a> {
         }
         Ok(Self { all, parts })
     }
+
+    /// The first batches alone: as many as `most` samples need.
+    #[must_use]
+    pub fn first(mut self, most: usize) -> Self {
+        let mut seen = 0;
+        self.parts.retain(|(_, _, samples)| {
+            let wanted = seen < most;
+            seen += samples;
+            wanted
+        });
+        self
+    }
 }
 
 impl Inputs for SmallBatches<'_> {

@@ -157,7 +157,16 @@ impl Model {
         }
         let (widths, batch_norms) = (widths(round_up_widths), settings::batch_norms(collapse_batch_norm));
         let floats = settings::floats(half_floats);
-        let options = SaveOptions { dense, legacy_blobs, overwrite, widths, runtime, batch_norms, floats };
+        let options = SaveOptions {
+            dense,
+            legacy_blobs,
+            overwrite,
+            widths,
+            runtime,
+            batch_norms,
+            floats,
+            ..SaveOptions::default()
+        };
         let saved = unlocked(py, || options.rounded(&self.inner).0.save_with(path, &options))?;
         warn(py, &saved.notes)?;
         Ok(saved.file_bytes)

@@ -92,6 +92,7 @@ impl Settings {
             runtime: runtime(self.take::<String>("runtime")?.as_deref())?,
             batch_norms: batch_norms(self.switch("collapse_batch_norm")?),
             floats: floats(self.switch("half_floats")?),
+            activations: activations(self.switch("int8")?),
         })
     }
 
@@ -139,6 +140,11 @@ pub(crate) fn batch_norms(collapse: bool) -> slq::files::BatchNorms {
 /// How many bits float parameters keep.
 pub(crate) fn floats(half: bool) -> slq::files::Floats {
     if half { slq::files::Floats::Half } else { slq::files::Floats::Single }
+}
+
+/// What the activations of a `.tflite` file are.
+fn activations(int8: bool) -> slq::files::Activations {
+    if int8 { slq::files::Activations::Int8 } else { slq::files::Activations::Float }
 }
 
 /// The runtime that an ONNX file is made for.

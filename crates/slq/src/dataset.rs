@@ -388,7 +388,7 @@ mod tests {
             test: None,
         };
         let source = if is_caffe { crate::model::Source::Caffe(Box::new(files)) } else { Default::default() };
-        Model { graph: Default::default(), transform, source }
+        Model { transform, source, ..Model::default() }
     }
 
     #[test]

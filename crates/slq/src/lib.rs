@@ -36,6 +36,7 @@ mod examples;
 pub mod guide;
 mod infer;
 mod input_shape;
+mod integers;
 mod job;
 mod model;
 mod outputs;
@@ -57,6 +58,7 @@ pub use calibration::CalibrationInputs;
 pub use dataset::{DataOptions, Dataset, Prepared};
 pub use error::Error;
 pub use input_shape::InputShape;
+pub use integers::Measured;
 pub use job::{Done, Inputs, Job, JobFile, JobReport};
 pub use model::{Model, ModelName, Source};
 pub use packed::PackedModel;
@@ -106,8 +108,9 @@ pub mod inference {
 
 /// Files: outputs, planned before the work, and datasets.
 pub mod files {
+    pub use crate::integers::check_int8;
     pub use crate::outputs::{Planned, check_folder, check_output, check_paths, plan_models};
-    pub use crate::save::{BatchNorms, Floats, Runtime, write_lmdb, write_npz};
+    pub use crate::save::{Activations, BatchNorms, Floats, Runtime, write_lmdb, write_npz};
     pub use crate::verify::{TOLERANCE, VERIFIED_BYTES, Verified, not_readable, verify};
     pub use slq_coreml::Widths;
     pub use slq_file::write_atomically;

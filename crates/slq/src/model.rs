@@ -2,11 +2,15 @@
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use slq_compress::Inputs;
 use slq_data::Transform;
+use slq_engine::Isa;
 use slq_graph::Graph;
 
 use crate::caffe::CaffeFiles;
+use crate::integers::Measured;
 use crate::{Error, caffe, preprocessing};
 
 /// How a user names a model: `x.onnx`, `x.prototxt` with weights, `x.safetensors` with a graph (or alone, for its
@@ -65,6 +69,8 @@ pub struct Model {
     pub transform: Option<Transform>,
     /// Where it came from.
     pub source: Source,
+    /// Ranges of its values, where they were [measured](Model::measured) for outputs of integers.
+    pub measured: Option<Arc<Measured>>,
 }
 
 impl From<Graph> for Model {
@@ -117,7 +123,17 @@ impl Model {
             Source::Caffe(_) if layers_changed => Source::Memory,
             source => source.clone(),
         };
-        Model { graph, transform: self.transform.clone(), source }
+        Model { graph, transform: self.transform.clone(), source, measured: None }
+    }
+
+    /// The model with the ranges of its values on up to 256 of `inputs`, which outputs of integers need
+    /// ([`Activations::Int8`](crate::files::Activations::Int8)).
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for a value that is not finite; those of reading the inputs and running the network.
+    pub fn measured(&self, inputs: impl Inputs + Send + Sync + 'static, isa: Isa) -> Result<Model, Error> {
+        let measured = Measured::new(&self.clone().for_use(), Arc::new(inputs), isa)?;
+        Ok(Model { measured: Some(Arc::new(measured)), ..self.clone() })
     }
 
     /// The network as it is used: of Caffe's files, in its TEST phase.
@@ -180,7 +196,7 @@ fn read(name: &ModelName) -> Result<Model, Error> {
         Ending::Pytorch => (read_pytorch(path, name)?, Source::Pytorch),
     };
     let transform = preprocessing::stored(&graph)?;
-    Ok(Model { graph, transform, source })
+    Ok(Model { graph, transform, source, measured: None })
 }
 
 fn read_caffe(path: &Path, name: &ModelName) -> Result<Model, Error> {
@@ -195,7 +211,8 @@ fn read_caffe(path: &Path, name: &ModelName) -> Result<Model, Error> {
     let net = slq_caffe::read_net(path, name.weights.as_deref(), &options)?;
     let source = slq_caffe::Source { prototxt: path.into(), caffemodel: name.weights.clone(), options };
     let files = CaffeFiles { source, data_layers, test: None };
-    Ok(Model { graph: net.graph, transform: None, source: Source::Caffe(Box::new(files)) })
+    let source = Source::Caffe(Box::new(files));
+    Ok(Model { source, ..net.graph.into() })
 }
 
 /// The weights of a safetensors file in the network beside it, or alone; alone, matrices count as quantizable.

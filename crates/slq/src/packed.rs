@@ -32,7 +32,7 @@ impl PackedModel {
             weights: Default::default(),
             metadata: bare.metadata.clone(),
         };
-        let about = Model { transform: preprocessing::stored(&graph)?, graph, source: Source::Slq };
+        let about = Model { transform: preprocessing::stored(&graph)?, source: Source::Slq, ..graph.into() };
         Ok(Self { network, about })
     }
 

@@ -15,6 +15,6 @@ static LENET: &[u8] = include_bytes!("../models/lenet_mnist10k.onnx");
 pub fn sample() -> Result<(Model, Dataset), Error> {
     let graph = slq_onnx::read_bytes(LENET)?;
     let transform = preprocessing::stored(&graph)?;
-    let model = Model { graph, transform, source: Source::Onnx };
+    let model = Model { transform, source: Source::Onnx, ..graph.into() };
     Ok((model, Dataset::open("mnist-10k")?))
 }

@@ -63,6 +63,24 @@ pub enum Floats {
     Half,
 }
 
+/// What the activations of a network are, and with them its inputs, outputs, weights and tables.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Activations {
+    /// 32-bit floats.
+    #[default]
+    Float,
+    /// Integers of 8 bits, for a [measured](Model::measured) model.
+    Int8,
+}
+
+impl Activations {
+    fn are_floats(&self) -> bool {
+        *self == Self::Float
+    }
+}
+
 /// How a model is written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default, deny_unknown_fields)]
@@ -83,6 +101,9 @@ pub struct SaveOptions {
     pub batch_norms: BatchNorms,
     /// The same for parameters that have no palette: biases, batch-norms, layers that stay floats.
     pub floats: Floats,
+    /// For a TensorFlow Lite file: what its activations are.
+    #[serde(skip_serializing_if = "Activations::are_floats")]
+    pub activations: Activations,
 }
 
 impl SaveOptions {
@@ -210,8 +231,7 @@ impl Model {
                 slq_pack::write(&graph, path, &slq_pack::WriteOptions::default())?;
             }
             Some("tflite") => {
-                let options = slq_tflite::WriteOptions { dense: options.dense };
-                notes.extend(slq_tflite::write(&graph, path, &options)?.notes());
+                notes.extend(self.write_tflite(&graph, path, *options)?);
             }
             Some("mlpackage") => {
                 notes.extend(slq_coreml::write(&graph, path, &options.coreml())?.notes);
@@ -220,6 +240,31 @@ impl Model {
             _ => return Err(Error::UnknownOutput(path.into())),
         }
         Ok(Saved { prototxt: planned.prototxt.clone(), notes, ..measure(path)? })
+    }
+}
+
+impl Model {
+    /// Writes a TensorFlow Lite file; what it changes, in sentences.
+    fn write_tflite(
+        &self,
+        graph: &slq_graph::Graph,
+        path: &Path,
+        options: SaveOptions,
+    ) -> Result<Vec<String>, Error> {
+        let int8 = options.activations == Activations::Int8;
+        let measured = self.measured.as_deref().filter(|_| int8);
+        if int8 && measured.is_none() {
+            let text =
+                "integers need the ranges of the network's values: measure them on a few inputs before";
+            return Err(Error::Argument(text.into()));
+        }
+        let how = slq_tflite::WriteOptions { dense: options.dense, integers: measured.map(|m| &m.ranges) };
+        let report = slq_tflite::write(graph, path, &how)?;
+        let mut notes = report.notes();
+        if let (Some(measured), Some(integers)) = (measured, &report.integers) {
+            notes.push(measured.damage(graph, &integers.covers)?);
+        }
+        Ok(notes)
     }
 }
 

@@ -71,7 +71,11 @@ fn main() -> Result<(), Box<dyn Error>> {
             &slq_onnx::WriteOptions { dense: flag("--dense"), ..Default::default() },
         )?;
     }
-    let report = slq_tflite::write(&graph, &args[1], &slq_tflite::WriteOptions { dense: flag("--dense") })?;
+    let report = slq_tflite::write(
+        &graph,
+        &args[1],
+        &slq_tflite::WriteOptions { dense: flag("--dense"), ..Default::default() },
+    )?;
     let sum = |part: fn(&slq_tflite::Packed) -> usize| report.packed.iter().map(part).sum::<usize>();
     println!(
         "{}: codes {}, tables {}, as floats {}",

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use flatbuffers::{FlatBufferBuilder, ForwardsUOffset, UnionWIPOffset, Vector, WIPOffset};
 
 use crate::error::TfliteError;
-use crate::model::{ModelDef, OperatorDef, TensorDef};
+use crate::model::{ModelDef, OperatorDef, Quantization, TensorDef};
 use crate::schema::{Code, DECODE, Element, Field, IDENTIFIER, VERSION, slot};
 
 /// Constants begin at multiples of this.
@@ -20,8 +20,18 @@ type Scales<'a> = (WIPOffset<Vector<'a, f32>>, WIPOffset<Vector<'a, i64>>);
 
 struct Encoder<'a> {
     fbb: FlatBufferBuilder<'a>,
-    /// Scales and zero points of tensors with `n` tables, which all share.
-    scales: HashMap<usize, Scales<'a>>,
+    /// Scales (as bits) and zero points, which tensors share.
+    scales: HashMap<(Vec<u32>, Vec<i64>), Scales<'a>>,
+}
+
+/// An operator and its version.
+type Kind = (Code, i32);
+
+/// The operator with the version that its elements ask for.
+pub(crate) fn kind(model: &ModelDef, operator: &OperatorDef) -> Kind {
+    // A layer's weight tells more than its activations: what is quantized reads integers.
+    let first = operator.inputs.first().map_or(Element::F32, |&i| model.tensors[i].element);
+    (operator.code, operator.code.version(first))
 }
 
 /// The bytes of `model`.
@@ -110,14 +120,15 @@ impl<'a> Encoder<'a> {
     }
 
     /// The table of operator codes, and the position of each code in it.
-    fn codes(&mut self, model: &ModelDef) -> (Tables<'a>, HashMap<Code, u32>) {
+    fn codes(&mut self, model: &ModelDef) -> (Tables<'a>, HashMap<Kind, u32>) {
         let (mut tables, mut positions) = (Vec::new(), HashMap::new());
         for operator in &model.operators {
-            let code = operator.code;
-            if positions.contains_key(&code) {
+            let kind = kind(model, operator);
+            if positions.contains_key(&kind) {
                 continue;
             }
-            positions.insert(code, tables.len() as u32);
+            positions.insert(kind, tables.len() as u32);
+            let (code, version) = kind;
             let custom = (code == Code::Custom).then(|| self.fbb.create_string(DECODE));
             let start = self.fbb.start_table();
             // Numbers above 127 would stand as 127 here; all of ours are below.
@@ -125,20 +136,20 @@ impl<'a> Encoder<'a> {
             if let Some(name) = custom {
                 self.fbb.push_slot_always(slot(1), name);
             }
-            self.fbb.push_slot(slot(2), 1i32, 1);
+            self.fbb.push_slot(slot(2), version, 1);
             self.fbb.push_slot(slot(3), code.number(), 0);
             tables.push(self.fbb.end_table(start));
         }
         (self.fbb.create_vector(&tables), positions)
     }
 
-    fn subgraph(&mut self, model: &ModelDef, buffers: &[usize], codes: &HashMap<Code, u32>) -> Offset {
+    fn subgraph(&mut self, model: &ModelDef, buffers: &[usize], codes: &HashMap<Kind, u32>) -> Offset {
         let tensors: Vec<Offset> =
             model.tensors.iter().zip(buffers).map(|(t, &buffer)| self.tensor(t, buffer)).collect();
         let operators: Vec<Offset> = model
             .operators
             .iter()
-            .map(|o| self.operator(o, codes.get(&o.code).copied().unwrap_or(0)))
+            .map(|o| self.operator(o, codes.get(&kind(model, o)).copied().unwrap_or(0)))
             .collect();
         let (tensors, operators) = (self.fbb.create_vector(&tensors), self.fbb.create_vector(&operators));
         let inputs = self.fbb.create_vector(&ints(&model.inputs));
@@ -156,35 +167,35 @@ impl<'a> Encoder<'a> {
     fn tensor(&mut self, tensor: &TensorDef, buffer: usize) -> Offset {
         let shape = self.fbb.create_vector(&ints(&tensor.shape));
         let name = self.fbb.create_string(&tensor.name);
-        let tables = tensor.tables.map(|(count, axis)| self.tables(count, axis));
+        let quantization = tensor.quantization.as_ref().map(|q| self.quantization(q));
         let start = self.fbb.start_table();
         self.fbb.push_slot_always(slot(0), shape);
         self.fbb.push_slot(slot(1), tensor.element as i8, Element::F32 as i8);
         self.fbb.push_slot(slot(2), buffer as u32, 0);
         self.fbb.push_slot_always(slot(3), name);
-        if let Some(tables) = tables {
-            self.fbb.push_slot_always(slot(4), tables);
+        if let Some(quantization) = quantization {
+            self.fbb.push_slot_always(slot(4), quantization);
         }
         self.fbb.push_slot(slot(8), true, false);
         self.fbb.end_table(start)
     }
 
-    /// Quantization parameters whose only use is to tell the decoder how many tables there are.
-    fn tables(&mut self, count: usize, axis: usize) -> Offset {
-        let (scale, zero) = match self.scales.get(&count) {
+    fn quantization(&mut self, quantization: &Quantization) -> Offset {
+        let Quantization { scales, zeros, axis } = quantization;
+        let key = (scales.iter().map(|s| s.to_bits()).collect(), zeros.clone());
+        let (scale, zero) = match self.scales.get(&key) {
             Some(shared) => *shared,
             None => {
-                let scale = self.fbb.create_vector(&vec![1.0f32; count]);
-                let zero = self.fbb.create_vector(&vec![0i64; count]);
-                self.scales.insert(count, (scale, zero));
-                (scale, zero)
+                let made = (self.fbb.create_vector(scales), self.fbb.create_vector(zeros));
+                self.scales.insert(key, made);
+                made
             }
         };
         let start = self.fbb.start_table();
         self.fbb.push_slot_always(slot(2), scale);
         self.fbb.push_slot_always(slot(3), zero);
         // Fields 4 and 5 are the union of details, absent here.
-        self.fbb.push_slot(slot(6), axis as i32, 0);
+        self.fbb.push_slot(slot(6), *axis as i32, 0);
         self.fbb.end_table(start)
     }
 

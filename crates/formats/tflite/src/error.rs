@@ -63,6 +63,14 @@ pub enum TfliteError {
         /// Bytes of all constants.
         bytes: usize,
     },
+    /// A value whose range is not known, so that integers cannot cover it.
+    #[error(
+        "the range of '{value}' is not known, so it cannot be written as integers; write floats (without --int8), or report this"
+    )]
+    NoRange {
+        /// Its name.
+        value: String,
+    },
     /// The network is not sound, or its shapes cannot be known.
     #[error(transparent)]
     Graph(#[from] GraphError),

@@ -11,9 +11,9 @@ use crate::tables::PER_TABLE;
 
 /// The graph with every batch-norm folded that can be, and which those are.
 ///
-/// A folded scale turns one codebook into one for each output channel. Where those would take more than the codes, the
+/// A folded scale turns one codebook into one for each output channel. Where those, of values that take `bytes`, would take more than the codes, the
 /// batch-norm stays, and is computed as a product and a sum.
-pub(crate) fn fold(graph: &Graph, dense: bool) -> (Cow<'_, Graph>, Vec<Folded>) {
+pub(crate) fn fold(graph: &Graph, dense: bool, bytes: usize) -> (Cow<'_, Graph>, Vec<Folded>) {
     let norms = norms(graph);
     if norms.is_empty() {
         return (Cow::Borrowed(graph), Vec::new());
@@ -27,7 +27,7 @@ pub(crate) fn fold(graph: &Graph, dense: bool) -> (Cow<'_, Graph>, Vec<Folded>) 
         let by_rows = layer.op == "Conv" || (layer.op == "Gemm" && layer.int("transB", 0) != 0);
         match weight.palette.take() {
             Some(palette) if dense || !palette.is_fully_fixed() => drop(palette),
-            Some(palette) if by_rows && fits(&palette, channels, count) => {
+            Some(palette) if by_rows && fits(&palette, channels, count, bytes) => {
                 set_aside.insert(name.into(), palette);
             }
             palette => weight.palette = palette,
@@ -60,11 +60,11 @@ fn norms(graph: &Graph) -> Vec<(Node, Node)> {
     found.filter_map(|n| Some((n.clone(), graph.producer_of(n.input(0)?)?.clone()))).collect()
 }
 
-/// Whether a codebook for each of `channels` takes no more than the codes.
-fn fits(palette: &Palette, channels: usize, count: usize) -> bool {
+/// Whether a codebook for each of `channels`, of values that take `bytes`, takes no more than the codes.
+fn fits(palette: &Palette, channels: usize, count: usize, bytes: usize) -> bool {
     let size = palette.codebook_size();
     let codes = (count * usize::from(bits_for(size))).div_ceil(8);
-    let tables = channels.saturating_mul(4 * size + PER_TABLE);
+    let tables = channels.saturating_mul(bytes * size + PER_TABLE);
     channels > 0 && (palette.groups() == 1 || channels.is_multiple_of(palette.groups())) && tables <= codes
 }
 
@@ -107,7 +107,7 @@ mod tests {
     #[test]
     fn palettes_follow_a_folded_scale() {
         let graph = network(4, 32, 4);
-        let (folded, names) = fold(&graph, false);
+        let (folded, names) = fold(&graph, false, 4);
         assert_eq!(names, [Folded { norm: "norm".into(), layer: "conv".into() }]);
         let weight = &folded.weights["w"];
         let palette = weight.palette.as_ref().unwrap();
@@ -117,7 +117,7 @@ mod tests {
         floats.weights["w"].palette = None;
         fold_batch_norms(&mut floats);
         assert_eq!(weight.tensor, floats.weights["w"].tensor);
-        let (dense, names) = fold(&graph, true);
+        let (dense, names) = fold(&graph, true, 4);
         assert_eq!((names.len(), dense.weights["w"].palette.is_none()), (1, true));
         assert_eq!(dense.weights["w"].tensor, floats.weights["w"].tensor);
     }
@@ -125,7 +125,7 @@ mod tests {
     #[test]
     fn a_batch_norm_stays_where_tables_would_outweigh_the_codes() {
         let graph = network(16, 2, 32);
-        let (kept, names) = fold(&graph, false);
+        let (kept, names) = fold(&graph, false, 4);
         assert_eq!((names.len(), kept.as_ref()), (0, &graph));
     }
 }

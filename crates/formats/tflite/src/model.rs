@@ -9,8 +9,28 @@ pub(crate) struct TensorDef {
     pub(crate) shape: Vec<usize>,
     pub(crate) element: Element,
     pub(crate) data: Option<Vec<u8>>,
-    /// For a tensor that is decoded by more than one table: their number, and the axis that they follow.
-    pub(crate) tables: Option<(usize, usize)>,
+    /// Of integers: what they stand for. Of floats that more than one table decodes: as many scales of 1 as there are tables.
+    pub(crate) quantization: Option<Quantization>,
+}
+
+/// What the integers of a tensor stand for: (integer - zero point) x scale, with one of both or one for each position of an axis.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Quantization {
+    pub(crate) scales: Vec<f32>,
+    pub(crate) zeros: Vec<i64>,
+    pub(crate) axis: usize,
+}
+
+impl Quantization {
+    /// Scales of 1, whose only use is to tell the decoder how many tables there are.
+    pub(crate) fn tables(count: usize, axis: usize) -> Self {
+        Self::symmetric(vec![1.0; count], axis)
+    }
+
+    /// Integers about zero.
+    pub(crate) fn symmetric(scales: Vec<f32>, axis: usize) -> Self {
+        Self { zeros: vec![0; scales.len()], scales, axis }
+    }
 }
 
 /// An operator on numbered tensors.
@@ -43,7 +63,7 @@ impl ModelDef {
         element: Element,
         data: Option<Vec<u8>>,
     ) -> usize {
-        self.tensors.push(TensorDef { name: name.into(), shape, element, data, tables: None });
+        self.tensors.push(TensorDef { name: name.into(), shape, element, data, quantization: None });
         self.tensors.len() - 1
     }
 }
@@ -56,4 +76,10 @@ pub(crate) fn float_bytes(values: &[f32]) -> Vec<u8> {
 /// The little-endian bytes of 32-bit integers.
 pub(crate) fn int_bytes(values: &[i32]) -> Vec<u8> {
     values.iter().flat_map(|v| v.to_le_bytes()).collect()
+}
+
+/// The values of a constant of floats.
+pub(crate) fn floats(tensor: &TensorDef) -> Option<Vec<f32>> {
+    let data = tensor.data.as_ref().filter(|_| tensor.element == Element::F32)?;
+    Some(data.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect())
 }

@@ -83,9 +83,16 @@ impl<'a> Table<'a> {
         bytes.as_chunks::<4>().0.iter().map(|b| usize::try_from(i32::from_le_bytes(*b)).ok()).collect()
     }
 
-    /// Number of elements of a vector whose elements have `size` bytes.
-    pub(crate) fn count(&self, index: usize, size: usize) -> Option<usize> {
-        self.elements(index, size).map(|(_, bytes)| bytes.len() / size)
+    /// A vector of 32-bit floats.
+    pub(crate) fn floats(&self, index: usize) -> Option<Vec<f32>> {
+        let (_, bytes) = self.elements(index, 4)?;
+        Some(bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect())
+    }
+
+    /// A vector of 64-bit integers.
+    pub(crate) fn longs(&self, index: usize) -> Option<Vec<i64>> {
+        let (_, bytes) = self.elements(index, 8)?;
+        Some(bytes.as_chunks::<8>().0.iter().map(|b| i64::from_le_bytes(*b)).collect())
     }
 
     pub(crate) fn tables(&self, index: usize) -> Option<Vec<Table<'a>>> {

@@ -1,5 +1,7 @@
 //! What was written, for the caller to tell.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 /// A batch-norm that became part of the layer before it.
@@ -37,8 +39,19 @@ pub struct Unpacked {
     pub reason: String,
 }
 
+/// Of a file with integers.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Integers {
+    /// Operators that are computed with floats between conversions, and how many of each there are.
+    pub in_floats: BTreeMap<String, usize>,
+    /// Number of inputs that the ranges were measured on.
+    pub inputs: usize,
+    /// The smallest and largest number that the integers of each value stand for, by its name.
+    pub covers: BTreeMap<String, [f32; 2]>,
+}
+
 /// What a file holds.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Report {
     /// Batch-norms that were folded.
     pub folded: Vec<Folded>,
@@ -48,6 +61,9 @@ pub struct Report {
     pub packed: Vec<Packed>,
     /// Weights whose palette is left out.
     pub unpacked: Vec<Unpacked>,
+    /// Where activations are integers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub integers: Option<Integers>,
 }
 
 impl Report {
@@ -67,7 +83,19 @@ impl Report {
             ));
         }
         for Unpacked { weight, reason } in &self.unpacked {
-            notes.push(format!("'{weight}' is stored as floats: {reason}"));
+            let as_what = if self.integers.is_some() { "integers of 8 bits" } else { "floats" };
+            notes.push(format!("'{weight}' is stored as {as_what}: {reason}"));
+        }
+        if let Some(Integers { in_floats, inputs, .. }) = &self.integers {
+            notes.push(format!(
+                "activations, inputs and outputs are integers of 8 bits, which cover what they were on {inputs} inputs; their scales and zero \
+                 points are in the file"
+            ));
+            let several =
+                in_floats.iter().map(|(code, n)| format!("{n} {code}")).collect::<Vec<_>>().join(", ");
+            if !in_floats.is_empty() {
+                notes.push(format!("computed with floats between conversions: {several}"));
+            }
         }
         notes
     }

@@ -21,6 +21,7 @@ pub(crate) enum Code {
     Concatenation = 2,
     Conv2d = 3,
     DepthwiseConv2d = 4,
+    Dequantize = 6,
     Floor = 8,
     FullyConnected = 9,
     Logistic = 14,
@@ -52,6 +53,7 @@ pub(crate) enum Code {
     Abs = 101,
     Ceil = 104,
     Elu = 111,
+    Quantize = 114,
     HardSwish = 117,
 }
 
@@ -59,6 +61,19 @@ impl Code {
     /// The number in a file.
     pub(crate) fn number(self) -> i32 {
         self as i32
+    }
+
+    /// The first version of the operator that reads such elements.
+    pub(crate) fn version(self, first: Element) -> i32 {
+        if first != Element::I8 {
+            return 1;
+        }
+        match self {
+            Self::FullyConnected => 4,
+            Self::Conv2d | Self::DepthwiseConv2d => 3,
+            Self::Reshape | Self::HardSwish | Self::Custom => 1,
+            _ => 2,
+        }
     }
 }
 
@@ -69,6 +84,7 @@ pub(crate) enum Element {
     F32 = 0,
     I32 = 2,
     U8 = 3,
+    I8 = 9,
 }
 
 /// A function that a layer applies to its result; 0 is none.

@@ -5,8 +5,8 @@ use slq_graph::{Attribute, DType, Dim, Graph, Node, Palette, Tensor, ValueInfo};
 use crate::reader::Table;
 use crate::{TfliteError, WriteOptions, check, write, write_bytes};
 
-const DENSE: WriteOptions = WriteOptions { dense: true };
-const PACKED: WriteOptions = WriteOptions { dense: false };
+const DENSE: WriteOptions = WriteOptions { dense: true, integers: None };
+const PACKED: WriteOptions = WriteOptions { dense: false, integers: None };
 
 /// Numbers of the operators in a file, in order, and the shapes of its inputs and outputs.
 fn structure(bytes: &[u8]) -> (Vec<i32>, Vec<Vec<usize>>) {
@@ -26,7 +26,7 @@ fn content(bytes: &[u8], name: &str) -> (Vec<u8>, Option<(usize, i32)>) {
     let tensors = root.tables(2).unwrap()[0].tables(0).unwrap();
     let tensor = tensors.iter().find(|t| t.text(3) == Some(name)).unwrap();
     let buffer = root.tables(4).unwrap()[tensor.int(2).unwrap_or(0) as usize];
-    let tables = tensor.table(4).map(|q| (q.count(2, 4).unwrap(), q.int(6).unwrap_or(0)));
+    let tables = tensor.table(4).map(|q| (q.floats(2).unwrap().len(), q.int(6).unwrap_or(0)));
     (buffer.data(0).map(|(_, d)| d.to_vec()).unwrap_or_default(), tables)
 }
 

@@ -2,9 +2,9 @@
 
 use flatbuffers::{ForwardsUOffset, InvalidFlatbuffer, Vector, Verifiable, Verifier, VerifierOptions};
 
-use crate::encode::ALIGNMENT;
+use crate::encode::{ALIGNMENT, kind};
 use crate::error::TfliteError;
-use crate::model::{ModelDef, OperatorDef, TensorDef};
+use crate::model::{ModelDef, OperatorDef, Quantization, TensorDef};
 use crate::reader::Table;
 use crate::schema::{Code, DECODE, Field, IDENTIFIER, slot};
 
@@ -90,7 +90,7 @@ fn compare(model: &ModelDef, bytes: &[u8]) -> Result<(), String> {
         }
     }
     for (i, (found, expected)) in operators.iter().zip(&model.operators).enumerate() {
-        if !same_operator(found, expected, &codes) {
+        if !same_operator(found, (expected, kind(model, expected).1), &codes) {
             return Err(format!("operator {i} ({:?}) differs", expected.code));
         }
     }
@@ -114,16 +114,18 @@ fn content<'a>(buffers: &[Table<'a>], number: i32) -> Option<&'a [u8]> {
 
 fn same_tensor(found: &Table, expected: &TensorDef, buffers: &[Table]) -> bool {
     let data = content(buffers, found.int(2).unwrap_or(0));
-    let tables =
-        found.table(4).and_then(|q| Some((q.count(2, 4)?, usize::try_from(q.int(6).unwrap_or(0)).ok()?)));
+    let quantization = |q: Table| {
+        let axis = usize::try_from(q.int(6).unwrap_or(0)).ok()?;
+        Some(Quantization { scales: q.floats(2)?, zeros: q.longs(3)?, axis })
+    };
     found.text(3) == Some(&expected.name)
         && found.numbers(0).as_ref() == Some(&expected.shape)
         && found.byte(1).unwrap_or(0) == expected.element as i8
         && data == Some(expected.data.as_deref().unwrap_or_default())
-        && tables == expected.tables
+        && found.table(4).and_then(quantization) == expected.quantization
 }
 
-fn same_operator(found: &Table, expected: &OperatorDef, codes: &[Table]) -> bool {
+fn same_operator(found: &Table, (expected, version): (&OperatorDef, i32), codes: &[Table]) -> bool {
     let code = usize::try_from(found.int(0).unwrap_or(0)).ok().and_then(|i| codes.get(i));
     let number = code.map(|c| c.int(3).unwrap_or(0));
     let custom = code.and_then(|c| c.text(1));
@@ -139,6 +141,7 @@ fn same_operator(found: &Table, expected: &OperatorDef, codes: &[Table]) -> bool
         }
     };
     number == Some(expected.code.number())
+        && code.map(|c| c.int(2).unwrap_or(1)) == Some(version)
         && custom == (expected.code == Code::Custom).then_some(DECODE)
         && found.numbers(1).as_ref() == Some(&expected.inputs)
         && found.numbers(2).as_ref() == Some(&expected.outputs)

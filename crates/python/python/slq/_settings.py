@@ -14,6 +14,7 @@ _JOB = [
     "collapse_batch_norm",
     "dense",
     "half_floats",
+    "int8",
     "isa",
     "legacy_blobs",
     "method",

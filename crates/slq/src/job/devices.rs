@@ -4,12 +4,16 @@ use std::borrow::Cow;
 use std::path::PathBuf;
 
 use slq_codebook::{SINGLE, stored_bytes};
-use slq_compress::{CodebookKind, Granularity, Method, Quantize, Recipe, Stage, select_layers};
+use slq_compress::{CodebookKind, Granularity, Inputs as _, Method, Quantize, Recipe, Stage, select_layers};
+use slq_engine::Isa;
 use slq_graph::fold::fold_batch_norms;
 
+use super::inputs::Inputs;
 use crate::Error;
+use crate::calibration::CalibrationInputs;
+use crate::integers::check_int8;
 use crate::model::Model;
-use crate::save::SaveOptions;
+use crate::save::{Activations, SaveOptions};
 
 /// The outputs of a job, and how they are written.
 #[derive(Clone, Copy)]
@@ -28,7 +32,13 @@ fn has_tables(job: Wanted<'_>) -> bool {
 /// # Errors
 /// [`Error::Tflite`] with all nodes or all layers that are in the way; [`Error::Argument`] for a budget, which may give a
 /// layer 8 bits.
-pub(super) fn check(job: Wanted<'_>, model: &Model, recipe: &Recipe) -> Result<(), Error> {
+pub(super) fn check(job: Wanted<'_>, inputs: &Inputs, recipe: &Recipe) -> Result<(), Error> {
+    let model = &inputs.model;
+    if job.save.activations == Activations::Int8 {
+        let random = |c: &CalibrationInputs| c.origin() == slq_compress::Origin::Random;
+        let named = inputs.data.is_some() || inputs.calibration.as_ref().is_some_and(|c| !random(c));
+        check_int8(job.outputs, named)?;
+    }
     if job.save.runtime.is_some() {
         check_runtime(job, model, recipe)?;
     }
@@ -56,6 +66,15 @@ pub(super) fn check(job: Wanted<'_>, model: &Model, recipe: &Recipe) -> Result<(
         }
     }
     Ok(())
+}
+
+/// The model with the ranges of its values: on the inputs that are named for calibration, or else on the training images.
+pub(super) fn measured(model: &Model, inputs: &Inputs, seed: u64, isa: Isa) -> Result<Model, Error> {
+    let named = match &inputs.calibration {
+        Some(named) => Some(named.clone()),
+        None => inputs.unlabelled(seed)?,
+    };
+    named.map_or_else(|| Ok(model.clone()), |inputs| model.measured(inputs, isa))
 }
 
 /// The model with its batch-norms folded, and their names, where that is done before compression. Caffe's networks stay as

@@ -19,11 +19,10 @@ use super::{Done, Job, run_dir_error};
 use crate::Error;
 use crate::calibration::CalibrationInputs;
 use crate::dataset::DataOptions;
-use crate::detect::{Preprocessing, PreprocessingSource};
 use crate::input_shape::InputShape;
 use crate::model::Model;
 use crate::outputs::{Planned, is_package, plan_models};
-use crate::save::SaveOptions;
+use crate::save::{Activations, SaveOptions};
 
 /// Name of the report in the run directory of a job that is finished.
 pub const REPORT: &str = "report.json";
@@ -204,7 +203,7 @@ impl JobFile {
             _ => Vec::new(),
         };
         let recipe = self.recipe();
-        devices::check(self.wanted(), &inputs.model, &recipe)?;
+        devices::check(self.wanted(), inputs, &recipe)?;
         let (model, folded_batch_norms) = devices::folded(self.wanted(), &inputs.model, &recipe);
         let (model, changes) = devices::prepared(self.wanted(), model)?;
         super::processes::check_recipe(&recipe, options.resume, reducer)?;
@@ -236,6 +235,9 @@ impl JobFile {
         let mut done = done.inspect_err(|error| place.iter().for_each(|p| p.remove_unused(error)))?;
         let (rounded, rounding) = self.save.rounded(&done.model);
         done.model = rounded.into_owned();
+        if self.save.activations == Activations::Int8 && reducer.rank() == 0 {
+            done.model = devices::measured(&done.model, inputs, self.seed, options.isa)?;
+        }
         let dense = done.report.size.dense_bytes;
         let mut outputs = Vec::new();
         for planned in &plan {
@@ -316,11 +318,7 @@ impl JobFile {
     fn unnamed_inputs(&self, inputs: &Inputs, recipe: &Recipe) -> Result<Option<CalibrationInputs>, Error> {
         let (model, seed) = (&inputs.model, self.seed);
         match &inputs.data {
-            Some(data) if recipe.calibrates() => {
-                let stored = || Preprocessing::new(data.transform.clone(), PreprocessingSource::Stored);
-                let preprocessing = inputs.preprocessing.clone().unwrap_or_else(stored);
-                CalibrationInputs::images(model, data.train.clone(), preprocessing, seed).map(Some)
-            }
+            Some(_) if recipe.calibrates() => inputs.unlabelled(seed),
             None if !recipe.calibrates() && !model.graph.nodes.is_empty() => {
                 // Where such inputs cannot be made, damage is not estimated.
                 Ok(CalibrationInputs::random(&model.graph, RANDOM, seed).ok())

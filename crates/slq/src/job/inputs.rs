@@ -2,8 +2,9 @@
 
 use slq_compress::{TrainingData, TrainingSettings};
 
+use crate::Error;
 use crate::calibration::CalibrationInputs;
-use crate::detect::Preprocessing;
+use crate::detect::{Preprocessing, PreprocessingSource};
 use crate::model::Model;
 
 /// The opened inputs of a job file.
@@ -25,4 +26,17 @@ pub struct Inputs {
     pub seed: Option<u64>,
     /// Notes for the user: parts of the files that have no effect here.
     pub notes: Vec<String>,
+}
+
+impl Inputs {
+    /// The training images without their labels; `None` where no dataset is named.
+    ///
+    /// # Errors
+    /// Those of [`CalibrationInputs::images`].
+    pub(super) fn unlabelled(&self, seed: u64) -> Result<Option<CalibrationInputs>, Error> {
+        let Some(data) = &self.data else { return Ok(None) };
+        let stored = || Preprocessing::new(data.transform.clone(), PreprocessingSource::Stored);
+        let preprocessing = self.preprocessing.clone().unwrap_or_else(stored);
+        CalibrationInputs::images(&self.model, data.train.clone(), preprocessing, seed).map(Some)
+    }
 }

@@ -92,11 +92,8 @@ impl SolverJob {
         let test = found.map(|f| half.net(f.net, &f.source, shape, &net.graph)).transpose()?;
         let source = Source { prototxt: train_net, caffemodel: weights, options: train_options };
         let files = CaffeFiles { source: source.clone(), data_layers: Vec::new(), test };
-        let model = Model {
-            graph: net.graph,
-            transform: Some(transform.clone()),
-            source: crate::model::Source::Caffe(Box::new(files)),
-        };
+        let caffe = crate::model::Source::Caffe(Box::new(files));
+        let model = Model { transform: Some(transform.clone()), source: caffe, ..net.graph.into() };
         let (train, validation) = options.data.validation(train, &test_images)?;
         let data = TrainingData { train, validation, test: test_images, transform, following: None };
         Ok(SolverJob { solver, model, data, training, seed, source, notes })

@@ -85,7 +85,9 @@ impl Lowering<'_> {
         for i in 1..node.inputs.len() {
             let right = self.operand(node, i, shape.len())?;
             let between = broadcast(&self.model.tensors[left].shape, &self.model.tensors[right].shape);
-            left = self.emit(code, Options::of(code), vec![left, right], between, &name);
+            // What is between has a name of its own: other values than the result.
+            let label = if i + 1 == node.inputs.len() { name.clone() } else { format!("{name}.{i}") };
+            left = self.emit(code, Options::of(code), vec![left, right], between, &label);
         }
         self.bind(&name, left, shape, None);
         Ok(())

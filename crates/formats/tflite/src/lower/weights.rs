@@ -4,7 +4,7 @@ use slq_graph::Node;
 
 use super::context::{Lowering, Lowers, Stored};
 use crate::arrange::Arrangement;
-use crate::model::{OperatorDef, float_bytes};
+use crate::model::{OperatorDef, Quantization, float_bytes};
 use crate::report::{Packed, Unpacked};
 use crate::schema::{Code, Element, Options};
 use crate::tables::Tables;
@@ -23,7 +23,8 @@ impl Lowering<'_> {
             Stored::Codes { codes, tables, several } => (*codes, *tables, *several),
         };
         let output = self.model.add(&name, order.shape().to_vec(), Element::F32, None);
-        self.model.tensors[output].tables = several;
+        self.model.tensors[output].quantization =
+            several.map(|(count, axis)| Quantization::tables(count, axis));
         let inputs = vec![codes, tables];
         self.model.operators.push(OperatorDef {
             code: Code::Custom,
