@@ -191,3 +191,51 @@ fn rounded(graph: &Graph, covers: &BTreeMap<String, [f32; 2]>) -> Graph {
     made.nodes = nodes;
     made
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// y = relu(x) + x, with relu(x) an output, too.
+    fn network() -> Graph {
+        let value = |name: &str, n| ValueInfo {
+            name: name.into(),
+            dtype: DType::F32,
+            shape: Some(vec![Dim::Known(n), Dim::Known(3)]),
+        };
+        Graph {
+            inputs: vec![value("x", 1)],
+            outputs: vec![value("r", 1), value("y", 1)],
+            nodes: vec![
+                Node::new("relu", "Relu", &["x"], &["r"]),
+                Node::new("add", "Add", &["r", "x"], &["y"]),
+            ],
+            ..Graph::default()
+        }
+    }
+
+    #[test]
+    fn values_are_rounded_where_they_are_made_and_outputs_keep_their_names() {
+        let covers = [("x", [-2.55f32, 0.0]), ("r", [0.0, 2.55]), ("y", [-1.0, 1.55])];
+        let covers = covers.map(|(name, range)| (name.to_owned(), range)).into();
+        let rounded = rounded(&network(), &covers);
+        let x = Tensor::f32(vec![1, 3], vec![-1.004, 0.3, -2.0]).unwrap();
+        let run = |graph: &Graph| slq_engine::run(graph, &[("x", &x)], Isa::Scalar).unwrap();
+        let found = run(&rounded);
+        assert_eq!(found.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["r", "y"]);
+        // x becomes -1.00, 0 and -2; y is cut off at -1.
+        for ((_, tensor), expected) in found.iter().zip([[0.0f32; 3], [-1.0, 0.0, -1.0]]) {
+            let values = tensor.as_f32().unwrap();
+            assert!(values.iter().zip(expected).all(|(v, e)| (v - e).abs() < 1e-6), "{found:?}");
+        }
+        assert_eq!(run(&network())[1].1.as_f32().unwrap(), [-1.004, 0.6, -2.0]);
+    }
+
+    #[test]
+    fn what_is_missing_is_said() {
+        let check = |output: &str, inputs| check_int8(&[output.into()], inputs).map_err(|e| e.to_string());
+        assert_eq!(check("a.tflite", true), Ok(()));
+        assert!(check("a.tflite", false).unwrap_err().contains("--calibrate"));
+        assert!(check("a.onnx", true).unwrap_err().contains(".tflite"));
+    }
+}

@@ -150,6 +150,11 @@ fn nodes_that_may_mean_something_else_are_all_named() {
     let text = error.to_string();
     assert!(matches!(error, OnnxError::Raise { from: 9, .. }), "{text}");
     assert!(text.contains("`soft`") && text.contains("`up`") && text.contains("opset_version=21"), "{text}");
+    // As PyTorch exports it.
+    let mut exported = network(false);
+    exported.metadata.opset = 20;
+    exported.nodes[1] = Node::new("gelu", "Gelu", &["h"], &["y"]);
+    assert_eq!(for_onnxruntime(&exported).unwrap().graph.metadata.opset, 21);
     // Attributes that became inputs are moved.
     let raised = for_onnxruntime(&network(true)).unwrap().graph;
     let clip = raised.nodes.iter().find(|n| n.op == "Clip").unwrap();

@@ -3,7 +3,7 @@
 use slq_graph::{Attribute, DType, Dim, Graph, Node, Palette, Tensor, ValueInfo};
 
 use crate::reader::Table;
-use crate::{TfliteError, WriteOptions, check, write, write_bytes};
+use crate::{Ranges, TfliteError, WriteOptions, check, write, write_bytes};
 
 const DENSE: WriteOptions = WriteOptions { dense: true, integers: None };
 const PACKED: WriteOptions = WriteOptions { dense: false, integers: None };
@@ -116,6 +116,80 @@ fn dense_columns_are_reordered_with_their_codes() {
         |i: usize| usize::from(if i.is_multiple_of(2) { codes[i / 2] >> 4 } else { codes[i / 2] & 15 });
     let decoded: Vec<f32> = (0..expected.len()).map(|i| table[code(i)]).collect();
     assert_eq!(decoded, expected);
+}
+
+/// Element types of the tensors that operators read or write, by name, with their scales.
+fn elements(bytes: &[u8]) -> Vec<(String, i8, Vec<f32>)> {
+    let tensors = Table::root(bytes).unwrap().tables(2).unwrap()[0].tables(0).unwrap();
+    let scales = |t: &Table| t.table(4).and_then(|q| q.floats(2)).unwrap_or_default();
+    tensors.iter().map(|t| (t.text(3).unwrap().into(), t.byte(1).unwrap_or(0), scales(t))).collect()
+}
+
+#[test]
+fn integers_have_scales_and_operators_without_them_compute_floats() {
+    let value = |name: &str| ValueInfo {
+        name: name.into(),
+        dtype: DType::F32,
+        shape: Some(vec![Dim::Known(1), Dim::Known(8)]),
+    };
+    let mut graph = Graph { inputs: vec![value("x")], outputs: vec![value("p")], ..Graph::default() };
+    let weight = (0..64).map(|i| (i % 8) as f32 - 3.5).collect();
+    graph.weights.insert("w".into(), Tensor::f32(vec![8, 8], weight).unwrap().into());
+    graph.nodes = vec![
+        Node::new("product", "MatMul", &["x", "w"], &["h"]),
+        Node::new("exp", "Exp", &["h"], &["e"]),
+        Node::new("log", "Log", &["e"], &["l"]),
+        Node::new("softmax", "Softmax", &["l"], &["p"]),
+    ];
+    let mut ranges = Ranges::default();
+    for (name, high) in [("x", 1.0f32), ("h", 4.0), ("e", 54.0), ("l", 4.0)] {
+        assert!(ranges.widen(name, &[-high, high]));
+    }
+    let options = WriteOptions { dense: false, integers: Some(&ranges) };
+    let TfliteError::NoRange { value } = write_bytes(&graph, &options).unwrap_err() else {
+        panic!("accepted")
+    };
+    assert_eq!(value, "p");
+    assert!(ranges.widen("p", &[0.0, 0.9]));
+    let options = WriteOptions { dense: false, integers: Some(&ranges) };
+    let written = write_bytes(&graph, &options).unwrap();
+    // Dense, to floats, Exp, Log without integers between them, to integers, softmax.
+    assert_eq!(structure(&written.bytes).0, [9, 6, 47, 73, 114, 25]);
+    let elements = elements(&written.bytes);
+    let of = |name: &str| elements.iter().find(|e| e.0 == name).unwrap();
+    assert_eq!((of("x").1, of("w").1, of("zeros").1, of("h.float").1), (9, 9, 2, 0));
+    assert_eq!((of("p").1, &of("p").2[..]), (9, &[1.0 / 256.0][..]));
+    assert_eq!(of("w").2.len(), 8);
+    let integers = written.report.integers.unwrap();
+    assert_eq!(integers.in_floats, [("Exp".to_string(), 1), ("Log".to_string(), 1)].into());
+    assert_eq!(integers.covers["p"], [0.0, 255.0 / 256.0]);
+}
+
+#[test]
+fn tables_of_integers_follow_a_weight_or_its_channels() {
+    for (by_channel, scales) in [(false, 1), (true, 500)] {
+        let mut graph = slq_zoo::build("lenet", 0).unwrap();
+        palettize(&mut graph, 16, by_channel);
+        let mut ranges = Ranges::default();
+        for name in graph.nodes.iter().flat_map(|n| &n.outputs).chain(["data".to_string()].iter()) {
+            ranges.widen(name, &[-1.0, 1.0]);
+        }
+        let input = graph.free_inputs().next().unwrap().name.clone();
+        ranges.widen(&input, &[0.0, 1.0]);
+        let options = WriteOptions { dense: false, integers: Some(&ranges) };
+        let written = write_bytes(&graph, &options).unwrap();
+        let (tables, _) = content(&written.bytes, "ip1.weight.tables");
+        assert_eq!(tables.len(), 16 + 16 * scales);
+        let elements = elements(&written.bytes);
+        let weight = elements.iter().find(|e| e.0 == "ip1.weight").unwrap();
+        assert_eq!((weight.1, weight.2.len()), (9, scales));
+        // Each value is a multiple of its scale, to half of it.
+        let palette = graph.weights["ip1.weight"].palette.as_ref().unwrap();
+        for (i, (&value, &byte)) in palette.codebook().iter().zip(&tables[16..]).enumerate() {
+            let scale = weight.2[i / 16];
+            assert!((f32::from(byte.cast_signed()) * scale - value).abs() <= 0.5001 * scale, "{i}");
+        }
+    }
 }
 
 #[test]
