@@ -65,9 +65,9 @@ fn dataset(args: &Args, inputs: &[PathBuf], common: &Common) -> Result<Saved, Er
         return Err(Error::Argument(text));
     }
     let plain = SaveOptions::default();
-    if args.format.over(plain) != plain || args.calibrate.is_some() {
+    if args.format.over(plain) != plain || args.calibrate.is_some() || describes_inputs(args) {
         let text = format!(
-            "--dense, --int8, --calibrate and their like serve models, and '{}' is a dataset",
+            "--dense, --int8, --calibrate, --mean and their like serve models, and '{}' is a dataset",
             output.display()
         );
         return Err(Error::Argument(text));
@@ -81,6 +81,11 @@ fn dataset(args: &Args, inputs: &[PathBuf], common: &Common) -> Result<Saved, Er
     slq::files::write_lmdb(&find()?, output, common.seed())
 }
 
+/// Whether a flag says what inputs are or how they are prepared.
+fn describes_inputs(args: &Args) -> bool {
+    args.data.options() != DataArgs::default().options()
+}
+
 /// The model with the ranges of its values, where integers are asked for.
 fn measured<'m>(
     args: &Args,
@@ -90,9 +95,9 @@ fn measured<'m>(
 ) -> Result<Cow<'m, Model>, Error> {
     let named = args.calibrate.is_some() || args.data.options().path.is_some();
     if options.activations == slq::files::Activations::Float {
-        return match named {
+        return match named || describes_inputs(args) {
             true => Err(Error::Argument(
-                "--calibrate and --data serve --int8 here: give it, too, or leave them out".into(),
+                "--calibrate, --data and flags of preprocessing serve --int8 here: give it, too, or leave them out".into(),
             )),
             false => Ok(model),
         };

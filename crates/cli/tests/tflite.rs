@@ -181,11 +181,14 @@ fn integers_need_inputs_and_an_output_that_holds_them() {
     for (more, word) in [
         (&["--int8"][..], "real inputs"),
         (&["--calibrate", "mnist-10k"], "--int8"),
+        (&["--mean", "0.5"], "--int8"),
         (&["--int8", "--calibrate", "random:8"], "real inputs"),
     ] {
         let said = fails(&[&["convert", &sample, &tflite][..], more].concat(), 1);
         assert!(said.contains(word), "{said}");
     }
-    assert!(fails(&["convert", "mnist-10k", &npz, "--int8"], 1).contains("dataset"));
+    for more in [&["--int8"][..], &["--scale", "2"]] {
+        assert!(fails(&[&["convert", "mnist-10k", &npz][..], more].concat(), 1).contains("dataset"));
+    }
     assert!(!Path::new(&tflite).exists() && !Path::new(&npz).exists());
 }

@@ -29,7 +29,7 @@ type Kind = (Code, i32);
 
 /// The operator with the version that its elements ask for.
 pub(crate) fn kind(model: &ModelDef, operator: &OperatorDef) -> Kind {
-    // A layer's weight tells more than its activations: what is quantized reads integers.
+    // An operator on integers reads them first; so does one that makes floats of them.
     let first = operator.inputs.first().map_or(Element::F32, |&i| model.tensors[i].element);
     (operator.code, operator.code.version(first))
 }

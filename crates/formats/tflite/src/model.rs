@@ -78,8 +78,12 @@ pub(crate) fn int_bytes(values: &[i32]) -> Vec<u8> {
     values.iter().flat_map(|v| v.to_le_bytes()).collect()
 }
 
+/// The floats that little-endian bytes hold.
+pub(crate) fn floats_of(bytes: &[u8]) -> Vec<f32> {
+    bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect()
+}
+
 /// The values of a constant of floats.
 pub(crate) fn floats(tensor: &TensorDef) -> Option<Vec<f32>> {
-    let data = tensor.data.as_ref().filter(|_| tensor.element == Element::F32)?;
-    Some(data.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect())
+    tensor.data.as_deref().filter(|_| tensor.element == Element::F32).map(floats_of)
 }

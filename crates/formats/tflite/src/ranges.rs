@@ -62,8 +62,8 @@ impl Ranges {
     }
 }
 
-/// The smallest and the largest of `elements`.
-fn ends(elements: &[f32]) -> Option<[f32; 2]> {
+/// The smallest and the largest of `elements`; `None` where there are none.
+pub(crate) fn ends(elements: &[f32]) -> Option<[f32; 2]> {
     let (&first, _) = elements.split_first()?;
     let (mut low, mut high) = ([first; 16], [first; 16]);
     let (runs, rest) = elements.as_chunks::<16>();

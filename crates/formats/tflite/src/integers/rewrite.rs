@@ -6,6 +6,7 @@ use super::operators::{Way, way};
 use super::scale::Scale;
 use crate::error::TfliteError;
 use crate::model::{ModelDef, OperatorDef, TensorDef, floats};
+use crate::ranges::ends;
 use crate::report::{Integers, Report};
 use crate::schema::{Code, Element, Options};
 
@@ -120,11 +121,7 @@ impl Rewriting<'_> {
     fn operand(&mut self, old: usize, scale: Option<Scale>) -> Result<usize, TfliteError> {
         let tensor = &self.old.tensors[old];
         let Some(values) = floats(tensor) else { return self.tensor(old) };
-        let of_values = || {
-            let ends = |f: fn(f32, f32) -> f32| values.iter().copied().fold(0.0, f);
-            Scale::of([ends(f32::min), ends(f32::max)])
-        };
-        let scale = scale.unwrap_or_else(of_values);
+        let scale = scale.unwrap_or_else(|| Scale::of(ends(&values).unwrap_or_default()));
         let key = (old, scale.scale.to_bits(), scale.zero);
         if let Some(&there) = self.constants.get(&key) {
             return Ok(there);

@@ -4,7 +4,7 @@ use super::operators::{Way, way};
 use super::scale::Scale;
 use crate::error::TfliteError;
 use crate::model::{ModelDef, OperatorDef, TensorDef, floats};
-use crate::ranges::Ranges;
+use crate::ranges::{Ranges, ends};
 use crate::schema::{Code, Element};
 
 /// Tensors that share a scale, as a forest: each names another one of its group, the root itself.
@@ -84,9 +84,7 @@ pub(super) fn scales(model: &ModelDef, measured: &Ranges) -> Result<Vec<Option<S
 
 /// Smallest and largest value of a constant of floats.
 fn constant(tensor: &TensorDef) -> Option<[f32; 2]> {
-    let values = floats(tensor)?;
-    let (first, rest) = values.split_first()?;
-    Some(rest.iter().fold([*first; 2], |[low, high], &v| [low.min(v), high.max(v)]))
+    ends(&floats(tensor)?)
 }
 
 /// The range of a sum, difference or product of values in `inputs`.

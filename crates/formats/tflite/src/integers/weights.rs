@@ -3,7 +3,7 @@
 use super::rewrite::Rewriting;
 use super::scale::Scale;
 use crate::error::TfliteError;
-use crate::model::{OperatorDef, Quantization, TensorDef, floats, int_bytes};
+use crate::model::{OperatorDef, Quantization, TensorDef, floats, floats_of, int_bytes};
 use crate::report::Unpacked;
 use crate::schema::{Code, Element};
 use crate::tables::{HEADER, PER_TABLE};
@@ -26,11 +26,11 @@ impl Rewriting<'_> {
         let axis = if operator.code == Code::DepthwiseConv2d { 3 } else { 0 };
         let least: Vec<f32> = biases.iter().map(|b| b.abs() / (scale.scale * BIAS)).collect();
         let decoder = self.decoders.get(&weight).copied();
-        let packed = decoder.and_then(|d| self.packed(weight, d, axis, &least).transpose()).transpose()?;
-        let (kernel, scales) = match packed {
-            Some(packed) => packed,
-            None => self.dense(weight, decoder, axis, &least),
+        let packed = match decoder {
+            Some(decoder) => self.packed(weight, decoder, axis, &least)?,
+            None => None,
         };
+        let (kernel, scales) = packed.unwrap_or_else(|| self.dense(weight, decoder, axis, &least));
         let bias = self.bias(bias, &biases, scale, &scales);
         let output = self.tensor(operator.outputs[0])?;
         let inputs = vec![input, kernel, bias];
@@ -182,7 +182,7 @@ struct Tables<'a> {
 impl<'a> Tables<'a> {
     fn of(stored: &'a TensorDef, decoded: &TensorDef) -> Option<Self> {
         let (header, values) = stored.data.as_deref()?.split_at_checked(HEADER)?;
-        let values: Vec<f32> = values.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+        let values = floats_of(values);
         let (count, axis) = decoded.quantization.as_ref().map_or((1, 0), |q| (q.scales.len(), q.axis));
         Some(Self { header, size: values.len() / count.max(1), values, count, axis })
     }
