@@ -5,7 +5,8 @@ palettized ONNX file, whether its outputs are those of the dense file, and the m
     python scripts/deploy-table.py SLQ [--model zoo:resnet18] [--bits 4]
 
 Memory is the growth of the process's resident set from after the import of the runtime to after loading the model and running it
-three times at batch 1, in a process of its own, with freed pages given back. Uses what is installed of: onnxruntime, openvino, opencv-python-headless.
+three times at batch 1, in a process of its own, with freed pages given back. ncnn and MNN read files of their own: their converters make one first, in a process apart, as float32.
+Uses what is installed of: onnxruntime, openvino, opencv-python-headless, ncnn with pnnx, MNN.
 """
 import argparse
 import ctypes
@@ -58,7 +59,56 @@ def with_opencv(path, x):
         yield net.forward()
 
 
-RUNTIMES = {"onnxruntime": with_onnxruntime, "OpenVINO": with_openvino, "OpenCV": with_opencv}
+def with_ncnn(path, x):
+    import ncnn
+
+    path = pathlib.Path(path)
+    shape = ",".join(str(n) for n in x.shape)
+    command = [pathlib.Path(sys.executable).with_name("pnnx"), path, f"inputshape=[{shape}]f32", "fp16=0"]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=path.parent)
+    made = path.with_suffix("")
+    yield ncnn.__version__
+    net = ncnn.Net()
+    net.opt.num_threads = 1
+    net.opt.use_fp16_storage = net.opt.use_fp16_packed = net.opt.use_fp16_arithmetic = False
+    net.load_param(f"{made}.ncnn.param")
+    net.load_model(f"{made}.ncnn.bin")
+    while True:
+        extractor = net.create_extractor()
+        extractor.input(net.input_names()[0], ncnn.Mat(x[0]).clone())
+        yield np.array(extractor.extract(net.output_names()[0])[1])
+
+
+# The command `mnnconvert` installs a package and reports its use over the network; what it calls does not.
+MNN_CONVERT = "import sys, MNN, _tools; _tools.mnnconvert(['mnnconvert', *sys.argv[1:]])"
+
+
+def with_mnn(path, x):
+    import MNN
+
+    out = pathlib.Path(path).with_suffix(".mnn")
+    command = [sys.executable, "-c", MNN_CONVERT, "-f", "ONNX", "--modelFile", path, "--MNNModel", out, "--bizCode", "slq"]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    yield MNN.version()
+    net = MNN.Interpreter(str(out))
+    session = net.createSession({"numThread": 1, "precision": "high"})
+    given, caffe = net.getSessionInput(session), MNN.Tensor_DimensionType_Caffe
+    while True:
+        given.copyFrom(MNN.Tensor(x.shape, MNN.Halide_Type_Float, x.ravel(), caffe))
+        net.runSession(session)
+        made = net.getSessionOutput(session)
+        here = MNN.Tensor(made.getShape(), MNN.Halide_Type_Float, np.zeros(made.getShape(), np.float32), caffe)
+        made.copyToHostTensor(here)
+        yield np.array(here.getData())
+
+
+RUNTIMES = {
+    "onnxruntime": with_onnxruntime,
+    "OpenVINO": with_openvino,
+    "OpenCV": with_opencv,
+    "ncnn": with_ncnn,
+    "MNN": with_mnn,
+}
 
 
 def measure(runtime, path, inputs):

@@ -89,7 +89,7 @@ def dense_part(path, out):
     onnx.utils.extract_model(str(path), str(out), [first.input[0]], [o.name for o in model.graph.output])
 
 
-def by_onnxruntime(path, out, bits):
+def by_onnxruntime(path, out, bits, block=32):
     """What onnxruntime's own quantizer makes of a float network; a Gemm is a MatMul and an Add first."""
     import onnx
     from onnx import helper, numpy_helper
@@ -114,7 +114,7 @@ def by_onnxruntime(path, out, bits):
             nodes.append(helper.make_node("Add", [product, node.input[2]], list(node.output)))
     del model.graph.node[:]
     model.graph.node.extend(nodes)
-    quantizer = MatMulNBitsQuantizer(model, bits=bits, block_size=32, is_symmetric=True)
+    quantizer = MatMulNBitsQuantizer(model, bits=bits, block_size=block, is_symmetric=True)
     quantizer.process()
     quantizer.model.save_model_to_file(str(out))
 

@@ -1,10 +1,11 @@
-//! Small valid networks: the engine, on every instruction set of the machine, against a reference of plain loops over
+//! Small valid networks: engine and runtime, on every instruction set of the machine, against a reference of plain loops over
 //! doubles.
 
 use std::collections::BTreeMap;
 
 use slq::Isa;
 use slq::graph::{Attribute, DType, Dim, Graph, Node, Tensor, ValueInfo};
+use slq::runtime::{Expand, Network};
 
 use super::bytes::Bytes;
 
@@ -224,7 +225,7 @@ fn declared(name: &str, shape: Option<Vec<Dim>>) -> ValueInfo {
     ValueInfo { name: name.into(), dtype: DType::F32, shape }
 }
 
-/// A network from bytes: the engine's outputs are those of the reference.
+/// A network from bytes: the outputs of engine and runtime are those of the reference.
 pub fn graph(bytes: &[u8]) {
     let mut bytes = Bytes(bytes);
     let image = [bytes.between(1, 3), bytes.between(1, 7), bytes.between(1, 7)];
@@ -253,12 +254,20 @@ pub fn graph(bytes: &[u8]) {
     let largest = value.data.iter().fold(1e-3f64, |m, v| m.max(v.abs()));
     for isa in [Isa::Scalar, Isa::Avx2, Isa::Avx512].into_iter().filter(|&isa| isa <= Isa::detect()) {
         let inputs = [("x".to_owned(), tensor.clone())];
-        let found = slq::inference::run_model(&graph, &inputs, isa).expect("a network that runs");
-        let found = found[0].1.as_f32().expect("floats");
-        assert_eq!(found.len(), value.data.len(), "{:?}", graph.nodes);
-        for (position, (a, b)) in found.iter().zip(&value.data).enumerate() {
-            let difference = (f64::from(*a) - b).abs() / largest;
-            assert!(difference <= TOLERANCE, "{isa} at {position}: {a} instead of {b} in {:?}", graph.nodes);
+        let engine = slq::inference::run_model(&graph, &inputs, isa).expect("a network that runs");
+        let network = Network::from_graph(graph.clone(), Expand::None).expect("a network that loads");
+        let runtime = network.session(isa).run(&[("x", &tensor)]).expect("a network that runs");
+        for (from, found) in [("engine", &engine), ("runtime", &runtime)] {
+            let found = found[0].1.as_f32().expect("floats");
+            assert_eq!(found.len(), value.data.len(), "{:?}", graph.nodes);
+            for (position, (a, b)) in found.iter().zip(&value.data).enumerate() {
+                let off = (f64::from(*a) - b).abs() / largest;
+                assert!(
+                    off <= TOLERANCE,
+                    "{from}, {isa} at {position}: {a} instead of {b} in {:?}",
+                    graph.nodes
+                );
+            }
         }
     }
 }

@@ -8,6 +8,7 @@ mod clusters;
 mod files;
 mod graphs;
 mod networks;
+mod packed;
 pub mod parts;
 pub mod protobuf;
 
@@ -18,6 +19,7 @@ pub use files::{
 };
 pub use graphs::graph;
 pub use networks::network;
+pub use packed::packed;
 
 /// Lets libFuzzer change a target's bytes field by field, for three seeds of four, where they are a message.
 #[macro_export]
@@ -60,5 +62,6 @@ pub const TARGETS: &[Target] = &[
     ("recipe", recipe),
     ("clustering", clustering),
     ("graph", graph),
+    ("packed", packed),
     ("network", network),
 ];

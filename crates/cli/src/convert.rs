@@ -105,6 +105,7 @@ fn measured<'m>(
     let real = named && args.calibrate.as_deref().is_none_or(|c| !c.starts_with("random:"));
     slq::files::check_int8(std::slice::from_ref(&args.output), real)?;
     let inputs = unlabelled(args, &model, common)?;
+    common.note("measuring the ranges of the network's values on up to 256 inputs");
     Ok(Cow::Owned(model.measured(inputs, common.isa())?))
 }
 

@@ -173,6 +173,49 @@ fn batch_auto_takes_what_fits_and_gives_the_same_figures() {
     assert!(part.iter().zip(&whole).all(|(a, b)| (a - b).abs() < 1e-3 * largest));
 }
 
+/// The sample network without its preprocessing, behind a detour of 3 MB for each image.
+#[cfg(target_os = "linux")]
+fn wide_network(file: &str) {
+    use slq::graph::{Node, Tensor, TensorData};
+    let mut graph = slq::Model::open(sample_model().as_str()).unwrap().graph;
+    graph.metadata.properties.clear();
+    let input = graph.inputs[0].name.clone();
+    graph
+        .nodes
+        .iter_mut()
+        .flat_map(|n| &mut n.inputs)
+        .filter(|i| **i == input)
+        .for_each(|i| *i = "back".into());
+    for (name, values) in
+        [("times", vec![1, 1, 32, 32]), ("first", vec![0, 0]), ("last", vec![28, 28]), ("axes", vec![2, 3])]
+    {
+        let tensor = Tensor::new(vec![values.len()], TensorData::I64(values)).unwrap();
+        graph.weights.insert(name.into(), tensor.into());
+    }
+    let detour = [
+        Node::new("tile", "Tile", &[&input, "times"], &["wide"]),
+        Node::new("slice", "Slice", &["wide", "first", "last", "axes"], &["back"]),
+    ];
+    graph.nodes.splice(0..0, detour);
+    slq::Model::from(graph).save(file).unwrap();
+}
+
+/// No flag says how many images detection takes at once.
+#[cfg(target_os = "linux")]
+#[test]
+fn preprocessing_is_detected_on_images_that_fit() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = path(&dir, "wide.onnx");
+    wide_network(&model);
+    let eval = ["eval", &model, "--data", "mnist-10k", "--train-subset", "::100", "--test-subset", "::100"];
+    let (status, _, said) =
+        within(300_000, &[&eval[..], &["--batch", "64", "--scale", "0.00390625"]].concat());
+    assert!(status == Some(1) && said.contains("a batch of 64 needs"), "{said}");
+    let (status, out, said) = within(300_000, &[&eval[..], &["--batch", "4", "--json"]].concat());
+    assert!(status == Some(0) && said.contains("preprocessing detected"), "{said}");
+    assert!(parsed(&out)["top1"].as_f64().unwrap() > 0.9, "{out}");
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn batch_auto_measures_speed_sensitivities_and_differences_of_what_fits() {

@@ -276,7 +276,7 @@ fn write_onnx(graph: &slq_graph::Graph, path: &Path, options: &SaveOptions) -> R
     };
     let Prepared { graph, mut notes, packed } = slq_onnx::for_onnxruntime(graph)?;
     notes.push(match packed.len() {
-        0 => "no weight is packed for onnxruntime, which will hold all of them as float32: compress with --runtime ort".into(),
+        0 => "no weight is packed for onnxruntime, which will hold all of them as float32".into(),
         count => format!("weights that onnxruntime keeps packed: {count}"),
     });
     format.blocked = true;

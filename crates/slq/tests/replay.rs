@@ -165,5 +165,6 @@ targets!(
     recipe,
     clustering,
     graph,
-    network
+    network,
+    packed
 );

@@ -21,6 +21,9 @@ use crate::processes::go_on;
 use crate::progress::{Event, Observer};
 use crate::train::{HeldOut, TrainingSettings, executor};
 
+/// Images that the networks are compared on, at most.
+const COMPARED: usize = 2048;
+
 /// k-means: one step, without re-training.
 pub(super) fn quantize_once(
     mut graph: Graph,
@@ -54,7 +57,8 @@ pub(super) fn quantize_once(
     let damage = match (&float, context.inputs) {
         // A network that the engine cannot run is shared all the same.
         (Some(float), Some(inputs)) => {
-            compare_shared((float, &graph), inputs, context.isa, context.reducer).ok()
+            let few = Part { all: inputs, first: 0, count: batches_of(inputs, COMPARED)? };
+            compare_shared((float, &graph), &few, context.isa, context.reducer).ok()
         }
         _ => None,
     };

@@ -5,18 +5,17 @@ use slq_data::{Split, Transform};
 use slq_engine::Isa;
 use slq_graph::Graph;
 
-use super::candidates::{Candidate, spread, usual};
+use super::candidates::{Candidate, small, spread, usual};
 use super::preprocessing::{Detection, Preprocessing};
 use crate::Error;
+use crate::batches::fitting_batch;
 use crate::infer::evaluate_model;
 
 /// Images of the first pass over all candidates.
 const FIRST: usize = 64;
 /// Images of the second pass over the best ones, where they are small and where they are not.
 const SECOND: [usize; 2] = [1024, 256];
-/// Values of an image up to which it is small.
-const SMALL: usize = 3 * 64 * 64;
-/// Candidates that reach the second pass.
+/// Candidates that reach the second pass, beside those that classify every image of the first.
 const FINALISTS: usize = 3;
 
 /// Images below which even a network that classifies well cannot be told from one that guesses.
@@ -39,6 +38,13 @@ impl Preprocessing {
     }
 }
 
+/// Accuracy on images, in the largest batches of up to [`FIRST`] that fit into memory.
+fn accuracy(graph: &Graph, images: &Split, transform: &Transform, isa: Isa) -> Result<Accuracy, Error> {
+    let most = FIRST.min(images.len()).max(1);
+    let (found, _) = fitting_batch(most, |batch| evaluate_model(graph, images, transform, batch, isa))?;
+    Ok(found)
+}
+
 /// One candidate's result on some images.
 struct Tried<'a> {
     candidate: &'a Candidate,
@@ -57,16 +63,16 @@ pub fn detect(graph: &Graph, data: &TrainingData, isa: Isa) -> Result<Detection,
     let base = &data.transform;
     let try_on = |candidate, images: &Split| {
         let transform = Candidate::transform(candidate, base);
-        let accuracy = evaluate_model(graph, images, &transform, FIRST.min(images.len()), isa)?;
+        let accuracy = accuracy(graph, images, &transform, isa)?;
         Ok::<_, Error>(Tried { candidate, transform, accuracy })
     };
     let mut tried = candidates.iter().map(|c| try_on(c, &few)).collect::<Result<Vec<_>, _>>()?;
     best_first(&mut tried);
-    let small = base.output_shape(&data.train)?.iter().product::<usize>() <= SMALL;
-    let more = spread(&data.train, SECOND[usize::from(!small)])?;
+    let more = spread(&data.train, SECOND[usize::from(!small(base, &data.train))])?;
+    let faultless = tried.iter().filter(|t| t.accuracy.top1 >= 1.0).count();
     let finalists = tried
         .iter()
-        .take(FINALISTS)
+        .take(FINALISTS.max(faultless))
         .map(|t| final_of(graph, t, &more, isa))
         .collect::<Result<Vec<_>, _>>()?;
     let classes = data.train.class_counts().len().max(2);
@@ -90,9 +96,7 @@ const LOW: f64 = 0.5;
 pub fn doubt(graph: &Graph, data: &TrainingData, isa: Isa) -> Option<String> {
     let images = spread(&data.train, FIRST).ok().filter(|images| images.len() >= FEWEST / 2)?;
     let top1 = |transform: &Transform| {
-        evaluate_model(graph, &images, transform, images.len(), isa)
-            .ok()
-            .filter(|found| found.loss.is_finite())
+        accuracy(graph, &images, transform, isa).ok().filter(|found| found.loss.is_finite())
     };
     let given = top1(&data.transform)?;
     let (classes, count) = (data.train.class_counts().len().max(2), images.len());
@@ -139,7 +143,7 @@ fn final_of<'a>(graph: &Graph, tried: &Tried<'a>, images: &Split, isa: Isa) -> R
     let (mut top1, mut loss) = (0.0, 0.0);
     for start in (0..images.len()).step_by(batch) {
         let part = images.subset(&format!("{start}:{}", (start + batch).min(images.len())))?;
-        let found = evaluate_model(graph, &part, &tried.transform, batch, isa)?;
+        let found = accuracy(graph, &part, &tried.transform, isa)?;
         let share = part.len() as f64 / images.len() as f64;
         (top1, loss) = (top1 + share * found.top1, loss + share * found.loss);
         losses.push(found.loss);
@@ -149,11 +153,15 @@ fn final_of<'a>(graph: &Graph, tried: &Tried<'a>, images: &Split, isa: Isa) -> R
 }
 
 /// Of the finalists whose loss is not clearly above the smallest (two standard errors of the paired difference over
-/// batches), the most usual one: the first in the list of candidates.
+/// batches), the most usual one: the first in the list of candidates. Where all images are classified, the loss only says by how
+/// much inputs were scaled up, and counts for nothing.
 fn chosen<'a, 'b>(finalists: &'b [Finalist<'a>], candidates: &[Candidate]) -> Option<&'b Finalist<'a>> {
     let finite = |f: &&Finalist<'_>| f.accuracy.loss.is_finite();
     let best = finalists.iter().filter(finite).min_by(|a, b| a.accuracy.loss.total_cmp(&b.accuracy.loss))?;
     let as_good = |f: &&Finalist<'_>| {
+        if best.accuracy.top1 >= 1.0 && f.accuracy.top1 >= 1.0 {
+            return true;
+        }
         let differences: Vec<f64> = f.losses.iter().zip(&best.losses).map(|(a, b)| a - b).collect();
         let n = differences.len() as f64;
         let mean = differences.iter().sum::<f64>() / n;
@@ -164,13 +172,18 @@ fn chosen<'a, 'b>(finalists: &'b [Finalist<'a>], candidates: &[Candidate]) -> Op
     finalists.iter().filter(finite).filter(as_good).min_by_key(place)
 }
 
-/// By falling accuracy; of those within a standard error of each other, the smaller loss first.
+/// By falling accuracy; of those within a standard error of each other, the smaller loss first. Those without a fault keep their
+/// order.
 fn best_first(tried: &mut [Tried<'_>]) {
     let Some(top) = tried.iter().map(|t| t.accuracy.top1).max_by(f64::total_cmp) else { return };
     let images = tried[0].accuracy.images.max(1) as f64;
     let error = (top * (1.0 - top) / images).sqrt();
     let class = |t: &Tried<'_>| t.accuracy.top1 < top - error;
-    let loss = |t: &Tried<'_>| if t.accuracy.loss.is_finite() { t.accuracy.loss } else { f64::INFINITY };
+    let loss = |t: &Tried<'_>| match t.accuracy.loss {
+        loss if !loss.is_finite() => f64::INFINITY,
+        _ if t.accuracy.top1 >= 1.0 => 0.0,
+        loss => loss,
+    };
     tried.sort_by(|a, b| {
         let far = class(a).cmp(&class(b));
         let by =
@@ -214,6 +227,16 @@ mod tests {
         let found = detect(&model.graph, &data, Isa::detect()).unwrap();
         assert!(found.name == "0 to 1" || found.name == "pixels over 256", "{}", found.name);
         assert!(found.accuracy.unwrap().top1 > 0.95);
+    }
+
+    #[test]
+    fn where_all_images_are_classified_the_scale_is_not_the_largest() {
+        let (model, data) = crate::sample().unwrap();
+        let mut data = TrainingData { transform: Transform::default(), ..data.for_model(&model).unwrap() };
+        data.train = data.train.subset("::100").unwrap();
+        let found = detect(&model.graph, &data, Isa::detect()).unwrap();
+        assert!(found.accuracy.unwrap().top1 >= 1.0, "{found:?}");
+        assert!(found.name == "0 to 1" || found.name == "pixels over 256", "{}", found.name);
     }
 
     #[test]

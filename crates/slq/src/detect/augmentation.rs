@@ -8,12 +8,13 @@ use slq_graph::Graph;
 
 use super::candidates::spread;
 use crate::Error;
+use crate::batches::fitting_batch;
 
 /// Training images below which nothing is added: a few hundred are too few to tell.
 const FEWEST: usize = 5000;
 /// Images it is measured on.
 const IMAGES: usize = 1024;
-/// Images in a batch.
+/// Images in a batch, where as many fit into memory.
 const BATCH: usize = 64;
 /// Points of top-1 that augmentation may cost, beside two standard errors.
 const MOST: f64 = 0.01;
@@ -65,7 +66,8 @@ pub fn detect_augmentation(
         return Ok(None);
     }
     let images = spread(&data.train, IMAGES)?;
-    let mut executor = CpuExecutor::new(graph, BATCH, &EngineOptions { isa, ..EngineOptions::default() })?;
+    let options = EngineOptions { isa, ..EngineOptions::default() };
+    let (mut executor, _) = fitting_batch(BATCH, |batch| Ok(CpuExecutor::new(graph, batch, &options)?))?;
     let mut share = |transform: &Transform, mode| top1(&mut executor, &images, transform, mode);
     let before = share(given, Mode::Eval)?;
     let error = (before * (1.0 - before) / images.len() as f64).sqrt();
@@ -88,7 +90,7 @@ pub fn detect_augmentation(
 
 fn top1(executor: &mut CpuExecutor, images: &Split, transform: &Transform, mode: Mode) -> Result<f64, Error> {
     let mut sum = Statistics::default();
-    for batch in images.batches(BATCH, transform, mode, false)? {
+    for batch in images.batches(executor.batch(), transform, mode, false)? {
         let batch = batch?;
         let labels = Target::Labels(&batch.labels);
         sum.merge(&executor.evaluate(&batch.images, Some(labels))?);

@@ -50,13 +50,6 @@ const COLOUR: &[Candidate] = &[
     rgb("pixels over 256", "--scale 0.00390625", Some(1.0 / 256.0), &[], &[]),
     rgb("-1 to 1", "--mean 0.5 --std 0.5", None, &[0.5], &[0.5]),
     rgb("(pixel - 127) / 128", "--scale 1 --mean 127 --std 128", Some(1.0), &[127.0], &[128.0]),
-    rgb(
-        "CIFAR-10's mean and deviation",
-        "--mean 0.4914,0.4822,0.4465 --std 0.2470,0.2435,0.2616",
-        None,
-        &[0.4914, 0.4822, 0.4465],
-        &[0.2470, 0.2435, 0.2616],
-    ),
     Candidate {
         name: "Caffe's means, blue first",
         flags: "--channel-order bgr --scale 1 --mean 103.939,116.779,123.68",
@@ -81,7 +74,18 @@ const COLOUR: &[Candidate] = &[
         std: &[],
         order: ChannelOrder::Bgr,
     },
+    rgb(
+        "CIFAR-10's mean and deviation",
+        "--mean 0.4914,0.4822,0.4465 --std 0.2470,0.2435,0.2616",
+        None,
+        &[0.4914, 0.4822, 0.4465],
+        &[0.2470, 0.2435, 0.2616],
+    ),
 ];
+/// Candidates at the end of [`COLOUR`] that serve small images alone: on others chance prefers them to ImageNet's, which are near.
+const OF_SMALL: usize = 1;
+/// Values of an image up to which it is small.
+const SMALL: usize = 3 * 64 * 64;
 
 impl Candidate {
     /// The preprocessing, with the sizes, crops and augmentation of `base`.
@@ -98,9 +102,18 @@ impl Candidate {
     }
 }
 
-/// The candidates for the channels that images have behind `transform`.
+/// The candidates for the channels and the size that images have behind `transform`, the most usual first.
 pub(super) fn usual(transform: &Transform, split: &Split) -> &'static [Candidate] {
-    if transform.channels.unwrap_or(split.channels()) == 1 { GREY } else { COLOUR }
+    match transform.channels.unwrap_or(split.channels()) {
+        1 => GREY,
+        _ if small(transform, split) => COLOUR,
+        _ => &COLOUR[..COLOUR.len() - OF_SMALL],
+    }
+}
+
+/// Whether images are small behind `transform`; those whose size is unknown are.
+pub(super) fn small(transform: &Transform, split: &Split) -> bool {
+    transform.output_shape(split).map_or(true, |shape| shape.iter().product::<usize>() <= SMALL)
 }
 
 /// So many images, evenly spread over the split.
@@ -111,6 +124,8 @@ pub(super) fn spread(split: &Split, count: usize) -> Result<Split, Error> {
 
 #[cfg(test)]
 mod tests {
+    use slq_data::Resize;
+
     use super::*;
 
     #[test]
@@ -121,5 +136,10 @@ mod tests {
             assert!(candidate.mean.len() <= 1 && candidate.std.len() <= 1, "{}", candidate.name);
         }
         assert!(usual(&Transform::default(), &split).iter().any(|c| c.mean.len() == 3));
+        let cifar = |side| {
+            let sized = Transform { resize: Some(Resize::Exact(side, side)), ..Transform::default() };
+            usual(&sized, &split).iter().any(|c| c.name.starts_with("CIFAR"))
+        };
+        assert!(cifar(32) && !cifar(224));
     }
 }

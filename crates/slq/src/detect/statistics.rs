@@ -1,16 +1,17 @@
 //! Detection without labels: by the statistics that batch-norms store.
 
 use slq_data::{Batch, Mode, Split, Transform};
-use slq_engine::Isa;
+use slq_engine::{EngineError, Isa};
 use slq_graph::{DType, Graph, Node, Tensor, ValueInfo};
 
 use super::candidates::{spread, usual};
 use super::preprocessing::Detection;
 use crate::Error;
+use crate::batches::fitting_batch;
 
 /// Inputs of batch-norms whose statistics are compared.
 const NORMS: usize = 3;
-/// Images that statistics are taken of.
+/// Images that statistics are taken of, where as many fit into memory.
 const STATISTICS: usize = 64;
 /// Distance (see [`distance`]) up to which statistics are those of the stored ones.
 const NEAR: f64 = 0.5;
@@ -30,6 +31,17 @@ pub fn detect_by_statistics(
     base: &Transform,
     isa: Isa,
 ) -> Result<Option<Detection>, Error> {
+    let (found, _) = fitting_batch(STATISTICS, |count| by_statistics_of(count, graph, (split, base), isa))?;
+    Ok(found)
+}
+
+/// The same by the statistics of so many images.
+fn by_statistics_of(
+    count: usize,
+    graph: &Graph,
+    (split, base): (&Split, &Transform),
+    isa: Isa,
+) -> Result<Option<Detection>, Error> {
     let norms: Vec<Norm<'_>> = graph.nodes.iter().filter_map(|n| Norm::of(graph, n)).take(NORMS).collect();
     let [input] = &graph.free_inputs().collect::<Vec<_>>()[..] else {
         return Ok(None);
@@ -39,7 +51,7 @@ pub fn detect_by_statistics(
     }
     let info = |n: &Norm<'_>| ValueInfo { name: n.input.into(), dtype: DType::F32, shape: None };
     let tapped = Graph { outputs: norms.iter().map(info).collect(), ..graph.clone() };
-    let images = spread(split, STATISTICS)?;
+    let images = spread(split, count)?;
     let candidates = usual(base, split);
     let mut tried = Vec::new();
     for candidate in candidates {
@@ -48,8 +60,10 @@ pub fn detect_by_statistics(
         let mut batch = Batch::default();
         batches.next_into(&mut batch)?;
         let tensor = Tensor::f32(batch.shape.to_vec(), batch.images)?;
-        let Ok(found) = slq_engine::run(&tapped, &[(input.name.as_str(), &tensor)], isa) else {
-            return Ok(None);
+        let found = match slq_engine::run(&tapped, &[(input.name.as_str(), &tensor)], isa) {
+            Ok(found) => found,
+            Err(error @ EngineError::Memory { .. }) => return Err(error.into()),
+            Err(_) => return Ok(None),
         };
         let far: Vec<f64> = norms.iter().zip(&found).map(|(n, (_, t))| distance(n, t)).collect();
         tried.push((candidate, transform, far.iter().sum::<f64>() / far.len() as f64));

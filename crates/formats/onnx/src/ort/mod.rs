@@ -35,7 +35,9 @@ impl Unpacked {
             Self::NoCodes => "it is no float32 matrix with codes",
             Self::Readers => "it is read by others than a Gemm with transB and factors of 1",
             Self::Blocks => "its codebooks do not lie in blocks of 16, 32, 64 ... along the input axis",
-            Self::Spacing => "its codebooks are not evenly spaced about zero",
+            Self::Spacing => {
+                "its codebooks are not evenly spaced about zero, as those of slq compress --runtime ort are"
+            }
         }
     }
 }

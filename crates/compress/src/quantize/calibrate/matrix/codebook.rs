@@ -229,7 +229,8 @@ fn solve_in_place(a: &mut [f64], b: &mut [f64]) -> Option<()> {
     Some(())
 }
 
-/// All values times the factor that is best.
+/// Evenly spaced values, ascending and symmetric about zero, times the factor that is best. Each is rounded once, however often
+/// they move: packed forms want multiples of one step.
 fn rescaled(values: &[f32], normal: &Normal) -> Option<Vec<f32>> {
     let linear: f64 = values.iter().zip(&normal.gradient).map(|(&v, g)| f64::from(v) * g).sum();
     let rows = values.iter().zip(normal.matrix.chunks_exact(normal.size));
@@ -238,7 +239,9 @@ fn rescaled(values: &[f32], normal: &Normal) -> Option<Vec<f32>> {
         .sum();
     let factor = 1.0 + linear / square;
     // The levels are symmetric: a factor that is not positive would only swap them.
-    (factor > 0.0).then(|| values.iter().map(|&v| (f64::from(v) * factor) as f32).collect())
+    let last = values.len().checked_sub(1).filter(|&last| last > 0 && factor > 0.0)?;
+    let half = f64::from(values[last]) * factor / last as f64;
+    Some((0..=last).map(|i| (half * (2.0 * i as f64 - last as f64)) as f32).collect())
 }
 
 /// The nearest value that a 16-bit float holds (ties to even), kept as a 32-bit float.
