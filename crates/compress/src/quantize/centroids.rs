@@ -184,15 +184,51 @@ mod tests {
         assert_eq!(book().decode(), [0.0, 1.0, 1.0, 2.0, 0.0, 0.0]);
     }
 
-    #[test]
-    fn a_step_moves_centroids_down_the_gradient_and_leaves_zero() {
-        use slq_engine::{CpuExecutor, EngineOptions, StepSettings, Target};
+    /// LeNet with three values in its last layer, whose name is given, too.
+    fn shared() -> (Graph, String) {
         let mut graph = slq_zoo::build("lenet", 0).unwrap();
         let name = graph.quantizable()[3].weight.clone();
         let count = graph.weights[&name].tensor.len();
         let codes: Vec<u8> = (0..count).map(|i| (i % 3) as u8).collect();
         let palette = Palette::fully_fixed(vec![0.0, 0.05, -0.05], 1, codes).unwrap();
         store_palette(&mut graph, &name, palette);
+        (graph, name)
+    }
+
+    #[test]
+    fn halves_of_a_batch_move_centroids_as_the_whole_does() {
+        use slq_engine::{CpuExecutor, EngineOptions, StepSettings, Target};
+        let (graph, name) = shared();
+        let images: Vec<f32> = (0..4 * 784).map(|i| (i % 23) as f32 / 23.0).collect();
+        let moved = |iter_size: usize| {
+            let batch = 4 / iter_size;
+            let mut executor = CpuExecutor::new(&graph, batch, &EngineOptions::default()).unwrap();
+            let settings = TrainingSettings { iter_size, ..TrainingSettings::default() };
+            let mut centroids =
+                Centroids::begin(&graph, [name.clone()].into_iter(), &settings, &mut executor).unwrap();
+            let step = StepSettings { learning_rate: 0.05, iter_size, ..StepSettings::default() };
+            for _ in 0..3 {
+                for (part, labels) in [1, 2, 3, 4].chunks(batch).enumerate() {
+                    let images = &images[part * batch * 784..][..batch * 784];
+                    if part + 1 == iter_size {
+                        executor.train_step(images, Target::Labels(labels), &step).unwrap();
+                    } else {
+                        executor.accumulate(images, Target::Labels(labels)).unwrap();
+                    }
+                }
+                centroids.step(&mut executor, 0.05).unwrap();
+            }
+            centroids.books[0].values.clone()
+        };
+        let (whole, halves) = (moved(1), moved(2));
+        assert!((whole[1] - 0.05).abs() > 1e-4, "{whole:?}");
+        assert!(whole.iter().zip(&halves).all(|(a, b)| (a - b).abs() < 1e-5), "{whole:?} {halves:?}");
+    }
+
+    #[test]
+    fn a_step_moves_centroids_down_the_gradient_and_leaves_zero() {
+        use slq_engine::{CpuExecutor, EngineOptions, StepSettings, Target};
+        let (mut graph, name) = shared();
         let mut executor = CpuExecutor::new(&graph, 4, &EngineOptions::default()).unwrap();
         let images: Vec<f32> = (0..4 * 784).map(|i| (i % 17) as f32 / 17.0).collect();
         let labels = Target::Labels(&[1, 2, 3, 4]);
