@@ -56,10 +56,12 @@ pub(super) fn quantize_once(
     }
     let damage = match (&float, context.inputs) {
         // A network that the engine cannot run is shared all the same.
-        (Some(float), Some(inputs)) => {
-            let few = Part { all: inputs, first: 0, count: batches_of(inputs, COMPARED)? };
-            compare_shared((float, &graph), &few, context.isa, context.reducer).ok()
-        }
+        (Some(float), Some(inputs)) => batches_of(inputs, COMPARED)
+            .and_then(|count| {
+                let few = Part { all: inputs, first: 0, count };
+                compare_shared((float, &graph), &few, context.isa, context.reducer)
+            })
+            .ok(),
         _ => None,
     };
     let seconds = began.elapsed().as_secs_f64();
