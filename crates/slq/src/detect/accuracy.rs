@@ -15,7 +15,7 @@ use crate::infer::evaluate_model;
 const FIRST: usize = 64;
 /// Images of the second pass over the best ones, where they are small and where they are not.
 const SECOND: [usize; 2] = [1024, 256];
-/// Candidates that reach the second pass, beside those that classify every image of the first.
+/// Candidates that reach the second pass; more where more classify every image of the first.
 const FINALISTS: usize = 3;
 
 /// Images below which even a network that classifies well cannot be told from one that guesses.
