@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use clap::ValueEnum;
 use serde_json::json;
 use slq::inference::measure_speed;
-use slq::jobs::Output;
+use slq::jobs::{Output, check_network};
 use slq::methods::{
     DecomposeReport, RankChoice, RankRule, RankRuleFor, Scheme, TrainingSettings, TrpSettings,
 };
-use slq::{Decompose, Done, JobReport, Length, SaveOptions, Stage};
+use slq::{Decompose, Done, JobReport, Length, Model, SaveOptions, Stage};
 
 use crate::batch::fit_job;
 use crate::common::{Common, ModelArgs};
@@ -208,14 +208,17 @@ pub(crate) fn run(args: Args, common: &Common) -> crate::common::Outcome {
     job.outputs.clone_from(&args.output);
     common.check_outputs(&job.outputs)?;
     job.save = SaveOptions { dense: true, overwrite: args.run.overwrite, ..SaveOptions::default() };
-    let inputs = job.open(common.isa())?;
+    let mut stages = Vec::new();
+    let inputs = job.open_checked(common.isa(), |Model { graph, .. }| {
+        if graph.nodes.is_empty() {
+            return Err(slq::Error::NeedsGraph(args.model.model.clone().into()));
+        }
+        stages.push(Stage::Decompose(args.settings(4 * graph.parameter_count() as u64)?));
+        Ok(check_network(graph, &stages)?)
+    })?;
     let model = &inputs.model;
-    if model.graph.nodes.is_empty() {
-        return Err(slq::Error::NeedsGraph(args.model.model.clone().into()));
-    }
     inputs.notes.iter().for_each(|note| common.note(format_args!("note: {note}")));
-    let settings = args.settings(4 * model.graph.parameter_count() as u64)?;
-    job.stages = vec![Stage::Decompose(settings)];
+    job.stages = stages;
     fit_job(args.training.batch, &mut job, &inputs, common)?;
     let batch = job.stages.first().map_or(1, |s| if let Stage::Decompose(d) = s { d.batch } else { 1 });
     let (done, written) = go(&mut job, &inputs, &args.run, &Place::New(Keep::UntilDone), &[], common)?;

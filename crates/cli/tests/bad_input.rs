@@ -64,6 +64,22 @@ fn missing_things_are_named() {
         (&["decompose", &model, "--scheme", "svd", "--target-size", "1000x", "-o", &out], "parameters"),
         (&["decompose", "zoo:lenet-300-100", "--scheme", "spatial", "--rank", "2", "-o", &out], "spatial"),
         (&["decompose", &model, "--scheme", "svd", "--rank", "2", "-o", "x.h5"], "x.h5"),
+        // What the network tells is said before data is read.
+        (&["compress", &model, "--data", "no/such/place", "--schedule", "5,9", "-o", &out], "16"),
+        (
+            &[
+                "decompose",
+                "zoo:lenet-300-100",
+                "--scheme",
+                "spatial",
+                "--trp",
+                "--data",
+                "no/such/place",
+                "-o",
+                &out,
+            ],
+            "spatial",
+        ),
         (&["train", "zoo:lenet", "--data", "mnist-10k", "--epochs", "1", "--lr", "-1", "-o", &out], "lr"),
         (&["cluster", "missing.npy", "--k", "3"], "missing.npy"),
         (&["run", &model, "--input", "missing.npy", "-o", &out], "missing.npy"),

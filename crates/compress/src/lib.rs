@@ -47,9 +47,9 @@ pub use quantize::{
     Weighting, check_schedule, default_schedule, select_layers, sensitivity, turned,
 };
 pub use run::{
-    Effort, FineTune, FittedBatch, JobEstimate, Outcome, Recipe, Report, RunOptions, Situation, Stage,
-    StageReport, Warning, check, estimate, fit_batches, fit_training, narrow_batches, recommended, run,
-    whole_batches,
+    Effort, FineTune, FittedBatch, JobEstimate, LoweredRate, Outcome, Recipe, Report, RunOptions, Situation,
+    Stage, StageReport, Warning, check, check_network, estimate, fit_batches, fit_training, narrow_batches,
+    recommended, run, suit_rate, whole_batches,
 };
 pub use search::SearchReport;
 pub use size::{FileBytes, FileSize, Size};

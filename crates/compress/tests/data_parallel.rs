@@ -4,8 +4,8 @@
 use std::path::Path;
 
 use slq_compress::{
-    CompressError, Decompose, Event, FineTune, Length, Observer, Outcome, Quantize, RankChoice, Recipe,
-    RunOptions, Scheme, TrainingData, TrainingSettings, TrpSettings, Tune, run,
+    CompressError, Decompose, Event, FineTune, Length, Method, MlqSettings, Observer, Outcome, Quantize,
+    RankChoice, Recipe, RunOptions, Scheme, TrainingData, TrainingSettings, TrpSettings, Tune, run,
 };
 use slq_data::{Dataset, Transform};
 use slq_graph::Graph;
@@ -38,7 +38,13 @@ fn recipes() -> Vec<Recipe> {
     };
     let quantize = Quantize::slq(3).training(|t| *t = training(5));
     let tune = Tune { training: training(4) };
-    vec![Recipe::new(FineTune { training: training(6) }).then(quantize).then(tune), Recipe::new(decompose)]
+    let mlq = MlqSettings { train_centroids: true, layers_per_step: 4, ..MlqSettings::default() };
+    let ternary = Quantize { codebook_size: Some(3), ..Quantize::new(Method::Mlq(mlq), 2) };
+    vec![
+        Recipe::new(FineTune { training: training(6) }).then(quantize).then(tune),
+        Recipe::new(decompose),
+        Recipe::new(ternary.training(|t| *t = training(6))),
+    ]
 }
 
 /// Asks to stop after some steps of the whole job.

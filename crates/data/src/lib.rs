@@ -51,6 +51,7 @@ pub mod npy;
 mod npz;
 mod open;
 mod order;
+mod picture;
 mod place;
 mod prefetch;
 mod resize;

@@ -109,6 +109,10 @@ impl Way {
             let found = job.augment(inputs, self.isa)?;
             inputs.notes.extend(found.map(|f| f.note()));
         }
+        if !published && !self.asked.settings.contains_key("lr") {
+            let found = job.suit_rate(inputs, self.isa)?;
+            inputs.notes.extend(found.map(|f| f.warning().message));
+        }
         Ok(job)
     }
 }

@@ -126,22 +126,9 @@ pub fn split_tensor(split: &Split, transform: &Transform) -> Result<Tensor, Erro
 /// An image file as a split of one image of class 0.
 ///
 /// # Errors
-/// [`Error::File`] for an image that cannot be read.
+/// [`Error::Data`] for an image that cannot be read.
 pub fn image_split(path: &Path) -> Result<Split, Error> {
-    let fail = |reason: String| Error::File { path: path.into(), reason };
-    let mut reader = image::ImageReader::open(path)
-        .and_then(|r| r.with_guessed_format())
-        .map_err(|e| fail(e.to_string()))?;
-    let mut limits = image::Limits::default();
-    (limits.max_image_width, limits.max_image_height) = (Some(1 << 14), Some(1 << 14));
-    reader.limits(limits);
-    let decoded = reader.decode().map_err(|e| fail(e.to_string()))?;
-    let size = [decoded.height() as usize, decoded.width() as usize];
-    let grey = !decoded.color().has_color();
-    let interleaved = if grey { decoded.into_luma8().into_raw() } else { decoded.into_rgb8().into_raw() };
-    let channels = if grey { 1 } else { 3 };
-    let planar = (0..channels).flat_map(|c| interleaved.iter().skip(c).step_by(channels).copied()).collect();
-    Ok(Split::from_bytes(planar, vec![0], [channels, size[0], size[1]])?)
+    Ok(Split::from_image(path)?)
 }
 
 /// Runs a network on named inputs; outputs by name, in the graph's order.

@@ -86,8 +86,8 @@ pub mod jobs {
         suit_runtime,
     };
     pub use slq_compress::{
-        Effort, FittedBatch, JobEstimate, Reference, Situation, estimate, fit_batches, fit_training,
-        narrow_batches, recommended, whole_batches,
+        Effort, FittedBatch, JobEstimate, LoweredRate, Reference, Situation, check_network, estimate,
+        fit_batches, fit_training, narrow_batches, recommended, whole_batches,
     };
 }
 

@@ -54,12 +54,17 @@ pub(crate) fn run(args: Args, common: &Common) -> crate::common::Outcome {
     let asked = asked::asked(&flags)?;
     let mut job = described(&flags, common)?;
     common.check_outputs(&job.outputs)?;
-    let mut inputs = job.open(common.isa())?;
+    let default = default_method(&job, &asked, common);
+    let mut inputs = job.open_checked(common.isa(), |model| {
+        let (recipe, graph) = (job.stages.clone(), &model.graph);
+        let known = Known { solver: None, method: default, graph, images: None, unlabelled: false };
+        let draft = slq::jobs::stages(&asked, recipe, known)?;
+        Ok(slq::jobs::check_network(graph, &draft)?)
+    })?;
     inputs.notes.iter().for_each(|note| common.note(format_args!("note: {note}")));
     let doubt = inputs.preprocessing.iter().filter_map(|p| p.doubt.as_ref());
     doubt.for_each(|text| common.note(format_args!("warning: {text}")));
     job.seed = common.given_seed.or(inputs.seed).unwrap_or(job.seed);
-    let default = default_method(&job, &asked, common);
     let mut recipe = std::mem::take(&mut job.stages);
     if job.batch.is_some() && flags.training.batch.is_some() {
         // What an earlier job found fits gives way.
@@ -84,6 +89,10 @@ pub(crate) fn run(args: Args, common: &Common) -> crate::common::Outcome {
     }
     check(&job, unlabelled)?;
     fit_job(flags.training.batch, &mut job, &inputs, common)?;
+    if defaults && !asked.settings.contains_key("lr") {
+        let found = job.suit_rate(&inputs, common.isa())?;
+        found.iter().for_each(|f| common.note(format_args!("warning: {}", f.warning().message)));
+    }
     let recipe: Vec<PathBuf> = flags.input.recipe.iter().cloned().collect();
     if flags.output.dry_run {
         let run_dir = job.recipe().keeps_checkpoints().then(|| place_of(&job, &flags.output.run));

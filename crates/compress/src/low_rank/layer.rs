@@ -147,6 +147,15 @@ pub fn network_cost(graph: &Graph) -> Result<Cost, CompressError> {
     Ok(Cost { macs, parameters: graph.parameter_count() as u64 })
 }
 
+/// Checks settings, and that there is something to split.
+///
+/// # Errors
+/// [`CompressError::Setting`], [`CompressError::NothingToDecompose`], [`CompressError::LayerRank`] for a rule of a layer.
+pub(crate) fn check_layers(graph: &Graph, settings: &Decompose) -> Result<(), CompressError> {
+    settings.check()?;
+    find(graph, settings).map(drop)
+}
+
 /// The layers to split, and those of the same kinds that are left whole, in execution order.
 pub(crate) fn find(
     graph: &Graph,

@@ -20,6 +20,7 @@ mod trp_tests;
 #[cfg(test)]
 use decompose::Decomposed;
 pub(crate) use decompose::{Keepers, decompose};
+pub(crate) use layer::check_layers;
 pub use layer::{Cost, network_cost};
 pub use report::{Change, DecomposeReport, FactorReport, Flops, LayerRank, TrpReport, WholeLayer};
 pub use scheme::Scheme;

@@ -12,6 +12,7 @@ use super::choices::{CodebookKind, Initialisation};
 use super::guides::Guide;
 use super::state::LayerState;
 use crate::error::CompressError;
+use crate::train::TrainingSettings;
 
 /// How a layer is clustered.
 #[derive(Debug, Clone, PartialEq)]
@@ -35,6 +36,25 @@ pub(crate) fn check_clustering(clustering: &Clustering) -> Result<(), CompressEr
         return Err(CompressError::Setting { name: "lloyd-iterations", reason });
     }
     Ok(())
+}
+
+/// Checks that centroids of a `codebook` can go on training by the rule of `training`.
+///
+/// # Errors
+/// [`CompressError::Setting`].
+pub(crate) fn check_trained_centroids(
+    codebook: CodebookKind,
+    training: &TrainingSettings,
+) -> Result<(), CompressError> {
+    let refuse = |reason: &str| {
+        let reason = format!("{reason}: leave it out, or set it to false");
+        Err(CompressError::Setting { name: "train-centroids", reason })
+    };
+    match (codebook, training.rule.for_centroids()) {
+        (CodebookKind::Free, Some(_)) => Ok(()),
+        (CodebookKind::Free, None) => refuse("shared values are trained by SGD with momentum alone"),
+        _ => refuse("trained values would leave a codebook of given shape"),
+    }
 }
 
 /// Clusters all weights of the layer: from scratch in round 0, later from the last round's centroids, of which

@@ -7,7 +7,7 @@
 pub mod calibrate;
 mod centroids;
 pub(crate) mod choices;
-mod clustering;
+pub(crate) mod clustering;
 mod correction;
 mod coverage;
 mod deep_compression;

@@ -30,7 +30,7 @@ pub(crate) struct RoundContext<'a> {
 pub(crate) enum Trains {
     /// The weights that are not fixed yet.
     Weights,
-    /// The centroids of layers that are fixed as a whole; codes stay.
+    /// These, and the centroids of layers that are fixed as a whole; codes stay.
     Centroids,
 }
 

@@ -372,7 +372,10 @@ mod tests {
     fn settings_out_of_range_are_named() {
         let deep = |d: DeepCompressionSettings| Quantize::new(Method::DeepCompression(d), 4);
         let shaped = Method::Slq(SlqSettings { codebook: CodebookKind::Uniform, ..SlqSettings::default() });
+        let moved =
+            SlqSettings { codebook: CodebookKind::Uniform, train_centroids: true, ..SlqSettings::default() };
         let mlq = MlqSettings { layers_per_step: 0, ..MlqSettings::default() };
+        let trained = MlqSettings { train_centroids: true, ..MlqSettings::default() };
         let inq = InqSettings { portions: Some(vec![0.5]), ..InqSettings::default() };
         let measured = Method::Slq(SlqSettings {
             partition: crate::quantize::slq::PartitionRule::Loss,
@@ -386,6 +389,12 @@ mod tests {
             ("codebook-size", Quantize { codebook_size: Some(4), ..Quantize::new(shaped, 4) }),
             ("partition-images", Quantize { partition_images: 0, ..Quantize::new(measured, 4) }),
             ("layers-per-step", Quantize::new(Method::Mlq(mlq), 2)),
+            ("train-centroids", Quantize::new(Method::Slq(moved), 4)),
+            (
+                "train-centroids",
+                Quantize::new(Method::Mlq(trained), 2)
+                    .training(|t| t.rule = UpdateRule::AdaGrad { delta: 1e-8 }),
+            ),
             ("sparsity", deep(DeepCompressionSettings { sparsity: 1.0, ..Default::default() })),
             ("prune-steps", deep(DeepCompressionSettings { prune_steps: 0, ..Default::default() })),
             ("portions", Quantize::new(Method::Inq(inq), 4)),

@@ -6,6 +6,7 @@ use slq_graph::Graph;
 
 use super::recipe::{FineTune, Stage};
 use crate::error::CompressError;
+use crate::quantize::clustering::check_trained_centroids;
 use crate::quantize::stage::round_count;
 use crate::quantize::{Initialisation, LayerOrder, Method, Quantize, select_layers};
 use crate::train::{Length, TrainingSettings};
@@ -147,6 +148,8 @@ pub fn recommended(
         Method::Mlq(s) => {
             s.rank_by = LayerOrder::Size;
             s.init = situation.start(values).unwrap_or(s.init);
+            // Values of a given shape stay, and adaptive rules have no step for shared values.
+            s.train_centroids = check_trained_centroids(s.codebook, &s.training).is_ok();
             s.layers_per_step = layers.len().div_ceil(GROUPS).max(1);
             training.length = Length::Epochs(epochs / rounds(&quantize)?);
         }
@@ -164,7 +167,8 @@ pub fn recommended(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::quantize::Granularity;
+    use crate::quantize::{CodebookKind, Granularity, MlqSettings};
+    use slq_engine::UpdateRule;
 
     fn graph() -> Graph {
         slq_zoo::build("lenet", 0).unwrap()
@@ -233,6 +237,22 @@ mod tests {
         assert_eq!(start(Quantize::slq(3), false), Initialisation::Exact);
         assert_eq!(start(Quantize::slq(2), true), Initialisation::Exact);
         assert_eq!(start(Quantize::ternary(), true), Initialisation::Published);
+    }
+
+    #[test]
+    fn centroids_of_ternary_layers_go_on_training_where_they_can() {
+        let situation = Situation { images: 60_000, batch_norm: true, unlabelled: false };
+        let trained = |asked: Quantize| {
+            let stages = recommended(&graph(), asked, &situation, Effort::Normal).unwrap();
+            match stages.last() {
+                Some(Stage::Quantize(Quantize { method: Method::Mlq(s), .. })) => s.train_centroids,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert!(trained(Quantize::ternary()));
+        assert!(!trained(Quantize::ternary().training(|t| t.rule = UpdateRule::AdaGrad { delta: 1e-8 })));
+        let shaped = MlqSettings { codebook: CodebookKind::Pow2, ..MlqSettings::default() };
+        assert!(!trained(Quantize::new(Method::Mlq(shaped), 2)));
     }
 
     #[test]

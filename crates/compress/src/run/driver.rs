@@ -16,7 +16,7 @@ use crate::control::control;
 use crate::damage::compare_shared;
 use crate::error::CompressError;
 use crate::inputs::{Inputs, SplitInputs, given};
-use crate::low_rank::{Keepers, decompose};
+use crate::low_rank::{Keepers, check_layers, decompose};
 use crate::progress::{Event, Observer, Reference};
 use crate::quantize::stage as quantization;
 use crate::quantize::tune::tune;
@@ -100,10 +100,20 @@ pub fn check(
             "inputs: give images or arrays (--calibrate), not random ones, or a dataset (--data)".into();
         return Err(CompressError::Setting { name: "cluster-weights", reason });
     }
-    recipe.stages.iter().flat_map(Stage::trainings).try_for_each(|t| t.check_norms(graph))?;
-    match recipe.stages.first() {
-        // The layers of later stages are known once the earlier ones have run.
+    check_network(graph, &recipe.stages)
+}
+
+/// The part of [`check`] for which the network is enough: nothing need be read or measured before it.
+///
+/// # Errors
+/// [`CompressError::Setting`], [`CompressError::NoLayers`], [`CompressError::NothingToDecompose`] and the like,
+/// [`CompressError::Schedule`].
+pub fn check_network(graph: &Graph, stages: &[Stage]) -> Result<(), CompressError> {
+    stages.iter().flat_map(Stage::trainings).try_for_each(|t| t.check_norms(graph))?;
+    // The layers of later stages are known once the earlier ones have run.
+    match stages.iter().find(|s| !matches!(s, Stage::FineTune(_))) {
         Some(Stage::Quantize(settings)) if settings.budget.is_none() => quantization::check(graph, settings),
+        Some(Stage::Decompose(settings)) => check_layers(graph, settings),
         _ => Ok(()),
     }
 }

@@ -4,12 +4,14 @@ mod defaults;
 mod driver;
 mod estimate;
 mod fit;
+mod rate;
 mod recipe;
 mod report;
 
 pub use defaults::{Effort, Situation, recommended};
-pub use driver::{Outcome, RunOptions, check, run};
+pub use driver::{Outcome, RunOptions, check, check_network, run};
 pub use estimate::{JobEstimate, estimate};
 pub use fit::{FittedBatch, fit_batches, fit_training, narrow_batches, whole_batches};
+pub use rate::{LoweredRate, suit_rate};
 pub use recipe::{FineTune, Recipe, Stage};
 pub use report::{Report, StageReport, Warning};

@@ -23,6 +23,6 @@ pub use full_precision::{FineTuneReport, SnapshotWriter, Standing, TrainOptions,
 pub(crate) use held_out::HeldOut;
 pub(crate) use keep::{Between, Home, Keep, Moment, Nothing};
 pub(crate) use processes::share_out;
-pub(crate) use retrain::{Course, Span, retrain};
+pub(crate) use retrain::{Course, Part, Span, advance, retrain};
 pub use settings::{Length, TrainingSettings};
 pub use sizes::sized;

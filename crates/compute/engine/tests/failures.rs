@@ -274,6 +274,31 @@ fn tables_of_rotary_positions_that_do_not_fit_the_data_are_refused() {
     }
 }
 
+/// Keys and values may be slices of no length: a cache that is empty at first.
+#[test]
+fn attention_over_no_keys_is_refused() {
+    for (masked, causal) in [(false, 0), (true, 0), (false, 1), (true, 1)] {
+        let mut graph = Graph::default();
+        graph.metadata.opset = 23;
+        graph.inputs.push(value_info("q", &[1, 2, 3]));
+        for (name, value) in [("from", 0), ("to", 0), ("axis", 2)] {
+            graph.weights.insert(name.into(), Tensor::i64_vector(vec![value]).into());
+        }
+        graph.nodes.push(Node::new("cut", "Slice", &["q", "from", "to", "axis"], &["k"]));
+        let mut inputs = vec!["q", "k", "k"];
+        if masked {
+            insert(&mut graph, "m", vec![1, 1, 2, 0], Vec::new());
+            inputs.push("m");
+        }
+        let attend = Node::new("attend", "Attention", &inputs, &["y"]);
+        graph.nodes.push(attend.with("is_causal", Attribute::Int(causal)));
+        graph.outputs.push(output("y"));
+        let q = Tensor::f32(vec![1, 1, 2, 3], common::noise(6, 1)).unwrap();
+        let refusal = run(&graph, &[("q", &q)], Isa::detect()).unwrap_err().to_string();
+        assert!(refusal.contains("cut") && refusal.contains("no elements"), "{refusal}");
+    }
+}
+
 /// Many values alive at once, and many one after the other: planning takes seconds, not minutes.
 #[test]
 fn planning_is_not_quadratic_in_the_nodes() {

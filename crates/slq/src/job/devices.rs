@@ -116,6 +116,12 @@ pub fn suit_runtime(stages: &mut [Stage], given: [bool; 2]) -> Vec<String> {
         {
             *codebook = CodebookKind::Uniform;
             said.push("--runtime ort sets --codebook uniform: evenly spaced values".into());
+            if let Some(trained) = trained_centroids_of(&mut settings.method).filter(|t| **t) {
+                *trained = false;
+                said.push(
+                    "--runtime ort sets --train-centroids=false: fixed values stay evenly spaced".into(),
+                );
+            }
         }
         if !given[1] && settings.granularity == Granularity::Tensor {
             let size = settings.size();
@@ -137,6 +143,15 @@ fn codebook_of(method: &mut Method) -> Option<&mut CodebookKind> {
         Method::Mlq(s) => Some(&mut s.codebook),
         Method::Calibrate(s) => Some(&mut s.codebook),
         Method::Kmeans(s) => Some(&mut s.codebook),
+        _ => None,
+    }
+}
+
+/// Whether the method goes on training the centroids of fixed layers, where it may.
+fn trained_centroids_of(method: &mut Method) -> Option<&mut bool> {
+    match method {
+        Method::Slq(s) => Some(&mut s.train_centroids),
+        Method::Mlq(s) => Some(&mut s.train_centroids),
         _ => None,
     }
 }

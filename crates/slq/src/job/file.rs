@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use slq_compress::{FileBytes, FittedBatch, Observer, Quantize, Recipe, Sensitivity, Stage, Warning};
+use slq_compress::{
+    FileBytes, FittedBatch, LoweredRate, Observer, Quantize, Recipe, Sensitivity, Stage, Warning,
+};
 use slq_engine::Isa;
 use slq_graph::Palette;
 use slq_reduce::{Alone, Reducer};
@@ -68,6 +70,9 @@ pub struct JobFile {
     /// What `--batch auto` found; the stages hold it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub batch: Option<FittedBatch>,
+    /// Where the usual learning rate was lowered; the stages hold the lower one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lowered_rate: Option<LoweredRate>,
     /// Seed of every random choice.
     pub seed: u64,
     /// Whether the float network is trained for as long, too, to compare with.
@@ -93,6 +98,7 @@ impl Default for JobFile {
             save: SaveOptions::default(),
             data: DataOptions::default(),
             batch: None,
+            lowered_rate: None,
             seed: 0,
             reference: false,
             stages: Vec::new(),
@@ -255,6 +261,7 @@ impl JobFile {
         let mut figures = done.report.clone();
         figures.warnings.extend(outputs.iter().filter_map(Output::warning));
         figures.warnings.extend(unused_price(self.wanted(), &self.recipe()));
+        figures.warnings.extend(self.lowered_rate.iter().map(LoweredRate::warning));
         let doubt = inputs.preprocessing.iter().filter_map(|p| p.doubt.clone());
         figures.warnings.splice(0..0, doubt.map(|message| Warning { kind: "preprocessing".into(), message }));
         let report = JobReport {

@@ -1,7 +1,6 @@
 //! Jobs: a recipe on a model and its data, in memory ([`Job`]) or from file to file ([`JobFile`]).
 
 mod asked;
-mod augment;
 mod container;
 mod devices;
 mod file;
@@ -12,6 +11,7 @@ mod paths;
 mod place;
 mod processes;
 mod report;
+mod suit;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -41,6 +41,19 @@ impl JobFile {
     /// # Errors
     /// [`Error::Argument`] where no model is named, otherwise the errors of the readers.
     pub fn open(&self, isa: Isa) -> Result<Inputs, Error> {
+        self.open_checked(isa, |_| Ok(()))
+    }
+
+    /// The same; `check` sees the model before images are read and preprocessing is detected, which can take long. With a solver
+    /// file it sees it afterwards.
+    ///
+    /// # Errors
+    /// As [`JobFile::open`], and those of `check`.
+    pub fn open_checked(
+        &self,
+        isa: Isa,
+        check: impl FnOnce(&Model) -> Result<(), Error>,
+    ) -> Result<Inputs, Error> {
         let teacher = self.teacher.as_deref().map(Model::open).transpose()?;
         if let Some(solver) = &self.solver {
             if let Some(shape) = self.input_shapes.first() {
@@ -49,6 +62,7 @@ impl JobFile {
             }
             let job = SolverJob::open(solver, &self.solver_options()?)?;
             let SolverJob { model, data, training, seed, notes, .. } = job;
+            check(&model)?;
             let (transform, source) = (data.transform.clone(), PreprocessingSource::Prototxt);
             let preprocessing = Some(Preprocessing::new(transform, source));
             let (data, training, seed) = (Some(data), Some(training), Some(seed));
@@ -60,6 +74,7 @@ impl JobFile {
             // All at once, and before images are read. Calibration goes as far as the network runs.
             model.graph.check_operators()?;
         }
+        check(&model)?;
         let (data, preprocessing) = match self.data.open(&model, isa)? {
             Some(Prepared { data, preprocessing }) => {
                 let images = data.train.inputs().is_none();

@@ -17,7 +17,7 @@ pub use settings::{Advance, LayerOrder, MlqSettings};
 use super::clustering::cluster;
 use super::guides::Guides;
 use super::layer::Layer;
-use super::rounds::{RoundContext, Rounds};
+use super::rounds::{RoundContext, Rounds, Trains};
 use super::schedule::{check_schedule, count_for_layer, default_schedule};
 use super::state::{LayerState, store_palette};
 use crate::error::CompressError;
@@ -110,6 +110,10 @@ impl Rounds for Mlq {
             advanced.push(state.layer.weight);
         }
         Ok(advanced)
+    }
+
+    fn trains(&self, _round: usize) -> Trains {
+        if self.settings.train_centroids { Trains::Centroids } else { Trains::Weights }
     }
 
     fn save_state(&self) -> Vec<usize> {

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::CompressError;
 use crate::quantize::choices::{CodebookKind, Initialisation};
-use crate::quantize::clustering::{Clustering, check_clustering};
+use crate::quantize::clustering::{Clustering, check_clustering, check_trained_centroids};
 use crate::train::TrainingSettings;
 
 /// By what MLQ ranks layers; the first in rank is advanced first.
@@ -58,6 +58,9 @@ pub struct MlqSettings {
     pub rank_reversed: bool,
     /// All levels of a layer first, or one level of all layers.
     pub advance: Advance,
+    /// Whether the centroids of a layer go on training once all its weights are fixed; codes stay (Zhu et al., "Trained Ternary
+    /// Quantization", ICLR 2017; published: they stay).
+    pub train_centroids: bool,
     /// Re-training in each step.
     pub training: TrainingSettings,
 }
@@ -81,6 +84,7 @@ impl MlqSettings {
             rank_by: LayerOrder::Loss,
             rank_reversed: false,
             advance: Advance::Layer,
+            train_centroids: false,
             training: TrainingSettings::default(),
         }
     }
@@ -97,6 +101,9 @@ impl MlqSettings {
 
     pub(crate) fn check(&self) -> Result<(), CompressError> {
         check_clustering(&self.clustering(0))?;
+        if self.train_centroids {
+            check_trained_centroids(self.codebook, &self.training)?;
+        }
         if self.layers_per_step == 0 {
             let reason = "give at least 1 layer".into();
             return Err(CompressError::Setting { name: "layers-per-step", reason });

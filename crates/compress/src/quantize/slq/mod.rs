@@ -12,7 +12,7 @@ pub use settings::{PartitionRule, PartitionScope, SlqSettings};
 
 use super::clustering::cluster;
 use super::layer::Layer;
-use super::rounds::{RoundContext, Rounds};
+use super::rounds::{RoundContext, Rounds, Trains};
 use super::schedule::{check_schedule, count_for_layer, default_schedule};
 use super::state::{LayerState, store_palette};
 use crate::error::CompressError;
@@ -65,5 +65,9 @@ impl Rounds for Slq {
             store_palette(context.graph, &state.layer.weight, state.to_palette()?);
         }
         Ok(states.into_iter().map(|s| s.layer.weight).collect())
+    }
+
+    fn trains(&self, _round: usize) -> Trains {
+        if self.settings.train_centroids { Trains::Centroids } else { Trains::Weights }
     }
 }

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::CompressError;
 use crate::quantize::choices::{CodebookKind, Initialisation};
-use crate::quantize::clustering::{Clustering, check_clustering};
+use crate::quantize::clustering::{Clustering, check_clustering, check_trained_centroids};
 use crate::train::TrainingSettings;
 
 /// In which order clusters are fixed.
@@ -53,6 +53,9 @@ pub struct SlqSettings {
     pub join: bool,
     /// Cumulative counts of fixed clusters, one for each round; `None` takes the default for the codebook size.
     pub schedule: Option<Vec<usize>>,
+    /// Whether the centroids of a layer go on training once all its weights are fixed; codes stay (Zhu et al., "Trained Ternary
+    /// Quantization", ICLR 2017; published: they stay).
+    pub train_centroids: bool,
     /// Re-training in each round.
     pub training: TrainingSettings,
 }
@@ -74,6 +77,7 @@ impl SlqSettings {
             lloyd_iterations: 10,
             join: true,
             schedule: None,
+            train_centroids: false,
             training: TrainingSettings::default(),
         }
     }
@@ -90,6 +94,9 @@ impl SlqSettings {
 
     pub(crate) fn check(&self) -> Result<(), CompressError> {
         check_clustering(&self.clustering(0))?;
+        if self.train_centroids {
+            check_trained_centroids(self.codebook, &self.training)?;
+        }
         self.training.check()
     }
 }
