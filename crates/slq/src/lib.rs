@@ -87,7 +87,7 @@ pub mod jobs {
     };
     pub use slq_compress::{
         Effort, FittedBatch, JobEstimate, LoweredRate, Reference, Situation, check_network, estimate,
-        fit_batches, fit_training, narrow_batches, recommended, whole_batches,
+        fit_batches, fit_training, narrow_batches, recommended, suit_rate, whole_batches,
     };
 }
 

@@ -15,8 +15,8 @@ use crate::error::CompressError;
 use crate::inputs::Inputs;
 use crate::train::TrainingData;
 
-/// Version of the fields that are hashed.
-const VERSION: u32 = 4;
+/// Version of the fields that are hashed, and of the settings that methods have.
+const VERSION: u32 = 5;
 
 /// Hashes of a stage's network, data, inputs, teacher and settings.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
