@@ -24,8 +24,8 @@ use crate::table;
 pub(crate) struct Args {
     #[command(flatten)]
     input: ModelArgs,
-    /// Output; the ending decides
-    output: PathBuf,
+    #[command(flatten)]
+    output: OutputArgs,
     #[command(flatten)]
     format: FormatFlags,
     /// Inputs to measure ranges on, for --int8: a folder or zip of images, .npy or .npz
@@ -40,9 +40,26 @@ pub(crate) struct Args {
     verify: VerifyFlags,
 }
 
+/// The output, by its place or as other commands take it.
+#[derive(clap::Args)]
+struct OutputArgs {
+    /// Output; the ending decides
+    #[arg(value_name = "OUTPUT", required_unless_present = "output")]
+    placed: Option<PathBuf>,
+    /// The output as a flag, as other commands take it
+    #[arg(short, long, value_name = "OUTPUT", conflicts_with = "placed")]
+    output: Option<PathBuf>,
+}
+
+impl OutputArgs {
+    fn path(&self) -> &PathBuf {
+        self.placed.as_ref().or(self.output.as_ref()).expect("one of them is required")
+    }
+}
+
 pub(crate) fn run(args: Args, common: &Common) -> crate::common::Outcome {
     let inputs = args.input.job(&DataArgs::default(), common.seed()).input_files();
-    let (saved, json) = match args.output.extension().and_then(|e| e.to_str()) {
+    let (saved, json) = match args.output.path().extension().and_then(|e| e.to_str()) {
         Some("npz" | "lmdb") => {
             let saved = dataset(&args, &inputs, common)?;
             (saved.clone(), json!(saved))
@@ -59,7 +76,7 @@ pub(crate) fn run(args: Args, common: &Common) -> crate::common::Outcome {
 
 /// Writes a dataset.
 fn dataset(args: &Args, inputs: &[PathBuf], common: &Common) -> Result<Saved, Error> {
-    let output = &args.output;
+    let output = args.output.path();
     if args.verify.asked().is_some() {
         let text = format!("--verify and --no-verify serve models, and '{}' is a dataset", output.display());
         return Err(Error::Argument(text));
@@ -103,7 +120,7 @@ fn measured<'m>(
         };
     }
     let real = named && args.calibrate.as_deref().is_none_or(|c| !c.starts_with("random:"));
-    slq::files::check_int8(std::slice::from_ref(&args.output), real)?;
+    slq::files::check_int8(std::slice::from_ref(args.output.path()), real)?;
     let inputs = unlabelled(args, &model, common)?;
     common.note("measuring the ranges of the network's values on up to 256 inputs");
     Ok(Cow::Owned(model.measured(inputs, common.isa())?))
@@ -125,7 +142,7 @@ fn unlabelled(args: &Args, model: &Model, common: &Common) -> Result<Calibration
 
 /// Writes a model, reads it again and compares it.
 fn model(args: &Args, mut inputs: Vec<PathBuf>, common: &Common) -> Result<(Saved, Output), Error> {
-    let (output, overwrite) = (std::slice::from_ref(&args.output), args.overwrite);
+    let (output, overwrite) = (std::slice::from_ref(args.output.path()), args.overwrite);
     slq::files::plan_models(output, &inputs, overwrite)?;
     let model = args.input.open(common.seed())?;
     inputs.extend(model.caffe_files());
@@ -135,7 +152,7 @@ fn model(args: &Args, mut inputs: Vec<PathBuf>, common: &Common) -> Result<(Save
     let (model, rounding) = options.rounded(&model);
     rounding.iter().for_each(|n| common.note(format_args!("note: {n}")));
     let model = measured(args, model, &options, common)?;
-    let planned = plan.first().ok_or_else(|| Error::UnknownOutput(args.output.clone()))?;
+    let planned = plan.first().ok_or_else(|| Error::UnknownOutput(args.output.path().clone()))?;
     let saved = model.save_planned(planned, &options)?;
     saved.notes.iter().for_each(|n| common.note(format_args!("note: {n}")));
     let dense = Size::of(&model.graph).dense_bytes;

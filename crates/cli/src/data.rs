@@ -88,6 +88,7 @@ impl DataArgs {
             mirror: self.mirror,
             pad_crop: self.pad_crop,
             output_weights: self.output_weight.clone(),
+            detected: None,
         }
     }
 }

@@ -190,6 +190,35 @@ fn relative_paths_are_found_from_another_folder() {
 }
 
 #[test]
+fn what_was_detected_is_kept_for_a_job_that_goes_on_and_looked_for_again_by_a_recipe() {
+    let dir = tempfile::tempdir().unwrap();
+    let [weights, net, out, run_dir] = ["l.caffemodel", "l.prototxt", "o.onnx", "r"].map(|n| path(&dir, n));
+    run(&["convert", &sample_model(), "-o", &weights]);
+    let data = ["--data", "mnist-10k", "--train-subset", "::20", "--test-subset", "::20"];
+    let job = ["compress", &net, "--weights", &weights, "--bits", "2", "--iterations-per-round", "1"];
+    let said = |args: &[&str]| String::from_utf8(run(args).stderr).unwrap();
+    let first = said(&[&job[..], &data, &["--run-dir", &run_dir, "-o", &out]].concat());
+    assert!(first.contains("preprocessing detected: 0 to 1") && first.contains("of 400 training"), "{first}");
+    let expected = std::fs::read(&out).unwrap();
+
+    // What the file says is said, so nothing was looked for.
+    let recipe = Path::new(&run_dir).join("recipe.toml");
+    let text = std::fs::read_to_string(&recipe).unwrap();
+    assert!(text.contains("[data.detected]\nname = \"0 to 1\"\nimages = 400\n"), "{text}");
+    std::fs::write(&recipe, text.replace("images = 400\n", "images = 77\n")).unwrap();
+    std::fs::remove_file(&out).unwrap();
+    let resumed = said(&["resume", &run_dir]);
+    assert!(resumed.contains("detected: 0 to 1") && resumed.contains("of 77 training"), "{resumed}");
+    assert!(std::fs::read(&out).unwrap() == expected);
+
+    let [again, other] = ["p.onnx", "q"].map(|n| path(&dir, n));
+    let made_again =
+        said(&["compress", "--recipe", &recipe.display().to_string(), "--run-dir", &other, "-o", &again]);
+    assert!(made_again.contains("of 400 training"), "{made_again}");
+    assert!(std::fs::read(&again).unwrap() == expected);
+}
+
+#[test]
 fn two_jobs_in_one_directory_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let [out, other, run_dir] = ["o.onnx", "p.onnx", "r"].map(|n| path(&dir, n));

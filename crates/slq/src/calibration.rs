@@ -340,6 +340,9 @@ fn preprocessing(
     if found.source != PreprocessingSource::Assumed {
         return Ok(found);
     }
+    if let Some(kept) = options.kept(&found, images) {
+        return Ok(kept);
+    }
     if let Some(detection) = detect_by_statistics(&model.graph, images, &found.transform, isa)? {
         return Ok(Preprocessing { fitted, ..detection.into() });
     }

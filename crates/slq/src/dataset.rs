@@ -10,7 +10,7 @@ use slq_graph::Dim;
 
 use crate::Error;
 use crate::arrays::is_examples;
-use crate::detect::{Augmentation, Preprocessing, PreprocessingSource, doubt};
+use crate::detect::{Augmentation, Detected, Preprocessing, PreprocessingSource, doubt};
 use crate::model::{Model, Source};
 
 /// Training and test images.
@@ -121,6 +121,9 @@ pub struct DataOptions {
     /// Weights of outputs in the loss, where the data has no labels.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub output_weights: Vec<OutputWeight>,
+    /// The preprocessing that was detected when the job began, which is not looked for again where the job goes on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detected: Option<Detected>,
 }
 
 impl DataOptions {
@@ -147,6 +150,7 @@ impl DataOptions {
                 true => base.output_weights,
                 false => self.output_weights,
             },
+            detected: self.detected,
         }
     }
 
@@ -252,12 +256,21 @@ impl DataOptions {
             following: None,
         };
         if preprocessing.source == PreprocessingSource::Assumed {
-            preprocessing = preprocessing.detected(&model.graph, &data, isa)?;
+            preprocessing = match self.kept(&preprocessing, &data.train) {
+                Some(kept) => kept,
+                None => preprocessing.detected(&model.graph, &data, isa)?,
+            };
             data.transform = preprocessing.transform.clone();
         } else if model.is_trained() {
             preprocessing.doubt = doubt(&model.graph, &data, isa);
         }
         Ok(Prepared { data, preprocessing })
+    }
+
+    /// What was detected when the job began, for the images of `split`; `assumed` holds what options and files say.
+    pub(crate) fn kept(&self, assumed: &Preprocessing, split: &Split) -> Option<Preprocessing> {
+        let detection = self.detected.as_ref()?.on(split, &assumed.transform)?;
+        Some(Preprocessing { fitted: assumed.fitted.clone(), ..detection.into() })
     }
 
     /// What remains of the training images, and the validation images where there are to be any. A share has the same images

@@ -74,7 +74,7 @@ pub use slq_engine::Isa;
 /// Preprocessing that was detected, and where preprocessing comes from.
 pub mod detection {
     pub use crate::detect::{
-        Augmentation, Detection, Preprocessing, PreprocessingReport, PreprocessingSource, detect,
+        Augmentation, Detected, Detection, Preprocessing, PreprocessingReport, PreprocessingSource, detect,
         detect_augmentation, detect_by_statistics,
     };
 }

@@ -7,10 +7,12 @@
 mod accuracy;
 mod augmentation;
 mod candidates;
+mod kept;
 mod preprocessing;
 mod statistics;
 
 pub use accuracy::{detect, doubt};
 pub use augmentation::{Augmentation, detect_augmentation};
+pub use kept::Detected;
 pub use preprocessing::{Detection, Preprocessing, PreprocessingReport, PreprocessingSource};
 pub use statistics::detect_by_statistics;

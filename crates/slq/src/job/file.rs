@@ -21,6 +21,7 @@ use super::{Done, Job, run_dir_error};
 use crate::Error;
 use crate::calibration::CalibrationInputs;
 use crate::dataset::DataOptions;
+use crate::detect::Detected;
 use crate::input_shape::InputShape;
 use crate::model::Model;
 use crate::outputs::{Planned, is_package, plan_models};
@@ -129,11 +130,16 @@ pub struct FileOptions<'a> {
 }
 
 impl JobFile {
-    /// Reads a job file.
+    /// Reads a job file as a recipe: preprocessing that was detected is detected again, as model and data may be others.
     ///
     /// # Errors
     /// [`Error::File`], naming the line; a file of the first version gets a sentence of its own.
     pub fn read(path: &Path) -> Result<Self, Error> {
+        let job = Self::parsed(path)?;
+        Ok(Self { data: DataOptions { detected: None, ..job.data }, ..job })
+    }
+
+    fn parsed(path: &Path) -> Result<Self, Error> {
         let fail = |reason: String| Error::File { path: path.into(), reason };
         let text = std::fs::read_to_string(path).map_err(|e| fail(e.to_string()))?;
         if is_first_version(&text) {
@@ -164,7 +170,7 @@ impl JobFile {
         slq_file::write_atomically(path, text.as_bytes()).map_err(|e| fail(e.to_string()))
     }
 
-    /// The job that `dir` was begun with.
+    /// The job that `dir` was begun with, with the preprocessing that was detected then.
     ///
     /// # Errors
     /// [`Error::Compress`] for a directory that holds none or one of the first version, and those of [`JobFile::read`].
@@ -177,7 +183,7 @@ impl JobFile {
         if !path.exists() {
             return Err(run_dir_error(dir, "it holds no run"));
         }
-        Self::read(&path)
+        Self::parsed(&path)
     }
 
     /// The stages with their seed.
@@ -236,7 +242,7 @@ impl JobFile {
             .checkpoint_every(options.checkpoint_every)
             .observe(observer);
         job.check(&model)?;
-        let place = own.path().map(|dir| self.place(dir, options.resume)).transpose()?;
+        let place = own.path().map(|dir| self.place(dir, inputs, options.resume)).transpose()?;
         let done = job.locked(place.as_ref().map(Place::lock)).run(&model);
         let mut done = done.inspect_err(|error| place.iter().for_each(|p| p.remove_unused(error)))?;
         let (rounded, rounding) = self.save.rounded(&done.model);
@@ -351,7 +357,7 @@ impl JobFile {
     }
 
     /// Locks the run directory, and writes the job into one that holds none yet.
-    fn place(&self, dir: &Path, resume: bool) -> Result<Place, Error> {
+    fn place(&self, dir: &Path, inputs: &Inputs, resume: bool) -> Result<Place, Error> {
         let path = dir.join(RECIPE);
         if resume {
             return Place::there(dir);
@@ -366,7 +372,10 @@ impl JobFile {
         if taken() {
             return Err(refuse());
         }
-        self.absolute().write(&path).inspect_err(|error| place.remove_unused(error))?;
+        let mut begun = self.absolute();
+        begun.data.detected =
+            inputs.preprocessing.as_ref().and_then(|p| p.detection.as_ref()).map(Detected::from);
+        begun.write(&path).inspect_err(|error| place.remove_unused(error))?;
         Ok(place)
     }
 }
