@@ -6,6 +6,7 @@ use slq::{Model, PackedModel};
 
 use crate::batch::BatchSize;
 use crate::common::{Common, ModelArgs};
+use crate::number::positive;
 use crate::packed::{PackedArgs, Tries};
 
 /// Images a second, forward and training step, on random data in memory.
@@ -25,7 +26,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N|auto")]
     batch: Option<BatchSize>,
     /// Seconds for each measurement
-    #[arg(long, default_value_t = 3.0)]
+    #[arg(long, default_value_t = 3.0, value_parser = positive)]
     seconds: f64,
 }
 

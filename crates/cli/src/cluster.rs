@@ -53,6 +53,7 @@ pub(crate) fn run(args: Args, common: &Common) -> crate::common::Outcome {
         ClusterParams::builder(args.k).algorithm(algorithm).fixed(args.fixed).seed(common.seed()).build()?;
     if let Some(output) = &args.output {
         let inputs: Vec<PathBuf> = std::iter::once(args.values).chain(args.weights).collect();
+        slq::files::check_no_model(output, "a codebook with codes", ".npz")?;
         slq::files::check_paths(&[output], &inputs)?;
     }
     let began = Instant::now();

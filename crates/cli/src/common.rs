@@ -178,6 +178,25 @@ impl Common {
     }
 }
 
+/// Ends the program after arguments that are wrong, or after `--help`. With `--json` among them the error is one object on
+/// stdout, too.
+pub(crate) fn end_of_usage(error: &clap::Error) -> ! {
+    let asked = std::env::args_os().take_while(|a| a != "--").any(|a| a == "--json");
+    if asked && error.use_stderr() {
+        let error = json!({ "error": { "kind": "usage", "message": usage_sentence(&error.to_string()) } });
+        // The error is on stderr as well, should nobody read this.
+        let _ = writeln!(std::io::stdout(), "{error}");
+    }
+    error.exit()
+}
+
+/// What is wrong, without the usage and the advice below it.
+fn usage_sentence(text: &str) -> String {
+    let text = text.strip_prefix("error: ").unwrap_or(text);
+    let first = text.split("\n\n").next().unwrap_or_default();
+    sentence(&first.split_whitespace().collect::<Vec<_>>().join(" "))
+}
+
 /// Writes a line to stderr; errors of writing are ignored, so that the work goes on.
 pub(crate) fn say(text: impl std::fmt::Display) {
     let text = clean(&text.to_string());

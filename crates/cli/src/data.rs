@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use slq::DataOptions;
 use slq::data::ChannelOrder;
 use slq::methods::OutputWeight;
+use slq::{DataOptions, Error};
 
 /// The dataset, and what happens to its images: [`DataOptions`] as flags.
 #[derive(Args, Clone, Debug, Default)]
@@ -70,6 +70,30 @@ pub(crate) struct DataArgs {
 }
 
 impl DataArgs {
+    /// Refuses flags of datasets where inputs are named one by one; those of preprocessing serve images.
+    ///
+    /// # Errors
+    /// [`Error::Argument`], naming the first.
+    pub(crate) fn refuse_beside_inputs(&self) -> Result<(), Error> {
+        let given = [
+            (self.data.is_some(), "--data"),
+            (self.classes.is_some(), "--classes"),
+            (self.label_offset != 0, "--label-offset"),
+            (self.train_subset.is_some(), "--train-subset"),
+            (self.test_subset.is_some(), "--test-subset"),
+            (self.validation.is_some(), "--validation"),
+            (self.mirror, "--mirror"),
+            (self.pad_crop.is_some(), "--pad-crop"),
+            (!self.output_weight.is_empty(), "--output-weight"),
+        ];
+        match given.iter().find(|(given, _)| *given) {
+            Some((_, flag)) => Err(Error::Argument(format!(
+                "{flag} means nothing here: --input names what the network runs on"
+            ))),
+            None => Ok(()),
+        }
+    }
+
     /// The flags as the library's options.
     pub(crate) fn options(&self) -> DataOptions {
         DataOptions {

@@ -164,6 +164,7 @@ pub(crate) fn go(
     }
     if let Some(page) = args.report.as_ref().filter(|_| first) {
         let outputs = job.outputs.iter().chain(further).cloned();
+        slq::files::check_no_model(page, "a page of HTML", ".html")?;
         slq::files::check_paths(&[page], &job.input_files().into_iter().chain(outputs).collect::<Vec<_>>())?;
     }
     let table = job.sensitivity.as_deref().map(table).transpose()?;

@@ -88,18 +88,23 @@ enum Command {
     Pages(about::Pages),
 }
 
+/// The arguments, and the name of the command.
+fn parsed() -> Result<(Cli, String), clap::Error> {
+    let matches = Cli::command().try_get_matches()?;
+    if let Some(("compress", given)) = matches.subcommand() {
+        compress::refuse_flags_beside_resume(given)?;
+    }
+    let command = matches.subcommand_name().unwrap_or_default().into();
+    Ok((Cli::from_arg_matches(&matches)?, command))
+}
+
 /// Parses the arguments, runs the command, and says in one sentence what failed.
 ///
 /// Status 0: done; 1: the work failed; 2: wrong usage; 130 and 143: stopped by SIGINT or SIGTERM.
 fn main() -> ExitCode {
-    let matches = Cli::command().get_matches();
-    if let Some(("compress", given)) = matches.subcommand() {
-        compress::refuse_flags_beside_resume(given);
-    }
-    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|e| e.exit());
+    let (cli, command) = parsed().unwrap_or_else(|error| common::end_of_usage(&error));
     let mut common = cli.common;
-    let command = matches.subcommand_name().unwrap_or_default();
-    if let Err(message) = common.start_threads().and_then(|()| common.join(command)) {
+    if let Err(message) = common.start_threads().and_then(|()| common.join(&command)) {
         if !processes::first() {
             processes::wait_for_the_first();
         }

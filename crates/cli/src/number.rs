@@ -15,9 +15,17 @@ where
     if number.into().is_finite() { Ok(number) } else { Err("it must be a finite number".into()) }
 }
 
+/// A finite number above 0.
+///
+/// # Errors
+/// A sentence for text that is none.
+pub(crate) fn positive(text: &str) -> Result<f64, String> {
+    finite(text).and_then(|number| if number > 0.0 { Ok(number) } else { Err("it must be above 0".into()) })
+}
+
 #[cfg(test)]
 mod tests {
-    use super::finite;
+    use super::{finite, positive};
 
     #[test]
     fn only_finite_numbers_are_settings() {
@@ -25,5 +33,6 @@ mod tests {
         for text in ["nan", "inf", "-inf", "1e99", "four", ""] {
             assert!(finite::<f32>(text).is_err(), "{text}");
         }
+        assert!(positive("0.1").is_ok() && positive("0").is_err() && positive("nan").is_err());
     }
 }

@@ -35,6 +35,8 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args, common: &Common) -> crate::common::Outcome {
+    args.data.refuse_beside_inputs()?;
+    slq::files::check_no_model(&args.output, "an array", ".npy")?;
     let (model, packed) = match args.packed.open(&args.model.model, common)? {
         Some(PackedModel { network, about }) => (about, Some(network)),
         None => (args.model.open(common.seed())?, None),
@@ -110,6 +112,9 @@ fn inputs(args: &Args, model: &Model, common: &Common) -> Result<Vec<(String, Te
                 (name.clone(), given.as_str())
             }
         };
+        if inputs.iter().any(|(other, _)| *other == name) {
+            return Err(Error::Argument(format!("--input {given}: input '{name}' is given twice")));
+        }
         let tensor = match Path::new(file).extension().and_then(|e| e.to_str()) {
             Some("npy") => {
                 let input = model.graph.inputs.iter().find(|i| i.name == name);

@@ -71,6 +71,7 @@ pub(crate) fn run(args: Args, common: &Common) -> crate::common::Outcome {
         return Err(slq::Error::Argument(format!("--tolerance {}: give 0 or more", args.tolerance)));
     }
     if let Some(output) = &args.output {
+        slq::files::check_no_model(output, "a table", ".json")?;
         slq::files::check_paths(&[output], &args.model.job(&args.data, common.seed()).input_files())?;
     }
     let model = args.model.open(common.seed())?;

@@ -82,7 +82,24 @@ fn missing_things_are_named() {
         ),
         (&["train", "zoo:lenet", "--data", "mnist-10k", "--epochs", "1", "--lr", "-1", "-o", &out], "lr"),
         (&["cluster", "missing.npy", "--k", "3"], "missing.npy"),
-        (&["run", &model, "--input", "missing.npy", "-o", &out], "missing.npy"),
+        (&["run", &model, "--input", "missing.npy", "-o", "y.npy"], "missing.npy"),
+        (
+            &["run", &model, "--input", "x.npy", "--data", "mnist-10k", "-o", &out],
+            "--data means nothing here",
+        ),
+        (&["run", &model, "--input", "a.npy", "--input", "input=b.npy", "-o", &out], "a.npy"),
+        (
+            &["eval", &model, "--weights", "w.caffemodel", "--data", "mnist-10k"],
+            "--weights goes with a .prototxt",
+        ),
+        (&["inspect", "zoo:lenet", "--graph", "g.onnx"], "--graph goes with a .safetensors"),
+        (&["run", &model, "--input", "x.npy", "-o", "y.onnx"], "ends in .npy"),
+        (&["sensitivity", &model, "--data", "no/such/place", "--bits", "3", "-o", "t.slq"], "ends in .json"),
+        (&["compress", &model, "--method", "kmeans", "-o", &out, "--report", "page.onnx"], "ends in .html"),
+        (
+            &["compress", &model, "--ternary", "--method", "kmeans", "-o", &out],
+            "--codebook-size 3 in place of --ternary",
+        ),
     ];
     let failures: Vec<String> = table
         .iter()
@@ -189,6 +206,26 @@ fn errors_are_json_where_json_is_asked_for() {
     let error: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(error["error"]["kind"], "setting");
     assert!(error["error"]["message"].as_str().unwrap().contains("bits"), "{error}");
+
+    // Wrong usage as well, with the sentence alone; help is none.
+    for (args, part) in [
+        (&["run", "zoo:lenet", "--json"][..], "not provided: --input"),
+        (&["eval", "zoo:lenet", "--json", "--frobnicate"], "'--frobnicate'"),
+        (
+            &["compress", "--resume", "somewhere", "--bits", "4", "--json"],
+            "--bits cannot stand beside --resume",
+        ),
+    ] {
+        let output = common::slq().args(args).output().unwrap();
+        assert_eq!(output.status.code(), Some(2));
+        let error: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(error["error"]["kind"], "usage");
+        let message = error["error"]["message"].as_str().unwrap();
+        assert!(message.contains(part) && !message.contains("Usage"), "{error}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains("error: "));
+    }
+    let help = common::run(&["eval", "--json", "--help"]);
+    assert!(!String::from_utf8_lossy(&help.stdout).contains("\"error\""));
 }
 
 #[test]

@@ -50,6 +50,10 @@ fn jobs_whose_codebooks_cannot_be_even_are_refused_before_the_work() {
         (&["--method", "kmeans", "--bits", "5", "-o", &onnx], "--granularity dense:32"),
         (&["--method", "kmeans", "-o", &other], ".onnx"),
         (&["--data", "mnist-10k", "--tune-epochs", "1", "-o", &onnx], "--tune-epochs"),
+        (
+            &["--data", "mnist-10k", "--ternary", "--train-centroids", "-o", &onnx],
+            "leave out --train-centroids",
+        ),
     ];
     for (args, word) in cases {
         let said = fails(&[&["compress", &model, "--runtime", "ort"], *args].concat(), 1);

@@ -1,6 +1,6 @@
 //! Decoding of image files, with limits on size and memory.
 
-use std::io::Cursor;
+use std::io::{Cursor, ErrorKind};
 
 use image::{ImageDecoder, ImageError, ImageReader, ImageResult, Limits};
 
@@ -49,6 +49,10 @@ pub(crate) fn header(bytes: &[u8]) -> ImageResult<Header> {
 /// Decodes into planes: red, green and blue, or grey if `channels` is 1. Transparency is dropped, 16-bit values become
 /// 8-bit, and a camera's orientation mark is ignored. Returns height and width.
 pub(crate) fn decode(bytes: &[u8], channels: usize, out: &mut Vec<u8>) -> ImageResult<[usize; 2]> {
+    if ends_early(bytes) {
+        let reason = "the file ends before its picture does";
+        return Err(ImageError::IoError(std::io::Error::new(ErrorKind::UnexpectedEof, reason)));
+    }
     let image = reader(bytes)?.decode()?;
     let size = [image.height() as usize, image.width() as usize];
     out.clear();
@@ -62,6 +66,27 @@ pub(crate) fn decode(bytes: &[u8], channels: usize, out: &mut Vec<u8>) -> ImageR
         }
     }
     Ok(size)
+}
+
+/// Whether a JPEG lacks the mark of its end behind its pixels: its decoder makes up the rest. Previews, which have a mark of their
+/// own, lie in the segments before the pixels.
+fn ends_early(bytes: &[u8]) -> bool {
+    const SCAN: u8 = 0xda;
+    const END: [u8; 2] = [0xff, 0xd9];
+    let Some(mut rest) = bytes.strip_prefix(&[0xff, 0xd8]) else { return false };
+    loop {
+        match rest {
+            [0xff, SCAN, pixels @ ..] => return !pixels.windows(2).rev().any(|pair| pair == END),
+            [0xff, 0xff, ..] => rest = &rest[1..],
+            [0xff, _, high, low, ..] => {
+                let length = usize::from(u16::from_be_bytes([*high, *low]));
+                let Some(next) = rest.get(2 + length..) else { return true };
+                rest = next;
+            }
+            // No JPEG; its decoder says so.
+            _ => return false,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -91,6 +116,20 @@ mod tests {
         assert_eq!(out.len(), expected.len());
         let far = out.iter().zip(&expected).filter(|(a, b)| a.abs_diff(**b) > 2).count();
         assert_eq!(far, 0);
+    }
+
+    /// With a preview's mark of its end in a segment before the pixels, too.
+    #[test]
+    fn a_jpeg_that_ends_early_is_refused() {
+        let whole = photo();
+        let preview = [&whole[..2], &[0xff, 0xe1, 0, 6, 0xff, 0xd8, 0xff, 0xd9], &whole[2..]].concat();
+        for photo in [whole, preview] {
+            let mut out = Vec::new();
+            decode(&photo, 3, &mut out).unwrap();
+            for end in [photo.len() - 2, photo.len() / 2, 100] {
+                assert!(decode(&photo[..end], 3, &mut out).is_err(), "{end} bytes");
+            }
+        }
     }
 
     #[test]

@@ -92,8 +92,7 @@ impl Way {
         let known = Known { solver: None, method, graph: &inputs.model.graph, images, unlabelled };
         job.stages = slq::jobs::stages(&self.asked, Vec::new(), known)?;
         if job.save.runtime.is_some() {
-            let given = [self.asked.settings.contains_key("codebook"), self.asked.granularity.is_some()];
-            inputs.notes.extend(slq::jobs::suit_runtime(&mut job.stages, given));
+            inputs.notes.extend(slq::jobs::suit_runtime(&mut job.stages, &self.asked));
         }
         let fail = |text: &str| Err(slq::Error::Argument(text.into()));
         if inputs.calibration.is_some() && job.stages.iter().any(Stage::trains) {

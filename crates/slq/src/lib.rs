@@ -109,7 +109,7 @@ pub mod inference {
 /// Files: outputs, planned before the work, and datasets.
 pub mod files {
     pub use crate::integers::check_int8;
-    pub use crate::outputs::{Planned, check_folder, check_output, check_paths, plan_models};
+    pub use crate::outputs::{Planned, check_folder, check_no_model, check_output, check_paths, plan_models};
     pub use crate::save::{Activations, BatchNorms, Floats, Runtime, write_lmdb, write_npz};
     pub use crate::verify::{TOLERANCE, VERIFIED_BYTES, Verified, not_readable, verify};
     pub use slq_coreml::Widths;

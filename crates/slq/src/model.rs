@@ -187,7 +187,18 @@ fn read(name: &ModelName) -> Result<Model, Error> {
             return Err(Error::File { path: file.into(), reason: what.into() });
         }
     }
-    let (graph, source) = match Ending::of(&name.name)? {
+    let ending = Ending::of(&name.name)?;
+    let beside = |file: &Option<PathBuf>, flag: &str, other: &str| {
+        let reason = format!("{flag} goes with a {other} file, and '{}' is none: leave it out", name.name);
+        file.as_ref().map_or(Ok(()), |file| Err(Error::File { path: file.clone(), reason }))
+    };
+    if !matches!(ending, Ending::Prototxt) {
+        beside(&name.weights, "--weights", ".prototxt")?;
+    }
+    if !matches!(ending, Ending::Safetensors | Ending::Pytorch) {
+        beside(&name.graph, "--graph", ".safetensors")?;
+    }
+    let (graph, source) = match ending {
         Ending::Zoo(zoo) => (slq_zoo::build(zoo, name.seed)?, Source::Memory),
         Ending::Onnx => (slq_onnx::read(path)?, Source::Onnx),
         Ending::Slq => (slq_pack::read(path)?, Source::Slq),

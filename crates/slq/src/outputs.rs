@@ -90,6 +90,24 @@ pub fn check_folder(output: &Path, inputs: &[PathBuf]) -> Result<(), Error> {
     probe.map_err(|e| refused(output, format!("this output cannot be written: {e}")))
 }
 
+/// Checks that an output that holds `what`, and no model, does not have the ending of one: a model may have that name already.
+///
+/// # Errors
+/// [`Error::File`], naming the output and the `usual` ending.
+pub fn check_no_model(output: &Path, what: &str, usual: &str) -> Result<(), Error> {
+    const MODELS: [&str; 9] =
+        ["onnx", "slq", "prototxt", "caffemodel", "safetensors", "pth", "pt", "tflite", "mlpackage"];
+    match output.extension().and_then(OsStr::to_str) {
+        Some(ending) if MODELS.contains(&ending.to_ascii_lowercase().as_str()) => {
+            let reason = format!(
+                "{what} is written here, and .{ending} is the ending of a model: name a file that ends in {usual}"
+            );
+            Err(refused(output, reason))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Whether the path names a Core ML package.
 pub(crate) fn is_package(path: &Path) -> bool {
     path.extension().is_some_and(|e| e == "mlpackage")

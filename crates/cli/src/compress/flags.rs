@@ -161,19 +161,13 @@ pub(crate) struct ClusterFlags {
     /// Cumulative numbers of fixed clusters: 5,9,13,15,17
     #[arg(long, value_name = "N,..", value_delimiter = ',', hide_short_help = true)]
     schedule: Option<Vec<usize>>,
-    /// Whether the centroids of a layer go on training once all its weights are fixed [default: false]
+    /// Whether the centroids of a layer go on training once all its weights are fixed [default: with --ternary, where
+    /// codebooks are free]
     #[arg(
         long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
         hide_short_help = true
     )]
     train_centroids: Option<bool>,
-}
-
-impl ClusterFlags {
-    /// Whether the kind of codebooks is given.
-    pub(super) fn names_codebook(&self) -> bool {
-        self.codebook.is_some()
-    }
 }
 
 /// Settings of SLQ.

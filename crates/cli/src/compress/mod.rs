@@ -77,8 +77,7 @@ pub(crate) fn run(args: Args, common: &Common) -> crate::common::Outcome {
     job.stages =
         slq::jobs::stages(&asked, recipe, Known { solver, method: default, graph, images, unlabelled })?;
     if job.save.runtime.is_some() {
-        let given = [flags.cluster.names_codebook(), flags.quantize.granularity.is_some()];
-        let said = slq::jobs::suit_runtime(&mut job.stages, given);
+        let said = slq::jobs::suit_runtime(&mut job.stages, &asked);
         said.iter().for_each(|text| common.note(format_args!("note: {text}")));
     }
     job.reference |= flags.rounds.reference;
@@ -179,12 +178,12 @@ fn check(job: &JobFile, unlabelled: bool) -> Result<(), Error> {
 }
 
 /// Ends the program where flags are given that a resumed job would ignore: its recipe has them.
-pub(crate) fn refuse_flags_beside_resume(given: &clap::ArgMatches) {
+pub(crate) fn refuse_flags_beside_resume(given: &clap::ArgMatches) -> Result<(), clap::Error> {
     const ALLOWED: &[&str] =
         &["resume", "json", "threads", "isa", "quiet", "all", "checkpoint_seconds", "report"];
     let by_hand = |id: &&str| given.value_source(id) == Some(clap::parser::ValueSource::CommandLine);
     if given.get_one::<PathBuf>("resume").is_none() {
-        return;
+        return Ok(());
     }
     // Groups of flags have the names of their types.
     let single = |id: &&str| id.starts_with(|c: char| c.is_ascii_lowercase()) && !ALLOWED.contains(id);
@@ -192,8 +191,9 @@ pub(crate) fn refuse_flags_beside_resume(given: &clap::ArgMatches) {
         let flag = id.replace('_', "-");
         let text =
             format!("--{flag} cannot stand beside --resume: a run goes on with the settings it began with");
-        clap::Error::raw(clap::error::ErrorKind::ArgumentConflict, format!("{text}\n")).exit();
+        return Err(clap::Error::raw(clap::error::ErrorKind::ArgumentConflict, format!("{text}\n")));
     }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -40,6 +40,7 @@ const IMAGES: usize = 10_000;
 /// Runs `slq report`.
 pub(crate) fn run(args: Args, common: &Common) -> crate::common::Outcome {
     let inputs: Vec<PathBuf> = args.runs.iter().flat_map(|r| [r.clone(), r.join(RECIPE)]).collect();
+    slq::files::check_no_model(&args.output, "a page of HTML", ".html")?;
     slq::files::check_paths(&[&args.output], &inputs)?;
     let open = |path: &PathBuf| match path.is_dir() {
         true => directory::run(path, args.images, common),

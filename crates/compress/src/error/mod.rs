@@ -37,7 +37,9 @@ pub enum CompressError {
         layers: String,
     },
     /// Nothing to quantize.
-    #[error("the network has no layer to quantize: no Conv, Gemm or MatMul with constant float weights")]
+    #[error(
+        "the network has no layer to quantize: no Conv, Gemm or MatMul with constant float weights that no rule of layers skips"
+    )]
     NoLayers,
     /// Every layer is smaller than its codebook.
     #[error(

@@ -160,6 +160,7 @@ pub fn run(
     let mut report = Report::new(&graph, recipe, &job.reports);
     let idle = recipe.idle_sync(&graph, options.reducer.size());
     report.warnings.extend(idle.map(|message| Warning { kind: IDLE_SYNC.into(), message }));
+    report.warnings.extend(report.ruined(recipe));
     report.reference = job.reference(observer)?;
     if let Some((data, following)) = data.and_then(|d| Some((d, d.following.as_ref()?))) {
         let inputs = SplitInputs::new(&graph, data.test.clone(), data.transform.clone());

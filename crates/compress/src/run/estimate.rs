@@ -113,6 +113,14 @@ impl<'a> Course<'a> {
     }
 }
 
+/// Steps that `recipe` trains in all, of a reference too; for layers that a decomposition will make, at most as many as there are.
+///
+/// # Errors
+/// Those of settings.
+pub(super) fn steps(graph: &Graph, data: &TrainingData, recipe: &Recipe) -> Result<u64, CompressError> {
+    Ok(courses(graph, data, recipe)?.iter().fold(0, |sum, c| sum.saturating_add(c.steps)))
+}
+
 /// Seconds of a process's share of a batch.
 #[derive(Debug, Clone, Copy)]
 struct Times {

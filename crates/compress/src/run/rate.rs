@@ -6,7 +6,8 @@ use slq_engine::{EngineError, Executor, Isa};
 use slq_graph::Graph;
 use slq_reduce::Alone;
 
-use super::recipe::Stage;
+use super::estimate;
+use super::recipe::{Recipe, Stage};
 use super::report::Warning;
 use crate::error::CompressError;
 use crate::progress::{Event, Observer};
@@ -60,7 +61,10 @@ pub fn suit_rate(
     let (Some(training), None) = (first, &data.following) else { return Ok(None) };
     let graph = &sized(graph.clone(), &data.train);
     let usual = training.learning_rate;
-    let mut trial = Trial::new(graph, data, &training, (seed, isa))?;
+    let recipe = Recipe { seed, reference: false, stages: stages.to_vec() };
+    // Layers that are not made yet have no steps; the training tried has.
+    let most = estimate::steps(graph, data, &recipe).unwrap_or(0);
+    let mut trial = Trial::new(graph, data, &training, (seed, isa), most)?;
     for power in 0..TRIES {
         let factor = 3f64.powi(-i32::try_from(power).unwrap_or(0));
         if !trial.bears(usual * factor)? {
@@ -97,14 +101,16 @@ impl<'a> Trial<'a> {
         data: &'a TrainingData,
         training: &TrainingSettings,
         (seed, isa): (u64, Isa),
+        most: u64,
     ) -> Result<Self, CompressError> {
         let settings = TrainingSettings { distill: None, ..training.clone() };
         let mut executor = executor(graph, &settings, Some(data), (seed, isa))?;
         check_trainable(&mut executor, data, settings.batch)?;
         let iterations = settings.steps(data.train.len());
         let chance = (executor.classes()?.max(2) as f64).ln();
-        let (executor, steps) = (Box::new(executor), STEPS.min(iterations));
-        Ok(Self { graph, data, settings, executor, seed, iterations, steps, chance })
+        // Rounds may be shorter than a trial: what one does not ruin, several may.
+        let (executor, steps) = (Box::new(executor), STEPS.min(iterations.max(most)));
+        Ok(Self { graph, data, settings, executor, seed, iterations: iterations.max(steps), steps, chance })
     }
 
     /// Whether the loss, after the steps of the trial, is still nearer to that before than to that of guessing.

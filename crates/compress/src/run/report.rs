@@ -88,7 +88,35 @@ pub struct Report {
     pub fine_tune: Option<FineTuneReport>,
 }
 
+/// Share of the float network's accuracy below which a network is called ruined.
+const RUINED: f64 = 0.5;
+
+fn ruined(before: &Accuracy, after: &Accuracy, recipe: &Recipe) -> Option<Warning> {
+    if before.unlabelled || after.top1 >= RUINED * before.top1 {
+        return None;
+    }
+    let quantizes = recipe.stages.iter().any(|s| matches!(s, Stage::Quantize(_)));
+    let advice = match (quantizes, recipe.trains()) {
+        (true, true) => "more bits, longer rounds or a lower learning rate",
+        (true, false) => "more bits",
+        (false, true) => "a lower learning rate",
+        (false, false) => "higher ranks, or fine-tuning",
+    };
+    let message = format!(
+        "the network classifies {:.2} % of the test images, less than half of the {:.2} % before: it is of no use; {advice} may \
+         keep more",
+        100.0 * after.top1,
+        100.0 * before.top1
+    );
+    Some(Warning { kind: "accuracy".into(), message })
+}
+
 impl Report {
+    /// A warning where the network has less than half of the float network's accuracy.
+    pub(super) fn ruined(&self, recipe: &Recipe) -> Option<Warning> {
+        ruined(self.baseline.as_ref()?, self.final_accuracy.as_ref()?, recipe)
+    }
+
     /// The view of `stages` on the network they made by `recipe`.
     pub(crate) fn new(graph: &Graph, recipe: &Recipe, stages: &[StageReport]) -> Self {
         let quantize = recipe.stages.iter().find_map(|stage| match stage {
@@ -180,5 +208,28 @@ impl Report {
                 self.rounds.push(r.clone());
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::quantize::Quantize;
+
+    #[test]
+    fn a_network_that_lost_more_than_half_is_called_ruined() {
+        let accuracy = |top1, unlabelled| Accuracy { top1, top5: None, loss: 1.0, images: 100, unlabelled };
+        let said = |before, after, settings| ruined(&before, &after, &Recipe::new(settings));
+        let found = said(accuracy(0.85, false), accuracy(0.09, false), Quantize::slq(3)).unwrap();
+        assert_eq!(found.kind, "accuracy");
+        assert!(
+            found.message.contains("9.00 %") && found.message.contains("learning rate"),
+            "{}",
+            found.message
+        );
+        let found = said(accuracy(0.85, false), accuracy(0.09, false), Quantize::kmeans(3)).unwrap();
+        assert!(found.message.contains("more bits may"), "{}", found.message);
+        assert_eq!(said(accuracy(0.85, false), accuracy(0.5, false), Quantize::slq(3)), None);
+        assert_eq!(said(accuracy(1.0, true), accuracy(0.1, true), Quantize::slq(3)), None);
     }
 }

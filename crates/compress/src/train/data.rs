@@ -161,7 +161,7 @@ pub(crate) fn check_trainable(
         check_fit(executor, validation, &data.transform)?;
     }
     if data.train.len() < batch {
-        let reason = format!("a batch takes {batch}");
+        let reason = format!("a batch takes {batch}; with a batch of {} they would do", data.train.len());
         return Err(CompressError::TooFewImages { images: data.train.len(), reason });
     }
     Ok(())

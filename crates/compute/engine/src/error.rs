@@ -173,8 +173,12 @@ pub enum EngineError {
     },
     /// The loss or the gradient norm is not finite. Parameters keep their values from before the step.
     #[error(
-        "training diverged at iteration {iteration}: the {what} is {value}; lower the learning rate (ten times is a \
-         good first try) or clip the gradients"
+        "training diverged at iteration {iteration}: the {what} is {value}; {}",
+        match iteration {
+            0 => "no step was made yet, so the network as it is computes it: check its weights, and how pixels become inputs (scale, \
+                  mean, deviation)",
+            _ => "lower the learning rate (ten times is a good first try) or clip the gradients",
+        }
     )]
     Diverged {
         /// `loss` or `gradient norm`.

@@ -339,6 +339,9 @@ fn a_diverging_step_changes_nothing() {
         let error = error.unwrap_err();
         assert!(matches!(error, EngineError::Diverged { iteration: 1, .. }), "{error}");
         assert!(error.to_string().contains("learning rate"));
+        // Before the first step no learning rate is to blame.
+        let first = EngineError::Diverged { what: "loss", value: f64::NAN, iteration: 0 }.to_string();
+        assert!(first.contains("no step was made yet") && !first.contains("learning rate"), "{first}");
         assert_eq!(record.bits(&executor), before, "parameters and running statistics");
         assert_eq!((executor.momentum(), executor.iteration()), (momentum, 1));
     }

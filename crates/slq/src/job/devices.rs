@@ -8,6 +8,7 @@ use slq_compress::{CodebookKind, Granularity, Inputs as _, Method, Quantize, Rec
 use slq_engine::Isa;
 use slq_graph::fold::fold_batch_norms;
 
+use super::asked::Asked;
 use super::inputs::Inputs;
 use crate::Error;
 use crate::calibration::CalibrationInputs;
@@ -104,26 +105,29 @@ pub(super) fn folded<'a>(
 /// Smallest block of inputs that share a step, where none is given.
 const BLOCK: usize = 32;
 
-/// Sets what onnxruntime needs to keep weights packed, where it is not `given` (codebook, granularity): evenly spaced codebooks,
+/// Sets what onnxruntime needs to keep weights packed, where nothing else is `asked` for: evenly spaced codebooks,
 /// and blocks of 32 inputs for dense layers, or of the next power of two whose codebooks take no more than their weights as floats.
 /// Returns what was set, in sentences.
-pub fn suit_runtime(stages: &mut [Stage], given: [bool; 2]) -> Vec<String> {
+pub fn suit_runtime(stages: &mut [Stage], asked: &Asked) -> Vec<String> {
+    let named = |setting: &str| asked.settings.contains_key(setting);
     let mut said = Vec::new();
     for stage in stages {
         let Stage::Quantize(settings) = stage else { continue };
         if let Some(codebook) =
-            codebook_of(&mut settings.method).filter(|c| !given[0] && **c == CodebookKind::Free)
+            codebook_of(&mut settings.method).filter(|c| !named("codebook") && **c == CodebookKind::Free)
         {
             *codebook = CodebookKind::Uniform;
             said.push("--runtime ort sets --codebook uniform: evenly spaced values".into());
-            if let Some(trained) = trained_centroids_of(&mut settings.method).filter(|t| **t) {
+            // Asked for, they are refused beside evenly spaced values.
+            let trained = trained_centroids_of(&mut settings.method);
+            if let Some(trained) = trained.filter(|t| **t && !named("train-centroids")) {
                 *trained = false;
                 said.push(
                     "--runtime ort sets --train-centroids=false: fixed values stay evenly spaced".into(),
                 );
             }
         }
-        if !given[1] && settings.granularity == Granularity::Tensor {
+        if asked.granularity.is_none() && settings.granularity == Granularity::Tensor {
             let size = settings.size();
             let pays = |n: &usize| stored_bytes(*n, 1, size, SINGLE) <= 4 * n;
             let block = (0..8).map(|i| BLOCK << i).find(pays).unwrap_or(BLOCK);
@@ -173,6 +177,12 @@ fn check_runtime(job: Wanted<'_>, model: &Model, recipe: &Recipe) -> Result<(), 
     let graph = slq_onnx::for_onnxruntime(&model.clone().for_use())?.graph;
     for stage in &recipe.stages {
         let Stage::Quantize(settings) = stage else { continue };
+        if trained_centroids_of(&mut settings.method.clone()).is_some_and(|trained| *trained) {
+            return refuse(
+                "centroids of fixed layers would leave their even spacing: leave out --train-centroids"
+                    .into(),
+            );
+        }
         if settings.method.codebook() != CodebookKind::Uniform {
             let method = settings.method.name().text();
             return refuse(format!(

@@ -130,13 +130,14 @@ pub struct FileOptions<'a> {
 }
 
 impl JobFile {
-    /// Reads a job file as a recipe: preprocessing that was detected is detected again, as model and data may be others.
+    /// Reads a job file as a recipe: preprocessing that was detected is detected again, as model and data may be others, and of a
+    /// learning rate that was lowered the rate alone is left.
     ///
     /// # Errors
     /// [`Error::File`], naming the line; a file of the first version gets a sentence of its own.
     pub fn read(path: &Path) -> Result<Self, Error> {
         let job = Self::parsed(path)?;
-        Ok(Self { data: DataOptions { detected: None, ..job.data }, ..job })
+        Ok(Self { data: DataOptions { detected: None, ..job.data }, lowered_rate: None, ..job })
     }
 
     fn parsed(path: &Path) -> Result<Self, Error> {
@@ -439,6 +440,22 @@ mod tests {
         {
             assert!(text.contains(line), "{line} is not in {text}");
         }
+    }
+
+    #[test]
+    fn what_was_found_out_goes_on_with_a_job_and_is_left_out_of_a_recipe() {
+        let dir = tempfile::tempdir().unwrap();
+        let detected = Detected { name: "0 to 1".into(), images: 400, accuracy: None };
+        let begun = JobFile {
+            data: DataOptions { detected: Some(detected), ..DataOptions::default() },
+            lowered_rate: Some(LoweredRate { usual: 0.01, rate: 1e-4, steps: 60 }),
+            ..job()
+        };
+        begun.write(&dir.path().join(RECIPE)).unwrap();
+        assert_eq!(JobFile::resume(dir.path()).unwrap(), begun);
+        let recipe = JobFile::read(&dir.path().join(RECIPE)).unwrap();
+        assert_eq!((recipe.data.detected, recipe.lowered_rate), (None, None));
+        assert_eq!(recipe.stages, begun.stages);
     }
 
     #[test]

@@ -72,5 +72,11 @@ mod tests {
             other => panic!("{other:?}"),
         };
         assert!((rate(&now) / rate(&stages) - lowered.rate / lowered.usual).abs() < 1e-12);
+
+        // Several short rounds are tried as a whole.
+        let short = Quantize::slq(4).training(|t| t.length = slq_compress::Length::Iterations(6));
+        let mut short = vec![slq_compress::Stage::Quantize(short)];
+        let found = slq_compress::suit_rate(&raw, &bright, &mut short, (0, Isa::detect())).unwrap().unwrap();
+        assert!(found.steps > 6 && found.steps <= 60, "{found:?}");
     }
 }

@@ -85,7 +85,9 @@ impl Asked {
                 return fail("--ternary has three values: leave out --bits and --codebook-size");
             }
             if self.method.is_some_and(|m| m != MethodName::Mlq) {
-                return fail("--ternary is mlq's: leave out --method");
+                return fail(
+                    "--ternary is mlq's: leave out --method, or give --codebook-size 3 in place of --ternary",
+                );
             }
         }
         let lengths = &self.lengths;
