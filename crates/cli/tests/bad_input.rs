@@ -87,7 +87,6 @@ fn missing_things_are_named() {
             &["run", &model, "--input", "x.npy", "--data", "mnist-10k", "-o", &out],
             "--data means nothing here",
         ),
-        (&["run", &model, "--input", "a.npy", "--input", "input=b.npy", "-o", &out], "a.npy"),
         (
             &["eval", &model, "--weights", "w.caffemodel", "--data", "mnist-10k"],
             "--weights goes with a .prototxt",
