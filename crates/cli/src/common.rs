@@ -164,9 +164,7 @@ impl Common {
         }
         say(format_args!("error: {message}"));
         if self.json {
-            let error = json!({ "error": { "kind": kind, "message": message } });
-            // The error is on stderr already, should nobody read this.
-            let _ = writeln!(std::io::stdout(), "{error}");
+            print_error(kind, &message);
         }
     }
 
@@ -183,11 +181,15 @@ impl Common {
 pub(crate) fn end_of_usage(error: &clap::Error) -> ! {
     let asked = std::env::args_os().take_while(|a| a != "--").any(|a| a == "--json");
     if asked && error.use_stderr() {
-        let error = json!({ "error": { "kind": "usage", "message": usage_sentence(&error.to_string()) } });
-        // The error is on stderr as well, should nobody read this.
-        let _ = writeln!(std::io::stdout(), "{error}");
+        print_error("usage", &usage_sentence(&error.to_string()));
     }
     error.exit()
+}
+
+/// Prints an error as an object; it is on stderr as well, should nobody read this.
+fn print_error(kind: &str, message: &str) {
+    let error = json!({ "error": { "kind": kind, "message": message } });
+    let _ = writeln!(std::io::stdout(), "{error}");
 }
 
 /// What is wrong, without the usage and the advice below it.

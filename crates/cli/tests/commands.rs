@@ -82,6 +82,10 @@ fn run_gives_the_outputs_of_an_array() {
     let y = slq::arrays::read_f32(output.as_ref()).unwrap();
     assert_eq!(y.len(), 20);
     assert_eq!(y[..10], y[10..], "equal images give equal outputs");
+    let model = slq::Model::open(sample_model().as_str()).unwrap();
+    let named = format!("{}={input}", model.graph.inputs[0].name);
+    let said = fails(&["run", &sample_model(), "--input", &named, "--input", &named, "-o", &output], 1);
+    assert!(said.contains("is given twice"), "{said}");
 }
 
 #[test]

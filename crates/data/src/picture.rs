@@ -1,12 +1,11 @@
 //! A single image file as a split.
 
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
 use crate::decode::{self, MAX_FILE};
 use crate::error::DataError;
 use crate::split::Split;
+use crate::tree::read_limited;
 
 impl Split {
     /// One image file as a split of one image of class 0: grey with one channel, otherwise red, green and blue.
@@ -15,13 +14,8 @@ impl Split {
     /// [`DataError::Io`], [`DataError::TooLarge`], [`DataError::Image`] for one that cannot be decoded within the limits, and
     /// [`DataError::StandIn`].
     pub fn from_image(path: &Path) -> Result<Split, DataError> {
-        let (mut bytes, file) = (Vec::new(), || path.display().to_string());
-        File::open(path)
-            .and_then(|f| f.take(MAX_FILE + 1).read_to_end(&mut bytes))
-            .map_err(|source| DataError::Io { path: path.into(), source })?;
-        if bytes.len() as u64 > MAX_FILE {
-            return Err(DataError::TooLarge { file: file(), bytes: bytes.len() as u64, limit: MAX_FILE });
-        }
+        let file = || path.display().to_string();
+        let bytes = read_limited(path, MAX_FILE, file)?;
         if let Some(what) = slq_file::stand_in_bytes(&bytes[..bytes.len().min(512)]) {
             return Err(DataError::StandIn { file: file(), what });
         }

@@ -172,16 +172,10 @@ impl Tree {
         if entry.size > limit {
             return Err(DataError::TooLarge { file: self.name(file), bytes: entry.size, limit });
         }
-        let mut data = Vec::new();
         let Some(archive) = &self.archive else {
-            let path = self.top.join(&entry.path);
-            let read = File::open(&path).and_then(|f| f.take(limit + 1).read_to_end(&mut data));
-            read.map_err(|source| DataError::Io { path, source })?;
-            if data.len() as u64 > limit {
-                return Err(DataError::TooLarge { file: self.name(file), bytes: data.len() as u64, limit });
-            }
-            return Ok(data);
+            return read_limited(&self.top.join(&entry.path), limit, || self.name(file));
         };
+        let mut data = Vec::new();
         // A panic elsewhere leaves the archive as it was: every read starts by seeking.
         let mut archive = archive.lock().unwrap_or_else(PoisonError::into_inner);
         let reader = archive.by_index(entry.slot).map_err(|e| zip_error(self.name(file), e))?;
@@ -231,4 +225,23 @@ fn zip_error(path: impl ToString, source: ZipError) -> DataError {
 /// The size of the file at `path`.
 fn bytes_of(path: &Path) -> Result<u64, DataError> {
     Ok(std::fs::metadata(path).map_err(|source| DataError::Io { path: path.into(), source })?.len())
+}
+
+/// The content of a file of at most `limit` bytes; `name` is what a larger one is called.
+///
+/// # Errors
+/// [`DataError::Io`], [`DataError::TooLarge`].
+pub(crate) fn read_limited(
+    path: &Path,
+    limit: u64,
+    name: impl FnOnce() -> String,
+) -> Result<Vec<u8>, DataError> {
+    let mut data = Vec::new();
+    File::open(path)
+        .and_then(|f| f.take(limit + 1).read_to_end(&mut data))
+        .map_err(|source| DataError::Io { path: path.into(), source })?;
+    match data.len() as u64 {
+        bytes if bytes > limit => Err(DataError::TooLarge { file: name(), bytes, limit }),
+        _ => Ok(data),
+    }
 }

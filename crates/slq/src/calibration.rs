@@ -336,7 +336,6 @@ fn preprocessing(
     isa: Isa,
 ) -> Result<Preprocessing, Error> {
     let found = options.preprocessing_for(model, images)?;
-    let fitted = found.fitted.clone();
     if found.source != PreprocessingSource::Assumed {
         return Ok(found);
     }
@@ -344,7 +343,7 @@ fn preprocessing(
         return Ok(kept);
     }
     if let Some(detection) = detect_by_statistics(&model.graph, images, &found.transform, isa)? {
-        return Ok(Preprocessing { fitted, ..detection.into() });
+        return Ok(found.found(detection));
     }
     if images.class_counts().len() > 1 {
         let (train, test, transform) = (images.clone(), images.clone(), found.transform.clone());

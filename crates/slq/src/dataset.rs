@@ -270,7 +270,7 @@ impl DataOptions {
     /// What was detected when the job began, for the images of `split`; `assumed` holds what options and files say.
     pub(crate) fn kept(&self, assumed: &Preprocessing, split: &Split) -> Option<Preprocessing> {
         let detection = self.detected.as_ref()?.on(split, &assumed.transform)?;
-        Some(Preprocessing { fitted: assumed.fitted.clone(), ..detection.into() })
+        Some(assumed.clone().found(detection))
     }
 
     /// What remains of the training images, and the validation images where there are to be any. A share has the same images

@@ -1,6 +1,5 @@
 //! Models: a network with its preprocessing and source format, opened and saved.
 
-use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -264,15 +263,24 @@ impl Ending<'_> {
         if let Some(zoo) = name.strip_prefix("zoo:") {
             return Ok(Ending::Zoo(zoo));
         }
-        match Path::new(name).extension().and_then(OsStr::to_str) {
-            Some("onnx") => Ok(Ending::Onnx),
-            Some("slq") => Ok(Ending::Slq),
-            Some("prototxt") => Ok(Ending::Prototxt),
-            Some("safetensors") => Ok(Ending::Safetensors),
-            Some("pth" | "pt" | "bin" | "ckpt") => Ok(Ending::Pytorch),
-            _ => Err(Error::UnknownModel(name.into())),
+        Self::of_file(Path::new(name)).ok_or_else(|| Error::UnknownModel(name.into()))
+    }
+
+    fn of_file(path: &Path) -> Option<Ending<'static>> {
+        match path.extension()?.to_str()? {
+            "onnx" => Some(Ending::Onnx),
+            "slq" => Some(Ending::Slq),
+            "prototxt" => Some(Ending::Prototxt),
+            "safetensors" => Some(Ending::Safetensors),
+            "pth" | "pt" | "bin" | "ckpt" => Some(Ending::Pytorch),
+            _ => None,
         }
     }
+}
+
+/// Whether the ending of `path` is one of the models that are read.
+pub(crate) fn is_model(path: &Path) -> bool {
+    Ending::of_file(path).is_some()
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use crate::Error;
+use crate::model::is_model;
 
 /// A file that will be written, with the one that goes beside it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,17 +96,15 @@ pub fn check_folder(output: &Path, inputs: &[PathBuf]) -> Result<(), Error> {
 /// # Errors
 /// [`Error::File`], naming the output and the `usual` ending.
 pub fn check_no_model(output: &Path, what: &str, usual: &str) -> Result<(), Error> {
-    const MODELS: [&str; 9] =
-        ["onnx", "slq", "prototxt", "caffemodel", "safetensors", "pth", "pt", "tflite", "mlpackage"];
-    match output.extension().and_then(OsStr::to_str) {
-        Some(ending) if MODELS.contains(&ending.to_ascii_lowercase().as_str()) => {
-            let reason = format!(
-                "{what} is written here, and .{ending} is the ending of a model: name a file that ends in {usual}"
-            );
-            Err(refused(output, reason))
-        }
-        _ => Ok(()),
+    let Some(ending) = output.extension().and_then(OsStr::to_str) else { return Ok(()) };
+    let lower = output.with_extension(ending.to_ascii_lowercase());
+    if check_ending(&lower).is_err() && !is_model(&lower) {
+        return Ok(());
     }
+    let reason = format!(
+        "{what} is written here, and .{ending} is the ending of a model: name a file that ends in {usual}"
+    );
+    Err(refused(output, reason))
 }
 
 /// Whether the path names a Core ML package.

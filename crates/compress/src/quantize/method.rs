@@ -136,6 +136,15 @@ impl Method {
         }
     }
 
+    /// Whether the centroids of fixed layers go on training.
+    pub fn trains_centroids(&self) -> bool {
+        match self {
+            Self::Slq(s) => s.train_centroids,
+            Self::Mlq(s) => s.train_centroids,
+            _ => false,
+        }
+    }
+
     /// Whether several codebooks of a layer are rounded to 16-bit floats: those of methods that find them at once, but for evenly
     /// spaced ones, which rounding would move off their spacing.
     pub(crate) fn rounds_codebooks(&self) -> bool {

@@ -113,7 +113,7 @@ impl<'a> Course<'a> {
     }
 }
 
-/// Steps that `recipe` trains in all, of a reference too; for layers that a decomposition will make, at most as many as there are.
+/// Steps that `recipe` trains in all, of a reference too, but for those of a decomposition.
 ///
 /// # Errors
 /// Those of settings.

@@ -62,7 +62,7 @@ pub fn suit_rate(
     let graph = &sized(graph.clone(), &data.train);
     let usual = training.learning_rate;
     let recipe = Recipe { seed, reference: false, stages: stages.to_vec() };
-    // Layers that are not made yet have no steps; the training tried has.
+    // Zero for layers that are not made yet: then the steps of the training that is tried count.
     let most = estimate::steps(graph, data, &recipe).unwrap_or(0);
     let mut trial = Trial::new(graph, data, &training, (seed, isa), most)?;
     for power in 0..TRIES {

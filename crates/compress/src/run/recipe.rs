@@ -211,6 +211,11 @@ impl Recipe {
         self.stages.iter().any(Stage::trains)
     }
 
+    /// Whether a stage quantizes.
+    pub fn quantizes(&self) -> bool {
+        self.stages.iter().any(|s| matches!(s, Stage::Quantize(_)))
+    }
+
     /// Whether a stage keeps checkpoints.
     pub fn keeps_checkpoints(&self) -> bool {
         self.stages.iter().any(Stage::keeps_checkpoints)

@@ -91,12 +91,12 @@ pub struct Report {
 /// Share of the float network's accuracy below which a network is called ruined.
 const RUINED: f64 = 0.5;
 
+/// See [`Report::ruined`].
 fn ruined(before: &Accuracy, after: &Accuracy, recipe: &Recipe) -> Option<Warning> {
     if before.unlabelled || after.top1 >= RUINED * before.top1 {
         return None;
     }
-    let quantizes = recipe.stages.iter().any(|s| matches!(s, Stage::Quantize(_)));
-    let advice = match (quantizes, recipe.trains()) {
+    let advice = match (recipe.quantizes(), recipe.trains()) {
         (true, true) => "more bits, longer rounds or a lower learning rate",
         (true, false) => "more bits",
         (false, true) => "a lower learning rate",

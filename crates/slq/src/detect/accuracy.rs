@@ -29,7 +29,7 @@ impl Preprocessing {
     /// As [`detect`].
     pub(crate) fn detected(self, graph: &Graph, data: &TrainingData, isa: Isa) -> Result<Self, Error> {
         match detect(graph, data, isa) {
-            Ok(found) => Ok(Self { fitted: self.fitted, ..found.into() }),
+            Ok(found) => Ok(self.found(found)),
             Err(Error::UnknownPreprocessing(_)) if data.train.len() < FEWEST => {
                 Ok(Self { too_few: Some(data.train.len()), ..self })
             }
@@ -77,13 +77,9 @@ pub fn detect(graph: &Graph, data: &TrainingData, isa: Isa) -> Result<Detection,
         .collect::<Result<Vec<_>, _>>()?;
     let classes = data.train.class_counts().len().max(2);
     match chosen(&finalists, candidates) {
-        Some(best) if clear(&best.accuracy, classes) => Ok(Detection {
-            transform: best.transform.clone(),
-            name: best.candidate.name,
-            flags: best.candidate.flags,
-            accuracy: Some(best.accuracy),
-            images: more.len(),
-        }),
+        Some(best) if clear(&best.accuracy, classes) => {
+            Ok(best.candidate.found(best.transform.clone(), Some(best.accuracy), more.len()))
+        }
         _ => Err(undetected(&tried, classes)),
     }
 }

@@ -1,7 +1,9 @@
 //! The usual kinds of preprocessing.
 
+use slq_compress::Accuracy;
 use slq_data::{ChannelOrder, Split, Transform};
 
+use super::preprocessing::Detection;
 use crate::Error;
 
 /// A usual preprocessing of 8-bit images.
@@ -99,6 +101,11 @@ impl Candidate {
             channel_order: self.order,
             ..base.clone()
         }
+    }
+
+    /// The candidate as what was found, with its preprocessing `transform`.
+    pub(super) fn found(&self, transform: Transform, accuracy: Option<Accuracy>, images: usize) -> Detection {
+        Detection { transform, name: self.name, flags: self.flags, accuracy, images }
     }
 }
 

@@ -30,13 +30,7 @@ impl Detected {
     /// usual preprocessing of that name.
     pub(crate) fn on(&self, split: &Split, base: &Transform) -> Option<Detection> {
         let candidate = usual(base, split).iter().find(|c| c.name == self.name)?;
-        Some(Detection {
-            transform: candidate.transform(base),
-            name: candidate.name,
-            flags: candidate.flags,
-            accuracy: self.accuracy,
-            images: self.images,
-        })
+        Some(candidate.found(candidate.transform(base), self.accuracy, self.images))
     }
 }
 
@@ -50,13 +44,7 @@ mod tests {
         for channels in [1, 3] {
             let split = Split::from_bytes(vec![0; channels * 4], vec![0], [channels, 2, 2]).unwrap();
             for candidate in usual(&base, &split) {
-                let detection = Detection {
-                    transform: candidate.transform(&base),
-                    name: candidate.name,
-                    flags: candidate.flags,
-                    accuracy: None,
-                    images: 64,
-                };
+                let detection = candidate.found(candidate.transform(&base), None, 64);
                 let again = Detected::from(&detection).on(&split, &base).unwrap();
                 assert_eq!((again.transform, again.flags), (detection.transform, detection.flags));
             }

@@ -56,6 +56,11 @@ impl Preprocessing {
         Self { transform, source, detection: None, fitted: None, too_few: None, doubt: None }
     }
 
+    /// The same with what was found in place of what was assumed.
+    pub(crate) fn found(self, detection: Detection) -> Self {
+        Self { fitted: self.fitted, ..detection.into() }
+    }
+
     /// Brings images of another size or number of channels to those that the network declares, as ImageNet's networks are
     /// evaluated: the short side to 8/7 of the input's, then the central crop. What options and files say is kept.
     pub(crate) fn fitted_to(mut self, graph: &Graph, split: &Split) -> Self {

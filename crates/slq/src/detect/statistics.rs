@@ -72,13 +72,9 @@ fn by_statistics_of(
     // The first in the list is the most usual; chance moves the statistics of so few images.
     let found = tried.iter().find(|t| t.2 <= (SLACK * nearest).max(ALIKE));
     Ok(match found {
-        Some((candidate, transform, far)) if *far <= NEAR => Some(Detection {
-            transform: transform.clone(),
-            name: candidate.name,
-            flags: candidate.flags,
-            accuracy: None,
-            images: images.len(),
-        }),
+        Some((candidate, transform, far)) if *far <= NEAR => {
+            Some(candidate.found(transform.clone(), None, images.len()))
+        }
         _ => None,
     })
 }

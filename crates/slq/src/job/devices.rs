@@ -85,8 +85,7 @@ pub(super) fn folded<'a>(
     model: &'a Model,
     recipe: &Recipe,
 ) -> (Cow<'a, Model>, Vec<String>) {
-    let quantizes = recipe.stages.iter().any(|s| matches!(s, Stage::Quantize(_)));
-    if !has_tables(job) || !quantizes || model.is_caffe() {
+    if !has_tables(job) || !recipe.quantizes() || model.is_caffe() {
         return (Cow::Borrowed(model), Vec::new());
     }
     let mut graph = model.graph.clone();
@@ -177,7 +176,7 @@ fn check_runtime(job: Wanted<'_>, model: &Model, recipe: &Recipe) -> Result<(), 
     let graph = slq_onnx::for_onnxruntime(&model.clone().for_use())?.graph;
     for stage in &recipe.stages {
         let Stage::Quantize(settings) = stage else { continue };
-        if trained_centroids_of(&mut settings.method.clone()).is_some_and(|trained| *trained) {
+        if settings.method.trains_centroids() {
             return refuse(
                 "centroids of fixed layers would leave their even spacing: leave out --train-centroids"
                     .into(),
