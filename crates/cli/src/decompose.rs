@@ -9,13 +9,13 @@ use slq::jobs::{Output, check_network};
 use slq::methods::{
     DecomposeReport, RankChoice, RankRule, RankRuleFor, Scheme, TrainingSettings, TrpSettings,
 };
-use slq::{Decompose, Done, JobReport, Length, Model, SaveOptions, Stage};
+use slq::{Decompose, Done, JobReport, Length, SaveOptions, Stage};
 
 use crate::batch::fit_job;
 use crate::common::{Common, ModelArgs};
 use crate::compress::length;
 use crate::data::DataArgs;
-use crate::job::{Keep, Place, RunArgs, go};
+use crate::job::{Keep, Place, RunArgs, check_files, go};
 use crate::table::{self, percent};
 use crate::training::TrainingArgs;
 
@@ -209,12 +209,14 @@ pub(crate) fn run(args: Args, common: &Common) -> crate::common::Outcome {
     common.check_outputs(&job.outputs)?;
     job.save = SaveOptions { dense: true, overwrite: args.run.overwrite, ..SaveOptions::default() };
     let mut stages = Vec::new();
-    let inputs = job.open_checked(common.isa(), |Model { graph, .. }| {
+    let inputs = job.open_checked(common.isa(), |model| {
+        let graph = &model.graph;
         if graph.nodes.is_empty() {
             return Err(slq::Error::NeedsGraph(args.model.model.clone().into()));
         }
         stages.push(Stage::Decompose(args.settings(4 * graph.parameter_count() as u64)?));
-        Ok(check_network(graph, &stages)?)
+        check_network(graph, &stages)?;
+        check_files(&job, (model, &stages), &args.run, &[], common)
     })?;
     let model = &inputs.model;
     inputs.notes.iter().for_each(|note| common.note(format_args!("note: {note}")));

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 use slq::jobs::{FileOptions, JobEstimate, Output};
 use slq::methods::Sensitivity;
-use slq::{Done, Error, Inputs, JobFile, JobReport, SaveOptions};
+use slq::{Done, Error, Inputs, JobFile, JobReport, Model, Recipe, SaveOptions, Stage};
 
 use crate::batch::run_fitted;
 use crate::common::{Common, free_path, quoted};
@@ -162,11 +162,7 @@ pub(crate) fn go(
     if first {
         tell_plan(job, inputs, further, keeps.then_some(run_dir.as_path()), common)?;
     }
-    if let Some(page) = args.report.as_ref().filter(|_| first) {
-        let outputs = job.outputs.iter().chain(further).cloned();
-        slq::files::check_no_model(page, "a page of HTML", ".html")?;
-        slq::files::check_paths(&[page], &job.input_files().into_iter().chain(outputs).collect::<Vec<_>>())?;
-    }
+    check_page(job, args, further, common)?;
     let table = job.sensitivity.as_deref().map(table).transpose()?;
     let options = FileOptions {
         run_dir: Some(&run_dir),
@@ -203,6 +199,39 @@ pub(crate) fn go(
         report.run_dir = None;
     }
     Ok((done, report))
+}
+
+/// Checks what can be known of the files of a job of `stages` before images are read: outputs, the page, the run directory.
+///
+/// # Errors
+/// [`Error::File`], [`Error::UnknownOutput`], and that of a run directory that is taken.
+pub(crate) fn check_files(
+    job: &JobFile,
+    (model, stages): (&Model, &[Stage]),
+    args: &RunArgs,
+    further: &[PathBuf],
+    common: &Common,
+) -> Result<(), Error> {
+    // The others write none, and need not reach the folders.
+    if !common.first() {
+        return Ok(());
+    }
+    job.plan_files(model, None, further)?;
+    check_page(job, args, further, common)?;
+    let recipe = Recipe { stages: stages.to_vec(), ..job.recipe() };
+    match &args.run_dir {
+        Some(dir) if recipe.keeps_checkpoints() => slq::jobs::check_unused(dir),
+        _ => Ok(()),
+    }
+}
+
+/// Checks that the page of the job replaces no file of it.
+fn check_page(job: &JobFile, args: &RunArgs, further: &[PathBuf], common: &Common) -> Result<(), Error> {
+    let Some(page) = args.report.as_deref().filter(|_| common.first()) else { return Ok(()) };
+    slq::files::check_no_model(page, "a page of HTML", ".html")?;
+    let read: Vec<PathBuf> = job.input_files().into_iter().chain(further.iter().cloned()).collect();
+    let written: Vec<&Path> = job.outputs.iter().map(PathBuf::as_path).chain([page]).collect();
+    slq::files::check_paths(&written, &read)
 }
 
 /// Says what will be written and where checkpoints go.

@@ -39,7 +39,7 @@ pub(crate) fn run(args: Args, common: &Common) -> crate::common::Outcome {
 
 /// What is known of one directory.
 fn row(dir: &Path) -> Value {
-    let job = match JobFile::read(&dir.join(slq::jobs::RECIPE)) {
+    let job = match JobFile::resume(dir) {
         Ok(job) => job,
         Err(error) => {
             return json!({ "dir": dir, "model": "", "state": error.to_string(), "resume": "", "finished": null });

@@ -13,7 +13,7 @@ use crate::batch::{fit_job, fit_training};
 use crate::common::Common;
 use crate::compress::length;
 use crate::data::DataArgs;
-use crate::job::{Keep, Place, RunArgs, go, tell_unverified};
+use crate::job::{Keep, Place, RunArgs, check_files, go, tell_unverified};
 use crate::progress::Progress;
 use crate::signals;
 use crate::solver::SolverModelArgs;
@@ -95,7 +95,9 @@ fn by_flags(args: &Args, common: &Common) -> crate::common::Outcome {
     };
     let settings = settings(args, args.training.float()?)?;
     check_teacher(args, &settings)?;
-    let inputs = job.open(common.isa())?;
+    let stages = [Stage::FineTune(FineTune { training: settings.clone() })];
+    let inputs =
+        job.open_checked(common.isa(), |model| check_files(&job, (model, &stages), &args.run, &[], common))?;
     inputs.notes.iter().for_each(|note| common.note(format_args!("note: {note}")));
     if inputs.data.is_none() {
         // Says how to name a dataset.

@@ -89,6 +89,53 @@ fn missing_things_are_named() {
 }
 
 #[test]
+fn files_of_a_job_are_checked_before_images_are_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let (model, out, place, page) =
+        (path(&dir, "net.onnx"), path(&dir, "out.onnx"), path(&dir, "run"), path(&dir, "page.html"));
+    std::fs::copy(sample_model(), &model).unwrap();
+    std::fs::create_dir(&place).unwrap();
+    std::fs::write(path(&dir, "run/recipe.toml"), "").unwrap();
+    let bits: &[&str] = &["compress", &model, "--bits", "4"];
+    let ranks: &[&str] = &["decompose", &model, "--scheme", "channel", "--trp"];
+    for command in [bits, ranks, &["train", &model, "--epochs", "1"]] {
+        let said = |rest: &[&str]| fails(&[command, &["--data", "no/such/place"], rest].concat(), 1);
+        for (rest, words) in [
+            (&["-o", &model][..], "would replace the input"),
+            (&["-o", &out, "-o", &out], "two outputs"),
+            (&["-o", &out, "--run-dir", &place], "already holds a run"),
+            (&["-o", &out, "--report", &model], "ends in .html"),
+            (&["-o", "no/such/folder/x.onnx", "--report", &page], "folder"),
+        ] {
+            let said = said(rest);
+            assert!(said.contains(words), "{command:?} {rest:?}: {said}");
+        }
+        assert!(said(&["-o", &out]).contains("no/such/place"));
+    }
+    let listed = String::from_utf8(run(&["runs", &place, "--json"]).stdout).unwrap();
+    assert!(listed.contains("names no model") && !listed.contains("slq resume"), "{listed}");
+    assert!(fails(&["report", &place, "-o", &page], 1).contains("names no model"));
+    assert!(fails(&["resume", &place], 1).contains("names no model"));
+}
+
+#[test]
+fn pointers_of_git_lfs_are_named_as_such() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = sample_model();
+    for (name, args) in [
+        ("net.slq", &["eval", "NAME", "--data", "mnist-10k"][..]),
+        ("x.npy", &["run", &model, "--input", "NAME", "-o", "y.npy"]),
+        ("x.npz", &["compress", &model, "--calibrate", "NAME", "-o", "out.onnx"]),
+    ] {
+        let file = path(&dir, name);
+        std::fs::write(&file, "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n").unwrap();
+        let args: Vec<&str> = args.iter().map(|&a| if a == "NAME" { file.as_str() } else { a }).collect();
+        let said = fails(&args, 1);
+        assert!(said.contains("git lfs pull"), "{args:?}: {said}");
+    }
+}
+
+#[test]
 fn flags_and_outputs_that_do_not_fit_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let (model, out) = (sample_model(), path(&dir, "out.onnx"));

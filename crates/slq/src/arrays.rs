@@ -14,6 +14,11 @@ fn fail(path: &Path, reason: impl std::fmt::Display) -> Error {
     Error::File { path: path.into(), reason: reason.to_string() }
 }
 
+/// Refuses what stands in place of a file: a pointer of Git LFS, a page of HTML, nothing.
+fn no_stand_in(path: &Path) -> Result<(), Error> {
+    slq_file::stand_in(path).map_or(Ok(()), |what| Err(fail(path, what)))
+}
+
 /// The bytes of a NumPy file; of another file no more than its first ones.
 fn load(path: &Path) -> Result<Vec<u8>, Error> {
     let mut file = File::open(path).map_err(|e| fail(path, e))?;
@@ -24,8 +29,10 @@ fn load(path: &Path) -> Result<Vec<u8>, Error> {
         .map_err(|e| fail(path, e))?;
     if bytes == npy::MAGIC {
         file.read_to_end(&mut bytes).map_err(|e| fail(path, e))?;
+        return Ok(bytes);
     }
-    Ok(bytes)
+    file.take(512).read_to_end(&mut bytes).map_err(|e| fail(path, e))?;
+    slq_file::stand_in_bytes(&bytes).map_or(Ok(bytes), |what| Err(fail(path, what)))
 }
 
 /// Reads an array as a tensor: floats and 64-bit integers as they are, doubles and bytes as floats.
@@ -41,6 +48,7 @@ pub fn read(path: &Path) -> Result<Tensor, Error> {
 /// # Errors
 /// [`Error::Data`] for a file that is no zip archive.
 pub fn names(path: &Path) -> Result<Vec<String>, Error> {
+    no_stand_in(path)?;
     Ok(slq_data::npz_names(path)?)
 }
 
@@ -49,6 +57,7 @@ pub fn names(path: &Path) -> Result<Vec<String>, Error> {
 /// # Errors
 /// As [`read`], naming the array.
 pub fn read_npz(path: &Path) -> Result<Vec<(String, Tensor)>, Error> {
+    no_stand_in(path)?;
     let arrays = slq_data::npz_arrays(path)?;
     arrays.into_iter().map(|(name, bytes)| Ok((name.clone(), tensor(path, &name, &bytes)?))).collect()
 }

@@ -82,8 +82,8 @@ pub mod detection {
 /// Job files and their parts.
 pub mod jobs {
     pub use crate::job::{
-        Asked, FORMAT, FileOptions, Known, Lengths, Output, Preset, RECIPE, REPORT, setting_names, stages,
-        suit_runtime,
+        Asked, FORMAT, FileOptions, Known, Lengths, Output, Preset, RECIPE, REPORT, check_unused,
+        setting_names, stages, suit_runtime,
     };
     pub use slq_compress::{
         Effort, FittedBatch, JobEstimate, LoweredRate, Reference, Situation, check_network, estimate,

@@ -20,8 +20,12 @@ impl PackedModel {
     /// Opens a `.slq` file.
     ///
     /// # Errors
-    /// [`Error::Runtime`], naming the file; [`Error::Preprocessing`].
+    /// [`Error::File`] for what stands in place of a file, [`Error::Runtime`], naming the file; [`Error::Preprocessing`].
     pub fn open(path: impl AsRef<Path>, expand: Expand) -> Result<Self, Error> {
+        let path = path.as_ref();
+        if let Some(what) = slq_file::stand_in(path) {
+            return Err(Error::File { path: path.into(), reason: what.into() });
+        }
         let network = Network::open(path, expand)?;
         let bare = network.graph();
         let graph = Graph {

@@ -14,7 +14,7 @@ use slq::{Error, JobFile};
 
 use crate::batch::fit_job;
 use crate::common::Common;
-use crate::job::{Keep, Place, RunArgs, go, place_of};
+use crate::job::{Keep, Place, RunArgs, check_files, go, place_of};
 pub(crate) use asked::length;
 use flags::Flags;
 pub(crate) use flags::named;
@@ -59,7 +59,8 @@ pub(crate) fn run(args: Args, common: &Common) -> crate::common::Outcome {
         let (recipe, graph) = (job.stages.clone(), &model.graph);
         let known = Known { solver: None, method: default, graph, images: None, unlabelled: false };
         let draft = slq::jobs::stages(&asked, recipe, known)?;
-        Ok(slq::jobs::check_network(graph, &draft)?)
+        slq::jobs::check_network(graph, &draft)?;
+        check_files(&job, (model, &draft), &flags.output.run, flags.input.recipe.as_slice(), common)
     })?;
     inputs.notes.iter().for_each(|note| common.note(format_args!("note: {note}")));
     let doubt = inputs.preprocessing.iter().filter_map(|p| p.doubt.as_ref());
@@ -92,15 +93,15 @@ pub(crate) fn run(args: Args, common: &Common) -> crate::common::Outcome {
         let found = job.suit_rate(&inputs, common.isa())?;
         found.iter().for_each(|f| common.note(format_args!("warning: {}", f.warning().message)));
     }
-    let recipe: Vec<PathBuf> = flags.input.recipe.iter().cloned().collect();
+    let recipe = flags.input.recipe.as_slice();
     if flags.output.dry_run {
         let run_dir = job.recipe().keeps_checkpoints().then(|| place_of(&job, &flags.output.run));
-        let (json, text) = plan::plan(&job, &inputs, &recipe, run_dir.as_deref(), common)?;
+        let (json, text) = plan::plan(&job, &inputs, recipe, run_dir.as_deref(), common)?;
         common.print(&json, text);
         return Ok(());
     }
     let place = Place::New(Keep::Always);
-    let (done, report) = go(&mut job, &inputs, &flags.output.run, &place, &recipe, common)?;
+    let (done, report) = go(&mut job, &inputs, &flags.output.run, &place, recipe, common)?;
     common.print(&json!(report), summary(&done, &report, common.all));
     Ok(())
 }

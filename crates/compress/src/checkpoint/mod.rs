@@ -61,14 +61,16 @@ impl StageDir {
     /// Reads a JSON file, or `None` where there is none.
     ///
     /// # Errors
-    /// [`CompressError::RunDir`] naming a file that cannot be read.
+    /// [`CompressError::RunDir`] naming a file that cannot be read or is damaged.
     pub(crate) fn read<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, CompressError> {
         let path = self.path.join(name);
         if !path.exists() {
             return Ok(None);
         }
         let text = fs::read_to_string(&path).map_err(|e| run_dir_error(&path, &e))?;
-        serde_json::from_str(&text).map(Some).map_err(|e| run_dir_error(&path, &e))
+        let damaged =
+            |e| format!("it is damaged ({e}): put the file back, or begin again in another directory");
+        serde_json::from_str(&text).map(Some).map_err(|e| run_dir_error(&path, &damaged(e)))
     }
 
     /// Writes a JSON file.

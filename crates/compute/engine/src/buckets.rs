@@ -1,5 +1,7 @@
 //! Gradients of data-parallel steps, added over several executors.
 
+use slq_kernels::Buffer;
+
 use crate::error::EngineError;
 use crate::ops::Place;
 use crate::plan::Plan;
@@ -57,7 +59,7 @@ impl<'a> Buckets<'a> {
     pub(crate) fn after(
         &mut self,
         at: usize,
-        gradients: &mut [Vec<f32>],
+        gradients: &mut [Buffer],
         earlier: &[Vec<f32>],
     ) -> Result<(), EngineError> {
         match self.complete.get_mut(at).map(std::mem::take) {
@@ -69,7 +71,7 @@ impl<'a> Buckets<'a> {
     fn take(
         &mut self,
         done: Vec<usize>,
-        gradients: &mut [Vec<f32>],
+        gradients: &mut [Buffer],
         earlier: &[Vec<f32>],
     ) -> Result<(), EngineError> {
         for i in done {
@@ -80,7 +82,7 @@ impl<'a> Buckets<'a> {
                 gradient.iter_mut().zip(&earlier[i]).for_each(|(g, e)| *g = (*g + e) * weight);
             }
             if gradient.len() >= BUCKET {
-                self.share.reducer.begin_sum(std::mem::take(gradient))?;
+                self.share.reducer.begin_sum(std::mem::take(gradient).to_vec())?;
                 self.begun.push(Begun::Alone(i));
                 continue;
             }
@@ -103,7 +105,7 @@ impl<'a> Buckets<'a> {
     /// which they hold.
     pub(crate) fn finish(
         mut self,
-        gradients: &mut [Vec<f32>],
+        gradients: &mut [Buffer],
         earlier: &mut [Vec<f32>],
     ) -> Result<(), EngineError> {
         if self.share.is_whole() {
@@ -118,7 +120,7 @@ impl<'a> Buckets<'a> {
             let sums = self.share.reducer.finish_sum()?;
             let members = match begun {
                 Begun::Alone(i) => {
-                    gradients[*i] = sums;
+                    gradients[*i] = Buffer::from(sums.as_slice());
                     continue;
                 }
                 Begun::Together(members) => members,

@@ -4,6 +4,7 @@ mod losses;
 mod room;
 
 use slq_graph::{Graph, Weight};
+use slq_kernels::Buffer;
 
 use crate::error::EngineError;
 use crate::executor::Executor;
@@ -34,8 +35,8 @@ pub struct CpuExecutor {
     /// Whether evaluation computes the values at all heads.
     keeps_heads: bool,
     plans: Vec<(Mode, usize, Plan)>,
-    buffers: Vec<Vec<f32>>,
-    gradients: Vec<Vec<f32>>,
+    buffers: Vec<Buffer>,
+    gradients: Vec<Buffer>,
     /// Whether `gradients` holds the result of the last backward pass.
     known: Vec<bool>,
     momentum: Vec<Vec<f32>>,
@@ -101,7 +102,7 @@ impl CpuExecutor {
             keeps_heads,
             plans: Vec::new(),
             buffers: Vec::new(),
-            gradients: vec![Vec::new(); count],
+            gradients: vec![Buffer::default(); count],
             known: vec![false; count],
             momentum: vec![Vec::new(); count],
             pending: vec![Vec::new(); count],
@@ -189,9 +190,10 @@ impl CpuExecutor {
             self.graph.weights.values().map(|w| w.tensor.len() * w.tensor.dtype().size()).sum();
         let masks: usize = self.masks.iter().map(Mask::bytes).sum();
         let plans: usize = self.plans.iter().map(|(_, _, p)| p.scratch_bytes()).sum();
-        let steps = floats(&self.gradients) + floats(&self.momentum) + floats(&self.pending);
+        let buffers = self.gradients.iter().chain(&self.buffers).map(Buffer::bytes).sum::<usize>();
+        let steps = buffers + floats(&self.momentum) + floats(&self.pending);
         let packed: usize = self.packed.iter().map(|w| w.matrix.bytes()).sum();
-        weights + packed + masks + plans + steps + floats(&self.buffers)
+        weights + packed + masks + plans + steps
     }
 
     /// Number of labels (0, 1, ...) that the loss at the first output accepts.
@@ -422,7 +424,7 @@ impl Executor for CpuExecutor {
         for (i, sum) in self.pending.iter_mut().enumerate().filter(|(i, _)| self.known[*i]) {
             let gradient = &self.gradients[i];
             sum.resize(gradient.len(), 0.0);
-            sum.iter_mut().zip(gradient).for_each(|(s, g)| *s += g);
+            sum.iter_mut().zip(gradient.iter()).for_each(|(s, g)| *s += g);
         }
         self.end_batch(at);
         Ok(statistics)

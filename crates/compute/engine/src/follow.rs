@@ -1,8 +1,8 @@
 //! Training towards the values of another network, at any outputs: distillation without labels.
 
-use slq_kernels::Isa;
 use slq_kernels::losses::squared_error;
 use slq_kernels::softmax::{soft_cross_entropy, soften};
+use slq_kernels::{Buffer, Isa};
 
 use crate::error::EngineError;
 use crate::loss::first_maximum;
@@ -57,7 +57,7 @@ fn cosine(a: &[f32], b: &[f32]) -> f64 {
 /// The weighted losses at all heads, whose values in the other network are `values`; writes the gradients where the plan has
 /// places for them. Agreements are averaged over the heads.
 pub(crate) fn at_heads(
-    buffers: &mut [Vec<f32>],
+    buffers: &mut [Buffer],
     heads: &[(Logits, f32)],
     (values, temperature): (&[Vec<f32>], f32),
     images: usize,

@@ -1,8 +1,8 @@
 //! Loss and accuracy of a batch.
 
-use slq_kernels::Isa;
 use slq_kernels::losses::{Hinge, euclidean, hinge, sigmoid_cross_entropy};
 use slq_kernels::softmax::{cross_entropy, soft_cross_entropy};
+use slq_kernels::{Buffer, Isa};
 
 use crate::error::EngineError;
 use crate::ops::Place;
@@ -43,14 +43,14 @@ pub(crate) fn check_target(target: &Target<'_>, images: usize, logits: &Logits) 
 }
 
 /// Loss and correct predictions.
-pub(crate) fn value(buffers: &[Vec<f32>], logits: &Logits, target: &Target<'_>, isa: Isa) -> Statistics {
+pub(crate) fn value(buffers: &[Buffer], logits: &Logits, target: &Target<'_>, isa: Isa) -> Statistics {
     let Place::Slot { slot, len } = logits.place else { return Statistics::default() };
     compare(isa, logits, &buffers[slot][..len], target, None)
 }
 
 /// Loss times `weight`, and correct predictions; writes the gradient of the weighted loss.
 pub(crate) fn with_gradient(
-    buffers: &mut [Vec<f32>],
+    buffers: &mut [Buffer],
     logits: &Logits,
     target: &Target<'_>,
     weight: f32,

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use slq_kernels::Buffer;
+
 use crate::error::EngineError;
 use crate::limits;
 
@@ -101,16 +103,14 @@ fn refused(batch: usize, bytes: usize, available: usize) -> EngineError {
 ///
 /// # Errors
 /// [`EngineError::Memory`] where the system refuses.
-pub(crate) fn grow(buffer: &mut Vec<f32>, len: usize, batch: usize) -> Result<(), EngineError> {
+pub(crate) fn grow(buffer: &mut Buffer, len: usize, batch: usize) -> Result<(), EngineError> {
     if buffer.len() >= len {
         return Ok(());
     }
-    *buffer = Vec::new();
-    if buffer.try_reserve_exact(len).is_err() {
+    if buffer.try_replace(len).is_err() {
         let bytes = len.saturating_mul(4);
         return Err(refused(batch, bytes, limits::free_bytes().unwrap_or(0).min(bytes)));
     }
-    buffer.resize(len, 0.0);
     Ok(())
 }
 
@@ -131,10 +131,10 @@ mod tests {
         let error = check(1, 1000, Some(900)).unwrap_err().to_string();
         assert!(error.contains("not even one"), "{error}");
         assert!(check(1, 1000, None).is_ok());
-        let mut buffer = vec![1.0; 3];
+        let mut buffer = Buffer::zeros(3);
         assert!(matches!(grow(&mut buffer, usize::MAX / 8, 9), Err(EngineError::Memory { batch: 9, .. })));
         grow(&mut buffer, 5, 9).unwrap();
-        assert_eq!(buffer, [0.0; 5]);
+        assert_eq!(buffer[..], [0.0; 5]);
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Execution of a plan: forward and backward pass.
 
 use slq_graph::Graph;
-use slq_kernels::Isa;
 use slq_kernels::parallel::enter;
+use slq_kernels::{Buffer, Isa};
 
 use crate::error::EngineError;
 use crate::memory;
@@ -14,9 +14,9 @@ use crate::share::Share;
 ///
 /// # Errors
 /// [`EngineError::Memory`].
-pub(crate) fn grow(buffers: &mut Vec<Vec<f32>>, slots: &[usize], batch: usize) -> Result<(), EngineError> {
+pub(crate) fn grow(buffers: &mut Vec<Buffer>, slots: &[usize], batch: usize) -> Result<(), EngineError> {
     if buffers.len() < slots.len() {
-        buffers.resize_with(slots.len(), Vec::new);
+        buffers.resize_with(slots.len(), Buffer::default);
     }
     let short = buffers.iter().zip(slots).filter(|(b, len)| b.len() < **len);
     let bytes = short.fold(0usize, |sum, (b, len)| sum.saturating_add(4 * (len - b.len())));
@@ -25,19 +25,19 @@ pub(crate) fn grow(buffers: &mut Vec<Vec<f32>>, slots: &[usize], batch: usize) -
 }
 
 /// The values at `place`.
-pub(crate) fn read<'a>(buffers: &'a [Vec<f32>], weights: &'a Graph, place: Place) -> &'a [f32] {
+pub(crate) fn read<'a>(buffers: &'a [Buffer], weights: &'a Graph, place: Place) -> &'a [f32] {
     ops::read(buffers, weights, place)
 }
 
 /// Copies `values` into input `i` of the plan.
-pub(crate) fn set_input(buffers: &mut [Vec<f32>], plan: &Plan, i: usize, values: &[f32]) {
+pub(crate) fn set_input(buffers: &mut [Buffer], plan: &Plan, i: usize, values: &[f32]) {
     if let Some(Place::Slot { slot, len }) = plan.inputs.get(i) {
         buffers[*slot][..*len].copy_from_slice(values);
     }
 }
 
 /// Copies a batch into all inputs; `lens` are their values in an example, `examples` holds these one after the other.
-pub(crate) fn set_inputs(buffers: &mut [Vec<f32>], plan: &Plan, lens: &[usize], examples: &[f32]) {
+pub(crate) fn set_inputs(buffers: &mut [Buffer], plan: &Plan, lens: &[usize], examples: &[f32]) {
     if lens.len() == 1 {
         return set_input(buffers, plan, 0, examples);
     }
@@ -57,7 +57,7 @@ pub(crate) fn set_inputs(buffers: &mut [Vec<f32>], plan: &Plan, lens: &[usize], 
 /// iteration, for dropout; the batch is one of those that `share` reaches.
 pub(crate) fn forward(
     plan: &mut Plan,
-    buffers: &mut [Vec<f32>],
+    buffers: &mut [Buffer],
     weights: &Graph,
     isa: Isa,
     random: (u64, u64),
@@ -85,14 +85,14 @@ fn inside<R: Send>(share: Share<'_>, pass: impl FnOnce() -> R + Send) -> R {
 }
 
 /// What is called behind each layer of a backward pass, with its position and the gradients of all weights.
-pub(crate) type AfterLayer<'a> = dyn FnMut(usize, &mut [Vec<f32>]) -> Result<(), EngineError> + Send + 'a;
+pub(crate) type AfterLayer<'a> = dyn FnMut(usize, &mut [Buffer]) -> Result<(), EngineError> + Send + 'a;
 
 /// Runs the backward pass of all layers; the gradient of the logits has been computed.
 pub(crate) fn backward(
     plan: &mut Plan,
-    buffers: &mut [Vec<f32>],
+    buffers: &mut [Buffer],
     weights: &Graph,
-    weight_gradients: &mut [Vec<f32>],
+    weight_gradients: &mut [Buffer],
     (isa, share): (Isa, Share<'_>),
     after: &mut AfterLayer<'_>,
 ) -> Result<(), EngineError> {

@@ -1,7 +1,7 @@
 //! Running a graph on named inputs, any number of them.
 
 use slq_graph::{DType, Graph, Tensor, TensorData, ValueInfo};
-use slq_kernels::Isa;
+use slq_kernels::{Buffer, Isa};
 
 use crate::cpu::skeleton;
 use crate::error::EngineError;
@@ -38,7 +38,7 @@ pub struct Session {
     isa: Isa,
     /// Shapes of the inputs, and the plan for them.
     plan: Option<(Vec<Vec<usize>>, Plan)>,
-    buffers: Vec<Vec<f32>>,
+    buffers: Vec<Buffer>,
 }
 
 impl Session {
@@ -77,7 +77,7 @@ impl Session {
     /// Bytes of weights, and of the plan's buffers once it has run.
     pub fn bytes(&self) -> usize {
         let tensors = self.graph.weights.values().map(|w| w.tensor.len() * w.tensor.dtype().size());
-        let buffers = self.buffers.iter().map(|b| 4 * b.capacity());
+        let buffers = self.buffers.iter().map(Buffer::bytes);
         let packed = self.packed.iter().map(|w| w.matrix.bytes());
         let layers = self.plan.as_ref().map_or(0, |(_, plan)| plan.scratch_bytes());
         tensors.chain(buffers).chain(packed).sum::<usize>() + layers

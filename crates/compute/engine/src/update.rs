@@ -1,9 +1,9 @@
 //! The optimiser's step on one parameter.
 
 use slq_graph::TrainingRates;
-use slq_kernels::Isa;
 use slq_kernels::adaptive::{Adaptive, AdaptiveStep, masked_adaptive_step};
 use slq_kernels::sgd::{Rule, Step, masked_momentum_step, sum_of_squares};
+use slq_kernels::{Buffer, Isa};
 
 use crate::error::EngineError;
 use crate::options::{Penalty, StepSettings, UpdateRule};
@@ -75,7 +75,7 @@ pub(crate) fn check(settings: &StepSettings) -> Result<(), EngineError> {
 /// The factor that brings the global norm of the gradients down to the limit; the norm itself where it is not
 /// finite.
 pub(crate) fn clip(
-    gradients: &[Vec<f32>],
+    gradients: &[Buffer],
     trained: &[bool],
     settings: &StepSettings,
     isa: Isa,
@@ -159,7 +159,7 @@ mod tests {
 
     #[test]
     fn clipping_scales_down_to_the_limit_only() {
-        let gradients = vec![vec![3.0], vec![100.0], vec![4.0]];
+        let gradients = [3.0, 100.0, 4.0].map(|g| Buffer::from([g].as_slice()));
         let trained = [true, false, true];
         let at = |limit| {
             let settings = StepSettings { clip_gradients: limit, ..StepSettings::default() };
@@ -167,7 +167,7 @@ mod tests {
         };
         assert_eq!((at(None), at(Some(10.0)), at(Some(1.0))), (Ok(1.0), Ok(1.0), Ok(0.2)));
         let settings = StepSettings { clip_gradients: Some(1.0), ..StepSettings::default() };
-        assert!(clip(&[vec![f32::NAN]], &[true], &settings, Isa::Scalar).is_err());
+        assert!(clip(&[Buffer::from([f32::NAN].as_slice())], &[true], &settings, Isa::Scalar).is_err());
     }
 
     #[test]

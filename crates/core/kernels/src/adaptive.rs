@@ -1,6 +1,6 @@
 //! Masked optimiser steps with adaptive rates (Adam, RMSProp, AdaGrad, AdaDelta), in Caffe's arithmetic.
 
-use crate::parallel::prelude::*;
+use crate::parallel::{chunks, chunks_mut, parts};
 
 use crate::Isa;
 use crate::isa::{madd, multiversion};
@@ -212,14 +212,12 @@ pub fn masked_adaptive_step(
     let ready = Ready::new(step);
     let part = |i: usize| mask.map(|m| &m[i * par::CHUNK..((i + 1) * par::CHUNK).min(len)]);
     let (first, second) = history.split_at_mut(len);
-    let chunks = w.par_chunks_mut(par::CHUNK).zip(first.par_chunks_mut(par::CHUNK));
-    let chunks = chunks.zip(g.par_chunks(par::CHUNK)).enumerate();
+    let (w, first, g) = (chunks_mut(w, par::CHUNK), chunks_mut(first, par::CHUNK), chunks(g, par::CHUNK));
     if second.is_empty() {
-        chunks.for_each(|(i, ((w, v), g))| single_run(isa, ready, w, v, g, part(i)));
+        parts((w, first, g), 1, |i, (w, v, g)| single_run(isa, ready, w, v, g, part(i)));
     } else {
-        chunks
-            .zip(second.par_chunks_mut(par::CHUNK))
-            .for_each(|((i, ((w, a), g)), b)| double_run(isa, ready, w, a, b, g, part(i)));
+        let all = (w, first, chunks_mut(second, par::CHUNK), g);
+        parts(all, 1, |i, (w, a, b, g)| double_run(isa, ready, w, a, b, g, part(i)));
     }
 }
 

@@ -14,6 +14,7 @@
 pub mod activation;
 pub mod adaptive;
 pub mod batchnorm;
+mod buffer;
 pub mod centroids;
 pub mod cluster;
 pub mod conv;
@@ -40,5 +41,6 @@ mod store;
 mod testing;
 pub mod weighted;
 
+pub use buffer::Buffer;
 pub use isa::{Isa, UnknownIsa};
 pub use store::Store;

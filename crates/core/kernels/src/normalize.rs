@@ -3,7 +3,7 @@
 //!
 //! Statistics are summed in double precision, in an order that depends on the row's length alone.
 
-use crate::parallel::prelude::*;
+use crate::parallel::{chunks, chunks_mut, parts};
 
 /// How a tensor is cut into rows, and which scale belongs to each element.
 ///
@@ -73,8 +73,8 @@ fn sum(row: &[f32], f: impl Fn(f32) -> f64) -> f64 {
 
 /// y = (x - mean) / deviation * scale + bias, row by row.
 pub fn forward(rows: &Rows, x: &[f32], scale: &[f32], bias: Option<&[f32]>, y: &mut [f32]) {
-    let pairs = y.par_chunks_mut(rows.len).zip(x.par_chunks(rows.len)).enumerate();
-    pairs.with_min_len((4096 / rows.len.max(1)).max(1)).for_each(|(r, (y, x))| {
+    let pairs = (chunks_mut(y, rows.len), chunks(x, rows.len));
+    parts(pairs, 4096 / rows.len.max(1), |r, (y, x)| {
         let (mean, factor) = rows.statistics(x);
         let (mean, factor) = (mean as f32, factor as f32);
         let first = rows.first(r);
@@ -103,7 +103,7 @@ pub fn backward(rows: &Rows, x: &[f32], scale: &[f32], dy: &[f32], to: Gradients
     }
     let (count, scales) = (x.len() / rows.len.max(1), rows.scales());
     let block = count.div_ceil(BLOCKS).max(1);
-    scratch.par_chunks_mut(2 * scales).enumerate().for_each(|(b, sums)| {
+    parts(chunks_mut(scratch, 2 * scales), 1, |b, sums| {
         sums.fill(0.0);
         let (dscale, dbias) = sums.split_at_mut(scales);
         for r in b * block..((b + 1) * block).min(count) {
@@ -127,8 +127,8 @@ pub fn backward(rows: &Rows, x: &[f32], scale: &[f32], dy: &[f32], to: Gradients
 
 /// With x' the normalised input and g = dy * scale: dx = factor * (g - mean(g) - x' mean(g x')).
 fn input_gradient(rows: &Rows, x: &[f32], scale: &[f32], dy: &[f32], dx: &mut [f32]) {
-    let all = dx.par_chunks_mut(rows.len).zip(x.par_chunks(rows.len)).zip(dy.par_chunks(rows.len));
-    all.enumerate().for_each(|(r, ((dx, x), dy))| {
+    let all = (chunks_mut(dx, rows.len), chunks(x, rows.len), chunks(dy, rows.len));
+    parts(all, 4096 / rows.len.max(1), |r, (dx, x, dy)| {
         let (mean, factor) = rows.statistics(x);
         let first = rows.first(r);
         for (c, (dx, dy)) in dx.chunks_mut(rows.inner).zip(dy.chunks(rows.inner)).enumerate() {

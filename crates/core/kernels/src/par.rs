@@ -1,6 +1,7 @@
 //! Splitting work over the current rayon pool.
 
-use crate::parallel::prelude::*;
+pub(crate) use crate::parallel::each;
+use crate::parallel::{chunks, chunks_mut, parts};
 
 /// Elements in one item of element-wise work: large enough to outweigh the cost of a task, small enough to stay in cache.
 pub(crate) const CHUNK: usize = 8192;
@@ -45,35 +46,25 @@ impl Shared {
     }
 }
 
-/// Runs `f(0..items)` in parallel.
-pub(crate) fn each(items: usize, f: impl Fn(usize) + Sync + Send) {
-    if items <= 1 {
-        (0..items).for_each(f);
-    } else {
-        (0..items).into_par_iter().with_max_len(1).for_each(f);
-    }
-}
-
 /// Cuts `out` into planes of `plane` elements and runs `f(index, plane)` on each, several planes to an item when they
 /// are small.
 pub(crate) fn planes(out: &mut [f32], plane: usize, f: impl Fn(usize, &mut [f32]) + Sync + Send) {
-    if plane == 0 || out.is_empty() {
-        return;
+    if plane > 0 {
+        parts(chunks_mut(out, plane), CHUNK / plane, f);
     }
-    out.par_chunks_mut(plane).with_min_len((CHUNK / plane).max(1)).enumerate().for_each(|(i, p)| f(i, p));
 }
 
 /// Cuts `out` into chunks of `len` elements, each of them an item of its own.
 pub(crate) fn each_chunk(out: &mut [f32], len: usize, f: impl Fn(usize, &mut [f32]) + Sync + Send) {
     if len > 0 {
-        out.par_chunks_mut(len).with_max_len(1).enumerate().for_each(|(i, c)| f(i, c));
+        parts(chunks_mut(out, len), 1, f);
     }
 }
 
 /// Element-wise `f(y, x)` over chunks.
 pub(crate) fn map1(x: &[f32], y: &mut [f32], f: impl Fn(&[f32], &mut [f32]) + Sync + Send) {
     assert_eq!(x.len(), y.len());
-    y.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).for_each(|(y, x)| f(x, y));
+    parts((chunks_mut(y, CHUNK), chunks(x, CHUNK)), 1, |_, (y, x)| f(x, y));
 }
 
 /// Element-wise `f(a, b, y)` over chunks.
@@ -84,25 +75,25 @@ pub(crate) fn map2(
     f: impl Fn(&[f32], &[f32], &mut [f32]) + Sync + Send,
 ) {
     assert!(a.len() == y.len() && b.len() == y.len());
-    y.par_chunks_mut(CHUNK)
-        .zip(a.par_chunks(CHUNK).zip(b.par_chunks(CHUNK)))
-        .for_each(|(y, (a, b))| f(a, b, y));
+    parts((chunks_mut(y, CHUNK), chunks(a, CHUNK), chunks(b, CHUNK)), 1, |_, (y, a, b)| f(a, b, y));
 }
 
-/// Sum in `f64` of `f` over fixed chunks of `0..len`, added in order.
+/// Sum in `f64` of `f` over fixed chunks of `0..len`, added in the order of a tree whose shape depends on their number alone.
 pub(crate) fn sum_chunks(len: usize, f: impl Fn(std::ops::Range<usize>) -> f64 + Sync + Send) -> f64 {
-    let chunks = len.div_ceil(CHUNK);
-    if chunks <= 1 {
+    fn tree(sums: &[f64]) -> f64 {
+        match sums {
+            [] => 0.0,
+            [one] => *one,
+            _ => {
+                let (a, b) = sums.split_at(sums.len() / 2);
+                tree(a) + tree(b)
+            }
+        }
+    }
+    if len <= CHUNK {
         return f(0..len);
     }
-    // A fixed tree over chunk indices: the shape depends on the count alone.
-    fn tree(lo: usize, hi: usize, f: &(impl Fn(usize) -> f64 + Sync + Send)) -> f64 {
-        if hi - lo == 1 {
-            return f(lo);
-        }
-        let mid = lo + (hi - lo) / 2;
-        let (a, b) = crate::parallel::join(|| tree(lo, mid, f), || tree(mid, hi, f));
-        a + b
-    }
-    tree(0, chunks, &|c| f(c * CHUNK..len.min((c + 1) * CHUNK)))
+    let mut sums = vec![0.0; len.div_ceil(CHUNK)];
+    parts(chunks_mut(&mut sums, 1), 1, |c, sum| sum[0] = f(c * CHUNK..len.min((c + 1) * CHUNK)));
+    tree(&sums)
 }

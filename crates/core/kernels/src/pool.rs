@@ -2,7 +2,7 @@
 
 use crate::isa::multiversion;
 use crate::par;
-use crate::parallel::prelude::*;
+use crate::parallel::{chunks_mut, parts};
 use crate::{Isa, Store, scratch};
 
 /// Shape of a pooling.
@@ -183,7 +183,9 @@ fn max_value_body<const FMA: bool>(p: &Plan, [kernel, stride]: [usize; 2], x: &[
     let whole = |c: &Window| c.count == kernel;
     let from = p.cols.iter().position(whole).unwrap_or(p.cols.len());
     let to = p.cols.iter().rposition(whole).map_or(from, |i| i + 1);
-    scratch::with(p.w, |column| {
+    scratch::with(2 * p.w + 1, |buffer| {
+        let (column, halves) = buffer.split_at_mut(p.w);
+        let (even, odd) = halves.split_at_mut(p.w.div_ceil(2));
         for (r, y) in p.rows.iter().zip(y.chunks_exact_mut(p.cols.len())) {
             y.fill(f32::NEG_INFINITY);
             if r.count == 0 {
@@ -202,13 +204,23 @@ fn max_value_body<const FMA: bool>(p: &Plan, [kernel, stride]: [usize; 2], x: &[
                         .for_each(|&v| *y = pick((*y, 0), (v, 0)).0);
                 }
             }
+            if stride == 2 {
+                let pairs = column.chunks_exact(2);
+                if let ([last], Some(even)) = (pairs.remainder(), even.last_mut()) {
+                    *even = *last;
+                }
+                for ((pair, even), odd) in pairs.zip(even.iter_mut()).zip(odd.iter_mut()) {
+                    (*even, *odd) = (pair[0], pair[1]);
+                }
+            }
             let middle = &mut y[from..to];
             for j in 0..if middle.is_empty() { 0 } else { kernel } {
-                let x = &column[p.cols[from].first + j * p.dilation[1]..];
+                let at = p.cols[from].first + j * p.dilation[1];
                 match stride {
-                    1 => raise::<1>(middle, x, stride),
-                    2 => raise::<2>(middle, x, stride),
-                    _ => raise::<0>(middle, x, stride),
+                    1 => raise::<1>(middle, &column[at..], stride),
+                    2 if at.is_multiple_of(2) => raise::<1>(middle, &even[at / 2..], 1),
+                    2 => raise::<1>(middle, &odd[at / 2..], 1),
+                    _ => raise::<0>(middle, &column[at..], stride),
                 }
             }
         }
@@ -369,11 +381,8 @@ pub fn max_forward(isa: Isa, g: &PoolGeometry, x: &[f32], y: &mut [f32], argmax:
         None => par::planes(y, out, |i, y| run(i, y, None)),
         Some(a) => {
             assert_eq!(a.len(), y.len());
-            y.par_chunks_mut(out)
-                .zip(a.par_chunks_mut(out))
-                .with_min_len((par::CHUNK / plane.max(1)).max(1))
-                .enumerate()
-                .for_each(|(i, (y, a))| run(i, y, Some(a)));
+            let pair = (chunks_mut(y, out), chunks_mut(a, out));
+            parts(pair, par::CHUNK / plane.max(1), |i, (y, a)| run(i, y, Some(a)));
         }
     }
 }

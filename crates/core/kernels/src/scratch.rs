@@ -1,47 +1,20 @@
-//! Working memory: cache-line aligned buffers, and one of them kept for each thread.
+//! Working memory: one aligned buffer or more kept for each thread.
 
 use std::cell::RefCell;
 
-#[derive(Clone, Copy)]
-#[repr(C, align(64))]
-struct Line([f32; 16]);
-
-/// A growing buffer of `f32` aligned to 64 bytes; contents are unspecified after it grew.
-#[derive(Default)]
-pub(crate) struct Aligned {
-    lines: Vec<Line>,
-}
-
-impl Aligned {
-    pub(crate) fn with_len(len: usize) -> Self {
-        let mut buffer = Aligned::default();
-        buffer.get(len);
-        buffer
-    }
-
-    /// The first `len` elements; grows when there are fewer.
-    pub(crate) fn get(&mut self, len: usize) -> &mut [f32] {
-        let lines = len.div_ceil(16);
-        if self.lines.len() < lines {
-            self.lines.resize(lines, Line([0.0; 16]));
-        }
-        // SAFETY: `Line` is sixteen consecutive f32 without padding, and `len <= 16 * self.lines.len()`.
-        unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast::<f32>(), len) }
-    }
-
-    pub(crate) fn bytes(&self) -> usize {
-        self.lines.len() * size_of::<Line>()
-    }
-}
+use crate::Buffer;
 
 thread_local! {
-    static POOL: RefCell<Vec<Aligned>> = const { RefCell::new(Vec::new()) };
+    static POOL: RefCell<Vec<Buffer>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Calls `f` with `len` elements of this thread's buffer. Nested calls get buffers of their own.
 pub(crate) fn with<R>(len: usize, f: impl FnOnce(&mut [f32]) -> R) -> R {
     let mut buffer = POOL.with(|pool| pool.borrow_mut().pop()).unwrap_or_default();
-    let result = f(buffer.get(len));
+    if buffer.len() < len {
+        buffer.resize(len);
+    }
+    let result = f(&mut buffer[..len]);
     POOL.with(|pool| pool.borrow_mut().push(buffer));
     result
 }
@@ -59,6 +32,5 @@ mod tests {
             with(50, |b| b.fill(2.0));
             assert!(a.iter().all(|&v| v == 1.0));
         });
-        assert_eq!(Aligned::with_len(17).bytes(), 128);
     }
 }

@@ -3,7 +3,7 @@
 use crate::Isa;
 use crate::isa::{madd, multiversion};
 use crate::par;
-use crate::parallel::prelude::*;
+use crate::parallel::{chunks, chunks_mut, parts};
 
 /// The update rule: Caffe's (`SGDSolver`, `NesterovSolver`) or PyTorch's (`torch.optim.SGD`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -153,18 +153,13 @@ pub fn masked_momentum_step(
     mask: Option<&[u8]>,
     step: Step,
 ) {
-    assert!(w.len() == v.len() && w.len() == g.len());
+    assert!(w.len() == v.len() && w.len() == g.len() && mask.is_none_or(|m| m.len() == w.len()));
+    let (w, v, g) = (chunks_mut(w, par::CHUNK), chunks_mut(v, par::CHUNK), chunks(g, par::CHUNK));
     match mask {
-        None => w
-            .par_chunks_mut(par::CHUNK)
-            .zip(v.par_chunks_mut(par::CHUNK).zip(g.par_chunks(par::CHUNK)))
-            .for_each(|(w, (v, g))| step_run(isa, step, w, v, g, None)),
+        None => parts((w, v, g), 1, |_, (w, v, g)| step_run(isa, step, w, v, g, None)),
         Some(mask) => {
-            assert_eq!(w.len(), mask.len());
-            w.par_chunks_mut(par::CHUNK)
-                .zip(v.par_chunks_mut(par::CHUNK).zip(g.par_chunks(par::CHUNK)))
-                .zip(mask.par_chunks(par::CHUNK))
-                .for_each(|((w, (v, g)), m)| step_run(isa, step, w, v, g, Some(m)))
+            let all = (w, v, g, chunks(mask, par::CHUNK));
+            parts(all, 1, |_, (w, v, g, m)| step_run(isa, step, w, v, g, Some(m)));
         }
     }
 }

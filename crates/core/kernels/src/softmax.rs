@@ -1,7 +1,7 @@
 //! Softmax, its logarithm, and the cross-entropy losses.
 
 use crate::isa::{madd, multiversion};
-use crate::parallel::prelude::*;
+use crate::parallel::{chunks, chunks_mut, parts};
 use crate::{Isa, Store};
 use crate::{math, par, scratch};
 
@@ -186,23 +186,18 @@ fn losses(
 ) -> f64 {
     let batch = logits.len().checked_div(classes).unwrap_or(0);
     assert_eq!(logits.len(), batch * classes);
-    let each: Vec<f64> = match dlogits {
+    let mut each = vec![0.0; batch];
+    let (sums, rows) = (chunks_mut(&mut each, 1), chunks(logits, classes));
+    match dlogits {
         Some(d) => {
             assert_eq!(d.len(), logits.len());
-            d.par_chunks_mut(classes.max(1))
-                .with_min_len(16)
-                .zip(logits.par_chunks(classes.max(1)))
-                .enumerate()
-                .map(|(i, (d, x))| item(i, x, d))
-                .collect()
+            let all = (sums, rows, chunks_mut(d, classes));
+            parts(all, 16, |i, (sum, x, d)| sum[0] = item(i, x, d));
         }
-        None => logits
-            .par_chunks(classes.max(1))
-            .with_min_len(16)
-            .enumerate()
-            .map(|(i, x)| scratch::with(classes, |d| item(i, x, d)))
-            .collect(),
-    };
+        None => parts((sums, rows), 16, |i, (sum, x)| {
+            sum[0] = scratch::with(classes, |d| item(i, x, d));
+        }),
+    }
     each.iter().sum::<f64>() / batch.max(1) as f64
 }
 

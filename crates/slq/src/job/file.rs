@@ -184,7 +184,11 @@ impl JobFile {
         if !path.exists() {
             return Err(run_dir_error(dir, "it holds no run"));
         }
-        Self::parsed(&path)
+        let job = Self::parsed(&path)?;
+        if job.model.is_none() && job.solver.is_none() {
+            return Err(run_dir_error(dir, format!("its {RECIPE} names no model: no run began with it")));
+        }
+        Ok(job)
     }
 
     /// The stages with their seed.
@@ -346,15 +350,28 @@ impl JobFile {
     /// # Errors
     /// Those of [`plan_models`]; [`Error::Coreml`] for a network that a Core ML package cannot hold.
     pub fn plan(&self, inputs: &Inputs, further: &[PathBuf]) -> Result<Vec<Planned>, Error> {
-        let mut files = self.input_files();
-        files.extend(inputs.model.caffe_files());
-        files.extend(inputs.teacher.iter().flat_map(Model::caffe_files));
-        files.extend_from_slice(further);
-        let plan = plan_models(&self.outputs, &files, self.save.overwrite)?;
+        let plan = self.plan_files(&inputs.model, inputs.teacher.as_ref(), further)?;
         if self.outputs.iter().any(|o| is_package(o)) {
             super::package::check(&inputs.model, &self.recipe(), &self.save)?;
         }
         Ok(plan)
+    }
+
+    /// The part of [`JobFile::plan`] for which no image need be read.
+    ///
+    /// # Errors
+    /// Those of [`plan_models`].
+    pub fn plan_files(
+        &self,
+        model: &Model,
+        teacher: Option<&Model>,
+        further: &[PathBuf],
+    ) -> Result<Vec<Planned>, Error> {
+        let mut files = self.input_files();
+        files.extend(model.caffe_files());
+        files.extend(teacher.into_iter().flat_map(Model::caffe_files));
+        files.extend_from_slice(further);
+        plan_models(&self.outputs, &files, self.save.overwrite)
     }
 
     /// Locks the run directory, and writes the job into one that holds none yet.
@@ -363,22 +380,27 @@ impl JobFile {
         if resume {
             return Place::there(dir);
         }
-        let taken = || path.exists() || dir.join("command.json").exists();
-        let refuse = || run_dir_error(dir, "it already holds a run: --resume it, or name another --run-dir");
         // Before the lock's file is made in a directory that is not ours.
-        if taken() {
-            return Err(refuse());
-        }
+        check_unused(dir)?;
         let place = Place::made(dir)?;
-        if taken() {
-            return Err(refuse());
-        }
+        check_unused(dir)?;
         let mut begun = self.absolute();
         begun.data.detected =
             inputs.preprocessing.as_ref().and_then(|p| p.detection.as_ref()).map(Detected::from);
         begun.write(&path).inspect_err(|error| place.remove_unused(error))?;
         Ok(place)
     }
+}
+
+/// Checks that a run can begin in `dir`.
+///
+/// # Errors
+/// [`CompressError::RunDir`](slq_compress::CompressError::RunDir) where it holds one.
+pub fn check_unused(dir: &Path) -> Result<(), Error> {
+    if dir.join(RECIPE).exists() || dir.join("command.json").exists() {
+        return Err(run_dir_error(dir, "it already holds a run: --resume it, or name another --run-dir"));
+    }
+    Ok(())
 }
 
 /// Whether the text is a recipe of the first version, which had one table of settings.

@@ -32,7 +32,7 @@ use crate::model::Model;
 
 pub use asked::{Asked, Known, Lengths, Preset, setting_names, stages};
 pub use devices::suit_runtime;
-pub use file::{FORMAT, FileOptions, JobFile, REPORT};
+pub use file::{FORMAT, FileOptions, JobFile, REPORT, check_unused};
 pub use inputs::Inputs;
 pub use place::RECIPE;
 pub use report::{JobReport, Output};

@@ -1,6 +1,7 @@
 //! Losses of the executor: at labels, or beside the network that is followed.
 
 use slq_graph::Graph;
+use slq_kernels::Buffer;
 
 use super::{CpuExecutor, skeleton};
 use crate::buckets::Buckets;
@@ -82,7 +83,7 @@ impl CpuExecutor {
         self.known.copy_from_slice(&plan.trained);
         let mut buckets = Buckets::new(plan, adds);
         let pending = &self.pending;
-        let mut after = |at: usize, gradients: &mut [Vec<f32>]| buckets.after(at, gradients, pending);
+        let mut after = |at: usize, gradients: &mut [Buffer]| buckets.after(at, gradients, pending);
         let gradients = &mut self.gradients;
         pass::backward(plan, &mut self.buffers, &self.graph, gradients, (isa, share), &mut after)?;
         buckets.finish(&mut self.gradients, &mut self.pending)?;

@@ -1,6 +1,6 @@
 //! Dropout while training.
 
-use slq_kernels::parallel::prelude::*;
+use slq_kernels::parallel::{chunks_mut, parts};
 
 use super::layer::Layer;
 use super::pass::{Backward, Forward};
@@ -40,7 +40,7 @@ fn scramble(x: u64) -> u64 {
 
 impl DropoutLayer {
     fn mask(&self, values: &mut [f32]) {
-        values.par_chunks_mut(CHUNK).enumerate().for_each(|(chunk, values)| {
+        parts(chunks_mut(values, CHUNK), 1, |chunk, values| {
             for (i, value) in values.iter_mut().enumerate() {
                 let bits = scramble(self.key ^ (chunk * CHUNK + i) as u64) >> 32;
                 *value = if bits < self.threshold { 0.0 } else { *value * self.scale };

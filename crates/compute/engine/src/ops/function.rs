@@ -1,7 +1,7 @@
 //! Functions of one element that are computed in double precision, one loop for all of them.
 
 use slq_graph::op::UnaryOp;
-use slq_kernels::parallel::prelude::*;
+use slq_kernels::parallel::{chunks, chunks_mut, parts};
 
 use super::layer::Layer;
 use super::pass::{Backward, Forward};
@@ -114,7 +114,7 @@ impl Layer for ScalarLayer {
 
     fn forward(&mut self, pass: &mut Forward<'_>, y: &mut [f32]) {
         let (op, x) = (self.0, pass.input(0));
-        y.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).for_each(|(y, x)| {
+        parts((chunks_mut(y, CHUNK), chunks(x, CHUNK)), 1, |_, (y, x)| {
             y.iter_mut().zip(x).for_each(|(y, &x)| *y = value(op, f64::from(x)).unwrap_or(f64::NAN) as f32);
         });
     }
@@ -122,8 +122,8 @@ impl Layer for ScalarLayer {
     fn backward(&mut self, pass: &mut Backward<'_>) {
         let op = self.0;
         pass.input_gradient(|pass, dy, dx, _| {
-            let inputs = dy.par_chunks(CHUNK).zip(pass.input(0).par_chunks(CHUNK));
-            dx.par_chunks_mut(CHUNK).zip(inputs).for_each(|(dx, (dy, x))| {
+            let all = (chunks_mut(dx, CHUNK), chunks(dy, CHUNK), chunks(pass.input(0), CHUNK));
+            parts(all, 1, |_, (dx, dy, x)| {
                 for ((dx, &dy), &x) in dx.iter_mut().zip(dy).zip(x) {
                     *dx = (f64::from(dy) * slope(op, f64::from(x))) as f32;
                 }

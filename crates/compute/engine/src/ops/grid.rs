@@ -1,7 +1,7 @@
 //! Sampling at the points of a grid, as the ONNX standard and PyTorch's `grid_sample` define it; forward only.
 
 use slq_graph::op::{Grid, GridPadding, Interpolation};
-use slq_kernels::parallel::prelude::*;
+use slq_kernels::parallel::{chunks_mut, parts};
 
 use super::layer::Layer;
 use super::pass::{Backward, Forward};
@@ -95,7 +95,7 @@ impl Layer for GridLayer {
         let (x, grid) = (pass.input(0), pass.input(1));
         let ([c, h, w], points) = (self.data, self.points);
         let image = c * points;
-        y.par_chunks_mut(image).enumerate().for_each(|(n, y)| {
+        parts(chunks_mut(y, image), 1, |n, y| {
             for p in 0..points {
                 let at = 2 * (n * points + p);
                 let (columns, rows) = (self.neighbours(grid[at], w), self.neighbours(grid[at + 1], h));

@@ -1,7 +1,7 @@
 //! Operators that copy elements: Concat, Transpose, Slice (and Split), Pad.
 
 use slq_graph::op::PadMode as GraphPadMode;
-use slq_kernels::parallel::prelude::*;
+use slq_kernels::parallel::{chunks, chunks_mut, parts};
 use slq_kernels::reshape::{self, Pad, PadMode, View};
 
 use super::layer::Layer;
@@ -196,8 +196,8 @@ impl Layer for FillLayer {
 
     fn forward(&mut self, pass: &mut Forward<'_>, y: &mut [f32]) {
         let x = pass.input(0);
-        let rows = y.par_chunks_mut(self.to).zip(&self.sources).with_min_len(Self::rows(self.to));
-        rows.for_each(|(row, source)| match source {
+        let rows = (chunks_mut(y, self.to), chunks(&self.sources, 1));
+        parts(rows, Self::rows(self.to), |_, (row, source)| match source[0] {
             None => row.fill(self.value),
             Some(source) => {
                 let (head, rest) = row.split_at_mut(self.start);
@@ -211,9 +211,9 @@ impl Layer for FillLayer {
 
     fn backward(&mut self, pass: &mut Backward<'_>) {
         pass.input_gradient(|_, dy, dx, store| {
-            let rows = dx.par_chunks_mut(self.from).zip(&self.targets).with_min_len(Self::rows(self.from));
-            rows.for_each(|(row, target)| {
-                let from = &dy[target * self.to + self.start..][..self.from];
+            let rows = (chunks_mut(dx, self.from), chunks(&self.targets, 1));
+            parts(rows, Self::rows(self.from), |_, (row, target)| {
+                let from = &dy[target[0] * self.to + self.start..][..self.from];
                 if store.accumulates() {
                     row.iter_mut().zip(from).for_each(|(x, y)| *x += y);
                 } else {

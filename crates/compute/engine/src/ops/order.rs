@@ -1,6 +1,6 @@
 //! Positions of extremes, the largest elements in order, running sums: along one axis.
 
-use slq_kernels::parallel::prelude::*;
+use slq_kernels::parallel::{chunks_mut, parts};
 
 use super::layer::Layer;
 use super::pass::{Backward, Forward};
@@ -53,7 +53,7 @@ pub(super) fn arg_extreme(
 impl Layer for ArgLayer {
     fn forward(&mut self, pass: &mut Forward<'_>, y: &mut [f32]) {
         let x = pass.input(0);
-        y.par_iter_mut().with_min_len((4096 / self.axis.extent).max(1)).enumerate().for_each(|(line, y)| {
+        parts(chunks_mut(y, 1), 4096 / self.axis.extent, |line, y| {
             let start = self.axis.start(line);
             let at = |k: usize| x[start + k * self.axis.inner];
             let mut best = 0;
@@ -65,7 +65,7 @@ impl Layer for ArgLayer {
                     best = k;
                 }
             }
-            *y = best as f32;
+            y[0] = best as f32;
         });
     }
 

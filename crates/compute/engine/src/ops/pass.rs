@@ -2,7 +2,7 @@
 
 use slq_graph::Graph;
 use slq_kernels::reduce::axpy;
-use slq_kernels::{Isa, Store};
+use slq_kernels::{Buffer, Isa, Store};
 
 use super::place::{Place, read, weight};
 use crate::share::Share;
@@ -14,7 +14,7 @@ pub(crate) struct Forward<'a> {
     pub share: Share<'a>,
     /// Seed and iteration.
     pub random: (u64, u64),
-    pub buffers: &'a [Vec<f32>],
+    pub buffers: &'a [Buffer],
     pub weights: &'a Graph,
     pub inputs: &'a [Place],
     /// The output already holds the input of `Layer::in_place`, which must not be read elsewhere.
@@ -36,7 +36,7 @@ impl Forward<'_> {
 /// The buffer of a gradient, taken from the plan while a layer writes it.
 #[derive(Debug)]
 pub(crate) struct Gradient {
-    data: Vec<f32>,
+    data: Buffer,
     len: usize,
     /// Whether something is there already, to be added to; only where the layer says that it can.
     pub store: Store,
@@ -71,9 +71,9 @@ pub(crate) struct Backward<'a> {
     pub isa: Isa,
     /// As in the forward pass.
     pub share: Share<'a>,
-    pub buffers: &'a mut [Vec<f32>],
+    pub buffers: &'a mut [Buffer],
     pub weights: &'a Graph,
-    pub weight_gradients: &'a mut [Vec<f32>],
+    pub weight_gradients: &'a mut [Buffer],
     pub inputs: &'a [Place],
     pub output: Place,
     pub output_gradient: Place,
@@ -161,7 +161,7 @@ impl Backward<'_> {
         }
     }
 
-    fn home(&mut self, place: Place) -> Option<&mut Vec<f32>> {
+    fn home(&mut self, place: Place) -> Option<&mut Buffer> {
         match place {
             Place::Absent => None,
             Place::Slot { slot, .. } => self.buffers.get_mut(slot),

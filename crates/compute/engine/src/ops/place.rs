@@ -1,6 +1,7 @@
 //! Where the tensors of a plan are stored.
 
 use slq_graph::Graph;
+use slq_kernels::Buffer;
 
 /// Where a tensor is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,7 +20,7 @@ pub(crate) fn weight(weights: &Graph, index: usize) -> &[f32] {
 }
 
 /// The values at `place`; `buffers` are the plan's slots.
-pub(crate) fn read<'a>(buffers: &'a [Vec<f32>], weights: &'a Graph, place: Place) -> &'a [f32] {
+pub(crate) fn read<'a>(buffers: &'a [Buffer], weights: &'a Graph, place: Place) -> &'a [f32] {
     match place {
         Place::Absent => &[],
         Place::Slot { slot, len } => &buffers[slot][..len],

@@ -1,6 +1,6 @@
 //! Operators that choose or repeat elements: Where, Expand, Gather, and constants computed from shapes.
 
-use slq_kernels::parallel::prelude::*;
+use slq_kernels::parallel::{chunks, chunks_mut, parts};
 use slq_kernels::reduce::{self, Kind, Reduction};
 
 use super::elementwise::{broadcast_strides, sum_to};
@@ -37,8 +37,8 @@ impl Walk {
         (at, if self.outer.len() < strides.len() { strides[self.outer.len()] } else { 0 })
     }
 
-    fn each_row<'y>(&self, y: &'y mut [f32]) -> impl IndexedParallelIterator<Item = (usize, &'y mut [f32])> {
-        y.par_chunks_mut(self.last).with_min_len((4096 / self.last.max(1)).max(1)).enumerate()
+    fn each_row(&self, y: &mut [f32], f: impl Fn(usize, &mut [f32]) + Sync + Send) {
+        parts(chunks_mut(y, self.last), 4096 / self.last.max(1), f);
     }
 }
 
@@ -65,7 +65,7 @@ impl Layer for WhereLayer {
 
     fn forward(&mut self, pass: &mut Forward<'_>, y: &mut [f32]) {
         let inputs = [pass.input(0), pass.input(1), pass.input(2)];
-        self.walk.each_row(y).for_each(|(r, row)| {
+        self.walk.each_row(y, |r, row| {
             let [c, a, b] = [0, 1, 2].map(|i| self.walk.row(i, r));
             for (j, y) in row.iter_mut().enumerate() {
                 let value = |i: usize, (at, step): (usize, usize)| inputs[i][at + j * step];
@@ -84,7 +84,7 @@ impl Layer for WhereLayer {
         for (which, sum) in self.sums.iter().enumerate() {
             let Some(mut gradient) = pass.take_gradient(which + 1) else { continue };
             let (condition, walk) = (pass.input(0), &self.walk);
-            walk.each_row(&mut self.scratch).for_each(|(r, row)| {
+            walk.each_row(&mut self.scratch, |r, row| {
                 let (at, step) = walk.row(0, r);
                 for (j, d) in row.iter_mut().enumerate() {
                     let chosen = (condition[at + j * step] != 0.0) == (which == 0);
@@ -116,7 +116,7 @@ pub(super) fn expand(site: Site<'_>) -> Result<Box<dyn Layer>, EngineError> {
 impl Layer for ExpandLayer {
     fn forward(&mut self, pass: &mut Forward<'_>, y: &mut [f32]) {
         let x = pass.input(0);
-        self.walk.each_row(y).for_each(|(r, row)| {
+        self.walk.each_row(y, |r, row| {
             let (at, step) = self.walk.row(0, r);
             row.iter_mut().enumerate().for_each(|(j, y)| *y = x[at + j * step]);
         });
@@ -188,8 +188,7 @@ impl Layer for GatherLayer {
     fn forward(&mut self, pass: &mut Forward<'_>, y: &mut [f32]) {
         self.look_up(pass.input(1));
         let (table, count, inner) = (pass.input(0), self.rows.len(), self.inner);
-        let rows = y.par_chunks_mut(inner).with_min_len((4096 / inner).max(1)).enumerate();
-        rows.for_each(|(r, y)| match self.rows[r % count] {
+        parts(chunks_mut(y, inner), 4096 / inner, |r, y| match self.rows[r % count] {
             Some(row) => y.copy_from_slice(&table[(r / count * self.extent + row) * inner..][..inner]),
             None => y.fill(f32::NAN),
         });
@@ -204,7 +203,7 @@ impl Layer for GatherLayer {
             let part = self.extent * self.inner;
             let from = self.rows.len() * self.inner;
             // Rows are added in the order of their numbers' positions, whatever the number of threads.
-            dx.par_chunks_mut(part).zip(dy.par_chunks(from)).for_each(|(dx, dy)| {
+            parts((chunks_mut(dx, part), chunks(dy, from)), 1, |_, (dx, dy)| {
                 dx.fill(0.0);
                 for (row, dy) in self.rows.iter().zip(dy.chunks(self.inner)) {
                     let Some(row) = row else { continue };

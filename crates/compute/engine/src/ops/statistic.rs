@@ -1,7 +1,7 @@
 //! Statistics over axes other than sums and means.
 
 use slq_graph::op::Reduction;
-use slq_kernels::parallel::prelude::*;
+use slq_kernels::parallel::{chunks_mut, parts};
 
 use super::layer::Layer;
 use super::pass::{Backward, Forward};
@@ -124,14 +124,11 @@ impl Layer for StatisticLayer {
     fn forward(&mut self, pass: &mut Forward<'_>, y: &mut [f32]) {
         let x = pass.input(0);
         let work = (4096 / self.count.max(1)).max(1);
-        y.par_iter_mut()
-            .with_min_len(work)
-            .enumerate()
-            .for_each(|(o, y)| *y = self.value(self.elements(x, o)));
+        parts(chunks_mut(y, 1), work, |o, y| y[0] = self.value(self.elements(x, o)));
         let mut aside = std::mem::take(&mut self.aside);
-        aside.par_iter_mut().with_min_len(work).enumerate().for_each(|(o, aside)| {
+        parts(chunks_mut(&mut aside, 1), work, |o, aside| {
             let elements = self.elements(x, o);
-            *aside = if self.kind == Reduction::Prod {
+            aside[0] = if self.kind == Reduction::Prod {
                 let zeros = elements.clone().filter(|v| *v == 0.0).count() as u32;
                 (zeros, elements.filter(|v| *v != 0.0).map(f64::from).product())
             } else {
@@ -144,9 +141,9 @@ impl Layer for StatisticLayer {
     fn backward(&mut self, pass: &mut Backward<'_>) {
         pass.input_gradient(|pass, dy, dx, _| {
             let (x, y) = (pass.input(0), pass.output());
-            dx.par_iter_mut().with_min_len(1024).enumerate().for_each(|(i, dx)| {
+            parts(chunks_mut(dx, 1), 1024, |i, dx| {
                 let o = offset(&self.back, i);
-                *dx = (f64::from(dy[o]) * self.slope(x[i], y[o], self.aside[o])) as f32;
+                dx[0] = (f64::from(dy[o]) * self.slope(x[i], y[o], self.aside[o])) as f32;
             });
         });
     }

@@ -5,7 +5,7 @@ use std::ops::Range;
 use crate::Isa;
 use crate::conv::Post;
 use crate::isa::{madd, multiversion};
-use crate::parallel::prelude::*;
+use crate::parallel::{chunks_mut, parts};
 
 /// Shape of a batch normalisation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -195,8 +195,7 @@ pub struct GradientSums {
 /// Mean and variance of each channel of `x`.
 pub fn moments(isa: Isa, g: &BatchNormGeometry, x: &[f32], out: &mut [Moments]) {
     assert!(x.len() == g.len() && out.len() == g.c);
-    let channels = out.par_chunks_mut(1).with_max_len(1).enumerate();
-    channels.for_each(|(c, out)| out[0] = moments_of(isa, g, c, x));
+    parts(chunks_mut(out, 1), 1, |c, out| out[0] = moments_of(isa, g, c, x));
 }
 
 pub(super) fn moments_of(isa: Isa, g: &BatchNormGeometry, c: usize, x: &[f32]) -> Moments {
@@ -225,8 +224,7 @@ pub fn gradient_sums(
     assert!(x.len() == g.len() && dy.len() == g.len());
     assert!([mean.len(), out.len()] == [g.c; 2]);
     let (y, t) = (gating(g, y, post), bounds(post));
-    let channels = out.par_chunks_mut(1).with_max_len(1).enumerate();
-    channels.for_each(|(c, out)| out[0] = sums_of(isa, g, c, (x, mean[c]), (dy, y, t)));
+    parts(chunks_mut(out, 1), 1, |c, out| out[0] = sums_of(isa, g, c, (x, mean[c]), (dy, y, t)));
 }
 
 pub(super) fn sums_of(

@@ -1,11 +1,14 @@
 //! Depthwise convolution (one input and one output channel to a group) as a filter over flattened planes.
 //!
 //! The padded plane is cut into one small plane for each phase of row and column modulo the stride. Then every pass is
-//! a sum over taps of shifted copies of one long run, whatever the stride, and short rows cost little.
+//! a sum over taps of shifted copies of one long run, whatever the stride, and short rows cost little. Where vectors have masks,
+//! the forward pass of common kernels reads planes as they are ([`direct`]).
 
+#[cfg(target_arch = "x86_64")]
+mod direct;
 mod rows;
 
-use rows::{LANES, Rows, nine, rows_run};
+use rows::{LANES, Rows, rows_run};
 
 use super::finish::Finish;
 use super::geometry::ConvGeometry;
@@ -115,6 +118,17 @@ impl Depthwise {
         let (oh, ow, plane) = (g.out_h(), g.out_w(), g.h * g.w);
         let (lo, hi) = finish.bounds;
         let run = (oh - 1) * self.input.cols + ow;
+        #[cfg(target_arch = "x86_64")]
+        if let Some(plane_of) = direct::of(g, self.isa) {
+            par::planes(y, oh * ow, |i, y| {
+                let c = i % g.c;
+                let last = direct::Last { bias: finish.bias.map_or(0.0, |b| b[c]), lo, hi };
+                let (x, w) = (&x[i * plane..(i + 1) * plane], &w[c * g.taps()..(c + 1) * g.taps()]);
+                // SAFETY: the instruction set is effective; planes and weights have the sizes of `g`.
+                unsafe { plane_of(g, last, x, w, y) };
+            });
+            return;
+        }
         par::planes(y, oh * ow, |i, y| {
             let c = i % g.c;
             let out =
@@ -123,9 +137,6 @@ impl Depthwise {
             scratch::with(self.input.len() + run.next_multiple_of(LANES), |buffer| {
                 let (split, sums) = buffer.split_at_mut(self.input.len());
                 split_run(self.isa, self.input, &x[i * plane..(i + 1) * plane], split);
-                if nine(self.isa, out, split, &self.offsets, w, y) {
-                    return;
-                }
                 filter_run(self.isa, split, &self.offsets, w, &mut sums[..run]);
                 rows_run(self.isa, out, sums, y);
             });

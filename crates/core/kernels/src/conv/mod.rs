@@ -11,6 +11,8 @@ mod packed;
 mod panels;
 #[cfg(target_arch = "x86_64")]
 mod product;
+#[cfg(target_arch = "x86_64")]
+mod spacing;
 mod straight;
 mod tap_geometry;
 mod taps;

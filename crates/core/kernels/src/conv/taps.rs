@@ -29,6 +29,9 @@ const TOGETHER: usize = 8;
 /// Floats of such tiles, which the second-level cache holds beside the weights.
 const GATHERED: usize = 1 << 14;
 
+/// Floats of expanded weights of an item: half a megabyte.
+const EXPANDED: usize = 1 << 17;
+
 /// A sum over taps on a grid of pixels.
 #[derive(Debug)]
 pub(crate) struct TapConv {
@@ -166,22 +169,31 @@ impl TapConv {
             });
             let gathered: &[f32] = gathered;
             let panels = kernels.panels(geometry.rows);
-            par::each(groups * panels, |item| {
-                let (g, p) = (item / panels, item % panels);
-                let rows = cut(geometry.rows, panels, p)..cut(geometry.rows, panels, p + 1);
+            // Panels that share what they read of a block, while the second-level cache holds it beside their weights.
+            let most = panels.div_ceil(ITEMS * parallel::current_num_threads());
+            let gang = (EXPANDED / (kernels.rows * depth).max(1)).clamp(1, most.max(1));
+            let gangs = panels.div_ceil(gang);
+            par::each(groups * gangs, |item| {
+                let (g, first) = (item / gangs, item % gangs * gang);
+                let start_of = |p| cut(geometry.rows, panels, p);
+                let rows = start_of(first)..start_of(panels.min(first + gang));
                 let channel = g * geometry.rows + rows.start;
                 let mut place = [Place::default()];
                 scratch::with(rows.len() * depth, |w| {
                     weights(channel..channel + rows.len(), w);
                     for b in 0..blocks {
                         let (block, part) = (self.block(b), self.part(b, finish));
-                        let a = &w[block.start * taps..];
-                        let panel = (channel, Panel { a, rows: rows.len(), rs: depth, cs: 1 });
                         let len = block.len() * taps * cols;
-                        for t in 0..tiles {
-                            self.find(&mut place, t);
-                            let gathered = &gathered[start(g, &block, t)..][..len];
-                            self.multiply(&place[0], panel, gathered, part, out);
+                        for p in first..panels.min(first + gang) {
+                            let rows = start_of(p) - rows.start..start_of(p + 1) - rows.start;
+                            let a = &w[rows.start * depth + block.start * taps..];
+                            let panel =
+                                (channel + rows.start, Panel { a, rows: rows.len(), rs: depth, cs: 1 });
+                            for t in 0..tiles {
+                                self.find(&mut place, t);
+                                let gathered = &gathered[start(g, &block, t)..][..len];
+                                self.multiply(&place[0], panel, gathered, part, out);
+                            }
                         }
                     }
                 });

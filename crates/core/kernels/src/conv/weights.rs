@@ -5,11 +5,11 @@
 //! the shape alone; each chunk has a partial sum, and the partial sums are added in order.
 
 use super::geometry::ConvGeometry;
+use crate::Buffer;
 use crate::gemm::micro::{Kernels, MAX_COLS, MAX_ROWS, SumShape, cut};
 use crate::gemm::pack;
 use crate::isa::multiversion;
 use crate::reduce::sum_run;
-use crate::scratch::Aligned;
 use crate::{Isa, Store};
 use crate::{par, scratch};
 
@@ -35,7 +35,7 @@ pub(crate) struct DirectWeights {
     /// Place of each row (channel, tap) in the padded planes of a group.
     offsets: Vec<usize>,
     /// For each chunk, group and block of lanes: rows, then lanes.
-    partial: Aligned,
+    partial: Buffer,
 }
 
 impl DirectWeights {
@@ -63,7 +63,7 @@ impl DirectWeights {
             images: (HOLD / image.max(1)).clamp(1, g.n.div_ceil(chunks).max(1)),
             padded,
             offsets,
-            partial: Aligned::with_len(chunks * size),
+            partial: Buffer::zeros(chunks * size),
         }
     }
 
@@ -74,7 +74,7 @@ impl DirectWeights {
     pub(crate) fn run(&mut self, x: &[f32], dy: &[f32], dw: &mut [f32], store: Store) {
         let mut partial = std::mem::take(&mut self.partial);
         let len = self.chunks * self.g.groups * self.offsets.len() * self.lanes;
-        self.sums(x, dy, dw, store, partial.get(len));
+        self.sums(x, dy, dw, store, &mut partial[..len]);
         self.partial = partial;
     }
 

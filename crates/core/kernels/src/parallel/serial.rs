@@ -5,6 +5,11 @@ pub fn current_num_threads() -> usize {
     1
 }
 
+/// Runs `f(0..items)`.
+pub fn each(items: usize, f: impl Fn(usize)) {
+    (0..items).for_each(f);
+}
+
 /// Runs `a`, then `b`.
 pub fn join<A, B>(a: impl FnOnce() -> A, b: impl FnOnce() -> B) -> (A, B) {
     (a(), b())
@@ -94,6 +99,9 @@ mod tests {
         assert_eq!((0..4).into_par_iter().with_max_len(1).map(|i| i * i).collect::<Vec<_>>(), [0, 1, 4, 9]);
         assert_eq!(x.par_iter().position_first(|&v| v > 2), Some(2));
         assert_eq!(super::join(|| 1, || "b"), (1, "b"));
+        let sum = std::cell::Cell::new(0);
+        super::each(5, |i| sum.set(sum.get() + i));
+        assert_eq!(sum.get(), 10);
         assert_eq!((super::current_num_threads(), super::enter(|| 3)), (1, 3));
     }
 }

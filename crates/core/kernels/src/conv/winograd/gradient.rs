@@ -3,10 +3,10 @@
 
 use super::grid::{APART, Grid, block, inputs, transforms};
 use super::transforms::{MAX_LANES, MAX_TAPS, PRODUCTS};
+use crate::Buffer;
 use crate::conv::geometry::ConvGeometry;
 use crate::gemm::micro::{Kernels, MAX_COLS, MAX_ROWS, SumShape, cut};
 use crate::isa::multiversion;
-use crate::scratch::Aligned;
 use crate::{Isa, Store};
 use crate::{par, scratch};
 
@@ -28,7 +28,7 @@ pub(crate) struct WinogradWeights {
     /// 0, 1, 2 …: channels lie side by side.
     offsets: Vec<usize>,
     /// For each chunk and group: product, block of output channels, channel, output channel.
-    partial: Aligned,
+    partial: Buffer,
 }
 
 impl WinogradWeights {
@@ -55,7 +55,7 @@ impl WinogradWeights {
             chunks,
             lines,
             offsets: (0..channels).collect(),
-            partial: Aligned::with_len(chunks * size),
+            partial: Buffer::zeros(chunks * size),
         })
     }
 
@@ -71,7 +71,7 @@ impl WinogradWeights {
     pub(crate) fn run(&mut self, x: &[f32], dy: &[f32], dw: &mut [f32], store: Store) {
         let mut partial = std::mem::take(&mut self.partial);
         let (chunk, lines) = (self.groups * self.size(), self.input.lines());
-        let all = partial.get(self.chunks * chunk);
+        let all = &mut partial[..self.chunks * chunk];
         par::each_chunk(all, self.size(), |item, sums| {
             let (part, group) = (item / self.groups, item % self.groups);
             let ends = [part, part + 1].map(|i| cut(lines, self.chunks, i));

@@ -11,7 +11,7 @@ const HOLD: usize = 160 * 1024;
 const ITEMS: usize = 8;
 /// Floats between one product's matrix and the next beyond its size, so that the 36 do not fall on the same cache lines.
 pub(super) const APART: usize = 16;
-/// Winograd1d of tiles: of which planes, and where they lie in the padded input.
+/// A grid of tiles: of which planes, and where they lie in the padded input.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Grid {
     pub t: &'static Transforms,
@@ -49,7 +49,7 @@ impl Grid {
         self.n * self.tiles[0]
     }
 
-    /// Winograd1d `from..to` image by image.
+    /// Lines `from..to` image by image.
     pub(super) fn runs(self, from: usize, to: usize) -> impl Iterator<Item = Run> {
         let [down, across] = self.tiles;
         let mut next = from;
@@ -66,10 +66,12 @@ impl Grid {
     pub(super) fn suits(&self) -> bool {
         let [h, w] = self.target;
         let tiles = self.tiles[0] * self.tiles[1];
-        self.n * tiles >= 16 && 2 * h * w >= self.t.out * self.t.out * tiles
+        // A plane of 14 x 14 alone has 16: direct sums, which fill their tiles better there, win with wide vectors.
+        let least = if self.t.lanes < 16 { 16 } else { 17 };
+        self.n * tiles >= least && 2 * h * w >= self.t.out * self.t.out * tiles
     }
 
-    /// Winograd1d for each item, with `channels` channels transformed in all.
+    /// Lines for each item, with `channels` channels transformed in all.
     pub(super) fn lines_of_item(&self, channels: usize) -> usize {
         let tiles = (HOLD / (PRODUCTS * channels)).clamp(24, 128);
         (tiles / self.tiles[1]).clamp(1, self.lines().div_ceil(ITEMS).max(1))
